@@ -1,0 +1,329 @@
+"""Strict reading of YAML and JSON documents into frozen dataclasses.
+
+Rules: unknown keys, missing keys, wrong types and values out of range are mistakes; all mistakes of one document are
+reported together, each with its path (`slots.root_size`); a type is never guessed (`"5"` is not 5, `yes` is not text).
+What a document means beyond its shape belongs in the dataclass's `__post_init__`, which raises `ValueError`.
+
+Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]`, `T | None`,
+`Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, and any class with a classmethod
+`from_text(str)` that raises ValueError.  Not a schema language: defaults and optional keys are the dataclass's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import re
+import types
+import typing
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+
+from bedrock.errors import DocumentError, Problem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Text must match this regular expression from its first to its last character."""
+
+    expression: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number must lie between `low` and `high`, both included."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes, written as a number or as text with K, M, G or T (powers of 1024)."""
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Seconds, written as a number or as text with s, min, h or d."""
+
+
+_SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?")
+_SIZE_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d)")
+_DURATION_FACTOR = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+Bytes = Annotated[int, Size()]
+Seconds = Annotated[float, Duration()]
+
+
+def read_yaml(cls: type[T], text: str | bytes, *, source: str) -> T:
+    """Read one YAML document into `cls`.
+
+    Raises:
+        DocumentError: The text is not YAML, repeats a key, or does not fit `cls`.
+    """
+    return read(cls, parse_yaml(text, source=source), source=source)
+
+
+def read_json(cls: type[T], text: str | bytes, *, source: str) -> T:
+    """Read one JSON document into `cls`.
+
+    Raises:
+        DocumentError: The text is not JSON, repeats a key, or does not fit `cls`.
+    """
+    return read(cls, parse_json(text, source=source), source=source)
+
+
+def parse_yaml(text: str | bytes, *, source: str) -> object:
+    """YAML text as plain values; an empty document is an empty mapping.
+
+    Raises:
+        DocumentError: The text is not YAML or repeats a key.
+    """
+    try:
+        loaded = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
+    except yaml.YAMLError as error:
+        raise DocumentError(source, (Problem("", f"not YAML: {_one_line(error)}"),)) from error
+    return {} if loaded is None else loaded
+
+
+def parse_json(text: str | bytes, *, source: str) -> object:
+    """JSON text as plain values.
+
+    Raises:
+        DocumentError: The text is not JSON or repeats a key.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique_pairs)
+    except (ValueError, UnicodeDecodeError, RecursionError) as error:
+        raise DocumentError(source, (Problem("", f"not JSON: {_one_line(error)}"),)) from error
+
+
+def load_yaml(cls: type[T], path: Path) -> T:
+    """Read a YAML file into `cls`; errors name the file.
+
+    Raises:
+        DocumentError: The file does not fit `cls`.
+        OSError: The file cannot be read.
+    """
+    return read_yaml(cls, path.read_bytes(), source=str(path))
+
+
+def read(cls: type[T], value: object, *, source: str) -> T:
+    """Turn plain values (mappings, lists, text, numbers) into an instance of the dataclass `cls`.
+
+    Raises:
+        DocumentError: `value` does not fit; lists every mistake.
+    """
+    reader = _Reader()
+    result = reader.read(cls, value, "")
+    if reader.problems:
+        raise DocumentError(source, tuple(reader.problems))
+    return typing.cast(T, result)
+
+
+def plain(value: object) -> Any:
+    """The reverse of `read`: dataclasses, enums and paths as values that JSON and YAML can carry."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "from_text"):
+            return str(value)
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)
+
+
+def dump_json(value: object) -> bytes:
+    """A value as deterministic JSON: sorted keys, two spaces, a final newline, UTF-8."""
+    return (json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+class _Reader:
+    """Walks a value along a type and gathers the mistakes instead of stopping at the first."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def fail(self, path: str, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+    def read(self, kind: Any, value: object, path: str, rules: tuple[object, ...] = ()) -> Any:
+        origin = typing.get_origin(kind)
+        if origin is Annotated:
+            inner, *more = typing.get_args(kind)
+            return self.read(inner, value, path, (*more, *rules))
+        if origin in (types.UnionType, typing.Union):
+            return self._optional(kind, value, path, rules)
+        if origin is tuple:
+            return self._sequence(typing.get_args(kind)[0], value, path)
+        if origin is dict:
+            return self._mapping(typing.get_args(kind)[1], value, path)
+        if dataclasses.is_dataclass(kind) and not hasattr(kind, "from_text"):
+            return self._record(kind, value, path)
+        return self._scalar(kind, value, path, rules)
+
+    def _optional(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
+        if value is None:
+            return None
+        inner = [argument for argument in typing.get_args(kind) if argument is not type(None)]
+        if len(inner) != 1:
+            raise TypeError(f"strict.read supports T | None only, not {kind}")
+        return self.read(inner[0], value, path, rules)
+
+    def _sequence(self, kind: Any, value: object, path: str) -> Any:
+        if not isinstance(value, list | tuple):
+            return self.fail(path, f"must be a list, not {_shown(value)}")
+        return tuple(self.read(kind, item, f"{path}[{index}]") for index, item in enumerate(value))
+
+    def _mapping(self, kind: Any, value: object, path: str) -> Any:
+        if not isinstance(value, Mapping):
+            return self.fail(path, f"must be a mapping, not {_shown(value)}")
+        result = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                self.fail(_join(path, str(key)), f"the key must be text, not {_shown(key)}")
+                continue
+            result[key] = self.read(kind, item, _join(path, key))
+        return result
+
+    def _record(self, kind: Any, value: object, path: str) -> Any:
+        if not isinstance(value, Mapping):
+            return self.fail(path, f"must be a mapping, not {_shown(value)}")
+        before = len(self.problems)
+        hints = typing.get_type_hints(kind, include_extras=True)
+        fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+        for key in value:
+            if key not in fields:
+                self.fail(_join(path, str(key)), f"unknown key (known: {', '.join(sorted(fields))})")
+        given = {}
+        for name, field in fields.items():
+            if name in value:
+                given[name] = self.read(hints[name], value[name], _join(path, name))
+            elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                self.fail(_join(path, name), "is missing")
+        if len(self.problems) > before:
+            return None
+        try:
+            return kind(**given)
+        except ValueError as error:
+            return self.fail(path, str(error))
+
+    def _scalar(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
+        for rule in rules:
+            if isinstance(rule, Size | Duration):
+                value = self._measure(rule, value, path)
+                if value is None:
+                    return None
+        converted = self._convert(kind, value, path)
+        if converted is None:
+            return None
+        for rule in rules:
+            self._obey(rule, converted, path)
+        return converted
+
+    def _convert(self, kind: Any, value: object, path: str) -> Any:
+        if isinstance(kind, type) and issubclass(kind, enum.Enum):
+            known = {member.value: member for member in kind}
+            if isinstance(value, Hashable) and value in known and not isinstance(value, bool):
+                return known[value]
+            return self.fail(path, f"must be one of {', '.join(map(str, known))}, not {_shown(value)}")
+        if hasattr(kind, "from_text"):
+            return self._from_text(kind.from_text, value, path)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if kind in (str, int, float, bool):
+            if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+                return value
+            return self.fail(path, f"must be {_NAMES[kind]}, not {_shown(value)}")
+        raise TypeError(f"strict.read does not support {kind}")
+
+    def _from_text(self, parse: Callable[[str], object], value: object, path: str) -> Any:
+        if not isinstance(value, str):
+            return self.fail(path, f"must be text, not {_shown(value)}")
+        try:
+            return parse(value)
+        except ValueError as error:
+            return self.fail(path, str(error))
+
+    def _measure(self, rule: Size | Duration, value: object, path: str) -> Any:
+        if not isinstance(value, str):
+            return value
+        expression, factors = (_SIZE, _SIZE_FACTOR) if isinstance(rule, Size) else (_DURATION, _DURATION_FACTOR)
+        match = expression.fullmatch(value.strip())
+        if match is None:
+            wanted = "a size such as 512M or 2G" if isinstance(rule, Size) else "a duration such as 30s, 5min or 2h"
+            return self.fail(path, f"must be {wanted}, not {_shown(value)}")
+        amount = float(match[1]) * factors[match[2]]
+        return int(amount) if isinstance(rule, Size) else amount
+
+    def _obey(self, rule: object, value: Any, path: str) -> None:
+        if isinstance(rule, Pattern) and not re.fullmatch(rule.expression, value):
+            self.fail(path, f"{_shown(value)} is not {rule.meaning}")
+        if isinstance(rule, Range) and not rule.low <= value <= rule.high:
+            self.fail(path, f"must be from {rule.low:g} to {rule.high:g}, not {value}")
+        if isinstance(rule, Size) and value < 0:
+            self.fail(path, f"must not be negative, not {value}")
+        if isinstance(rule, Duration) and not 0 <= value < float("inf"):
+            self.fail(path, f"must be a number of seconds, not {value}")
+
+
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice and leaves dates as text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - the library's signature
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            if isinstance(key, Hashable):
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_UniqueKeyLoader.yaml_implicit_resolvers = {
+    first: [(tag, expression) for tag, expression in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result: dict[str, object] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {key!r} is given twice")
+        result[key] = value
+    return result
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

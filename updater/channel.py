@@ -1,0 +1,108 @@
+"""`channels/<name>.json`: a named, signed pointer to a release, with how fast it may spread.
+
+The pace is decided here and nowhere else, from the host's id and the clock alone: every host has a fixed place in
+[0, 1) per channel and version, and its turn comes when the wave has rolled that far.
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from bedrock import strict
+from partitions.version import Version
+from updater.release import Architecture, Name
+
+FORMAT = 1
+MAX_DOCUMENT_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A moment in UTC, written `2026-01-31T12:00:00Z`."""
+
+    when: datetime
+
+    @classmethod
+    def from_text(cls, text: str) -> Instant:
+        """Read the one accepted form.
+
+        Raises:
+            ValueError: Any other form.
+        """
+        try:
+            return cls(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC))
+        except ValueError as error:
+            raise ValueError(f"must be a moment such as 2026-01-31T12:00:00Z, not {text!r}") from error
+
+    def __str__(self) -> str:
+        return self.when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a release spreads: from `start`, evenly over `over_s` seconds (0: every host at once)."""
+
+    start: Instant
+    over_s: Annotated[float, strict.Duration()] = 0.0
+
+
+@dataclass(frozen=True)
+class DeadEnd:
+    """A version that hosts must not go on from by themselves, and why."""
+
+    version: Version
+    reason: str
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What a channel points to and on which conditions."""
+
+    format: Annotated[int, strict.Range(FORMAT, FORMAT)]
+    name: Name
+    image: Name
+    architecture: Architecture
+    version: Version
+    pace: Pace
+    floor: Version | None = None
+    dead_ends: tuple[DeadEnd, ...] = ()
+    halted: bool = False
+
+    @property
+    def target_path(self) -> str:
+        """Where the channel lies among the TUF targets."""
+        return channel_path(self.name)
+
+    def dead_end(self, version: Version) -> DeadEnd | None:
+        """The dead end `version` stands in, if it does."""
+        return next((end for end in self.dead_ends if end.version == version), None)
+
+    def turn_of(self, host_id: str) -> datetime:
+        """When the wave reaches this host."""
+        return datetime.fromtimestamp(
+            self.pace.start.when.timestamp() + self.pace.over_s * place_of(host_id, self.name, self.version), tz=UTC
+        )
+
+
+def channel_path(name: str) -> str:
+    """The TUF target path of a channel."""
+    return f"channels/{name}.json"
+
+
+def place_of(host_id: str, channel: str, version: Version) -> float:
+    """A host's fixed place in [0, 1) in the wave that carries `version` on `channel`."""
+    digest = hashlib.sha256(f"{channel}\0{version}\0{host_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def parse_channel(data: bytes, *, source: str) -> Channel:
+    """Read a channel document strictly.
+
+    Raises:
+        DocumentError: Not JSON, unknown keys, wrong types, or values out of range.
+    """
+    return strict.read_json(Channel, data, source=source)

@@ -1,0 +1,54 @@
+"""Errors of the update path.
+
+    UpdaterError                 1
+    ├── RepositoryError          1  the repository on disk cannot be read or written as asked
+    │   └── ConflictError        1  published before with other content
+    ├── RefusedError             3  verification failed: signature, expiry, rollback, hash, length, wrong image
+    ├── FetchError               1  the update server is unreachable or answered nonsense
+    ├── SlotError                1  a slot or boot entry could not be written or is not what it should be
+    │   └── NoSpaceError         1  too small: slot, boot partition, disk
+    ├── BusyError                1  another update is running
+    └── PolicyError              1  the plan forbids it: unblessed, pinned, held, known bad, older than allowed
+"""
+
+from __future__ import annotations
+
+from bedrock.errors import EXIT_REFUSED, TwinhullError
+
+
+class UpdaterError(TwinhullError):
+    """The root of this package's errors."""
+
+
+class RepositoryError(UpdaterError):
+    """The repository on disk cannot be read or written as asked."""
+
+
+class ConflictError(RepositoryError):
+    """This version was published before with other content."""
+
+
+class RefusedError(UpdaterError):
+    """Verification failed; nothing was taken over."""
+
+    exit_code = EXIT_REFUSED
+
+
+class FetchError(UpdaterError):
+    """The update server is unreachable or answered nonsense."""
+
+
+class SlotError(UpdaterError):
+    """A slot or a boot entry could not be written or is not what it should be."""
+
+
+class NoSpaceError(SlotError):
+    """A slot, the boot partition or the disk is too small."""
+
+
+class BusyError(UpdaterError):
+    """Another update is running on this host."""
+
+
+class PolicyError(UpdaterError):
+    """The plan forbids it: unblessed, pinned, held, known bad, or older than allowed."""

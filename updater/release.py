@@ -1,0 +1,104 @@
+"""`release.json`: one built version of one image for one architecture, as it crosses the wire.
+
+`twinhull build` writes it with the plain artifacts; `twinhull repo publish` adds, per artifact, the content-addressed
+objects that carry it, and signs the result as the TUF target `releases/<image>/<version>/<architecture>.json`.
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+from bedrock import strict
+from partitions.version import Version
+
+FORMAT = 1
+MAX_DOCUMENT_BYTES = 1 << 20
+
+Sha256 = Annotated[str, strict.Pattern(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+Name = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "a name of a-z, 0-9 and -, at most 63 long")]
+ArtifactBytes = Annotated[int, strict.Range(1, 1 << 44)]
+
+
+class Architecture(Enum):
+    """CPU architectures, in systemd's spelling."""
+
+    X86_64 = "x86-64"
+    ARM64 = "arm64"
+
+
+class Compression(Enum):
+    """How an object's bytes become an artifact's bytes."""
+
+    NONE = "none"
+    ZSTD = "zstd"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """A content-addressed file of the repository: `objects/<first two digits>/<sha256>`."""
+
+    sha256: Sha256
+    size_bytes: ArtifactBytes
+    compression: Compression
+
+    @property
+    def path(self) -> str:
+        """The object's path below the repository's base, with `/` between parts."""
+        return f"objects/{self.sha256[:2]}/{self.sha256}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a release: its own hash and length, and (once published) the objects that carry it."""
+
+    sha256: Sha256
+    size_bytes: ArtifactBytes
+    objects: tuple[StoredObject, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The files a slot is made of: the UKI, the root filesystem and its verity tree (superblock included)."""
+
+    uki: Artifact
+    root: Artifact
+    verity: Artifact
+
+    def __post_init__(self) -> None:
+        for name in ("root", "verity"):
+            if getattr(self, name).size_bytes % 4096:
+                raise ValueError(f"{name}.size_bytes must be a multiple of 4096")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release: what it is, the root hash that names it on a disk, and its artifacts."""
+
+    format: Annotated[int, strict.Range(FORMAT, FORMAT)]
+    image: Name
+    version: Version
+    architecture: Architecture
+    root_hash: Sha256
+    artifacts: Artifacts
+
+    @property
+    def target_path(self) -> str:
+        """Where the release lies among the TUF targets."""
+        return release_path(self.image, self.version, self.architecture)
+
+
+def release_path(image: str, version: Version, architecture: Architecture) -> str:
+    """The TUF target path of a release."""
+    return f"releases/{image}/{version}/{architecture.value}.json"
+
+
+def parse_release(data: bytes, *, source: str) -> Release:
+    """Read a release document strictly.
+
+    Raises:
+        DocumentError: Not JSON, unknown keys, wrong types, or values out of range.
+    """
+    return strict.read_json(Release, data, source=source)
