@@ -1,0 +1,225 @@
+"""The tools tree: one Debian 13 root folder that holds every program that touches an image.
+
+It is made once by mmdebstrap and cached under the hash of its inputs, so that two hosts build with the same tools.
+Programs inside run through mkosi's own sandbox (a file of the tree), which works as root and without; what they may
+read and write of the host is named call by call.
+Not here: which programs are run with which arguments.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Iterator
+
+from bedrock import process
+from bedrock.errors import ProcessError
+from bedrock.persist import write_atomic
+from bedrock.process import Argument, Finished
+from bedrock.progress import Progress, Silent
+from imagebuild.errors import ToolsError
+from imagebuild.mirror import Mirrors
+
+RELEASE = "trixie"
+PACKAGES = (
+    "binutils",
+    "ca-certificates",
+    "cpio",
+    "cryptsetup-bin",
+    "debian-archive-keyring",
+    "dosfstools",
+    "e2fsprogs",
+    "erofs-utils",
+    "fdisk",
+    "gdisk",
+    "kmod",
+    "mkosi",
+    "mtools",
+    "openssl",
+    "ovmf",
+    "python3-cryptography",
+    "python3-pefile",
+    "python3-virt-firmware",
+    "qemu-system-x86",
+    "qemu-utils",
+    "sbsigntool",
+    "swtpm",
+    "swtpm-tools",
+    "systemd-boot-efi",
+    "systemd-container",
+    "systemd-repart",
+    "systemd-ukify",
+    "uidmap",
+    "xz-utils",
+    "zstd",
+)
+_MMDEBSTRAP_OPTIONS = (
+    "--variant=apt",
+    '--aptopt=Acquire::Languages "none"',
+    '--aptopt=APT::Install-Recommends "false"',
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+)
+_FORMAT = 1
+_LINKS = (("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib"), ("usr/lib64", "/lib64"))
+_BUILD_TIMEOUT_S = 1800
+
+
+def cache_folder() -> Path:
+    """Where Twinhull keeps what it can make again: `$XDG_CACHE_HOME/twinhull`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "twinhull"
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a program in the tools tree may see of the host, beside the tree itself (same paths inside)."""
+
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class ToolsTree:
+    """A finished tools tree."""
+
+    root: Path
+
+    @property
+    def identity(self) -> str:
+        """The hash of the inputs this tree was made from."""
+        return self.root.name
+
+    def command(self, argv: Sequence[Argument], access: Access = Access(), *, cwd: Path | None = None) -> list[str]:  # noqa: B008 - frozen
+        """The argument list that runs `argv` inside the tree."""
+        sandbox = self.root / "usr/lib/python3/dist-packages/mkosi/sandbox.py"
+        words = [*_user_namespace(), sys.executable, "-SI", str(sandbox)]
+        words += ["--ro-bind", str(self.root / "usr"), "/usr"]
+        for target, link in _LINKS:
+            words += ["--symlink", target, link]
+        words += ["--bind", str(self.root / "etc"), "/etc", "--bind", "/dev", "/dev", "--proc", "/proc"]
+        words += ["--ro-bind", "/sys", "/sys", "--tmpfs", "/run", "--dir", "/var/lib", "--dir", "/var/cache"]
+        words += ["--tmpfs", "/tmp", "--bind", "/var/tmp", "/var/tmp"]  # noqa: S108 - the sandbox's own
+        if access.network:
+            for name in ("resolv.conf", "hosts", "ssl/certs"):
+                words += ["--ro-bind-try", os.path.realpath(f"/etc/{name}"), f"/etc/{name}"]
+        for path in access.read:
+            words += ["--ro-bind", str(path), str(path)]
+        for path in access.write:
+            words += ["--bind", str(path), str(path)]
+        words += ["--setenv", "PATH", "/usr/bin:/usr/sbin", "--setenv", "HOME", "/tmp"]  # noqa: S108 - the sandbox's own
+        words += ["--setenv", "TMPDIR", "/var/tmp"]  # noqa: S108 - the sandbox's own
+        words += ["--chdir", str(cwd) if cwd else "/"]
+        return [*words, "--", *map(str, argv)]
+
+    def run(
+        self,
+        argv: Sequence[Argument],
+        access: Access = Access(),  # noqa: B008 - frozen
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        check: bool = True,
+    ) -> Finished:
+        """Run a program of the tree to its end; see `bedrock.process.run`.
+
+        Raises:
+            ProcessError: It failed or ran too long; the message names the program, not the sandbox.
+        """
+        try:
+            return process.run(
+                self.command(argv, access, cwd=cwd), timeout_s=timeout_s, env=env, log=log, check=check
+            )
+        except ProcessError as error:
+            message = f"{argv[0]} (tools tree) failed" if error.returncode else str(error).splitlines()[0]
+            if error.returncode:
+                message += f" with exit code {error.returncode}"
+            raise ProcessError(message, returncode=error.returncode, tail=error.tail) from error
+
+    def start(
+        self,
+        argv: Sequence[Argument],
+        access: Access = Access(),  # noqa: B008 - frozen
+        *,
+        stdin: int | None = subprocess.DEVNULL,
+        stdout: int | IO[bytes] | None = subprocess.DEVNULL,
+        stderr: int | IO[bytes] | None = subprocess.STDOUT,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program of the tree that runs beside us; the caller ends it."""
+        return process.start(self.command(argv, access), stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+def tools_identity() -> str:
+    """The hash of everything the tree is made from, the mirror left aside (any mirror carries the same archive)."""
+    inputs = "\n".join((str(_FORMAT), RELEASE, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
+    return hashlib.sha256(inputs.encode()).hexdigest()[:16]
+
+
+def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = None) -> ToolsTree:
+    """Return the tools tree, making it first when the cache has none; writes below `cache` only.
+
+    Raises:
+        ToolsError: mmdebstrap is missing or failed.
+    """
+    tree = ToolsTree(cache / "tools" / tools_identity())
+    with _only_one(cache / "tools"):
+        if not (tree.root / ".complete").exists():
+            (progress or Silent()).step("tools tree")
+            _make(tree.root, mirrors, log=cache / "tools" / f"{tree.root.name}.log")
+    return tree
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(root: Path, mirrors: Mirrors, *, log: Path) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise ToolsError("mmdebstrap is not installed").with_hint("run `make setup`, or install the package mmdebstrap")
+    partial = root.with_suffix(".partial")
+    _remove(partial)
+    log.unlink(missing_ok=True)
+    lines = [f"deb {url} {suite} main" for url, suite in mirrors.sources(RELEASE)]
+    mode = "--mode=root" if os.geteuid() == 0 else "--mode=unshare"
+    words = ["mmdebstrap", mode, "--format=directory", *_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
+    try:
+        process.run([*words, RELEASE, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
+        _inside(["touch", partial / ".complete"])
+        _inside(["mv", partial, root])
+    except ProcessError as error:
+        raise ToolsError(f"the tools tree could not be made\n{error}").with_hint(
+            f"the whole log is {log}; is the mirror {mirrors.main} reachable?"
+        ) from error
+    write_atomic(root.parent / "current", root.name + "\n")
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        _inside(["rm", "-rf", "--one-file-system", folder])
+
+
+def _inside(argv: Iterable[Argument]) -> None:
+    """Run a program where the tree's files belong to root: here as root, else in the tree's user namespace."""
+    process.run([*_user_namespace(), *argv], timeout_s=300)
+
+
+def _user_namespace() -> tuple[str, ...]:
+    if os.geteuid() == 0:
+        return ()
+    return ("unshare", "--user", "--map-root-user", "--map-auto", "--")
