@@ -1,0 +1,136 @@
+"""How a Twinhull program starts and ends: errors become lines on stderr and an exit code, results go to stdout.
+
+Both programs use it, so it needs nothing but click.  It is the only place that turns exceptions into exit codes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from bedrock import strict
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, TwinhullError
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a click command as a program and leave the process.
+
+    The exit code is 0, or what the command returned (an int) or handed to `ctx.exit`; for an error it is the error's
+    own `exit_code`, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM (which unwinds, so that clean-up runs), and 1
+    for what the operating system refused.
+
+    Args:
+        command: The command or group.
+        prog_name: The name shown in help texts.
+        argv: The arguments; those of the process when None.
+    """
+    try:
+        with _unwinding_on_sigterm():
+            code = _invoke(command, prog_name, argv)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+        code = EXIT_FAILED
+    sys.exit(code)
+
+
+def emit_json(value: object) -> None:
+    """Print a value (dataclasses, enums and paths included) as JSON on stdout: sorted keys, UTF-8, a final newline."""
+    click.echo(strict.dump_json(value), nl=False)
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json` to a command; it arrives as the keyword `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")(command)
+
+
+def print_error(message: str, hints: Sequence[str] = ()) -> None:
+    """Print `error: …` and one `hint: …` line per hint on stderr, coloured on a terminal that wants it."""
+    first, *rest = message.splitlines() or [""]
+    _line("error", "red", first)
+    for line in rest:
+        click.echo(f"  {line}", err=True, color=_color())
+    for hint in hints:
+        _line("hint", "cyan", hint)
+
+
+def _invoke(command: click.Command, prog_name: str, argv: Sequence[str] | None) -> int:
+    try:
+        result = command.main(args=argv, prog_name=prog_name, standalone_mode=False)
+    except TwinhullError as error:
+        print_error(str(error), error.hints)
+        return error.exit_code
+    except click.UsageError as error:
+        return _wrong_usage(error)
+    except click.ClickException as error:
+        print_error(error.format_message())
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print_error("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print_error(_os_message(error))
+        return EXIT_FAILED
+    # `True` is an int too, but nobody means exit code 1 by it.
+    return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_DONE
+
+
+def _wrong_usage(error: click.UsageError) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True, color=_color())
+        return EXIT_USAGE
+    hints = (f"{error.ctx.command_path} --help tells how it is used",) if error.ctx is not None else ()
+    print_error(error.format_message(), hints)
+    return EXIT_USAGE
+
+
+def _os_message(error: OSError) -> str:
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{' -> '.join(names)}: {reason}" if names else reason
+
+
+def _line(label: str, color: str, text: str) -> None:
+    click.echo(f"{click.style(f'{label}:', fg=color, bold=True)} {text}", err=True, color=_color())
+
+
+def _color() -> bool | None:
+    # https://no-color.org: set and not empty means none; None lets click ask whether stderr is a terminal.
+    return False if os.environ.get("NO_COLOR") else None
+
+
+@contextmanager
+def _unwinding_on_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def _drop_stdout() -> None:
+    # What is still buffered would fail again, loudly, when the interpreter flushes at its end.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

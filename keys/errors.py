@@ -1,0 +1,42 @@
+"""Errors of the keys.
+
+KeysError                    1
+├── MissingKeyError          1  a key, its private half or its certificate is not here
+├── KeyExistsError           1  keys would have been overwritten; nothing was changed
+├── WrongModeError           1  others may read a private key
+├── PassphraseError          1  a passphrase is missing, empty or wrong
+├── BadKeyError              1  a file is no key, or another key than the keyring names
+└── KeyUriError              1  a key URI is malformed or of a scheme nobody opens
+"""
+
+from __future__ import annotations
+
+from bedrock.errors import TwinhullError
+
+
+class KeysError(TwinhullError):
+    """The root of this package's errors."""
+
+
+class MissingKeyError(KeysError):
+    """A key, its private half or its certificate is not here."""
+
+
+class KeyExistsError(KeysError):
+    """Keys would have been overwritten; nothing was changed."""
+
+
+class WrongModeError(KeysError):
+    """A private key can be read or written by others than its owner."""
+
+
+class PassphraseError(KeysError):
+    """A passphrase is missing, empty or wrong."""
+
+
+class BadKeyError(KeysError):
+    """A file holds no key, or another key than the keyring names."""
+
+
+class KeyUriError(KeysError):
+    """A key URI is malformed or of a scheme that nobody opens."""

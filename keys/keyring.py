@@ -1,0 +1,219 @@
+"""The public side of a keys folder: `keyring.yaml`, which names every key and holds no secret.
+
+    format: 1
+    profile: dev
+    tuf:
+      root:
+        threshold: 1
+        keys:
+        - keyid: 6c1f…      # SHA-256 of the key's TUF form
+          public: 9a03…     # ed25519, 32 bytes
+          uri: file:root-1.pem
+    boot:
+      db: {uri: 'file:db.pem', certificate: db.crt}
+
+Roles may be absent, and so may private files: who holds which private half is where the roles get their separation.
+Relative paths start at the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any
+
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from securesystemslib.signer import SSlibKey
+
+from bedrock import strict
+from keys.errors import MissingKeyError
+from keys.roles import BootRole, Profile, TufRole
+from keys.uri import KeyUri
+
+FORMAT = 1
+KEYRING_FILE = "keyring.yaml"
+MAX_KEYS = 64
+
+_Hex32 = Annotated[str, strict.Pattern(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+
+
+@dataclass(frozen=True)
+class TufKey:
+    """One key of a TUF role; `uri` leads to its private half."""
+
+    keyid: str
+    uri: str
+    public: SSlibKey
+
+
+@dataclass(frozen=True)
+class RoleKeys:
+    """The keys of a TUF role, and how many of them must sign."""
+
+    threshold: int
+    keys: tuple[TufKey, ...]
+
+
+@dataclass(frozen=True)
+class BootKey:
+    """A Secure Boot key: where its private half is, and its X.509 certificate (PEM)."""
+
+    uri: str
+    certificate: Path
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """What a keys folder holds; every path and `file:` URI in it is absolute."""
+
+    folder: Path
+    profile: Profile
+    tuf: Mapping[TufRole, RoleKeys]
+    boot: Mapping[BootRole, BootKey]
+
+    @classmethod
+    def load(cls, folder: Path) -> Keyring:
+        """Read the public side of a keys folder; no private file is opened.
+
+        Raises:
+            MissingKeyError: The folder has no keyring.
+            DocumentError: `keyring.yaml` has mistakes.
+            OSError: It cannot be read.
+        """
+        path = folder / KEYRING_FILE
+        try:
+            text = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            message = f"there is no keyring at {path}"
+            raise MissingKeyError(message).with_hint(f"make one: twinhull keys init {folder} --profile dev") from error
+        document = strict.read_yaml(KeyringDocument, text, source=str(path))
+        return document.anchored(folder.absolute())
+
+    def role(self, role: TufRole) -> RoleKeys:
+        """The keys of a TUF role.
+
+        Raises:
+            MissingKeyError: The keyring does not name the role.
+        """
+        if role not in self.tuf:
+            raise MissingKeyError(f"the keyring {self.folder / KEYRING_FILE} has no keys for the role {role.value}")
+        return self.tuf[role]
+
+    def boot_key(self, role: BootRole) -> BootKey:
+        """The key of a Secure Boot role.
+
+        Raises:
+            MissingKeyError: The keyring does not name the role.
+        """
+        if role not in self.boot:
+            raise MissingKeyError(f"the keyring {self.folder / KEYRING_FILE} has no Secure Boot key {role.value}")
+        return self.boot[role]
+
+
+@dataclass(frozen=True)
+class TufKeyEntry:
+    """A TUF key as it stands in the document."""
+
+    keyid: _Hex32
+    public: _Hex32
+    uri: KeyUri
+
+    def __post_init__(self) -> None:
+        expected = tuf_public(self.public).keyid
+        if self.keyid != expected:
+            raise ValueError(f"keyid {self.keyid} does not belong to this public key, {expected} does")
+
+
+@dataclass(frozen=True)
+class TufRoleEntry:
+    """A TUF role as it stands in the document."""
+
+    threshold: Annotated[int, strict.Range(1, MAX_KEYS)]
+    keys: tuple[TufKeyEntry, ...]
+
+    def __post_init__(self) -> None:
+        if len({key.keyid for key in self.keys}) < len(self.keys):
+            raise ValueError("a key is listed twice, but it can sign only once")
+        if len(self.keys) > MAX_KEYS:
+            raise ValueError(f"more than {MAX_KEYS} keys")
+        if self.threshold > len(self.keys):
+            raise ValueError(f"threshold {self.threshold} can never be reached with {len(self.keys)} keys")
+
+
+@dataclass(frozen=True)
+class BootKeyEntry:
+    """A Secure Boot key as it stands in the document."""
+
+    uri: KeyUri
+    certificate: Annotated[str, strict.Pattern(r"[^\0]+", "a path")]
+
+
+@dataclass(frozen=True)
+class TufSection:
+    """The TUF roles; the names are those of `TufRole`."""
+
+    root: TufRoleEntry | None = None
+    targets: TufRoleEntry | None = None
+    snapshot: TufRoleEntry | None = None
+    timestamp: TufRoleEntry | None = None
+    releases: TufRoleEntry | None = None
+    channels: TufRoleEntry | None = None
+
+
+@dataclass(frozen=True)
+class BootSection:
+    """The Secure Boot roles; the names are those of `BootRole`."""
+
+    PK: BootKeyEntry | None = None
+    KEK: BootKeyEntry | None = None
+    db: BootKeyEntry | None = None
+
+
+@dataclass(frozen=True)
+class KeyringDocument:
+    """`keyring.yaml` as it is written."""
+
+    format: Annotated[int, strict.Range(FORMAT, FORMAT)]
+    profile: Profile
+    tuf: TufSection = TufSection()
+    boot: BootSection = BootSection()
+
+    def anchored(self, folder: Path) -> Keyring:
+        """The keyring of this document when it lies in `folder` (an absolute path)."""
+        return Keyring(
+            folder=folder,
+            profile=self.profile,
+            tuf=MappingProxyType({TufRole(name): _role_keys(entry, folder) for name, entry in _given(self.tuf)}),
+            boot=MappingProxyType({BootRole(name): _boot_key(entry, folder) for name, entry in _given(self.boot)}),
+        )
+
+
+def tuf_public(public: str) -> SSlibKey:
+    """The TUF form of an ed25519 public key given in hexadecimal."""
+    return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)))
+
+
+def keyring_text(document: KeyringDocument) -> str:
+    """`keyring.yaml` for a document; absent roles are left out."""
+    value = strict.plain(document)
+    for section in ("tuf", "boot"):
+        value[section] = {name: entry for name, entry in value[section].items() if entry is not None}
+    heading = "# The public side of this keys folder: no secret is in here.\n"
+    return heading + yaml.safe_dump(value, sort_keys=False)
+
+
+def _given(section: TufSection | BootSection) -> list[tuple[str, Any]]:
+    values = [(field.name, getattr(section, field.name)) for field in fields(section)]
+    return [(name, entry) for name, entry in values if entry is not None]
+
+
+def _role_keys(entry: TufRoleEntry, folder: Path) -> RoleKeys:
+    keys = (TufKey(key.keyid, str(key.uri.anchored(folder)), tuf_public(key.public)) for key in entry.keys)
+    return RoleKeys(entry.threshold, tuple(keys))
+
+
+def _boot_key(entry: BootKeyEntry, folder: Path) -> BootKey:
+    return BootKey(str(entry.uri.anchored(folder)), folder / entry.certificate)

@@ -1,0 +1,85 @@
+"""The roles keys are made for, and what a profile asks of each.
+
+TUF roles are those of the TUF specification (section 2.1) and our two delegations; boot roles are the variables of
+UEFI Secure Boot (UEFI specification, section 32.3).
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+
+class TufRole(Enum):
+    """Who signs which part of the update metadata."""
+
+    ROOT = "root"
+    TARGETS = "targets"
+    SNAPSHOT = "snapshot"
+    TIMESTAMP = "timestamp"
+    RELEASES = "releases"
+    CHANNELS = "channels"
+
+    @property
+    def online(self) -> bool:
+        """Whether the key lives on a machine that signs by itself (short-lived metadata)."""
+        return self in (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+
+
+class BootRole(Enum):
+    """The Secure Boot variables a host is enrolled with; the values are the variables' names."""
+
+    PK = "PK"
+    KEK = "KEK"
+    DB = "db"
+
+    @property
+    def meaning(self) -> str:
+        """The role in words, as it stands in the certificate's name."""
+        return _BOOT_MEANING[self]
+
+
+class Profile(Enum):
+    """How much ceremony the keys deserve."""
+
+    DEV = "dev"
+    PRODUCTION = "production"
+
+
+@dataclass(frozen=True)
+class Quorum:
+    """How many keys a role has and how many of them must sign."""
+
+    keys: int
+    threshold: int
+
+
+_BOOT_MEANING = {
+    BootRole.PK: "Platform Key",
+    BootRole.KEK: "Key Exchange Key",
+    BootRole.DB: "Image Signing Key",
+}
+_SINGLE = Quorum(keys=1, threshold=1)
+_PRODUCTION_ROOT = Quorum(keys=3, threshold=2)
+
+# Exchanging PK or db on a fleet means touching every machine's firmware, so production certificates outlive hardware.
+_CERTIFICATE_LIFETIME = {Profile.DEV: timedelta(days=730), Profile.PRODUCTION: timedelta(days=3650)}
+
+
+def quorum(profile: Profile, role: TufRole) -> Quorum:
+    """How many keys `role` gets in `profile`, and its threshold."""
+    if profile is Profile.PRODUCTION and role is TufRole.ROOT:
+        return _PRODUCTION_ROOT
+    return _SINGLE
+
+
+def certificate_lifetime(profile: Profile) -> timedelta:
+    """How long the Secure Boot certificates of `profile` are valid."""
+    return _CERTIFICATE_LIFETIME[profile]
+
+
+def must_be_encrypted(profile: Profile) -> bool:
+    """Whether an unencrypted private file is a mistake in `profile`."""
+    return profile is Profile.PRODUCTION

@@ -1,0 +1,183 @@
+"""The one seam through which everything is signed.
+
+A caller names a role; which key that is, where its private half lies and how it is opened is settled here, by the
+scheme of the key's URI.  TUF signers come from securesystemslib's registry (`SIGNER_FOR_URI_SCHEME`), to which `file:`
+is added; Secure Boot keys from `BOOT_OPENERS`.  Another scheme is one more entry in either, and no caller changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from securesystemslib.exceptions import Error as SigningLibraryError
+from securesystemslib.exceptions import KeyMismatchError
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, Signer, SSlibKey
+
+from bedrock.persist import write_new
+from keys.certificates import read_certificate
+from keys.errors import BadKeyError, KeysError, KeyUriError, MissingKeyError
+from keys.keyring import BootKey, Keyring, TufKey
+from keys.memory import memory_folder
+from keys.passphrase import PassphraseSource, demanded
+from keys.private import PRIVATE_MODE, is_encrypted, parse_private, private_pem, public_bytes, read_private
+from keys.roles import BootRole, TufRole
+from keys.uri import FILE, parse_uri
+
+
+class FileSigner(CryptoSigner):
+    """Signs with a private key in a PEM file, encrypted or not, whose mode lets nobody else read it."""
+
+    SCHEME = FILE
+
+    @classmethod
+    def from_priv_key_uri(
+        cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
+    ) -> FileSigner:
+        """Open the file of a `file:` URI.
+
+        Raises:
+            MissingKeyError: The file cannot be read.
+            WrongModeError: Others may read it.
+            PassphraseError: The passphrase is missing or wrong.
+            BadKeyError: It holds no key, or not the private half of `public_key`.
+        """
+        path = parse_uri(priv_key_uri).path
+        if not isinstance(public_key, SSlibKey):
+            raise BadKeyError(f"a key in a file must be a plain one, and {public_key.keytype} is not")
+        private = parse_private(read_private(path), path=path, ask=secrets_handler or _nobody)
+        try:
+            return cls(private, public_key)
+        except (KeyMismatchError, ValueError) as error:
+            message = f"{path} is not the private half of the key {public_key.keyid} that the keyring names"
+            raise BadKeyError(message) from error
+
+
+SIGNER_FOR_URI_SCHEME[FileSigner.SCHEME] = FileSigner
+
+
+def open_signers(
+    keyring: Keyring, role: TufRole, passphrase: PassphraseSource, *, at_most: int | None = None
+) -> tuple[Signer, ...]:
+    """The signers of a TUF role whose private half can be reached from here.
+
+    Args:
+        keyring: The public side.
+        role: Who signs.
+        passphrase: Asked for each key that is encrypted.
+        at_most: Stop after so many; below the threshold that many suffice (holders who sign in turns).
+
+    Raises:
+        MissingKeyError: The role is not in the keyring, or fewer keys than its threshold can be reached.
+        WrongModeError: A private file is open to others.
+        PassphraseError: A passphrase is missing or wrong.
+        BadKeyError: A private key is not the one the keyring names.
+        KeyUriError: A URI's scheme is unknown, or its signer could not open it.
+    """
+    keys = keyring.role(role)
+    wanted = len(keys.keys) if at_most is None else at_most
+    if wanted < 1:
+        raise ValueError(f"at_most must be at least 1, not {at_most}")
+    signers: list[Signer] = []
+    missing: list[str] = []
+    for key in keys.keys:
+        if len(signers) == wanted:
+            break
+        try:
+            signers.append(_open(key, passphrase))
+        except MissingKeyError as error:
+            missing.append(f"{key.uri} ({error})")
+    needed = min(keys.threshold, wanted)
+    if len(signers) < needed:
+        found = f"{len(signers)} of the {needed} private keys it needs can be reached"
+        raise MissingKeyError(f"the role {role.value} cannot sign: {found}; missing: {'; '.join(missing)}")
+    return tuple(signers)
+
+
+@dataclass(frozen=True)
+class BootSigner:
+    """A Secure Boot key in the shape sbsign takes: `--key`, `--cert` and, for a token, `--engine`."""
+
+    key: str
+    certificate: Path
+    engine: str | None = None
+
+
+BootOpener = Callable[[BootKey, PassphraseSource], AbstractContextManager[BootSigner]]
+
+
+@contextmanager
+def boot_signer(keyring: Keyring, role: BootRole, passphrase: PassphraseSource) -> Iterator[BootSigner]:
+    """A Secure Boot key, ready for sbsign for as long as the context lasts.
+
+    An encrypted key in a file is decrypted into a folder in memory, which is gone when the context ends.
+
+    Raises:
+        MissingKeyError: The role, the private file or the certificate is missing.
+        WrongModeError: The private file is open to others.
+        PassphraseError: The passphrase is missing or wrong.
+        BadKeyError: Key and certificate do not belong together.
+        KeyUriError: Nobody opens URIs of this scheme.
+        KeysError: No folder in memory is there to decrypt into.
+    """
+    key = keyring.boot_key(role)
+    uri = parse_uri(key.uri)
+    if uri.scheme not in BOOT_OPENERS:
+        known = ", ".join(sorted(BOOT_OPENERS))
+        raise KeyUriError(f"Secure Boot key {role.value}: no signer for {uri.scheme}: URIs (known: {known})")
+    with BOOT_OPENERS[uri.scheme](key, passphrase) as signer:
+        yield signer
+
+
+@contextmanager
+def _boot_file(key: BootKey, passphrase: PassphraseSource) -> Iterator[BootSigner]:
+    path = parse_uri(key.uri).path
+    pem = read_private(path)
+    private = parse_private(pem, path=path, ask=demanded(passphrase))
+    if public_bytes(private.public_key()) != public_bytes(read_certificate(key.certificate).public_key()):
+        raise BadKeyError(f"{path} is not the private half of the certificate {key.certificate}")
+    if not is_encrypted(pem):
+        yield BootSigner(str(path), key.certificate)
+        return
+    with _decrypted(private, path.name) as plain:
+        yield BootSigner(str(plain), key.certificate)
+
+
+@contextmanager
+def _decrypted(private: PrivateKeyTypes, name: str) -> Iterator[Path]:
+    with memory_folder() as folder:
+        copy = folder / name
+        write_new(copy, private_pem(private, None), mode=PRIVATE_MODE)
+        yield copy
+
+
+@contextmanager
+def _boot_token(key: BootKey, _passphrase: PassphraseSource) -> Iterator[BootSigner]:
+    # sbsign hands the URI to OpenSSL's engine of that name, which asks for the PIN or finds it in the URI (RFC 7512).
+    read_certificate(key.certificate)
+    yield BootSigner(key.uri, key.certificate, engine="pkcs11")
+
+
+BOOT_OPENERS: dict[str, BootOpener] = {FILE: _boot_file, "pkcs11": _boot_token}
+
+
+def _open(key: TufKey, passphrase: PassphraseSource) -> Signer:
+    scheme = parse_uri(key.uri).scheme
+    if scheme not in SIGNER_FOR_URI_SCHEME:
+        known = ", ".join(sorted(SIGNER_FOR_URI_SCHEME))
+        raise KeyUriError(f"key {key.keyid}: no signer for {scheme}: URIs (known: {known})")
+    try:
+        return Signer.from_priv_key_uri(key.uri, key.public, demanded(passphrase))
+    except KeysError:
+        raise
+    except KeyMismatchError as error:
+        raise BadKeyError(f"{key.uri} is not the private half of the key {key.keyid}") from error
+    except (SigningLibraryError, ValueError, OSError) as error:
+        raise KeyUriError(f"the signer for {key.uri} could not be opened: {error}") from error
+
+
+def _nobody(subject: str) -> str:
+    raise BadKeyError(f"{subject} is encrypted and nobody can be asked for its passphrase")
