@@ -1,0 +1,87 @@
+# Twinhull's commands.  `make help` tells them; every target makes ready what it needs first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
+
+# The Python that makes the virtual environment: 3.11 or newer.
+PYTHON ?= python3
+# More words for pytest, such as PYTEST_ARGS='-k verity'.
+PYTEST_ARGS ?=
+CI ?=
+
+PACKAGES := bedrock partitions keys updater imagebuild
+PY := .venv/bin/python
+
+.PHONY: help setup venv demo test lint unit integration qemu bench-update lock clean distclean
+
+help: ## Tell what there is
+	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
+	@echo
+	@echo "  make demo          build, sign, publish, boot, update and roll back a host in a VM (out/demo/report.json)"
+	@echo "  make test          everything that must hold: lint, types, layers, unit, integration and VM tests"
+	@echo
+	@echo "Parts of the above:"
+	@echo "  make setup         host packages and the virtual environment (the other targets call it themselves)"
+	@echo "  make lint          ruff, mypy and the import layers"
+	@echo "  make unit          unit tests: no root, no network, seconds"
+	@echo "  make integration   tests that run real tools on real files"
+	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
+	@echo "  make bench-update  speed and memory of an update in a VM, beside dd on the same disk"
+	@echo
+	@echo "For maintainers:"
+	@echo "  make lock          the newest versions that fit, with hashes, into the lock files"
+	@echo "  make clean         remove results (out/) and the checkers' caches"
+	@echo "  make distclean     clean, and remove the virtual environment and the cache of trees and packages"
+	@echo
+	@echo "PYTHON=/usr/bin/python3.12 names another Python; PYTEST_ARGS='-k verity' is handed to pytest."
+
+setup: ## Host packages and the virtual environment
+	@$(PYTHON) -m setup all
+
+venv:
+	@$(PYTHON) -m setup venv
+
+demo: setup ## The main job, once, for real
+	@$(PY) -m imagebuild.demo --out out/demo
+
+# Cheap checks first; the clock is told before each step, and the last lines are pytest's own.
+test: setup
+	@step() { echo; echo "== $$1 (after $$SECONDS s)"; shift; "$$@"; }; \
+	step "1/4 lint, types, layers" $(MAKE) lint-only; \
+	step "2/4 unit tests" $(PY) -m pytest tests/unit $(PYTEST_ARGS); \
+	step "3/4 integration tests" $(PY) -m pytest tests/integration $(PYTEST_ARGS); \
+	step "4/4 whole machines" $(PY) -m pytest qemu-test $(PYTEST_ARGS); \
+	if [[ -z "$(CI)" ]]; then echo "make test: passed in $$SECONDS s"; fi
+
+lint: venv lint-only
+
+.PHONY: lint-only
+lint-only:
+	@echo "ruff check";         $(PY) -m ruff check --quiet .
+	@echo "ruff format";        $(PY) -m ruff format --quiet --check .
+	@echo "mypy, the packages"; $(PY) -m mypy $(addprefix -p ,$(PACKAGES) setup)
+	@echo "mypy, the tests";    MYPYPATH=.:qemu-test $(PY) -m mypy --explicit-package-bases tests qemu-test
+	@echo "import layers";      .venv/bin/lint-imports --no-cache
+
+unit: venv
+	@$(PY) -m pytest tests/unit $(PYTEST_ARGS)
+
+integration: setup
+	@$(PY) -m pytest tests/integration $(PYTEST_ARGS)
+
+qemu: setup
+	@$(PY) -m pytest qemu-test $(PYTEST_ARGS)
+
+bench-update: setup
+	@$(PY) qemu-test/bench_update.py
+
+lock:
+	@$(PYTHON) -m setup lock
+
+clean:
+	@rm -rf out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	@$(PYTHON) -m setup forget

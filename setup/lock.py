@@ -1,0 +1,96 @@
+"""Makes the lock files: exact versions with the hashes of their wheels, for every Python and platform supported.
+
+Only for maintainers (`make lock`); it asks the package index for versions, so its result changes with the day.
+No index is named in the files: whoever installs uses the index of the machine, and the hashes decide.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedrock import process
+from bedrock.errors import ProcessError
+from bedrock.persist import write_atomic
+from bedrock.process import Argument
+from setup.errors import SetupError
+from setup.venv import network_environment
+
+_RESOLVER = "uv==0.13.9"
+_TIMEOUT_S = 600
+# What the host's own interpreter (Debian 13) runs; the hashes of the arm64 wheels are in the same file.
+_AGENT_TARGET = ("--python-version", "3.13", "--python-platform", "x86_64-manylinux_2_28")
+_EVERY_TARGET = ("--universal", "--python-version", "3.11")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """One lock file: where it lies, what it is for, and the resolver's arguments that make it."""
+
+    path: str
+    purpose: str
+    arguments: tuple[str, ...]
+
+
+LOCKS = (
+    Lock("requirements.lock", "what Twinhull needs to run", (*_EVERY_TARGET, "pyproject.toml")),
+    Lock("requirements-dev.lock", "the same, and what tests it", (*_EVERY_TARGET, "--extra", "dev", "pyproject.toml")),
+    Lock("imagebuild/data/agent.lock", "what the on-host agent needs", (*_AGENT_TARGET, "imagebuild/data/agent.in")),
+)
+
+
+def heading(lock: Lock) -> str:
+    """The comment at the top of a lock file."""
+    return f"# {lock.purpose[0].upper()}{lock.purpose[1:]}; made by `make lock`, not by hand.\n"
+
+
+def make_locks(root: Path, say: Callable[[str], None], *, cache: Path) -> None:
+    """Write all lock files anew, on the disk, each in one step.
+
+    Raises:
+        SetupError: The resolver could not be installed or found no solution.
+    """
+    try:
+        resolver = _ensure_resolver(cache, say)
+        environment = _resolver_environment(resolver.parent / "python", cache)
+        for lock in LOCKS:
+            say(f"locking {lock.path}")
+            words: list[Argument] = [
+                resolver,
+                "pip",
+                "compile",
+                "--quiet",
+                "--no-header",
+                "--generate-hashes",
+                "--upgrade",
+            ]
+            words += ["--no-emit-index-url", "--only-binary", ":all:", *lock.arguments]
+            done = process.run(words, timeout_s=_TIMEOUT_S, cwd=root, env=environment)
+            write_atomic(root / lock.path, heading(lock) + done.stdout)
+    except ProcessError as error:
+        raise SetupError(f"the lock files could not be made\n{error}") from error
+
+
+def _ensure_resolver(cache: Path, say: Callable[[str], None]) -> Path:
+    """The resolver lives in an environment of its own: nobody but a maintainer needs it."""
+    folder = cache / "lock" / _RESOLVER.replace("==", "-")
+    program = folder / "bin/uv"
+    if not program.exists():
+        say(f"installing {_RESOLVER}")
+        process.run([sys.executable, "-m", "venv", "--clear", folder], timeout_s=_TIMEOUT_S)
+        install: list[Argument] = [folder / "bin/python", "-m", "pip", "--quiet", "--no-input", "install", _RESOLVER]
+        process.run(install, timeout_s=_TIMEOUT_S, env=network_environment(os.environ))
+    return program
+
+
+def _resolver_environment(python: Path, cache: Path) -> dict[str, str]:
+    """Hand pip's index on to the resolver, which does not read pip's settings."""
+    environment = network_environment(os.environ) | {"UV_CACHE_DIR": str(cache / "lock/cache")}
+    asked = process.run(
+        [python, "-m", "pip", "config", "get", "global.index-url"], timeout_s=60, env=environment, check=False
+    )
+    index = os.environ.get("PIP_INDEX_URL") or (asked.stdout.strip() if asked.returncode == 0 else "")
+    return environment | ({"UV_DEFAULT_INDEX": index} if index else {})
