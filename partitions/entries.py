@@ -1,0 +1,144 @@
+"""Boot entries: the names of UKIs in `/EFI/Linux`, and what systemd-boot makes of them.
+
+A name is `<image>_<version>.efi` (blessed: no counter) or `<image>_<version>+L-D.efi` with L tries left and D tries
+done, one digit each, so that the loader's rename never changes the name's length.
+Sources: Boot Loader Specification, "Type #2 EFI Unified Kernel Images" and "Boot counting"; systemd, "Automatic Boot
+Assessment"; systemd-boot, `boot_entry_compare`.
+
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cmp_to_key
+
+from partitions.version import Version, compare
+
+ENTRIES_FOLDER = "EFI/Linux"
+SUFFIX = ".efi"
+TEMPORARY_SUFFIX = ".new"
+DEFAULT_TRIES = 3
+MAX_TRIES = 9
+
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_NAME = re.compile(r"(?P<image>[^_]+)_(?P<version>[^_+]+)(?:\+(?P<left>[0-9])-(?P<done>[0-9]))?\.efi")
+
+
+@dataclass(frozen=True)
+class BootEntry:
+    """One UKI: which image and version it boots, and its boot counter when it has one.
+
+    `tries_left` and `tries_done` are both None (blessed) or both from 0 to 9.
+    """
+
+    image: str
+    version: Version
+    tries_left: int | None = None
+    tries_done: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _IMAGE.fullmatch(self.image):
+            raise ValueError(f"{self.image!r} is not an image name of a-z, 0-9 and -, at most 63 long")
+        if (self.tries_left is None) != (self.tries_done is None):
+            raise ValueError("a boot counter has both tries left and tries done, or there is none")
+        for name, tries in (("tries_left", self.tries_left), ("tries_done", self.tries_done)):
+            if tries is not None and not 0 <= tries <= MAX_TRIES:
+                raise ValueError(f"{name} must be from 0 to {MAX_TRIES}, not {tries}")
+
+    @property
+    def file_name(self) -> str:
+        """The name under which the loader finds the entry in this state."""
+        counter = "" if self.tries_left is None else f"+{self.tries_left}-{self.tries_done}"
+        return f"{self.image}_{self.version}{counter}{SUFFIX}"
+
+    @property
+    def temporary_name(self) -> str:
+        """A name for the same UKI that the loader does not scan: it looks at names that end in `.efi` only."""
+        return f"{self.file_name}{TEMPORARY_SUFFIX}"
+
+    @property
+    def blessed(self) -> bool:
+        """Proven healthy: the loader no longer counts its boots."""
+        return self.tries_left is None
+
+    @property
+    def trial(self) -> bool:
+        """Counted, with tries left."""
+        return self.tries_left is not None and self.tries_left > 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Counted, no tries left: the loader takes it only when there is nothing else."""
+        return self.tries_left == 0
+
+    def as_trial(self, tries: int = DEFAULT_TRIES) -> BootEntry:
+        """The same UKI, not tried yet, with `tries` (1 to 9) boots to prove itself.
+
+        Raises:
+            ValueError: `tries` is not from 1 to 9.
+        """
+        if not 1 <= tries <= MAX_TRIES:
+            raise ValueError(f"tries must be from 1 to {MAX_TRIES}, not {tries}")
+        return replace(self, tries_left=tries, tries_done=0)
+
+    def as_blessed(self) -> BootEntry:
+        """The same UKI without a counter."""
+        return replace(self, tries_left=None, tries_done=None)
+
+    def as_bad(self) -> BootEntry:
+        """The same UKI with no tries left; what was done stays told."""
+        return replace(self, tries_left=0, tries_done=self.tries_done or 0)
+
+
+def parse_entry(file_name: str) -> BootEntry | None:
+    """Read the name of a file in `/EFI/Linux`; None for a name that is not exactly one of ours.
+
+    Whatever is returned has `file_name` equal to the argument.
+    """
+    match = _NAME.fullmatch(file_name)
+    if match is None:
+        return None
+    left, done = match["left"], match["done"]
+    try:
+        return BootEntry(
+            image=match["image"],
+            version=Version.from_text(match["version"]),
+            tries_left=None if left is None else int(left),
+            tries_done=None if done is None else int(done),
+        )
+    except ValueError:
+        return None
+
+
+def sort_entries(entries: Iterable[BootEntry]) -> list[BootEntry]:
+    """The entries in systemd-boot's order, the one it boots first: exhausted ones last, then newest version first.
+
+    The loader compares the image (the sort key in the UKI's os-release), the version by the UAPI order, the name
+    without counter, and at last the counter: more tries left, then fewer done.
+    """
+    return sorted(entries, key=cmp_to_key(_compare_entries))
+
+
+def selected(entries: Iterable[BootEntry]) -> BootEntry | None:
+    """What the loader would boot on its own: the first of its order, even an exhausted one when there is no other."""
+    return next(iter(sort_entries(entries)), None)
+
+
+def _compare_entries(a: BootEntry, b: BootEntry) -> int:
+    if a.exhausted != b.exhausted:
+        return 1 if a.exhausted else -1
+    if a.image != b.image:
+        return -1 if a.image < b.image else 1
+    # The loader folds the case of the name, which it compares after the version.
+    ranked = compare(str(b.version), str(a.version)) or compare(_folded_name(b), _folded_name(a))
+    if ranked or a.tries_left is None or b.tries_left is None:
+        return ranked
+    key_a, key_b = (-a.tries_left, a.tries_done or 0), (-b.tries_left, b.tries_done or 0)
+    return (key_a > key_b) - (key_a < key_b)
+
+
+def _folded_name(entry: BootEntry) -> str:
+    return entry.as_blessed().file_name.lower()
