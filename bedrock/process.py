@@ -75,7 +75,9 @@ def run(
         raise ProcessError(f"{words[0]} could not be started: {error.strerror}") from error
     if check and done.returncode != 0:
         shown = _tail(log.read_text(errors="replace")) if log else _tail(done.stderr or done.stdout)
-        raise ProcessError(f"{words[0]} failed with exit code {done.returncode}", returncode=done.returncode, tail=shown)
+        raise ProcessError(
+            f"{words[0]} failed with exit code {done.returncode}", returncode=done.returncode, tail=shown
+        )
     return done
 
 

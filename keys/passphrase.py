@@ -82,7 +82,7 @@ class PassphraseFile:
 
 
 def from_environment(*, file: Path | None = None, environ: Mapping[str, str] | None = None) -> PassphraseSource:
-    """The source the user chose: an explicit file, else the file the environment names, else the variable, else none."""
+    """The source the user chose: an explicit file, else the file or the text the environment names, else none."""
     known = os.environ if environ is None else environ
     if file is not None:
         return PassphraseFile(file)

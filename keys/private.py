@@ -32,26 +32,41 @@ _ENCRYPTED_MARKS = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENC
 
 
 def read_private(path: Path) -> bytes:
-    """The content of a private key file.
+    """The content of a private key file that nobody else may use.
 
     Raises:
         MissingKeyError: There is no such file, it is no regular file, or this user may not read it.
         WrongModeError: Others than the owner have rights on it.
     """
+    return _read(path, others_allowed=False)
+
+
+def read_pem(path: Path) -> bytes:
+    """The content of a private key file whatever its mode, for looking at it only; signing goes by `read_private`.
+
+    Raises:
+        MissingKeyError: There is no such file, it is no regular file, or this user may not read it.
+    """
+    return _read(path, others_allowed=True)
+
+
+def _read(path: Path, *, others_allowed: bool) -> bytes:
     try:
         # Not blocking, so that a pipe of that name is reported instead of waited for.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise MissingKeyError(f"the private key {path} cannot be read: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise MissingKeyError(f"the private key {path} is not a regular file")
         mode = stat.S_IMODE(status.st_mode)
-        if mode & OTHERS:
+        if mode & OTHERS and not others_allowed:
             message = f"the private key {path} has mode {mode:04o}, so others may use it; it must be {PRIVATE_MODE:04o}"
             raise WrongModeError(message).with_hint(f"chmod 600 {path}, and replace the key if others could read it")
-        return stream.read(MAX_KEY_BYTES)
+        return os.read(handle, MAX_KEY_BYTES)
+    finally:
+        os.close(handle)
 
 
 def is_encrypted(pem: bytes) -> bool:

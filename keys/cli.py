@@ -1,0 +1,172 @@
+"""`twinhull keys …`: make, show and check a keys folder.
+
+Also what other command lines need to open keys: the `--passphrase-file` option and the source behind it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bedrock.cli import emit_json, json_option
+from bedrock.errors import EXIT_FAILED
+from keys.check import Finding, Severity, check
+from keys.generate import init
+from keys.keyring import Keyring
+from keys.listing import lines, listing
+from keys.passphrase import (
+    FILE_VARIABLE,
+    VARIABLE,
+    FixedPassphrase,
+    NoPassphrase,
+    PassphraseSource,
+    from_environment,
+)
+from keys.roles import Profile
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@dataclass
+class Prompt:
+    """Asks on the terminal, once; the answer serves every key of the run."""
+
+    answer: str | None = field(default=None, repr=False)
+
+    def passphrase(self, subject: str) -> str | None:
+        """The answer given before, or a question about `subject`."""
+        if self.answer is None:
+            self.answer = click.prompt(f"Passphrase of {subject}", hide_input=True, err=True)
+        return self.answer
+
+
+def passphrase_option(command: Command) -> Command:
+    """Add `--passphrase-file` to a command; it arrives as the keyword `passphrase_file`."""
+    return click.option(
+        "--passphrase-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=f"File whose first line opens encrypted keys. Else {FILE_VARIABLE} or {VARIABLE} is taken.",
+    )(command)
+
+
+def passphrase_source(file: Path | None) -> PassphraseSource:
+    """The passphrase for opening keys: the file, the environment, or a question when a person sits at the terminal."""
+    source = from_environment(file=file)
+    return Prompt() if isinstance(source, NoPassphrase) and sys.stdin.isatty() else source
+
+
+@click.group("keys")
+def keys() -> None:
+    """Make, show and check the keys everything is signed with.
+
+    A keys folder has a public side (keyring.yaml, certificates) and private files.
+    For production, make it on a machine without network and hand out the private files:
+    snapshot and timestamp to the machine that refreshes the repository, releases and db to
+    the build pipeline, channels to the release manager; root and targets stay offline.
+
+    \b
+    Example:
+      twinhull keys init keys --profile dev
+      twinhull keys show keys
+      twinhull keys check keys
+    """
+
+
+@keys.command("init")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.option(
+    "--profile",
+    required=True,
+    type=click.Choice([profile.value for profile in Profile]),
+    help="dev: one root key. production: three root keys, two of which must sign; encrypted.",
+)
+@passphrase_option
+@click.option("--no-passphrase", is_flag=True, help="Leave the private files unencrypted.")
+def init_command(folder: Path, profile: str, passphrase_file: Path | None, no_passphrase: bool) -> None:
+    """Make all keys of a profile in DIR, which must be new or empty.
+
+    Nothing is ever overwritten. Private files are made with mode 0600 and are encrypted when
+    a passphrase is given by file or environment. The dev profile does without one unless it
+    is given; the production profile asks for it on a terminal, and without a terminal it must
+    be given or be declined with --no-passphrase.
+
+    \b
+    Example:
+      twinhull keys init keys --profile dev
+      twinhull keys init /media/usb/keys --profile production --passphrase-file pass.txt
+    """
+    if no_passphrase and passphrase_file is not None:
+        raise click.UsageError("--passphrase-file and --no-passphrase exclude each other")
+    chosen = Profile(profile)
+    source = NoPassphrase() if no_passphrase else _new_passphrase(chosen, passphrase_file)
+    for line in lines(listing(init(folder, chosen, source))):
+        click.echo(line)
+
+
+@keys.command("show")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@json_option
+def show_command(folder: Path, as_json: bool) -> None:
+    """Show the roles of DIR: key ids, thresholds, where private halves are, when certificates end.
+
+    No private file is opened, so no passphrase is needed.
+
+    \b
+    Example:
+      twinhull keys show keys --json
+    """
+    shown = listing(Keyring.load(folder))
+    if as_json:
+        emit_json(shown)
+        return
+    for line in lines(shown):
+        click.echo(line)
+
+
+@keys.command("check")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@passphrase_option
+@json_option
+@click.pass_context
+def check_command(context: click.Context, folder: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Look for mistakes in DIR; exit 1 when there is an error among the findings.
+
+    Looks at modes and owners, missing files, private keys inside git work trees, unencrypted
+    production keys, keys that do not match the keyring or their certificate, and certificates
+    that have expired or will within 30 days.
+
+    \b
+    Example:
+      twinhull keys check keys --passphrase-file pass.txt
+    """
+    findings = check(folder, passphrase=from_environment(file=passphrase_file))
+    if as_json:
+        emit_json({"folder": folder, "findings": findings})
+    else:
+        _print_findings(folder, findings)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        context.exit(EXIT_FAILED)
+
+
+def _print_findings(folder: Path, findings: tuple[Finding, ...]) -> None:
+    for finding in findings:
+        click.echo(f"{finding.severity.value}: {finding.subject}: {finding.message} [{finding.rule.value}]")
+    if not findings:
+        click.echo(f"{folder}: nothing found")
+
+
+def _new_passphrase(profile: Profile, file: Path | None) -> PassphraseSource:
+    source = from_environment(file=file)
+    if not isinstance(source, NoPassphrase) or profile is Profile.DEV:
+        return source
+    if not sys.stdin.isatty():
+        message = "production keys need a passphrase: give --passphrase-file, or decline it with --no-passphrase"
+        raise click.UsageError(message)
+    answer: str = click.prompt("Passphrase for the new keys", hide_input=True, confirmation_prompt=True, err=True)
+    return FixedPassphrase(answer, origin="the passphrase")

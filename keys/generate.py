@@ -1,0 +1,149 @@
+"""Making a keys folder: TUF keys, Secure Boot keys with their certificates, and the keyring that names them.
+
+Rules: nothing that exists is overwritten or changed; private files are born 0600 with `O_EXCL` in a 0700 folder; the
+keyring is written last, so a folder that was only half made never loads.
+
+Secure Boot keys are RSA-2048: every firmware with Secure Boot takes that size, and part of the machines in the field
+refuse larger ones or other algorithms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+from bedrock.persist import sync_folder, write_new
+from keys.certificates import certificate_pem, self_signed
+from keys.errors import KeyExistsError
+from keys.keyring import (
+    FORMAT,
+    KEYRING_FILE,
+    BootKeyEntry,
+    BootSection,
+    Keyring,
+    KeyringDocument,
+    TufKeyEntry,
+    TufRoleEntry,
+    TufSection,
+    keyring_text,
+    tuf_public,
+)
+from keys.passphrase import PassphraseSource
+from keys.private import FOLDER_MODE, PRIVATE_MODE, private_pem
+from keys.roles import BootRole, Profile, TufRole, certificate_lifetime, quorum
+from keys.uri import KeyUri
+
+RSA_BITS = 2048
+_RSA_EXPONENT = 65537
+_PUBLIC_MODE = 0o644
+
+
+@dataclass(frozen=True)
+class _NewFile:
+    name: str
+    content: bytes
+    mode: int
+
+
+def init(folder: Path, profile: Profile, passphrase: PassphraseSource, *, now: datetime | None = None) -> Keyring:
+    """Make all keys of `profile` in `folder` (writes to the disk).
+
+    Args:
+        folder: Must not exist yet, or be empty; gets mode 0700.
+        profile: How many keys, which thresholds, how long certificates last.
+        passphrase: Encrypts every private file; they stay unencrypted when it has none.
+        now: When certificates begin; the clock's time when None.
+
+    Raises:
+        KeyExistsError: There is something in the folder; it is left alone.
+        PassphraseError: The passphrase is there but unusable.
+        OSError: The folder or a file cannot be written; what was written is removed.
+    """
+    _refuse_used(folder)
+    secret = passphrase.passphrase(f"the keys of {folder}")
+    document, files = _make(profile, secret, datetime.now(UTC) if now is None else now)
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    folder.chmod(FOLDER_MODE)
+    _write_all(folder, (*files, _NewFile(KEYRING_FILE, keyring_text(document).encode(), _PUBLIC_MODE)))
+    sync_folder(folder.absolute().parent)
+    return Keyring.load(folder)
+
+
+def _refuse_used(folder: Path) -> None:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise KeyExistsError(f"{folder} is a file, so no keys folder can be made there") from error
+    if KEYRING_FILE in names:
+        message = f"{folder} already holds keys; nothing was changed"
+        raise KeyExistsError(message).with_hint(f"twinhull keys show {folder} lists them; choose another folder")
+    if names:
+        message = f"{folder} is not empty (it holds {names[0]}); nothing was changed"
+        hint = "choose another folder; if an earlier init was cut short there, remove it first"
+        raise KeyExistsError(message).with_hint(hint)
+
+
+def _make(profile: Profile, secret: str | None, now: datetime) -> tuple[KeyringDocument, tuple[_NewFile, ...]]:
+    tuf: dict[str, TufRoleEntry] = {}
+    boot: dict[str, BootKeyEntry] = {}
+    files: list[_NewFile] = []
+    for tuf_role in TufRole:
+        tuf[tuf_role.value] = _make_tuf(profile, tuf_role, secret, files)
+    for boot_role in BootRole:
+        boot[boot_role.value] = _make_boot(profile, boot_role, secret, now, files)
+    return KeyringDocument(FORMAT, profile, TufSection(**tuf), BootSection(**boot)), tuple(files)
+
+
+def _make_tuf(profile: Profile, role: TufRole, secret: str | None, files: list[_NewFile]) -> TufRoleEntry:
+    wanted = quorum(profile, role)
+    entries = []
+    for number in range(1, wanted.keys + 1):
+        private = Ed25519PrivateKey.generate()
+        name = f"{role.value}-{number}.pem"
+        public = private.public_key().public_bytes_raw().hex()
+        files.append(_NewFile(name, private_pem(private, secret), PRIVATE_MODE))
+        entries.append(TufKeyEntry(tuf_public(public).keyid, public, KeyUri.of_path(Path(name))))
+    return TufRoleEntry(wanted.threshold, tuple(entries))
+
+
+def _make_boot(
+    profile: Profile, role: BootRole, secret: str | None, now: datetime, files: list[_NewFile]
+) -> BootKeyEntry:
+    private = generate_private_key(_RSA_EXPONENT, RSA_BITS)
+    common_name = f"Twinhull {role.meaning} ({profile.value})"
+    certificate = self_signed(private, common_name=common_name, now=now, lifetime=certificate_lifetime(profile))
+    key_name, certificate_name = f"{role.value}.pem", f"{role.value}.crt"
+    files.append(_NewFile(key_name, private_pem(private, secret), PRIVATE_MODE))
+    files.append(_NewFile(certificate_name, certificate_pem(certificate), _PUBLIC_MODE))
+    return BootKeyEntry(KeyUri.of_path(Path(key_name)), certificate_name)
+
+
+def _write_all(folder: Path, files: tuple[_NewFile, ...]) -> None:
+    written: list[Path] = []
+    try:
+        for file in files:
+            path = folder / file.name
+            _write(path, file)
+            written.append(path)
+    except (OSError, KeyExistsError):
+        # Only what this run made; a key that nobody's keyring names is worth nothing.
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _write(path: Path, file: _NewFile) -> None:
+    try:
+        write_new(path, file.content, mode=file.mode)
+    except FileExistsError as error:
+        raise KeyExistsError(f"{path} appeared while keys were made; it was left alone") from error
+    except OSError:
+        # It is ours (`O_EXCL` made it) and cut short.
+        path.unlink(missing_ok=True)
+        raise
