@@ -32,7 +32,16 @@ from partitions.hashtree import (
     tree_layout,
 )
 
-__all__ = ["BuiltTree", "Superblock", "TreeLayout", "build_tree", "read_superblock", "tree_layout", "verify"]
+__all__ = [
+    "BLOCK_SIZE",
+    "BuiltTree",
+    "Superblock",
+    "TreeLayout",
+    "build_tree",
+    "read_superblock",
+    "tree_layout",
+    "verify",
+]
 
 _CHUNK_BLOCKS = CHUNK_BYTES // BLOCK_SIZE
 _LEAF_BLOCKS = 256

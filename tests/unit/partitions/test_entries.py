@@ -1,0 +1,122 @@
+"""Boot entry names and the loader's order."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partitions.entries import BootEntry, parse_entry, selected, sort_entries
+from partitions.version import Version
+
+IMAGES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,12}", fullmatch=True)
+VERSIONS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z.~^-]{0,10}", fullmatch=True).map(Version)
+TRIES = st.integers(min_value=0, max_value=9)
+ENTRIES = st.one_of(
+    st.builds(BootEntry, IMAGES, VERSIONS),
+    st.builds(BootEntry, IMAGES, VERSIONS, TRIES, TRIES),
+)
+
+
+def entry(name: str) -> BootEntry:
+    parsed = parse_entry(name)
+    assert parsed is not None
+    return parsed
+
+
+@given(ENTRIES)
+def test_name_tells_the_whole_entry(one: BootEntry) -> None:
+    assert parse_entry(one.file_name) == one
+
+
+@given(st.text(alphabet="abA1._+-~^/ 0fie\n", max_size=20).map(lambda text: text + ".efi"))
+def test_a_name_that_is_read_is_the_name_that_is_written(name: str) -> None:
+    found = parse_entry(name)
+    assert found is None or found.file_name == name
+
+
+def test_states() -> None:
+    assert entry("host_1.0.0.efi").blessed
+    assert entry("host_1.0.0+3-0.efi").trial
+    assert entry("host_1.0.0+0-3.efi").exhausted
+    assert not entry("host_1.0.0+0-3.efi").trial
+
+
+def test_changes_of_state_change_only_the_counter() -> None:
+    one = entry("host_1.0.0+1-2.efi")
+    assert one.as_trial().file_name == "host_1.0.0+3-0.efi"
+    assert one.as_blessed().file_name == "host_1.0.0.efi"
+    assert one.as_bad().file_name == "host_1.0.0+0-2.efi"
+    assert entry("host_1.0.0.efi").as_bad().file_name == "host_1.0.0+0-0.efi"
+
+
+def test_counted_names_have_one_length() -> None:
+    assert {len(entry("host_1.0.0.efi").as_trial(tries).file_name) for tries in range(1, 10)} == {18}
+
+
+def test_temporary_name_is_not_scanned() -> None:
+    temporary = entry("host_1.0.0+3-0.efi").temporary_name
+    assert not temporary.lower().endswith(".efi")
+    assert parse_entry(temporary) is None
+
+
+@pytest.mark.parametrize("tries", [-1, 0, 10])
+def test_impossible_number_of_tries_is_refused(tries: int) -> None:
+    with pytest.raises(ValueError, match="tries must be from 1 to 9"):
+        entry("host_1.0.0.efi").as_trial(tries)
+
+
+def test_half_a_counter_is_refused() -> None:
+    with pytest.raises(ValueError, match="both"):
+        BootEntry("host", Version("1"), 3, None)
+    with pytest.raises(ValueError, match="tries_done"):
+        BootEntry("host", Version("1"), 3, 10)
+    with pytest.raises(ValueError, match="image name"):
+        BootEntry("Host", Version("1"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".efi", "host.efi", "_1.efi", "host_.efi", "host_1", "host_1.EFI", "HOST_1.efi", "host_1_2.efi"),
+        *("host_1+3.efi", "host_1+10-0.efi", "host_1+-1-0.efi", "host_1+3-0+3-0.efi", "host_1.efi.new"),
+        *("../host_1.efi", "host_1/2.efi", "host_1.efi\n", "host_1+٣-0.efi"),
+    ],
+)
+def test_foreign_names_are_not_ours(name: str) -> None:
+    assert parse_entry(name) is None
+
+
+ORDERED = (
+    *("host_2.0.0+3-0.efi", "host_2.0.0+2-1.efi", "host_1.10.0.efi", "host_1.9.0+1-2.efi", "host_1.0.0~rc1.efi"),
+    *("host_3.0.0+0-3.efi", "host_1.0.0+0-0.efi"),
+)
+
+
+def test_order_is_the_loaders_whatever_the_order_of_the_folder() -> None:
+    for names in list(permutations(ORDERED))[::97]:
+        assert [one.file_name for one in sort_entries(map(entry, names))] == list(ORDERED)
+
+
+def test_newer_trial_wins_over_blessed() -> None:
+    assert selected(map(entry, ["host_1.0.0.efi", "host_1.0.1+3-0.efi"])) == entry("host_1.0.1+3-0.efi")
+
+
+def test_exhausted_trial_loses_to_the_older_blessed() -> None:
+    assert selected(map(entry, ["host_1.0.1+0-3.efi", "host_1.0.0.efi"])) == entry("host_1.0.0.efi")
+
+
+def test_exhausted_entry_boots_when_alone() -> None:
+    assert selected([entry("host_1.0.1+0-3.efi")]) == entry("host_1.0.1+0-3.efi")
+
+
+def test_nothing_boots_from_an_empty_folder() -> None:
+    assert selected([]) is None
+
+
+@given(st.lists(ENTRIES, max_size=6))
+def test_an_entry_with_tries_never_loses_to_an_exhausted_one(entries: list[BootEntry]) -> None:
+    chosen = selected(entries)
+    assert chosen is None or not chosen.exhausted or all(one.exhausted for one in entries)
