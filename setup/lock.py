@@ -14,10 +14,10 @@ from pathlib import Path
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from bedrock.network import pip_environment
 from bedrock.persist import write_atomic
 from bedrock.process import Argument
 from setup.errors import SetupError
-from setup.venv import network_environment
 
 _RESOLVER = "uv==0.13.9"
 _TIMEOUT_S = 600
@@ -82,13 +82,13 @@ def _ensure_resolver(cache: Path, say: Callable[[str], None]) -> Path:
         say(f"installing {_RESOLVER}")
         process.run([sys.executable, "-m", "venv", "--clear", folder], timeout_s=_TIMEOUT_S)
         install: list[Argument] = [folder / "bin/python", "-m", "pip", "--quiet", "--no-input", "install", _RESOLVER]
-        process.run(install, timeout_s=_TIMEOUT_S, env=network_environment(os.environ))
+        process.run(install, timeout_s=_TIMEOUT_S, env=pip_environment(os.environ))
     return program
 
 
 def _resolver_environment(python: Path, cache: Path) -> dict[str, str]:
     """Hand pip's index on to the resolver, which does not read pip's settings."""
-    environment = network_environment(os.environ) | {"UV_CACHE_DIR": str(cache / "lock/cache")}
+    environment = pip_environment(os.environ) | {"UV_CACHE_DIR": str(cache / "lock/cache")}
     asked = process.run(
         [python, "-m", "pip", "config", "get", "global.index-url"], timeout_s=60, env=environment, check=False
     )

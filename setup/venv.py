@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from bedrock.network import pip_environment
 from bedrock.persist import write_atomic
 from setup.errors import SetupError
 
@@ -21,14 +22,6 @@ LOCK = "requirements-dev.lock"
 _STAMP = "twinhull-stamp"
 _FORMAT = "1"
 _TIMEOUT_S = 1200
-_NETWORK_VARIABLES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE"))
-
-
-def network_environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What of our environment pip must see: its own settings and the way out to the network."""
-    return {
-        name: value for name, value in ours.items() if name.startswith("PIP_") or name.upper() in _NETWORK_VARIABLES
-    }
 
 
 def fingerprint(root: Path, *, interpreter: str, version: str) -> str:
@@ -56,7 +49,7 @@ def ensure_venv(root: Path, say: Callable[[str], None]) -> Path:
     say(f"making {FOLDER} from {LOCK} with Python {sys.version.split()[0]}")
     python = folder / "bin/python"
     pip = (python, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check")
-    environment = network_environment(os.environ)
+    environment = pip_environment(os.environ)
     try:
         process.run([sys.executable, "-m", "venv", "--clear", folder], timeout_s=_TIMEOUT_S)
         process.run(

@@ -1,0 +1,93 @@
+"""The agent's third-party packages: wheels fetched by hash, kept in the cache, unpacked with care.
+
+Rules: pip fetches, with the machine's own index settings; the lock's hashes decide what is accepted; a wheel is only
+ever unpacked, never installed, so nothing in it runs on the build host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from bedrock import process
+from bedrock.errors import ProcessError
+from bedrock.network import pip_environment
+from bedrock.process import Argument
+from imagebuild.errors import BuildError
+
+PYTHON_VERSION = "3.13"
+_OLDEST_GLIBC, _NEWEST_GLIBC = 17, 41  # 2.41 is Debian 13's
+_TIMEOUT_S = 600
+_MAX_WHEEL_BYTES = 256 << 20
+
+
+def platforms(machine: str) -> tuple[str, ...]:
+    """The wheel platforms Debian 13 on `machine` (`x86_64`, `aarch64`) can load, newest first."""
+    numbered = (f"manylinux_2_{minor}_{machine}" for minor in range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1))
+    return (*numbered, f"manylinux2014_{machine}")
+
+
+def fetch_wheels(lock: Path, *, machine: str, cache: Path) -> tuple[Path, ...]:
+    """Return the wheels a lock names, fetching them into the cache unless they are there.
+
+    Raises:
+        BuildError: pip could not fetch one, or its hash is not in the lock.
+    """
+    key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]
+    folder = cache / "wheels" / key
+    if not folder.is_dir():
+        partial = cache / "wheels" / f"{key}.{os.getpid()}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _download(lock, machine, partial)
+        keep_folder(partial, folder)
+    return tuple(sorted(folder.glob("*.whl")))
+
+
+def keep_folder(partial: Path, folder: Path) -> None:
+    """Give a finished folder its name in the cache; when another build was faster, its folder stays."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial)
+
+
+def unpack(wheel: Path, destination: Path, *, wanted: Callable[[str], bool]) -> None:
+    """Write those members of a wheel to the disk that `wanted` says yes to.
+
+    Raises:
+        BuildError: A member's path leaves the destination, or the wheel is unreasonably large.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MAX_WHEEL_BYTES:
+            raise BuildError(f"{wheel.name} holds more than {_MAX_WHEEL_BYTES} bytes")
+        for member in archive.infolist():
+            path = PurePosixPath(member.filename)
+            if path.is_absolute() or ".." in path.parts or "\\" in member.filename:
+                raise BuildError(f"{wheel.name} holds the path {member.filename!r}, which leaves its folder")
+            if member.is_dir() or not wanted(member.filename):
+                continue
+            target = destination / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, target.open("xb") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+def _download(lock: Path, machine: str, folder: Path) -> None:
+    words: list[Argument] = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
+    words += ["download", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--implementation", "cp"]
+    words += ["--python-version", PYTHON_VERSION, "--requirement", lock, "--dest", folder]
+    words += [word for platform in platforms(machine) for word in ("--platform", platform)]
+    try:
+        process.run(words, timeout_s=_TIMEOUT_S, env=pip_environment(os.environ))
+    except ProcessError as error:
+        failure = BuildError(f"the agent's packages could not be fetched\n{error}")
+        failure.add_note("is the package index reachable (pip's own settings apply)?")
+        raise failure from error
