@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
+from partitions.gpt import LABEL_UNITS
 from partitions.hashtree import BLOCK_SIZE, tree_layout
 from partitions.version import Version
 
@@ -32,7 +33,6 @@ ESP_LABEL = "esp"
 XBOOTLDR_LABEL = "xbootldr"
 VAR_LABEL = "var"
 EMPTY_LABEL = "_empty"
-LABEL_UNITS = 36
 
 ATTRIBUTE_READ_ONLY = 1 << 60
 ATTRIBUTE_NO_AUTO = 1 << 63
