@@ -1,0 +1,11 @@
+"""The signed repository: plain files that any static web server can serve, and the commands that change them.
+
+    REPO/metadata/  N.root.json N.targets.json N.releases.json N.channels.json N.snapshot.json timestamp.json
+    REPO/targets/   releases/<image>/<version>/<sha256>.<architecture>.json   channels/<sha256>.<name>.json
+    REPO/objects/   <first two digits>/<sha256>
+
+Rules: a file is written once and never changed, `timestamp.json` excepted, which is replaced in one step and last; so a
+reader sees the old state or the new one, whenever it looks and wherever a publisher was interrupted.
+What is found on the disk is verified against the keyring before it is signed again.
+Not in here: serving (`updater.server`) and reading as a host (`updater.agent`).
+"""

@@ -1,0 +1,47 @@
+"""What a command may sign with: a keyring, and the passphrase that opens its private half.
+
+Rules: only the roles a command needs are opened, all of them before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from securesystemslib.signer import Signer
+
+from keys.errors import MissingKeyError
+from keys.keyring import Keyring
+from keys.passphrase import PassphraseSource
+from keys.roles import TufRole
+from keys.signers import open_signers
+
+Signers = Mapping[TufRole, tuple[Signer, ...]]
+
+
+@dataclass(frozen=True)
+class KeyAccess:
+    """A keyring and where its passphrase comes from."""
+
+    keyring: Keyring
+    passphrase: PassphraseSource
+
+    def open(self, *roles: TufRole) -> Signers:
+        """Signers of these roles, each with at least its threshold.
+
+        Raises:
+            MissingKeyError: A role has too few private keys here.
+            PassphraseError: A passphrase is missing or wrong.
+        """
+        return {role: open_signers(self.keyring, role, self.passphrase) for role in roles}
+
+    def open_if_present(self, role: TufRole) -> Signers:
+        """Signers of one role, or nothing when its private keys are kept elsewhere.
+
+        Raises:
+            PassphraseError: The keys are here, but their passphrase is missing or wrong.
+        """
+        try:
+            return self.open(role)
+        except MissingKeyError:
+            return {}

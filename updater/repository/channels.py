@@ -1,0 +1,237 @@
+"""Channels: what they point to, and moving them.
+
+Rules: a channel points to a published release of one image and one architecture for its whole life; it never moves to
+an older version unless asked; a halted channel stays halted until it is resumed.
+What a change does to a channel is decided in pure functions; `set_channel` writes the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bedrock import strict
+from keys.roles import TufRole
+from partitions.version import Version
+from updater.channel import FORMAT, Channel, DeadEnd, Instant, Pace, channel_path, parse_channel
+from updater.errors import PolicyError, RefusedError, RepositoryError
+from updater.release import Architecture, Release, release_path
+from updater.repository.access import KeyAccess
+from updater.repository.layout import Layout
+from updater.repository.lifetime import Lifetimes
+from updater.repository.lock import writing
+from updater.repository.metadata import State, commit, load_state
+from updater.repository.releases import published, read_release
+from updater.repository.targets import read_target, write_target
+
+
+@dataclass(frozen=True)
+class ReleaseChoice:
+    """A release as a person names it: `IMAGE/VERSION` or `IMAGE/VERSION/ARCHITECTURE`."""
+
+    image: str
+    version: Version
+    architecture: Architecture | None = None
+
+    @classmethod
+    def from_text(cls, text: str) -> ReleaseChoice:
+        """Read the form above.
+
+        Raises:
+            ValueError: Any other form.
+        """
+        image, _, rest = text.partition("/")
+        version, slash, architecture = rest.partition("/")
+        if not image or not version:
+            raise ValueError(f"must be IMAGE/VERSION or IMAGE/VERSION/ARCHITECTURE, not {text!r}")
+        return cls(image, Version.from_text(version), Architecture(architecture) if slash else None)
+
+
+@dataclass(frozen=True)
+class ChannelChange:
+    """What to change; None and empty leave a thing as it is."""
+
+    release: ReleaseChoice | None = None
+    start: Instant | None = None
+    over_s: float | None = None
+    floor: Version | None = None
+    no_floor: bool = False
+    halted: bool | None = None
+    dead_ends: tuple[DeadEnd, ...] = ()
+    reopened: tuple[Version, ...] = ()
+    allow_downgrade: bool = False
+
+
+@dataclass(frozen=True)
+class ChannelSet:
+    """A channel after a change, and whether the change changed it."""
+
+    channel: Channel
+    new: bool
+
+
+def set_channel(
+    base: Path, name: str, change: ChannelChange, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime
+) -> ChannelSet:
+    """Write a new or changed channel to the repository on the disk and sign it; no change writes nothing.
+
+    Raises:
+        RepositoryError: The release is not published, or there is no such channel and no release was given.
+        PolicyError: The channel would move to an older version, or to another image or architecture.
+        DocumentError: The name or a value is not one a channel can have.
+        RefusedError: The repository's signatures do not hold.
+        BusyError: Somebody else is changing the repository.
+        KeysError: The keys of channels, snapshot or timestamp cannot be opened.
+    """
+    layout = Layout(base)
+    with writing(layout):
+        state = load_state(layout, access.keyring)
+        current = read_channel(layout, state, name) if has_channel(state, name) else None
+        release = find_release(layout, state, change.release) if change.release else None
+        channel = changed_channel(name, current, change, release=release, now=now)
+        if channel == current:
+            return ChannelSet(channel, new=False)
+        signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+        signed = state.channels.copy()
+        path = channel.target_path
+        signed.targets[path] = write_target(layout, path, strict.dump_json(channel))
+        commit(layout, state, changed={TufRole.CHANNELS: signed}, signers=signers, lifetimes=lifetimes, now=now)
+        return ChannelSet(channel, new=True)
+
+
+def show_channel(base: Path, name: str) -> Channel:
+    """A channel of a repository, trusting the repository's own root.
+
+    Raises:
+        RepositoryError: There is no such channel.
+        RefusedError: Signatures or hashes do not hold.
+    """
+    layout = Layout(base)
+    return read_channel(layout, load_state(layout, None), name)
+
+
+def list_channels(base: Path) -> tuple[Channel, ...]:
+    """Every channel of a repository by name, trusting the repository's own root.
+
+    Raises:
+        RepositoryError: There is no repository.
+        RefusedError: Signatures or hashes do not hold.
+    """
+    layout = Layout(base)
+    state = load_state(layout, None)
+    return tuple(read_channel(layout, state, name) for name in channel_names(state))
+
+
+def channel_names(state: State) -> tuple[str, ...]:
+    """The names of all channels, sorted."""
+    paths = sorted(state.channels.signed.targets)
+    return tuple(path.removeprefix("channels/").removesuffix(".json") for path in paths)
+
+
+def has_channel(state: State, name: str) -> bool:
+    """Whether there is a channel of that name."""
+    return channel_path(name) in state.channels.signed.targets
+
+
+def read_channel(layout: Layout, state: State, name: str) -> Channel:
+    """A channel by name.
+
+    Raises:
+        RepositoryError: There is none of that name, or its document is missing.
+        RefusedError: The document is not the signed one, or speaks of another channel.
+    """
+    path = channel_path(name)
+    target = state.channels.signed.targets.get(path)
+    if target is None:
+        known = ", ".join(channel_names(state)) or "none yet"
+        raise RepositoryError(f"there is no channel {name} (there are: {known})")
+    channel = parse_channel(read_target(layout, target), source=path)
+    if channel.target_path != path:
+        raise RefusedError(f"the target {path} speaks of {channel.target_path}")
+    return channel
+
+
+def find_release(layout: Layout, state: State, choice: ReleaseChoice) -> Release:
+    """The published release somebody named; the architecture may be left out when there is only one.
+
+    Raises:
+        RepositoryError: It is not published, or published for several architectures.
+    """
+    there = published(state, choice.image)
+    fitting = [arch for version, arch in there if version == str(choice.version)]
+    if choice.architecture is not None:
+        fitting = [arch for arch in fitting if arch is choice.architecture]
+    if not fitting:
+        known = sorted({Version.from_text(version) for version, _ in there})
+        hint = f"published versions of {choice.image}: {', '.join(map(str, known)) or 'none'}"
+        wanted = f"{choice.image}/{choice.version}"
+        wanted += f"/{choice.architecture.value}" if choice.architecture else ""
+        raise RepositoryError(f"{wanted} is not published in {layout.base}").with_hint(hint)
+    if len(fitting) > 1:
+        names = ", ".join(f"{choice.image}/{choice.version}/{arch.value}" for arch in fitting)
+        raise RepositoryError(f"several architectures are published; name one of {names}")
+    return read_release(layout, state, release_path(choice.image, choice.version, fitting[0]))
+
+
+def changed_channel(
+    name: str, current: Channel | None, change: ChannelChange, *, release: Release | None, now: datetime
+) -> Channel:
+    """The channel a change makes of the current one.
+
+    Raises:
+        RepositoryError: There is no channel yet and no release to make one with.
+        PolicyError: It would go to an older version, to another image or architecture, or below its own floor.
+        DocumentError: The name or a value is not one a channel can have.
+    """
+    if current is None and release is None:
+        raise RepositoryError(f"there is no channel {name} yet").with_hint("make it with --release IMAGE/VERSION")
+    if current is not None and release is not None:
+        _check_move(current, release, allow_downgrade=change.allow_downgrade)
+    base = current or _fresh(name, release, now)
+    if release is not None and release.version != base.version:
+        # A new wave starts now, at the pace this channel is used to; nobody wants the old start or a sudden flood.
+        base = replace(base, version=release.version, pace=replace(base.pace, start=_instant(now)))
+    channel = replace(
+        base,
+        pace=Pace(change.start or base.pace.start, base.pace.over_s if change.over_s is None else change.over_s),
+        floor=None if change.no_floor else change.floor or base.floor,
+        dead_ends=_dead_ends(base, change),
+        halted=base.halted if change.halted is None else change.halted,
+    )
+    if channel.floor is not None and channel.floor > channel.version:
+        raise PolicyError(f"channel {name}: the floor {channel.floor} is above the release {channel.version}")
+    return parse_channel(strict.dump_json(channel), source=f"channel {name}")
+
+
+def _fresh(name: str, release: Release | None, now: datetime) -> Channel:
+    if release is None:
+        raise TypeError("a new channel needs a release")
+    return Channel(
+        format=FORMAT,
+        name=name,
+        image=release.image,
+        architecture=release.architecture,
+        version=release.version,
+        pace=Pace(_instant(now)),
+    )
+
+
+def _check_move(current: Channel, release: Release, *, allow_downgrade: bool) -> None:
+    if (release.image, release.architecture) != (current.image, current.architecture):
+        carries = f"{current.image} for {current.architecture.value}"
+        offered = f"{release.image} for {release.architecture.value}"
+        message = f"channel {current.name} carries {carries} and cannot move to {offered}"
+        raise PolicyError(message).with_hint("hosts would refuse it: use another channel")
+    if release.version < current.version and not allow_downgrade:
+        message = f"channel {current.name} is at {current.version}, and {release.version} is older"
+        raise PolicyError(message).with_hint("if that is meant, add --allow-downgrade; to stop a release, use --halt")
+
+
+def _dead_ends(base: Channel, change: ChannelChange) -> tuple[DeadEnd, ...]:
+    ends = {end.version: end for end in (*base.dead_ends, *change.dead_ends)}
+    return tuple(ends[version] for version in sorted(ends) if version not in change.reopened)
+
+
+def _instant(now: datetime) -> Instant:
+    return Instant(now.astimezone(UTC).replace(microsecond=0))

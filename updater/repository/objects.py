@@ -1,0 +1,236 @@
+"""Bulk data by content: `objects/<first two digits>/<sha256>`, zstd-compressed, written once.
+
+Rules: an object gets its name only when all of it is on the disk; the window never exceeds 8 MiB, so a host
+decompresses in constant, small memory; what compresses to nothing smaller is stored as it is.
+
+Why level 9: 300 MB of programs, libraries and modules take, with two threads on two cores, 1.0 s at level 3 (33.1 %
+of the size), 2.7 s at 9 (30.1 %), 5.8 s at 12 (29.8 %), 22 s at 15 (29.6 %) and 69 s at 19 (26.8 %).
+Nineteen pays for a fleet and is one option away; nine is right for every day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import zstandard
+
+from bedrock.persist import sync_folder
+from bedrock.progress import Progress
+from updater.errors import RefusedError, RepositoryError
+from updater.release import Artifact, Compression, StoredObject
+from updater.repository.layout import Layout
+
+DEFAULT_LEVEL = 9
+MAX_LEVEL = 19
+WINDOW_LOG = 23
+_CHUNK_BYTES = 1 << 20
+_MAX_THREADS = 4
+_INCOMING = ".incoming-"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object in the store, and whether its file is new."""
+
+    stored: StoredObject
+    new: bool
+
+
+def put_object(layout: Layout, source: Path, artifact: Artifact, *, level: int, progress: Progress) -> Stored:
+    """Write an artifact's compressed object to the disk, durably; nothing changes when it is there already.
+
+    Call it holding the repository's lock.
+
+    Raises:
+        RefusedError: The source is not (or no longer) what `artifact` says.
+        OSError: The disk is full or fails.
+    """
+    layout.objects.mkdir(exist_ok=True)
+    incoming = layout.objects / f"{_INCOMING}{os.getpid()}"
+    try:
+        packed = _compress(source, artifact, incoming, level=level, progress=progress)
+        if packed.size_bytes >= artifact.size_bytes:
+            packed = _copy(source, artifact, incoming)
+        return Stored(packed, new=_settle(layout, incoming, packed))
+    finally:
+        incoming.unlink(missing_ok=True)
+
+
+def remove_leftovers(layout: Layout) -> None:
+    """Remove from the disk what interrupted writers left half-written; call it holding the repository's lock."""
+    for path in layout.objects.glob(f"{_INCOMING}*"):
+        path.unlink(missing_ok=True)
+
+
+def check_object(path: Path, stored: StoredObject, artifact: Artifact) -> tuple[str, ...]:
+    """What is wrong with an object's file, read only: its own hash and length, then those of what it unpacks to."""
+    if not path.is_file():
+        return (f"{stored.path} is missing",)
+    size = path.stat().st_size
+    if size != stored.size_bytes:
+        return (f"{stored.path} has {size} bytes, not {stored.size_bytes}",)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != stored.sha256:
+        return (f"{stored.path} has another content than its name says (SHA-256 {digest})",)
+    return tuple(f"{stored.path} {problem}" for problem in _content_problems(path, stored, artifact))
+
+
+def check_file(path: Path, artifact: Artifact, progress: Progress) -> tuple[str, ...]:
+    """What is wrong with a plain artifact's file, read only."""
+    if not path.is_file():
+        return (f"{path} is missing",)
+    size = path.stat().st_size
+    if size != artifact.size_bytes:
+        return (f"{path} has {size} bytes, and the release says {artifact.size_bytes}",)
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for chunk in _chunks(stream):
+            digest.update(chunk)
+            progress.advance(len(chunk))
+    if digest.hexdigest() != artifact.sha256:
+        return (f"{path} has the SHA-256 {digest.hexdigest()}, and the release says {artifact.sha256}",)
+    return ()
+
+
+class _HashingReader:
+    """Hands a file's bytes on, hashing and telling them."""
+
+    def __init__(self, stream: BinaryIO, progress: Progress) -> None:
+        self._stream = stream
+        self._progress = progress
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._stream.read(size)
+        self.digest.update(chunk)
+        self._progress.advance(len(chunk))
+        return chunk
+
+
+class _HashingWriter:
+    """Writes bytes to a file, hashing and counting them."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, chunk: bytes) -> int:
+        self.digest.update(chunk)
+        self.size_bytes += len(chunk)
+        return self._stream.write(chunk)
+
+
+def _compress(source: Path, artifact: Artifact, target: Path, *, level: int, progress: Progress) -> StoredObject:
+    compressor = zstandard.ZstdCompressor(compression_params=_parameters(level, artifact.size_bytes))
+    with source.open("rb") as stream, target.open("xb") as sink:
+        reader, writer = _HashingReader(stream, progress), _HashingWriter(sink)
+        try:
+            compressor.copy_stream(
+                cast("BinaryIO", reader),
+                cast("BinaryIO", writer),
+                size=artifact.size_bytes,
+                read_size=_CHUNK_BYTES,
+                write_size=_CHUNK_BYTES,
+            )
+        except zstandard.ZstdError as error:
+            # The one thing it can object to: another number of bytes than was announced.
+            raise _changed(source) from error
+        _synced(sink)
+    if reader.digest.hexdigest() != artifact.sha256:
+        raise _changed(source)
+    return StoredObject(writer.digest.hexdigest(), writer.size_bytes, Compression.ZSTD)
+
+
+def _copy(source: Path, artifact: Artifact, target: Path) -> StoredObject:
+    digest = hashlib.sha256()
+    size = 0
+    with source.open("rb") as stream, target.open("wb") as sink:
+        for chunk in _chunks(stream):
+            digest.update(chunk)
+            size += sink.write(chunk)
+        _synced(sink)
+    if digest.hexdigest() != artifact.sha256:
+        raise _changed(source)
+    return StoredObject(artifact.sha256, size, Compression.NONE)
+
+
+def _settle(layout: Layout, incoming: Path, stored: StoredObject) -> bool:
+    """Give a synced file its name (writes to the disk); False when the name is taken by the same content."""
+    path = layout.object_file(stored)
+    if path.exists() and _digest(path) == stored.sha256:
+        return False
+    path.parent.mkdir(exist_ok=True)
+    incoming.chmod(0o644)
+    incoming.replace(path)
+    sync_folder(path.parent)
+    sync_folder(layout.objects)
+    return True
+
+
+def _content_problems(path: Path, stored: StoredObject, artifact: Artifact) -> tuple[str, ...]:
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with path.open("rb") as stream:
+            for chunk in _unpacked(stream, stored.compression):
+                size += len(chunk)
+                # Bounded by what was signed: a small object can unpack to an endless one.
+                if size > artifact.size_bytes:
+                    return (f"unpacks to more than the signed {artifact.size_bytes} bytes",)
+                digest.update(chunk)
+    except zstandard.ZstdError as error:
+        return (f"cannot be unpacked: {error}",)
+    if size != artifact.size_bytes:
+        return (f"unpacks to {size} bytes, and {artifact.size_bytes} were signed",)
+    if digest.hexdigest() != artifact.sha256:
+        return (f"unpacks to the SHA-256 {digest.hexdigest()}, and {artifact.sha256} was signed",)
+    return ()
+
+
+def _unpacked(stream: BinaryIO, compression: Compression) -> Iterator[bytes]:
+    if compression is Compression.NONE:
+        yield from _chunks(stream)
+        return
+    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG)
+    with decompressor.stream_reader(stream, read_across_frames=True, closefd=False) as reader:
+        while chunk := reader.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _parameters(level: int, size_bytes: int) -> zstandard.ZstdCompressionParameters:
+    if not 1 <= level <= MAX_LEVEL:
+        raise RepositoryError(f"the compression level must be from 1 to {MAX_LEVEL}, not {level}")
+    return zstandard.ZstdCompressionParameters.from_level(
+        level,
+        source_size=size_bytes,
+        window_log=WINDOW_LOG,
+        threads=min(_MAX_THREADS, os.cpu_count() or 1),
+        write_checksum=True,
+        write_content_size=True,
+    )
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _synced(sink: BinaryIO) -> None:
+    sink.flush()
+    os.fsync(sink.fileno())
+
+
+def _changed(source: Path) -> RefusedError:
+    return RefusedError(f"{source} changed while it was being published")

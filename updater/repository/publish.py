@@ -1,0 +1,232 @@
+"""Making a repository and publishing builds into it.
+
+Rules: everything is checked before anything is written; objects, then the release document, then metadata, the
+timestamp last; so an interrupted publish shows readers nothing, and the same command completes it.
+A version is published once: again with the same content is nothing to do, with other content a conflict.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from tuf.api.metadata import Targets
+
+from bedrock import strict
+from bedrock.persist import sync_folder
+from bedrock.progress import Progress
+from keys.roles import TufRole
+from updater.errors import ConflictError, RefusedError, RepositoryError
+from updater.release import Release, parse_release
+from updater.repository.access import KeyAccess
+from updater.repository.layout import Layout
+from updater.repository.lifetime import Lifetimes
+from updater.repository.lock import writing
+from updater.repository.metadata import (
+    WRITING_ORDER,
+    State,
+    commit,
+    initial_documents,
+    load_state,
+)
+from updater.repository.objects import DEFAULT_LEVEL, check_file, put_object, remove_leftovers
+from updater.repository.releases import artifacts_of, read_release, rivals, with_artifacts, without_objects
+from updater.repository.targets import write_target
+
+RELEASE_FILE = "release.json"
+ARTIFACT_FILES = {"uki": "uki.efi", "root": "root.erofs", "verity": "root.verity"}
+ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+
+
+@dataclass(frozen=True)
+class Build:
+    """A folder that a build wrote, its release document read."""
+
+    folder: Path
+    release: Release
+
+    def file(self, artifact: str) -> Path:
+        """The file of an artifact."""
+        return self.folder / ARTIFACT_FILES[artifact]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What became of one build."""
+
+    release: Release
+    new: bool
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the artifacts."""
+        return sum(artifact.size_bytes for artifact in artifacts_of(self.release).values())
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of the objects that carry them: what a host downloads."""
+        artifacts = artifacts_of(self.release).values()
+        return sum(stored.size_bytes for artifact in artifacts for stored in artifact.objects)
+
+
+def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now: datetime) -> State:
+    """Write a new, empty repository to the disk; it is there complete or not at all.
+
+    Raises:
+        ConflictError: `base` exists and is not an empty folder.
+        KeysError: A role's keys are missing or cannot be opened.
+    """
+    base = base.absolute()
+    if base.exists() and (not base.is_dir() or any(base.iterdir())):
+        raise ConflictError(f"{base} exists and is not an empty folder; nothing was changed")
+    documents = initial_documents(access.keyring)
+    signers = access.open(*WRITING_ORDER)
+    base.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{base.name}.", dir=base.parent) as temporary:
+        layout = Layout(Path(temporary) / "new")
+        for folder in (layout.base, layout.metadata, layout.targets, layout.objects):
+            folder.mkdir()
+        state = commit(layout, None, changed=documents, signers=signers, lifetimes=lifetimes, now=now)
+        sync_folder(layout.base)
+        layout.base.replace(base)
+    sync_folder(base.parent)
+    return state
+
+
+def read_build(folder: Path) -> Build:
+    """Read what a build says it made; its files are checked when it is published.
+
+    Raises:
+        RepositoryError: The folder is not one a build wrote.
+        DocumentError: Its release document has mistakes.
+    """
+    path = folder / RELEASE_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RepositoryError(f"{folder} is not the output of a build: {path}: {error.strerror}").with_hint(
+            "build it first: twinhull build DEFINITION --version V --out OUT"
+        ) from error
+    return Build(folder, without_objects(parse_release(data, source=str(path))))
+
+
+def publish(
+    base: Path,
+    builds: Sequence[Build],
+    *,
+    access: KeyAccess,
+    lifetimes: Lifetimes,
+    now: datetime,
+    progress: Progress,
+    level: int = DEFAULT_LEVEL,
+) -> tuple[Publication, ...]:
+    """Write builds into the repository on the disk and sign them; all become visible together.
+
+    Raises:
+        RefusedError: A file is not what its release says, or the repository's signatures do not hold.
+        ConflictError: A version was published before with other content.
+        BusyError: Somebody else is publishing.
+        RepositoryError: There is no repository.
+        KeysError: The keys of releases, snapshot or timestamp cannot be opened.
+    """
+    layout = Layout(base)
+    _check_files(builds, progress)
+    with writing(layout):
+        state = load_state(layout, access.keyring)
+        news = [build for build in _unique(builds) if _is_new(layout, state, build.release)]
+        releases = {}
+        if news:
+            signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
+            _check_space(layout, news)
+            remove_leftovers(layout)
+            releases = {build.release.target_path: _store(layout, build, level, progress) for build in news}
+            changed = _with_releases(layout, state, releases)
+            progress.step("signing the metadata")
+            changes = {TufRole.RELEASES: changed}
+            state = commit(layout, state, changed=changes, signers=signers, lifetimes=lifetimes, now=now)
+        return tuple(_publication(layout, state, build.release.target_path, releases) for build in builds)
+
+
+def _check_files(builds: Sequence[Build], progress: Progress) -> None:
+    problems: list[str] = []
+    for build in builds:
+        artifacts = artifacts_of(build.release)
+        total = sum(artifact.size_bytes for artifact in artifacts.values())
+        progress.step(f"checking {build.folder}", total=total)
+        for name, artifact in artifacts.items():
+            problems += check_file(build.file(name), artifact, progress)
+    if problems:
+        message = "the build is not what its release.json says; nothing was published\n"
+        raise RefusedError(message + "\n".join(problems)).with_hint("build it again")
+
+
+def _unique(builds: Sequence[Build]) -> tuple[Build, ...]:
+    """The builds without repetitions.
+
+    Raises:
+        ConflictError: Two builds are of one name and differ, or of versions that rank equal.
+    """
+    chosen: dict[str, Build] = {}
+    for build in builds:
+        path = build.release.target_path
+        if chosen.setdefault(path, build).release != build.release:
+            raise ConflictError(f"{chosen[path].folder} and {build.folder} are both {path} and differ")
+    return tuple(chosen.values())
+
+
+def _is_new(layout: Layout, state: State, release: Release) -> bool:
+    """Whether a release must be published.
+
+    Raises:
+        ConflictError: It was published with other content, or another version ranks equal to it.
+    """
+    path = release.target_path
+    if path in state.releases.signed.targets:
+        if without_objects(read_release(layout, state, path)) == release:
+            return False
+        name = f"{release.image} {release.version} for {release.architecture.value}"
+        raise ConflictError(f"{name} was published before with other content").with_hint(
+            "a published version never changes: build it again under a new version"
+        )
+    equal = rivals(state, release)
+    if equal:
+        message = f"{release.image} {release.version} ranks equal to the published {', '.join(equal)}"
+        raise ConflictError(message).with_hint("choose a version that is newer or older")
+    return True
+
+
+def _check_space(layout: Layout, builds: Sequence[Build]) -> None:
+    needed = sum(artifact.size_bytes for build in builds for artifact in artifacts_of(build.release).values())
+    free = shutil.disk_usage(layout.base).free
+    # Compression needs less in the end, but a root that does not compress needs all of it.
+    if free < needed:
+        message = f"{layout.base} has {free} bytes free, and publishing may need {needed}"
+        raise RepositoryError(message).with_hint("make room on that disk; nothing was changed")
+
+
+def _store(layout: Layout, build: Build, level: int, progress: Progress) -> Release:
+    """Write the objects of a build to the disk; the release with the objects in it."""
+    carried = []
+    for name, artifact in artifacts_of(build.release).items():
+        progress.step(f"compressing {build.file(name)}", total=artifact.size_bytes)
+        stored = put_object(layout, build.file(name), artifact, level=level, progress=progress)
+        carried.append(replace(artifact, objects=(stored.stored,)))
+    return with_artifacts(build.release, carried)
+
+
+def _with_releases(layout: Layout, state: State, releases: dict[str, Release]) -> Targets:
+    """Write the release documents to the disk; the metadata that names them."""
+    changed = state.releases.copy()
+    for path, release in releases.items():
+        changed.targets[path] = write_target(layout, path, strict.dump_json(release))
+    return changed
+
+
+def _publication(layout: Layout, state: State, path: str, releases: dict[str, Release]) -> Publication:
+    if path in releases:
+        return Publication(releases[path], new=True)
+    return Publication(read_release(layout, state, path), new=False)

@@ -1,0 +1,90 @@
+"""Signing again what is about to expire.
+
+Rules: snapshot and timestamp are always signed anew; another role only when it expires soon and its keys are here,
+and otherwise it is reported, because nobody else will notice in time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tuf.api.metadata import Signed
+
+from keys.roles import TufRole
+from updater.repository.access import KeyAccess, Signers
+from updater.repository.layout import Layout
+from updater.repository.lifetime import Lifetimes
+from updater.repository.lock import writing
+from updater.repository.metadata import WRITING_ORDER, State, commit, load_state
+
+DEFAULT_WITHIN = timedelta(days=30)
+_ONLINE = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+
+
+@dataclass(frozen=True)
+class Expiring:
+    """A role whose document expires soon (or has), and whose keys are not here."""
+
+    role: TufRole
+    expires: datetime
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What was signed again, when each role expires now, and what somebody with other keys must see to."""
+
+    signed: tuple[TufRole, ...]
+    expires: dict[str, datetime]
+    expiring: tuple[Expiring, ...]
+
+
+def refresh(
+    base: Path, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime, within: timedelta = DEFAULT_WITHIN
+) -> Refreshed:
+    """Write newly signed metadata to the repository on the disk, its content unchanged.
+
+    Args:
+        base: The repository.
+        access: Keys of snapshot and timestamp at least.
+        lifetimes: How long the new documents are valid.
+        now: The moment of signing.
+        within: Other roles are signed when they expire within this span.
+
+    Raises:
+        RefusedError: The repository's signatures do not hold.
+        BusyError: Somebody else is changing the repository.
+        KeysError: The keys of snapshot or timestamp cannot be opened.
+    """
+    layout = Layout(base)
+    with writing(layout):
+        state = load_state(layout, access.keyring)
+        signers: dict[TufRole, Signers] = {}
+        changed: dict[TufRole, Signed] = {}
+        expiring: list[Expiring] = []
+        for role in expiring_roles(state, now=now, within=within):
+            opened = access.open_if_present(role)
+            if opened:
+                signers[role] = opened
+                changed[role] = state.documents()[role].copy()
+            else:
+                expiring.append(Expiring(role, state.documents()[role].signed.expires))
+        usable = dict(access.open(*_ONLINE))
+        for opened in signers.values():
+            usable.update(opened)
+        state = commit(layout, state, changed=changed, signers=usable, lifetimes=lifetimes, now=now)
+    return Refreshed((*changed, *_ONLINE), expiry_by_role(state), tuple(expiring))
+
+
+def expiring_roles(state: State, *, now: datetime, within: timedelta) -> tuple[TufRole, ...]:
+    """The roles, snapshot and timestamp aside, that expire within a span; pure."""
+    documents = state.documents()
+    return tuple(
+        role for role in WRITING_ORDER if role not in _ONLINE and documents[role].signed.expires - now <= within
+    )
+
+
+def expiry_by_role(state: State) -> dict[str, datetime]:
+    """When each role's document expires; pure."""
+    return {role.value: document.signed.expires for role, document in state.documents().items()}

@@ -1,0 +1,78 @@
+"""Releases as the signed metadata names them: read back, found, compared.
+
+Rules: a document is parsed only after its hash matched; what it says of itself must agree with where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from tuf.api.metadata import Targets
+
+from partitions.version import compare
+from updater.errors import RefusedError, RepositoryError
+from updater.release import Architecture, Artifact, Artifacts, Release, parse_release
+from updater.repository.layout import Layout
+from updater.repository.metadata import Document, State
+from updater.repository.targets import read_target
+
+
+def read_release(layout: Layout, state: State, path: str) -> Release:
+    """A published release by its target path.
+
+    Raises:
+        RepositoryError: It is not published, or its document is missing.
+        RefusedError: The document is not the signed one, or speaks of another release.
+        DocumentError: The document is no release.
+    """
+    target = state.releases.signed.targets.get(path)
+    if target is None:
+        raise RepositoryError(f"{path.removeprefix('releases/').removesuffix('.json')} is not published here")
+    release = parse_release(read_target(layout, target), source=path)
+    if release.target_path != path:
+        raise RefusedError(f"the target {path} speaks of {release.target_path}")
+    return release
+
+
+def published(state: State, image: str) -> tuple[tuple[str, Architecture], ...]:
+    """Version text and architecture of every published release of an image, as the target paths have them."""
+    return tuple((version, arch) for name, version, arch in _split_all(state.releases) if name == image)
+
+
+def rivals(state: State, release: Release) -> tuple[str, ...]:
+    """Published versions of the same image and architecture that rank equal to `release` but are written otherwise.
+
+    Hosts could not tell which of the two is newer, though systemd-boot would have to.
+    """
+    mine = str(release.version)
+    return tuple(
+        version
+        for version, architecture in published(state, release.image)
+        if architecture is release.architecture and version != mine and compare(version, mine) == 0
+    )
+
+
+def without_objects(release: Release) -> Release:
+    """The release as the build wrote it: what decides whether two of one name are the same."""
+    return with_artifacts(release, (replace(artifact, objects=()) for artifact in artifacts_of(release).values()))
+
+
+def artifacts_of(release: Release) -> dict[str, Artifact]:
+    """The artifacts by name, in the order they are handled."""
+    parts = release.artifacts
+    return {"uki": parts.uki, "root": parts.root, "verity": parts.verity}
+
+
+def with_artifacts(release: Release, artifacts: Iterable[Artifact]) -> Release:
+    """The release with other artifacts, in the order of `artifacts_of`."""
+    uki, root, verity = artifacts
+    return replace(release, artifacts=Artifacts(uki=uki, root=root, verity=verity))
+
+
+def _split_all(document: Document[Targets]) -> Iterable[tuple[str, str, Architecture]]:
+    known = {architecture.value: architecture for architecture in Architecture}
+    for path in document.signed.targets:
+        parts = path.removesuffix(".json").split("/")
+        if len(parts) == 4 and parts[0] == "releases" and parts[3] in known:  # noqa: PLR2004 - releases/image/version/architecture
+            yield parts[1], parts[2], known[parts[3]]

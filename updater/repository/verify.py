@@ -1,0 +1,244 @@
+"""Walking a whole repository as a client that trusts nothing: signatures, thresholds, expiry, versions, every hash.
+
+Rules: read only; every mistake is listed, not only the first; what a crash may leave behind and readers never meet is a
+note, not a mistake.
+Without a memory of its own it cannot know that everything was put back to an older state at once; hosts can, and the
+history of snapshots in the repository gives away a role that was put back alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tuf.api.metadata import DelegatedRole, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+
+from bedrock.errors import TwinhullError
+from bedrock.progress import Progress
+from keys.roles import TufRole
+from updater.channel import parse_channel
+from updater.errors import RefusedError, RepositoryError
+from updater.release import Release, parse_release, release_path
+from updater.repository.layout import Layout
+from updater.repository.metadata import (
+    DELEGATED_PATHS,
+    Document,
+    check_signatures,
+    load_named,
+    load_targets,
+    read_document,
+)
+from updater.repository.objects import check_object
+from updater.repository.releases import artifacts_of
+from updater.repository.targets import read_target
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found; `problems` empty means a client can trust all of it."""
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    expires: dict[str, datetime]
+    releases: int
+    channels: int
+    objects: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything holds."""
+        return not self.problems
+
+
+def verify(base: Path, *, now: datetime, progress: Progress, trusted_root: bytes | None = None) -> Report:
+    """Check everything a repository holds.
+
+    Args:
+        base: The repository.
+        now: The moment expiry is judged at.
+        progress: Hears of the objects, in bytes.
+        trusted_root: A root document a host would start from; the repository's first one when None.
+
+    Raises:
+        RepositoryError: There is no repository, or the given root cannot be read.
+    """
+    layout = Layout(base)
+    if not layout.metadata.is_dir():
+        raise RepositoryError(f"there is no repository at {base}").with_hint(
+            f"make one: twinhull repo init {base} --keys DIR"
+        )
+    walk = _Walk(layout, now, progress)
+    walk.run(trusted_root)
+    return walk.report()
+
+
+class _Walk:
+    """One walk; gathers problems and goes on wherever going on makes sense."""
+
+    def __init__(self, layout: Layout, now: datetime, progress: Progress) -> None:
+        self._layout = layout
+        self._now = now
+        self._progress = progress
+        self._problems: list[str] = []
+        self._notes: list[str] = []
+        self._expires: dict[str, datetime] = {}
+        self._releases: dict[str, Release] = {}
+        self._published: set[str] = set()
+        self._objects: set[str] = set()
+        self._channels = 0
+
+    def run(self, trusted_root: bytes | None) -> None:
+        with self._problem_if_refused():
+            root = self._root(trusted_root)
+            timestamp = read_document(self._layout.timestamp_file, Timestamp)
+            check_signatures(root, TufRole.TIMESTAMP, timestamp.metadata)
+            self._note_expiry(TufRole.TIMESTAMP, timestamp)
+            meta = timestamp.signed.snapshot_meta
+            snapshot = load_named(self._layout, TufRole.SNAPSHOT, Snapshot, meta, root)
+            self._note_expiry(TufRole.SNAPSHOT, snapshot)
+            self._history(root, snapshot.signed)
+            targets = load_targets(self._layout, TufRole.TARGETS, snapshot.signed, root)
+            self._note_expiry(TufRole.TARGETS, targets)
+            self._delegations(targets.signed)
+            for role in DELEGATED_PATHS:
+                with self._problem_if_refused():
+                    self._delegated(role, snapshot.signed, targets.signed)
+            self._orphans()
+
+    def report(self) -> Report:
+        return Report(
+            problems=tuple(self._problems),
+            notes=tuple(self._notes),
+            expires=self._expires,
+            releases=len(self._releases),
+            channels=self._channels,
+            objects=len(self._objects),
+        )
+
+    @contextmanager
+    def _problem_if_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except TwinhullError as error:
+            self._problems.append(str(error))
+
+    def _root(self, trusted: bytes | None) -> Root:
+        versions = self._layout.versions_on_disk(TufRole.ROOT)
+        first = _given_root(trusted) if trusted is not None else self._first_root(versions)
+        check_signatures(first.signed, TufRole.ROOT, first.metadata)
+        current = first
+        while current.signed.version + 1 in versions:
+            path = self._layout.role_file(TufRole.ROOT, current.signed.version + 1)
+            following = read_document(path, Root)
+            for delegator in (current.signed, following.signed):
+                check_signatures(delegator, TufRole.ROOT, following.metadata)
+            if following.signed.version != current.signed.version + 1:
+                raise RefusedError(f"{path} says version {following.signed.version}")
+            current = following
+        if versions and versions[-1] > current.signed.version:
+            self._problems.append(f"{versions[-1]}.root.json is out of reach: {current.signed.version + 1} is missing")
+        self._note_expiry(TufRole.ROOT, current)
+        return current.signed
+
+    def _first_root(self, versions: tuple[int, ...]) -> Document[Root]:
+        return read_document(self._layout.role_file(TufRole.ROOT, versions[0] if versions else 1), Root)
+
+    def _note_expiry(self, role: TufRole, document: Document[Any]) -> None:
+        expires = document.signed.expires
+        self._expires[role.value] = expires
+        if document.signed.is_expired(self._now):
+            self._problems.append(f"the {role.value} metadata expired at {expires:%Y-%m-%dT%H:%M:%SZ}")
+
+    def _history(self, root: Root, current: Snapshot) -> None:
+        """No role may stand at an older version than any snapshot before said."""
+        for version in self._layout.versions_on_disk(TufRole.SNAPSHOT):
+            if version > current.version:
+                self._notes.append(
+                    f"{version}.snapshot.json is newer than the timestamp says: an interrupted publish, "
+                    "or the timestamp was put back"
+                )
+            elif version < current.version:
+                self._compare(root, version, current)
+
+    def _compare(self, root: Root, version: int, current: Snapshot) -> None:
+        try:
+            older = read_document(self._layout.role_file(TufRole.SNAPSHOT, version), Snapshot)
+            check_signatures(root, TufRole.SNAPSHOT, older.metadata)
+        except (RefusedError, RepositoryError) as error:
+            self._notes.append(f"an older snapshot is not readable any more: {error}")
+            return
+        for name, meta in older.signed.meta.items():
+            now = current.meta.get(name)
+            if now is None or now.version < meta.version:
+                found = "not named any more" if now is None else f"at version {now.version}"
+                self._problems.append(f"rolled back: {name} was at version {meta.version}, now it is {found}")
+
+    def _delegations(self, targets: Targets) -> None:
+        roles = (targets.delegations.roles if targets.delegations else None) or {}
+        for role, pattern in DELEGATED_PATHS.items():
+            delegated = roles.get(role.value)
+            if delegated is None or delegated.paths != [pattern] or not delegated.terminating:
+                self._problems.append(f"the role {role.value} must be delegated {pattern}, terminating")
+        keys = [set(roles[role.value].keyids) for role in DELEGATED_PATHS if role.value in roles]
+        if len(keys) > 1 and set.intersection(*keys):
+            self._problems.append("releases and channels share a key, so who builds could promote")
+
+    def _delegated(self, role: TufRole, snapshot: Snapshot, targets: Targets) -> None:
+        document = load_targets(self._layout, role, snapshot, targets)
+        self._note_expiry(role, document)
+        delegated = targets.get_delegated_role(role.value)
+        for path, target in sorted(document.signed.targets.items()):
+            if isinstance(delegated, DelegatedRole) and not delegated.is_delegated_path(path):
+                self._problems.append(f"the role {role.value} names {path}, which is not its to name")
+                continue
+            with self._problem_if_refused():
+                if role is TufRole.RELEASES:
+                    self._published.add(path)
+                    self._release(path, target)
+                else:
+                    self._channel(path, target)
+
+    def _release(self, path: str, target: TargetFile) -> None:
+        release = parse_release(read_target(self._layout, target), source=path)
+        if release.target_path != path:
+            raise RefusedError(f"the target {path} speaks of {release.target_path}")
+        self._releases[path] = release
+        for name, artifact in artifacts_of(release).items():
+            if not artifact.objects:
+                self._problems.append(f"{path}: nothing carries the artifact {name}")
+            for stored in artifact.objects:
+                self._objects.add(stored.path)
+                self._progress.step(f"checking {path}: {name}", total=stored.size_bytes)
+                found = check_object(self._layout.object_file(stored), stored, artifact)
+                self._progress.advance(stored.size_bytes)
+                self._problems += [f"{path}: {name}: {problem}" for problem in found]
+
+    def _channel(self, path: str, target: TargetFile) -> None:
+        channel = parse_channel(read_target(self._layout, target), source=path)
+        if channel.target_path != path:
+            raise RefusedError(f"the target {path} speaks of {channel.target_path}")
+        self._channels += 1
+        wanted = release_path(channel.image, channel.version, channel.architecture)
+        if wanted not in self._published:
+            self._problems.append(f"{path} points to {wanted}, which is not published")
+
+    def _orphans(self) -> None:
+        files = {path.relative_to(self._layout.base).as_posix() for path in self._layout.objects.glob("??/*")}
+        orphans = files - self._objects
+        if orphans:
+            self._notes.append(f"{len(orphans)} objects are named by no release (an interrupted publish leaves such)")
+
+
+def _given_root(raw: bytes) -> Document[Root]:
+    try:
+        metadata = Metadata[Root].from_bytes(raw)
+    except DeserializationError as error:
+        raise RepositoryError(f"the given root is no TUF metadata: {error}") from error
+    if not isinstance(metadata.signed, Root):
+        raise RepositoryError(f"the given root holds {metadata.signed.type} metadata")
+    return Document(metadata, raw)
