@@ -1,0 +1,172 @@
+"""A machine in memory: a disk with two slots, a boot folder, a loader and an initrd that behave as documented.
+
+`boot()` does what systemd-boot and an initrd with dm-verity do: choose an entry, count its boot, find the partitions of
+its root hash and check every block.  Nothing here is shared with the code under test but the format modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from bedrock.errors import TwinhullError
+from bedrock.progress import Progress
+from partitions.blockio import Window
+from partitions.disk import DiskMap, find_slots, read_table, write_identity
+from partitions.entries import BootEntry, parse_entry, selected
+from partitions.layout import WRITTEN_ATTRIBUTES, Slot, identity_of, root_types, slot_label
+from partitions.verity import build_tree, verify
+from partitions.version import Version
+from tests.fakes.boot_folder import FakeBootFolder
+from tests.fakes.gpt_disk import disk_image, twin_parts
+from tests.fakes.memory_disk import MemoryDisk, Power
+from updater.agent.install import Sink
+from updater.agent.state import HostFacts, SlotFacts
+from updater.errors import FetchError
+from updater.release import Architecture, Artifact, Artifacts, Release
+
+IMAGE = "host"
+TYPES = root_types("x86-64")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A release with the bytes of its artifacts."""
+
+    release: Release
+    contents: dict[str, bytes]
+
+    def content(self, artifact: Artifact) -> bytes:
+        return self.contents[artifact.sha256]
+
+
+def built(version: str, *, blocks: int = 9, seed: int | None = None) -> Built:
+    """A release whose content depends on its version (or `seed`)."""
+    unit = hashlib.sha256(f"{version if seed is None else seed}".encode()).digest()
+    root = b"".join(hashlib.sha256(unit + bytes([n])).digest() * 128 for n in range(blocks))
+    tree = build_tree(io.BytesIO(root), blocks, salt=unit, uuid=UUID(bytes=unit[:16]))
+    verity = tree.content
+    uki = b"UKI " + tree.root_hash.encode() + unit * 20
+    parts = {hashlib.sha256(content).hexdigest(): content for content in (uki, root, verity)}
+    artifacts = Artifacts(*(Artifact(sha, len(content)) for sha, content in parts.items()))
+    release = Release(1, IMAGE, Version.from_text(version), Architecture.X86_64, tree.root_hash, artifacts)
+    return Built(release, parts)
+
+
+@dataclass
+class MemorySource:
+    """An `ArtifactSource` that has everything at hand; `damage` changes bytes, `break_at` ends a transfer early."""
+
+    built: Built
+    damage: dict[str, bytes] = field(default_factory=dict)
+    break_at: dict[str, int] = field(default_factory=dict)
+
+    def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
+        content = self.damage.get(artifact.sha256, self.built.content(artifact))
+        limit = self.break_at.get(artifact.sha256)
+        for offset in range(0, len(content), 5000):
+            if limit is not None and offset >= limit:
+                raise FetchError("the server is gone")
+            sink.write(content[offset : offset + 5000])
+        return len(content)
+
+
+class TwinHost:
+    """The machine; it starts with one release, blessed, in slot A."""
+
+    def __init__(self, first: Built) -> None:
+        self.power = Power()
+        self.disk = MemoryDisk(disk_image(twin_parts()), power=self.power)
+        self.folder = FakeBootFolder(power=self.power)
+        self.running: Built = first
+        self.known: dict[str, Built] = {}
+        self._put(first, Slot.A)
+
+    def map(self) -> DiskMap:
+        return find_slots(read_table(self.disk), TYPES)
+
+    def facts(self) -> HostFacts:
+        """What the agent would read of this machine now."""
+        found = self.map()
+        slot = found.slot_booted_from(self.running.release.root_hash)
+        assert slot is not None
+        inactive = found.slot(slot.other)
+        label = inactive.data.label
+        return HostFacts(
+            image=IMAGE,
+            running_version=self.running.release.version,
+            running_root_hash=self.running.release.root_hash,
+            slot=slot,
+            inactive=SlotFacts(slot.other, label, has_identity=label != "_empty"),
+            entries=self.entries(),
+        )
+
+    def entries(self) -> tuple[BootEntry, ...]:
+        return tuple(entry for name in self.folder.names() if (entry := parse_entry(name)))
+
+    def cut(self, *, keep: bool = False) -> None:
+        """The power went away: what was not synced is gone, or (with `keep`) all of it had reached the disk."""
+        self.disk.cut(keep=range(len(self.disk.pending)) if keep else ())
+        self.folder.cut(keep=keep)
+
+    def boot(self, once: str | None = None) -> Version | None:
+        """Reset: the version that comes up, or None when the chosen one dies in the initrd."""
+        entries = self.entries()
+        chosen = parse_entry(once) if once in self.folder.names() else selected(entries)
+        assert chosen is not None, "nothing is bootable"
+        content = self.folder.durable[chosen.file_name]
+        if chosen.tries_left is not None:
+            counted = BootEntry(
+                chosen.image, chosen.version, max(0, chosen.tries_left - 1), (chosen.tries_done or 0) + 1
+            )
+            self.folder.rename(chosen.file_name, counted.file_name)
+            self.folder.sync()
+        root_hash = content[4:68].decode()
+        if not self.verified(root_hash):
+            return None
+        self.running = self.known[root_hash]
+        return self.running.release.version
+
+    def verified(self, root_hash: str) -> bool:
+        """Whether an initrd finds the partitions of this root hash and every block in them is right."""
+        identity = identity_of(root_hash)
+        found = self.map()
+        data = [s.data for s in (found.a, found.b) if s.data.uuid == identity.data_uuid]
+        tree = [s.verity for s in (found.a, found.b) if s.verity.uuid == identity.verity_uuid]
+        if len(data) != 1 or len(tree) != 1:
+            return False
+        try:
+            verify(
+                Window(self.disk, data[0].offset_bytes, data[0].size_bytes),
+                Window(self.disk, tree[0].offset_bytes, tree[0].size_bytes),
+                root_hash=root_hash,
+            )
+        except TwinhullError:
+            return False
+        return True
+
+    def bootable(self) -> dict[str, str]:
+        """Names the loader may choose, with the root hash each one asks for."""
+        return {entry.file_name: self.folder.durable[entry.file_name][4:68].decode() for entry in self.entries()}
+
+    def know(self, one: Built) -> None:
+        self.known[one.release.root_hash] = one
+
+    def _put(self, one: Built, slot: Slot) -> None:
+        self.know(one)
+        release = one.release
+        where = self.map().slot(slot)
+        identity = identity_of(release.root_hash)
+        label = slot_label(IMAGE, release.version)
+        self.disk.pwrite(where.data.offset_bytes, one.content(release.artifacts.root))
+        self.disk.pwrite(where.verity.offset_bytes, one.content(release.artifacts.verity))
+        for index, uuid in ((where.data_index, identity.data_uuid), (where.verity_index, identity.verity_uuid)):
+            write_identity(self.disk, index, uuid=uuid, label=label, attributes=WRITTEN_ATTRIBUTES)
+        with self.folder.create(BootEntry(IMAGE, release.version).file_name) as sink:
+            sink.write(one.content(release.artifacts.uki))
+
+
+def random_uuid() -> UUID:
+    return uuid4()

@@ -1,0 +1,71 @@
+"""Running one stage of a pipeline ahead of the next, in a thread, with a small bounded queue between them.
+
+Hashing, decompressing and writing let go of the interpreter, so stages really run side by side; memory is the queue's
+few chunks.  A mistake in a stage reaches the consumer; a consumer that stops early stops the stage.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+POLL_S = 0.2
+JOIN_S = 120.0
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: BaseException
+
+
+class _End:
+    """Marks the end of the stream in the queue."""
+
+
+_Item = bytes | _Failed | _End
+
+
+def ahead(chunks: Generator[bytes, None, None], *, depth: int, name: str) -> Iterator[bytes]:
+    """Give the chunks of `chunks`, which is run in a thread of its own, at most `depth` chunks ahead."""
+    lane: queue.Queue[_Item] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+    worker = threading.Thread(target=_produce, args=(chunks, lane, stop), name=name, daemon=True)
+    worker.start()
+    try:
+        while True:
+            item = lane.get()
+            if isinstance(item, _End):
+                return
+            if isinstance(item, _Failed):
+                raise item.error
+            yield item
+    finally:
+        stop.set()
+        worker.join(JOIN_S)
+
+
+def _produce(chunks: Generator[bytes, None, None], lane: queue.Queue[_Item], stop: threading.Event) -> None:
+    # The thread's boundary: whatever happens here is raised again in the consumer's thread.
+    try:
+        with closing(chunks):
+            for chunk in chunks:
+                if not _put(lane, chunk, stop):
+                    return
+    except BaseException as error:  # noqa: BLE001 - handed over, not swallowed
+        _put(lane, _Failed(error), stop)
+        return
+    _put(lane, _End(), stop)
+
+
+def _put(lane: queue.Queue[_Item], item: _Item, stop: threading.Event) -> bool:
+    """Queue an item; False when nobody wants it any more."""
+    while not stop.is_set():
+        try:
+            lane.put(item, timeout=POLL_S)
+        except queue.Full:
+            continue
+        return True
+    return False

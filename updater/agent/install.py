@@ -1,0 +1,237 @@
+"""Writing an update into the inactive slot.  The only module that makes something bootable.
+
+I1: the running version's entry and partitions are never touched.
+I2: what is on the disk, read back past the cache, is verified before anything can boot it.
+I3: the flip is the last step, one rename; a cut before it leaves the old system booting.
+I4: the order of `install`, each step durable before the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from bedrock.progress import Progress
+from partitions import verity
+from partitions.blockio import BlockDevice, StreamWriter, Window
+from partitions.disk import SlotPartitions, write_identity
+from partitions.entries import TEMPORARY_SUFFIX, BootEntry, parse_entry
+from partitions.gpt import GptEntry
+from partitions.hashtree import BLOCK_SIZE
+from partitions.layout import EMPTY_ATTRIBUTES, EMPTY_LABEL, WRITTEN_ATTRIBUTES, identity_of, slot_label
+from updater.agent.bootfolder import BootFolder
+from updater.agent.state import HostFacts
+from updater.errors import NoSpaceError, PolicyError, RefusedError, SlotError
+from updater.release import Artifact, Release
+
+BOOT_MARGIN_BYTES = 1 << 20
+
+
+class Sink(Protocol):
+    """Takes the raw bytes of an artifact, in order."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+
+
+class ArtifactSource(Protocol):
+    """Where the raw bytes of an artifact come from."""
+
+    def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
+        """Hand the artifact's bytes to `sink`, checked against what is signed; gives the bytes transferred.
+
+        With `hash_raw` the raw bytes are hashed as well; without, only the transferred ones and the raw length.
+
+        Raises:
+            RefusedError: What came is not what was signed.
+            FetchError: It could not be fetched.
+        """
+
+
+@dataclass(frozen=True)
+class Target:
+    """The slot to write and the seams to reach it; `free_uuid` gives the identity of a slot that holds nothing."""
+
+    disk: BlockDevice
+    slot: SlotPartitions
+    folder: BootFolder
+    facts: HostFacts
+    tries: int
+    free_uuid: Callable[[], UUID]
+    steady: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an installation moved and how long it took."""
+
+    downloaded_bytes: int
+    written_bytes: int
+    write_s: float
+    verify_s: float
+
+    @property
+    def write_mb_per_s(self) -> float:
+        """Speed of streaming into the slot, in 10^6 bytes per second."""
+        return self.written_bytes / 1e6 / self.write_s if self.write_s > 0 else 0.0
+
+
+def install(target: Target, release: Release, source: ArtifactSource, progress: Progress) -> Report:
+    """Write `release` to the disk, into the inactive slot, and make it the next to boot.
+
+    Raises:
+        PolicyError: The running slot is not blessed, or the target is the running slot or version.
+        NoSpaceError: The slot or the boot partition is too small; nothing was changed.
+        RefusedError: What came, or what was read back, is not what was signed; nothing new is bootable.
+        SlotError: A step could not be done; nothing new is bootable.
+    """
+    check_target(target, release)
+    check_space(target, release)
+    remove_inactive_entries(target)
+    mark_empty(target)
+    started = target.steady()
+    downloaded = write_slot(target, release, source, progress)
+    written = target.steady()
+    verify_slot(target, release, progress)
+    verified = target.steady()
+    set_identity(target, release)
+    entry = BootEntry(release.image, release.version).as_trial(target.tries)
+    downloaded += write_entry(target, entry, release.artifacts.uki, source, progress)
+    flip(target, entry)
+    size_bytes = release.artifacts.root.size_bytes + release.artifacts.verity.size_bytes
+    return Report(downloaded, size_bytes, written - started, verified - written)
+
+
+def check_target(target: Target, release: Release) -> None:
+    """Refuse to work against I1 and I6, whatever was planned."""
+    facts = target.facts
+    if not facts.blessed:
+        raise PolicyError(f"{facts.running_version} is running but not blessed; nothing is written")
+    if target.slot.slot is facts.slot:
+        raise PolicyError(f"slot {facts.slot.value} is running; it is never written")
+    if release.version == facts.running_version:
+        raise PolicyError(f"{release.version} is running already")
+    running = identity_of(facts.running_root_hash)
+    if target.slot.data.uuid == running.data_uuid or identity_of(release.root_hash) == running:
+        raise PolicyError(f"slot {target.slot.slot.value} or the release has the identity of the running slot")
+
+
+def check_space(target: Target, release: Release) -> None:
+    """Refuse what does not fit, before anything is changed."""
+    wanted = (
+        (release.artifacts.root, target.slot.data, "root"),
+        (release.artifacts.verity, target.slot.verity, "verity"),
+    )
+    for artifact, partition, what in wanted:
+        if artifact.size_bytes > partition.size_bytes:
+            raise NoSpaceError(
+                f"slot {target.slot.slot.value}: the {what} partition has {partition.size_bytes} bytes, "
+                f"{release.version} needs {artifact.size_bytes}"
+            ).with_hint("write this host anew with a disk image that has larger slots")
+    reclaimed = sum(target.folder.size_bytes(name) for name in removable_names(target))
+    room = target.folder.free_bytes() + reclaimed
+    needed = release.artifacts.uki.size_bytes + BOOT_MARGIN_BYTES
+    if needed > room:
+        raise NoSpaceError(f"the boot partition has room for {room} bytes, {release.version} needs {needed}")
+
+
+def removable_names(target: Target) -> tuple[str, ...]:
+    """Files of other versions than the running one, and leftovers the loader does not scan.
+
+    A leftover of the running version stays: a rename on FAT that was cut may leave both names on the same clusters,
+    and removing one would free the running UKI.
+    """
+    running = (target.facts.image, target.facts.running_version)
+    found = []
+    for name in target.folder.names():
+        entry = parse_entry(name.removesuffix(TEMPORARY_SUFFIX))
+        if entry is not None and (entry.image, entry.version) != running:
+            found.append(name)
+    return tuple(found)
+
+
+def remove_inactive_entries(target: Target) -> None:
+    """Remove from the disk every entry that boots the inactive slot."""
+    for name in removable_names(target):
+        target.folder.remove(name)
+    target.folder.sync()
+
+
+def mark_empty(target: Target) -> None:
+    """Give both partitions of the slot, on the disk, an identity that nothing boots; data first."""
+    for index in (target.slot.data_index, target.slot.verity_index):
+        write_identity(target.disk, index, uuid=target.free_uuid(), label=EMPTY_LABEL, attributes=EMPTY_ATTRIBUTES)
+
+
+def write_slot(target: Target, release: Release, source: ArtifactSource, progress: Progress) -> int:
+    """Stream root and tree to the disk and sync; gives the bytes downloaded.
+
+    The raw root is not hashed on the way: reading it back against the signed root hash proves more.
+    """
+    downloaded = 0
+    parts = (
+        (release.artifacts.root, target.slot.data, "root", False),
+        (release.artifacts.verity, target.slot.verity, "verity tree", True),
+    )
+    for artifact, partition, what, hash_raw in parts:
+        progress.step(f"write {what}", total=artifact.size_bytes)
+        writer = StreamWriter(_window(target, partition))
+        downloaded += source.copy(artifact, writer, progress, hash_raw=hash_raw)
+        if writer.finish() != artifact.size_bytes:
+            raise RefusedError(f"the {what} of {release.version} is not {artifact.size_bytes} bytes long")
+    target.disk.sync()
+    return downloaded
+
+
+def verify_slot(target: Target, release: Release, progress: Progress) -> None:
+    """Verify what the disk holds, read past the cache, against the signed root hash."""
+    tree = _window(target, target.slot.verity)
+    found = verity.verify(_window(target, target.slot.data), tree, root_hash=release.root_hash, progress=progress)
+    # The superblock is not under the root hash: a tree over fewer blocks would leave a tail nobody checks.
+    if found.data_blocks * BLOCK_SIZE != release.artifacts.root.size_bytes:
+        raise RefusedError(
+            f"{tree.name}: the tree covers {found.data_blocks} blocks, "
+            f"{release.version} has {release.artifacts.root.size_bytes} bytes"
+        )
+
+
+def set_identity(target: Target, release: Release) -> None:
+    """Name both partitions on the disk after the root hash: the tree first, the data last."""
+    identity = identity_of(release.root_hash)
+    label = slot_label(release.image, release.version)
+    for index, uuid in (
+        (target.slot.verity_index, identity.verity_uuid),
+        (target.slot.data_index, identity.data_uuid),
+    ):
+        write_identity(target.disk, index, uuid=uuid, label=label, attributes=WRITTEN_ATTRIBUTES)
+
+
+def write_entry(
+    target: Target, entry: BootEntry, artifact: Artifact, source: ArtifactSource, progress: Progress
+) -> int:
+    """Write the UKI to the disk under a name the loader does not scan, and check what the disk holds.
+
+    It is hashed where it lies, so it is not hashed on the way.
+    """
+    progress.step("write boot entry", total=artifact.size_bytes)
+    with target.folder.create(entry.temporary_name) as sink:
+        downloaded = source.copy(artifact, sink, progress, hash_raw=False)
+    target.folder.sync()
+    found = target.folder.sha256_uncached(entry.temporary_name)
+    if found != artifact.sha256:
+        raise RefusedError(f"boot entry {entry.temporary_name}: the disk holds {found}, signed is {artifact.sha256}")
+    return downloaded
+
+
+def flip(target: Target, entry: BootEntry) -> None:
+    """Rename the verified UKI on the disk to the name the loader boots: the one step that decides."""
+    target.folder.rename(entry.temporary_name, entry.file_name)
+    target.folder.sync()
+    if entry.file_name not in target.folder.names():
+        raise SlotError(f"boot entry {entry.file_name} is not there after its rename")
+
+
+def _window(target: Target, partition: GptEntry) -> Window:
+    return Window(target.disk, partition.offset_bytes, partition.size_bytes, name=f"slot {target.slot.slot.value}")

@@ -1,0 +1,165 @@
+"""What to do next, decided from facts alone.  Pure: no I/O, no clock.
+
+I6: nothing is planned while the running slot is unblessed, nor a version that failed here.
+I7: nothing older than the newest version blessed here is planned, unless an operator asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from partitions.layout import Slot
+from partitions.version import Version
+from updater.agent.state import Hints, HostFacts, SlotState
+from updater.channel import Channel
+
+
+class Why(Enum):
+    """Why nothing is done."""
+
+    UP_TO_DATE = "up-to-date"
+    STAGED = "staged"
+    UNBLESSED = "unblessed"
+    HELD = "held"
+    HALTED = "halted"
+    DEAD_END = "dead-end"
+    KNOWN_BAD = "known-bad"
+    OLDER = "older"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether a rule forbids the update, rather than there being none."""
+        return self not in (Why.UP_TO_DATE, Why.STAGED)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """There is nothing to do, or it is not allowed; `hint` tells what an operator can do."""
+
+    why: Why
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """This host's turn comes later."""
+
+    until: datetime
+    version: Version
+    reason: str
+
+
+@dataclass(frozen=True)
+class Update:
+    """Install `version` into `slot`; a downgrade needs a one-shot boot, as the loader prefers the newest."""
+
+    version: Version
+    slot: Slot
+    downgrade: bool
+
+
+Plan = Nothing | Wait | Update
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the operator asked for with this command; the daemon asks for nothing."""
+
+    retry: bool = False
+    allow_downgrade: bool = False
+    by_hand: bool = False
+
+
+def plan(facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, host_id: str, wishes: Wishes) -> Plan:
+    """Decide what this host does about what its channel says.
+
+    Args:
+        facts: What runs and what lies on the disk.
+        hints: Pin, hold, known bad versions, newest blessed version.
+        channel: The verified channel document.
+        now: The time, with time zone.
+        host_id: Names this host's place in the wave.
+        wishes: What an operator asked for just now.
+    """
+    refused = _forbidden(facts, hints)
+    if refused is not None:
+        return refused
+    version = wanted_version(facts, hints, channel)
+    if version == facts.running_version:
+        return Nothing(Why.UP_TO_DATE, f"{version} is running, as {_source(hints, channel)} asks")
+    refused = _stopped(facts, hints, channel, wishes) or _unwanted(version, facts, hints, wishes)
+    if refused is not None:
+        return refused
+    entry = facts.inactive_entry
+    pending = facts.inactive_state in (SlotState.STAGED, SlotState.TRIAL)
+    if entry is not None and entry.version == version and pending:
+        return Nothing(Why.STAGED, f"{version} is staged in slot {facts.inactive.slot.value} and waits for a reboot")
+    turn = channel.turn_of(host_id)
+    if hints.pin is None and not wishes.by_hand and now < turn:
+        return Wait(turn, version, f"{version} reaches this host at {turn:%Y-%m-%dT%H:%M:%SZ}")
+    return Update(version, facts.slot.other, downgrade=version < facts.running_version)
+
+
+def wanted_version(facts: HostFacts, hints: Hints, channel: Channel) -> Version:
+    """The version this host should come to: the pin, else the channel's, by way of its floor.
+
+    A floor is a version that older hosts must pass through before they go on.
+    """
+    if hints.pin is not None:
+        return hints.pin
+    if channel.floor is not None and facts.running_version < channel.floor < channel.version:
+        return channel.floor
+    return channel.version
+
+
+def _forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
+    if not facts.blessed:
+        return Nothing(
+            Why.UNBLESSED,
+            f"slot {facts.slot.value} runs {facts.running_version}, which is not blessed yet",
+            "it is blessed once its health checks pass: see `updater health`",
+        )
+    if hints.hold is not None:
+        why = f": {hints.hold.reason}" if hints.hold.reason else ""
+        return Nothing(Why.HELD, f"this host is held since {hints.hold.at}{why}", "let go with `updater release-hold`")
+    return None
+
+
+def _stopped(facts: HostFacts, hints: Hints, channel: Channel, wishes: Wishes) -> Nothing | None:
+    if hints.pin is not None:
+        return None
+    if channel.halted:
+        return Nothing(Why.HALTED, f"channel {channel.name} is halted", "pin a version to update all the same")
+    end = channel.dead_end(facts.running_version)
+    if end is not None and not wishes.by_hand:
+        return Nothing(
+            Why.DEAD_END,
+            f"{facts.running_version} is a dead end: {end.reason}",
+            "go on by hand with `updater update`",
+        )
+    return None
+
+
+def _unwanted(version: Version, facts: HostFacts, hints: Hints, wishes: Wishes) -> Nothing | None:
+    bad = hints.bad_version(version)
+    if bad is not None and not wishes.retry:
+        return Nothing(
+            Why.KNOWN_BAD,
+            f"{version} failed here at {bad.at}: {bad.reason}",
+            "try it again with `updater update --retry`",
+        )
+    newest = hints.newest_known(facts)
+    if newest is not None and version < newest and hints.pin is None and not wishes.allow_downgrade:
+        return Nothing(
+            Why.OLDER,
+            f"{version} is older than {newest}, the newest version blessed here",
+            "go back with `updater update --allow-downgrade` or `updater pin VERSION`",
+        )
+    return None
+
+
+def _source(hints: Hints, channel: Channel) -> str:
+    return "the pin" if hints.pin is not None else f"channel {channel.name}"

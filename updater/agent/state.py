@@ -1,0 +1,223 @@
+"""What the agent knows: facts read from this machine's disk, and the hints it keeps between boots.  Pure values.
+
+The facts (`HostFacts`) are the truth; `Hints` is the content of `/var/lib/twinhull/state.json` and may be lost at any
+time: whatever safety rests on (what is bootable, what is blessed, what runs) is derived from the disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Annotated
+
+from bedrock import strict
+from partitions.entries import BootEntry
+from partitions.layout import Slot, slot_label
+from partitions.version import Version
+from updater.channel import Instant
+
+FORMAT = 1
+HISTORY_LIMIT = 200
+REASON_LIMIT = 2000
+
+
+class SlotState(Enum):
+    """What the inactive slot is good for."""
+
+    EMPTY = "empty"
+    UNFINISHED = "unfinished"
+    STAGED = "staged"
+    TRIAL = "trial"
+    BLESSED = "blessed"
+    BAD = "bad"
+    DEMOTED = "demoted"
+
+
+class Kind(Enum):
+    """What an event in the history tells."""
+
+    INSTALLED = "installed"
+    BOOTED = "booted"
+    BLESSED = "blessed"
+    UNHEALTHY = "unhealthy"
+    MARKED_BAD = "marked-bad"
+    FELL_BACK = "fell-back"
+    DEMOTED = "demoted"
+    ROLLBACK = "rollback"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
+    HELD = "held"
+    RELEASED = "released"
+    FAILED = "failed"
+    REBUILT = "rebuilt"
+
+
+@dataclass(frozen=True)
+class SlotFacts:
+    """One slot as the partition table tells it; only a slot with an identity can be found by an initrd."""
+
+    slot: Slot
+    label: str
+    has_identity: bool
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What this machine runs and what lies on its disk; `entries` are all boot entries in our naming."""
+
+    image: str
+    running_version: Version
+    running_root_hash: str
+    slot: Slot
+    inactive: SlotFacts
+    entries: tuple[BootEntry, ...]
+
+    @property
+    def running_entries(self) -> tuple[BootEntry, ...]:
+        """The entries of the running version (one, unless a rename was cut half-way)."""
+        return tuple(entry for entry in self.entries if self._runs(entry))
+
+    @property
+    def other_entries(self) -> tuple[BootEntry, ...]:
+        """Every entry but the running version's."""
+        return tuple(entry for entry in self.entries if not self._runs(entry))
+
+    @property
+    def blessed(self) -> bool:
+        """Whether the running slot is proven: it has a boot entry without a counter."""
+        return any(entry.blessed for entry in self.running_entries)
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether there is another proven entry to return to."""
+        return any(entry.blessed for entry in self.other_entries)
+
+    @property
+    def newer_blessed(self) -> tuple[BootEntry, ...]:
+        """Proven entries newer than the running version; the loader prefers them."""
+        return tuple(e for e in self.other_entries if e.blessed and e.version > self.running_version)
+
+    @property
+    def inactive_entry(self) -> BootEntry | None:
+        """The entry that boots the inactive slot, if there is one."""
+        if not self.inactive.has_identity:
+            return None
+        label = self.inactive.label
+        return next((e for e in self.other_entries if slot_label(e.image, e.version) == label), None)
+
+    @property
+    def inactive_state(self) -> SlotState:
+        """What the inactive slot is good for."""
+        entry = self.inactive_entry
+        if not self.inactive.has_identity:
+            return SlotState.EMPTY
+        if entry is None:
+            return SlotState.UNFINISHED
+        if entry.blessed:
+            return SlotState.BLESSED
+        if entry.trial:
+            return SlotState.TRIAL if entry.tries_done else SlotState.STAGED
+        return SlotState.BAD if entry.tries_done else SlotState.DEMOTED
+
+    def _runs(self, entry: BootEntry) -> bool:
+        return entry.image == self.image and entry.version == self.running_version
+
+
+@dataclass(frozen=True)
+class BadVersion:
+    """A version that failed on this host, why, and when that was seen."""
+
+    version: Version
+    reason: str
+    at: Instant
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The operator's wish to take no update for now."""
+
+    reason: str
+    at: Instant
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Boots of a version that is not proven yet, counted by ourselves; `failure` is what the last one complained of."""
+
+    version: Version
+    boots: Annotated[int, strict.Range(0, 1000)]
+    boot_id: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the history."""
+
+    at: Instant
+    kind: Kind
+    text: str
+    version: Version | None = None
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the agent remembers; every change gives a new value."""
+
+    format: Annotated[int, strict.Range(FORMAT, FORMAT)] = FORMAT
+    bad: tuple[BadVersion, ...] = ()
+    pin: Version | None = None
+    hold: Hold | None = None
+    wish: Version | None = None
+    newest_blessed: Version | None = None
+    attempts: tuple[Attempt, ...] = ()
+    history: tuple[Event, ...] = field(default=())
+
+    def bad_version(self, version: Version) -> BadVersion | None:
+        """The record of `version` having failed here, if it did."""
+        return next((bad for bad in self.bad if bad.version == version), None)
+
+    def attempt(self, version: Version) -> Attempt:
+        """What is known of the unproven boots of `version`."""
+        return next((a for a in self.attempts if a.version == version), Attempt(version, 0))
+
+    def with_bad(self, version: Version, reason: str, at: Instant) -> Hints:
+        """Remember that `version` failed; an earlier record of it is replaced."""
+        kept = tuple(bad for bad in self.bad if bad.version != version)
+        return replace(self, bad=(*kept, BadVersion(version, reason[:REASON_LIMIT], at)))
+
+    def without_bad(self, version: Version) -> Hints:
+        """Forget that `version` failed."""
+        return replace(self, bad=tuple(bad for bad in self.bad if bad.version != version))
+
+    def with_attempt(self, attempt: Attempt) -> Hints:
+        """Remember the unproven boots of one version."""
+        kept = tuple(a for a in self.attempts if a.version != attempt.version)
+        return replace(self, attempts=(*kept, replace(attempt, failure=attempt.failure[:REASON_LIMIT])))
+
+    def without_attempt(self, version: Version) -> Hints:
+        """Forget the unproven boots of one version."""
+        return replace(self, attempts=tuple(a for a in self.attempts if a.version != version))
+
+    def with_event(self, kind: Kind, text: str, at: Instant, version: Version | None = None) -> Hints:
+        """Add a line to the history; the oldest lines are dropped past the limit."""
+        event = Event(at, kind, text[:REASON_LIMIT], version)
+        return replace(self, history=(*self.history, event)[-HISTORY_LIMIT:])
+
+    def newest_known(self, facts: HostFacts) -> Version | None:
+        """The newest version proven here: the remembered one or a newer one the disk shows.
+
+        An entry demoted by an operator's wish was proven once; one that used up its tries never was.
+        """
+        seen = [e.version for e in facts.entries if e.blessed or (e.exhausted and not e.tries_done)]
+        known = [*seen, *([self.newest_blessed] if self.newest_blessed else [])]
+        return max(known, default=None)
+
+
+def parse_hints(data: bytes, *, source: str) -> Hints:
+    """Read the state file strictly.
+
+    Raises:
+        DocumentError: It is not a state file of this format.
+    """
+    return strict.read_json(Hints, data, source=source)

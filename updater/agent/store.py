@@ -1,0 +1,45 @@
+"""Keeping the hints on `/var`: read at the start of a command, written whole and durably after each change.
+
+A state file that cannot be read is set aside and the hints start afresh: the disk holds what safety rests on.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from bedrock import persist, strict
+from bedrock.errors import DocumentError
+from updater.agent.state import Hints, Kind, parse_hints
+from updater.channel import Instant
+
+MAX_STATE_BYTES = 4 << 20
+_log = logging.getLogger(__name__)
+
+
+class HintStore:
+    """The state file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self, now: Instant) -> Hints:
+        """Read the hints; an unreadable file is renamed on the disk to `state.json.broken` and replaced by nothing."""
+        try:
+            with self.path.open("rb") as stream:
+                data = stream.read(MAX_STATE_BYTES + 1)
+        except FileNotFoundError:
+            return Hints()
+        try:
+            return parse_hints(data, source=str(self.path))
+        except DocumentError as error:
+            aside = self.path.with_name(self.path.name + ".broken")
+            self.path.replace(aside)
+            persist.sync_folder(self.path.parent)
+            _log.warning("the state file was unreadable and is now %s: %s", aside, error)
+            return Hints().with_event(Kind.REBUILT, f"the state file was unreadable: {error.problems[0]}", now)
+
+    def save(self, hints: Hints) -> None:
+        """Write the hints to the disk, durably."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        persist.write_atomic(self.path, strict.dump_json(hints), mode=0o644)

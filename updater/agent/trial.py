@@ -1,0 +1,166 @@
+"""What to do with a slot that is not proven yet, decided from facts alone.  Pure: no I/O, no clock.
+
+Every function gives the renames of boot entries to make, in order, and the hints to keep; nothing is done here.
+A failed counter rename of the firmware still boots, so attempts are counted here as well.
+I1: a counter-less name changes only while another proven entry exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from partitions.entries import BootEntry
+from partitions.version import Version
+from updater.agent.state import Hints, HostFacts, Kind
+from updater.channel import Instant
+
+NOT_REACHED = "did not reach its health checks"
+ROLLED_BACK = "rolled back by the operator"
+
+
+class Standing(Enum):
+    """How far the running slot is trusted."""
+
+    BLESSED = "blessed"
+    TRIAL = "trial"
+    WISHED = "wished"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One boot entry that takes another name."""
+
+    old: BootEntry
+    new: BootEntry
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Renames to make in order (each durable before the next), hints to keep, and whether to reboot after that."""
+
+    hints: Hints
+    renames: tuple[Rename, ...] = ()
+    reboot: bool = False
+
+
+def standing(facts: HostFacts, hints: Hints) -> Standing:
+    """How far the running slot is trusted; `WISHED` is an older proven version an operator went back to."""
+    if facts.blessed:
+        wished = hints.wish == facts.running_version and bool(facts.newer_blessed)
+        return Standing.WISHED if wished else Standing.BLESSED
+    return Standing.TRIAL if facts.running_entries else Standing.UNKNOWN
+
+
+def can_fall_back(facts: HostFacts, hints: Hints) -> bool:
+    """Whether a reboot leads away from a slot that is on trial (and not into the same one for ever)."""
+    return standing(facts, hints) in (Standing.TRIAL, Standing.WISHED) and facts.has_fallback
+
+
+def at_boot(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: Instant) -> Verdict:
+    """Book this boot: count it when it is a trial, note what failed when it is not.
+
+    Args:
+        facts: What runs and what lies on the disk.
+        hints: What is remembered.
+        tries: How many boots a trial gets.
+        boot_id: The kernel's id of this boot; the same boot is booked once.
+        now: The time.
+    """
+    if standing(facts, hints) is Standing.TRIAL:
+        return _count_trial(facts, hints, tries=tries, boot_id=boot_id, now=now)
+    noted = _note_failed(facts, hints, now)
+    if noted.wish is not None and noted.wish != facts.running_version:
+        noted = replace(noted, wish=None)
+    return Verdict(noted)
+
+
+def _count_trial(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: Instant) -> Verdict:
+    version = facts.running_version
+    attempt = hints.attempt(version)
+    if attempt.boot_id == boot_id:
+        return Verdict(hints)
+    counted = replace(attempt, boots=attempt.boots + 1, boot_id=boot_id)
+    kept = hints.with_attempt(counted)
+    if counted.boots <= tries or not facts.has_fallback:
+        return Verdict(kept.with_event(Kind.BOOTED, f"trial boot {counted.boots} of {tries}", now, version))
+    reason = attempt.failure or f"was not blessed in {tries} boots"
+    return give_up(facts, kept, reason=reason, now=now)
+
+
+def give_up(facts: HostFacts, hints: Hints, *, reason: str, now: Instant) -> Verdict:
+    """Take the last tries from the running trial and leave it; without a fallback it is only noted."""
+    version = facts.running_version
+    done = max(1, hints.attempt(version).boots)
+    renames = tuple(
+        Rename(entry, marked_bad(entry, done))
+        for entry in facts.running_entries
+        if not entry.blessed and not entry.exhausted
+    )
+    kept = hints.with_bad(version, reason, now).with_event(Kind.MARKED_BAD, reason, now, version)
+    if not facts.has_fallback:
+        return Verdict(kept)
+    return Verdict(kept, renames, reboot=True)
+
+
+def marked_bad(entry: BootEntry, done: int) -> BootEntry:
+    """The entry without tries left; at least one is counted as done, which tells it from a demoted one."""
+    return replace(entry, tries_left=0, tries_done=min(9, max(done, entry.tries_done or 0, 1)))
+
+
+def demoted(entry: BootEntry) -> BootEntry:
+    """The entry of a proven version an operator left: never chosen by the loader, but never failed either."""
+    return replace(entry, tries_left=0, tries_done=0)
+
+
+def _note_failed(facts: HostFacts, hints: Hints, now: Instant) -> Hints:
+    for version in _failed_versions(facts, hints):
+        if hints.bad_version(version) is None:
+            reason = hints.attempt(version).failure or NOT_REACHED
+            text = f"returned to {facts.running_version}: {reason}"
+            hints = hints.with_bad(version, reason, now).with_event(Kind.FELL_BACK, text, now, version)
+        hints = hints.without_attempt(version)
+    return hints
+
+
+def _failed_versions(facts: HostFacts, hints: Hints) -> tuple[Version, ...]:
+    """Versions that were tried here and are not running now.
+
+    An entry that used up its tries failed.  An older one that was tried needed a one-shot boot, and that is used up.
+    A counted entry may vanish when the firmware is cut in its rename: it failed if it was booted before.
+    """
+    others = facts.other_entries
+    used_up = [e.version for e in others if e.exhausted and e.tries_done]
+    one_shot = [e.version for e in others if e.trial and e.tries_done and e.version < facts.running_version]
+    here = {facts.running_version, *(entry.version for entry in facts.entries)}
+    vanished = [a.version for a in hints.attempts if a.boots and a.version not in here]
+    return tuple(dict.fromkeys([*used_up, *one_shot, *vanished]))
+
+
+def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> Verdict:
+    """Note why the running slot failed its health checks; leave it when it is on trial and there is a way back."""
+    version = facts.running_version
+    kept = hints.with_event(Kind.UNHEALTHY, failure, now, version)
+    if standing(facts, hints) is Standing.TRIAL:
+        kept = kept.with_attempt(replace(kept.attempt(version), failure=failure))
+    return Verdict(kept, reboot=can_fall_back(facts, hints))
+
+
+def bless(facts: HostFacts, hints: Hints, *, now: Instant) -> Verdict:
+    """Mark the running slot good: its entry loses the counter, then newer entries left by wish are demoted."""
+    version = facts.running_version
+    where = standing(facts, hints)
+    counted = tuple(entry for entry in facts.running_entries if not entry.blessed)
+    renames = tuple(Rename(entry, entry.as_blessed()) for entry in counted[:1] if where is Standing.TRIAL)
+    leave = facts.newer_blessed if where in (Standing.TRIAL, Standing.WISHED) else ()
+    renames += tuple(Rename(entry, demoted(entry)) for entry in leave)
+    kept = hints.without_bad(version).without_attempt(version)
+    newest = max(v for v in (version, hints.newest_known(facts)) if v is not None)
+    kept = replace(kept, newest_blessed=newest, wish=None if hints.wish == version else hints.wish)
+    if where in (Standing.TRIAL, Standing.WISHED):
+        kept = kept.with_event(Kind.BLESSED, "healthy", now, version)
+    for entry in leave:
+        kept = kept.with_bad(entry.version, ROLLED_BACK, now)
+        kept = kept.with_event(Kind.DEMOTED, f"{ROLLED_BACK} to {version}", now, entry.version)
+    return Verdict(kept, renames)
