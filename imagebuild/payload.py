@@ -99,7 +99,7 @@ class Payload:
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class Inputs:
     """Everything that decides the payload's bytes, the lock and this module left aside."""
 
     tools: ToolsTree
@@ -125,8 +125,8 @@ def build_payload(
             that `PAYLOAD_PACKAGES` does not bring.
     """
     tools = ToolsTree(tools_root)
-    inputs = _Inputs(tools, source_root, agent_sources(source_root), source_date_epoch)
-    kept = cache / "payload" / _fingerprint(inputs)
+    inputs = Inputs(tools, source_root, agent_sources(source_root), source_date_epoch)
+    kept = cache / "payload" / fingerprint(inputs)
     if not (kept / "payload.json").is_file():
         shutil.rmtree(kept, ignore_errors=True)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +152,11 @@ def agent_sources(source_root: Path) -> tuple[Path, ...]:
     return tuple(sorted(path.relative_to(source_root) for path in found.values()))
 
 
+def is_dead_weight(name: str) -> bool:
+    """Whether a wheel's member is of no use on a host: metadata, tests, types, second back ends."""
+    return _UNWANTED_FILES.match(name) is not None
+
+
 def needed_libraries(files: Iterable[Path], tools: ToolsTree) -> frozenset[str]:
     """The shared libraries that programs and extension modules name in their dynamic section."""
     listed = sorted(files)
@@ -169,15 +174,15 @@ def libraries_of(packages: Iterable[str], tools_root: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _assemble(folder: Path, inputs: _Inputs, cache: Path) -> None:
+def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
     home = folder / "tree" / HOME
     app, library, code = folder / "app", home / "lib/python3.13", home / "app"
     for made in (app, library / "lib-dynload", code, home / "bin", folder / "tree/usr/bin"):
         made.mkdir(parents=True, exist_ok=True)
     interpreter = home / "bin/python3"
     shutil.copyfile(inputs.tools.root / _INTERPRETER, interpreter)
-    for wheel in fetch_wheels(_LOCK, machine=_machine(interpreter), cache=cache):
-        unpack(wheel, app, wanted=lambda name: _UNWANTED_FILES.match(name) is None)
+    for wheel in fetch_wheels(_LOCK, machine=machine_of(interpreter), cache=cache):
+        unpack(wheel, app, wanted=lambda name: not is_dead_weight(name))
     for source in inputs.sources:
         (app / source).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(inputs.source_root / source, app / source)
@@ -250,7 +255,7 @@ def _require_known(needed: frozenset[str], tools_root: Path) -> None:
         )
 
 
-def _machine(program: Path) -> str:
+def machine_of(program: Path) -> str:
     """The CPU a program is for, from its ELF header (System V ABI, e_machine)."""
     with program.open("rb") as stream:
         header = stream.read(20)
@@ -260,7 +265,7 @@ def _machine(program: Path) -> str:
     return _MACHINES[number]
 
 
-def _fingerprint(inputs: _Inputs) -> str:
+def fingerprint(inputs: Inputs) -> str:
     """The hash of everything that decides the payload's bytes."""
     digest = hashlib.sha256(f"{_FORMAT} {inputs.epoch}\0".encode())
     named = {str(source): inputs.source_root / source for source in inputs.sources}
