@@ -1,0 +1,144 @@
+"""The agent's self-contained program, run in a root folder that holds its libraries and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from bedrock import process
+from imagebuild.mirror import find_mirrors
+from imagebuild.payload import HOME, PAYLOAD_PACKAGES, Payload, build_payload
+from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SANDBOX = "usr/lib/python3/dist-packages/mkosi/sandbox.py"
+EPOCH = 1_700_000_000
+MAX_BYTES = 34 << 20
+# What the listed packages depend on and apt brings with them.
+DEPENDENCIES = ("libzstd1",)
+# Every package the agent uses, and what each needs only when it works: ciphers, encodings, certificates.
+EXERCISE = """
+import ctypes, encodings.idna, json, resource, ssl, sys, updater.agent.cli, urllib3, yaml, zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tuf.api.metadata import Metadata, Root
+from tuf.ngclient import Updater
+from updater.agent import client
+key = Ed25519PrivateKey.generate()
+key.public_key().verify(key.sign(b"x"), b"x")
+assert zstandard.ZstdDecompressor().decompress(zstandard.ZstdCompressor().compress(b"x" * 9)) == b"x" * 9
+assert yaml.safe_load("a: 1") == {"a": 1}
+assert Metadata.from_bytes(Metadata(Root()).to_bytes()).signed.type == "root"
+ssl.create_default_context()
+"b\\u00fccher.example".encode("idna")
+print(json.dumps({
+    "prefix": sys.prefix,
+    "encoding": sys.stdout.encoding,
+    "outside": [path for path in sys.path if not path.startswith("/usr/lib/twinhull/")],
+    "rss_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+}))
+"""
+
+
+@pytest.fixture(scope="session")
+def tools() -> ToolsTree:
+    return ensure_tools(find_mirrors(), cache=cache_folder())
+
+
+def build(tools: ToolsTree, destination: Path, *, cache: Path, source_root: Path = REPOSITORY) -> Payload:
+    # Wheels are shared through the machine's cache, finished payloads are not: each test builds its own.
+    cache.mkdir(exist_ok=True)
+    wheels = cache_folder() / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    (cache / "wheels").symlink_to(wheels)
+    return build_payload(
+        destination=destination,
+        tools_root=tools.root,
+        cache=cache,
+        source_root=source_root,
+        source_date_epoch=EPOCH,
+    )
+
+
+def bare_root(tools: ToolsTree, folder: Path) -> ToolsTree:
+    """A root folder with the libraries of `PAYLOAD_PACKAGES`, into which a payload is built, and mkosi's sandbox."""
+    for package in (*PAYLOAD_PACKAGES, *DEPENDENCIES):
+        for listing in (tools.root / "var/lib/dpkg/info").glob(f"{package}*.list"):
+            if listing.name.removesuffix(".list").partition(":")[0] == package:
+                for name in listing.read_text().splitlines():
+                    source = tools.root / name.lstrip("/")
+                    if ".so" in name and source.is_file():
+                        target = folder / name.lstrip("/")
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(source, target)
+                        target.chmod(0o755)
+    (folder / SANDBOX).parent.mkdir(parents=True)
+    shutil.copyfile(tools.root / SANDBOX, folder / SANDBOX)
+    (folder / "etc").mkdir(exist_ok=True)
+    return ToolsTree(folder)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_program_runs_with_its_own_interpreter_and_few_libraries(tools: ToolsTree, tmp_path: Path) -> None:
+    root = bare_root(tools, tmp_path / "root")
+    payload = build(tools, root.root, cache=tmp_path / "cache")
+    assert payload.size_bytes <= MAX_BYTES
+    assert set(payload.files) <= set(hashes(root.root))
+
+    start = time.monotonic()
+    told = root.run(["/usr/bin/updater", "--help"], timeout_s=60).stdout
+    seconds = time.monotonic() - start
+    assert re.search(r"(?m)^Usage: updater ", told)
+
+    code = f"import sys; sys.path.append('/{HOME}/app')\n{EXERCISE}"
+    seen = json.loads(root.run([f"/{HOME}/bin/python3", "-IS", "-c", code], timeout_s=60).stdout)
+    assert (seen["prefix"], seen["encoding"], seen["outside"]) == (f"/{HOME}", "utf-8", [])
+    # Shown by `pytest -rP`.
+    print(f"agent: {payload.size_bytes} bytes, --help in {seconds:.2f} s, peak {seen['rss_kib']} KiB")  # noqa: T201
+
+
+def test_two_builds_are_equal_and_tell_nothing_of_where_they_were_made(tools: ToolsTree, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "a-folder-of-this-machine"
+    for name in ("bedrock", "partitions", "updater"):
+        shutil.copytree(REPOSITORY / name, elsewhere / name, ignore=shutil.ignore_patterns("__pycache__"))
+    build(tools, tmp_path / "one", cache=tmp_path / "cache-one")
+    build(tools, tmp_path / "two", cache=tmp_path / "cache-two", source_root=elsewhere)
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
+    for path in (tmp_path / "two").rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mtime == EPOCH
+            raw = path.read_bytes()
+            assert b"a-folder-of-this-machine" not in raw
+            assert str(tmp_path).encode() not in raw
+
+
+def test_an_equal_earlier_build_is_used_again(tools: ToolsTree, tmp_path: Path) -> None:
+    first = build(tools, tmp_path / "one", cache=tmp_path / "cache")
+    (tmp_path / "cache/wheels").unlink()
+    kept = next((tmp_path / "cache/payload").iterdir())
+    (kept / "tree/usr/bin/updater").write_text("a mark that a new build would not have\n")
+    assert build(tools, tmp_path / "two", cache=tmp_path / "cache") == first
+    assert (tmp_path / "two/usr/bin/updater").read_text() == "a mark that a new build would not have\n"
+
+
+def test_a_traceback_shows_our_lines(tools: ToolsTree, tmp_path: Path) -> None:
+    root = bare_root(tools, tmp_path / "root")
+    build(tools, root.root, cache=tmp_path / "cache")
+    code = f"import sys; sys.path.append('/{HOME}/app')\nfrom bedrock import process\nprocess.start(['/no/such'])"
+    told = root.run([f"/{HOME}/bin/python3", "-IS", "-c", code], timeout_s=60, check=False).stderr
+    assert f'File "/{HOME}/app/bedrock/process.py", line' in told
+    assert "could not be started" in told
+    assert "raise ProcessError(" in told
+    assert process.__file__ not in told
