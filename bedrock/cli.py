@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -28,8 +28,9 @@ def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] |
     """Run a click command as a program and leave the process.
 
     The exit code is 0, or what the command returned (an int) or handed to `ctx.exit`; for an error it is the error's
-    own `exit_code`, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM (which unwinds, so that clean-up runs), and 1
-    for what the operating system refused.
+    own `exit_code`, 2 for wrong usage, 130 for Ctrl-C, and 1 for what the operating system refused.  SIGTERM unwinds
+    the stack, so that clean-up runs, and then ends the process by that very signal, which is how systemd tells an
+    orderly stop from a failure.
 
     Args:
         command: The command or group.
@@ -43,6 +44,9 @@ def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] |
     except BrokenPipeError:
         _drop_stdout()
         code = EXIT_FAILED
+    except _TerminatedError:
+        _die_of_sigterm()
+        code = EXIT_TERMINATED
     sys.exit(code)
 
 
@@ -125,8 +129,21 @@ def _unwinding_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _TerminatedError(SystemExit):
+    """SIGTERM came; a SystemExit, so that nothing on the way takes it for a failure."""
+
+
 def _terminated(_number: int, _frame: object) -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)
+    raise _TerminatedError(EXIT_TERMINATED)
+
+
+def _die_of_sigterm() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # Whoever read them may be gone already, and there is nobody left to tell.
+        with suppress(OSError):
+            stream.flush()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _drop_stdout() -> None:

@@ -24,7 +24,9 @@ def test_other_schemes_are_not_touched_by_the_folder() -> None:
     assert str(parse_uri(text).anchored(Path("/k"))) == text
 
 
-@pytest.mark.parametrize("text", ["", "root-1.pem", "file:", "file://server/x", "file://", "FILE:x", "file:a%00b", ":x"])
+@pytest.mark.parametrize(
+    "text", ["", "root-1.pem", "file:", "file://server/x", "file://", "FILE:x", "file:a%00b", ":x"]
+)
 def test_malformed_uri_is_refused(text: str) -> None:
     with pytest.raises(KeyUriError):
         parse_uri(text)
@@ -35,7 +37,9 @@ def test_path_of_another_scheme_is_refused() -> None:
         _ = parse_uri("pkcs11:x").path
 
 
-@given(st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).filter(lambda s: s != "."))
+@given(
+    st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).filter(lambda s: s != ".")
+)
 def test_any_file_name_survives_as_uri(name: str) -> None:
     path = Path("/keys") / name
     assert parse_uri(str(KeyUri.of_path(path))).path == path
