@@ -76,8 +76,8 @@ def lines(shown: Listing) -> Iterator[str]:
     """The listing as lines for a terminal."""
     yield f"{shown.folder}  (profile {shown.profile.value})"
     for role in shown.tuf:
-        kind = "online" if role.online else "offline"
-        yield f"{role.role:<10} {role.threshold} of {len(role.keys)} must sign, {kind}"
+        kind = ", online" if role.online else ""
+        yield f"{role.role:<10} {role.threshold} of {len(role.keys)} must sign{kind}"
         for key in role.keys:
             yield f"  {key.keyid}  {key.uri}{_absence(key.here)}"
     for boot in shown.boot:

@@ -43,7 +43,7 @@ def encrypted(folder: Path) -> set[bool]:
 def test_dev_init_asks_nothing_and_tells_what_it_made(tmp_path: Path) -> None:
     result = invoke("init", tmp_path / "keys", "--profile", "dev")
     assert result.exit_code == 0
-    assert "1 of 1 must sign, offline" in result.output
+    assert "1 of 1 must sign, online" in result.output
     assert encrypted(tmp_path / "keys") == {False}
 
 
@@ -129,7 +129,7 @@ def test_show_tells_people_the_same(tmp_path: Path) -> None:
     folder = production_folder(tmp_path)
     (folder / "root-2.pem").unlink()
     text = invoke("show", folder).stdout
-    assert "2 of 3 must sign, offline" in text
+    assert "2 of 3 must sign\n" in text
     assert "root-2.pem  (not here)" in text
     assert "certificate until 20" in text
 
