@@ -40,7 +40,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _MIB = 1 << 20
 
 
-class FromText(click.ParamType):
+class FromText(click.ParamType[Any]):
     """A value whose class reads itself from text."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
@@ -143,6 +143,7 @@ def repo() -> None:
 @keys_options
 @lifetime_options
 def init_command(
+    *,
     base: Path,
     keys: Path,
     passphrase_file: Path | None,
@@ -175,6 +176,7 @@ def init_command(
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 def publish_command(
+    *,
     base: Path,
     folders: tuple[Path, ...],
     keys: Path,
@@ -218,6 +220,7 @@ def publish_command(
 @click.option("--within", type=SPAN, help="Sign other roles that expire within this span (default 30d).")
 @json_option
 def refresh_command(
+    *,
     base: Path,
     keys: Path,
     passphrase_file: Path | None,
@@ -311,6 +314,7 @@ def channel() -> None:
 @click.option("--allow-downgrade", is_flag=True, help="The release may be older than the channel's present one.")
 @json_option
 def set_command(
+    *,
     base: Path,
     name: str,
     keys: Path,

@@ -1,0 +1,103 @@
+"""Small builds and keys that repositories are made of in tests."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bedrock import strict
+from bedrock.progress import Silent
+from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
+from partitions.version import Version
+from tests.fakes.keyrings import dev_folder
+from updater.release import FORMAT, Architecture, Artifact, Artifacts, Release
+from updater.repository.access import KeyAccess
+from updater.repository.lifetime import Lifetimes
+from updater.repository.publish import Publication, init_repository, publish, read_build
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+FILES = {"uki": "uki.efi", "root": "root.erofs", "verity": "root.verity"}
+
+
+def write_build(
+    folder: Path, *, version: str = "1.0.0", image: str = "host", architecture: str = "x86-64", seed: int = 1
+) -> Path:
+    """A folder as a build writes it; `seed` decides the content."""
+    folder.mkdir(parents=True)
+    noise = random.Random(seed)  # noqa: S311 - content, not secrets
+    contents = {
+        # Noise does not compress, repetition does: both ways an object can be stored are met.
+        "uki": noise.randbytes(5001),
+        "root": noise.randbytes(4096) * 20,
+        "verity": noise.randbytes(4096) + bytes(4096),
+    }
+    for name, content in contents.items():
+        (folder / FILES[name]).write_bytes(content)
+    release = Release(
+        format=FORMAT,
+        image=image,
+        version=Version(version),
+        architecture=Architecture(architecture),
+        root_hash=hashlib.sha256(contents["verity"]).hexdigest(),
+        artifacts=Artifacts(**{name: _artifact(content) for name, content in contents.items()}),
+    )
+    (folder / "release.json").write_bytes(strict.dump_json(release))
+    return folder
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A keys folder, a repository and a place for builds."""
+
+    folder: Path
+    access: KeyAccess
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "repo"
+
+    @classmethod
+    def make(cls, folder: Path, *, now: datetime = NOW) -> Workshop:
+        """A new, empty repository below `folder`, made with dev keys."""
+        workshop = cls(folder, KeyAccess(Keyring.load(dev_folder(folder)), NoPassphrase()))
+        init_repository(workshop.base, workshop.access, lifetimes=Lifetimes(), now=now)
+        return workshop
+
+    def without_keys(self, *names: str) -> Workshop:
+        """The same workshop for somebody who does not hold these private keys."""
+        keys = self.folder / f"keys-without-{'-'.join(names)}"
+        shutil.copytree(self.folder / "keys", keys)
+        for name in names:
+            for path in keys.glob(f"{name}*.pem"):
+                path.unlink()
+        return Workshop(self.folder, KeyAccess(Keyring.load(keys), NoPassphrase()))
+
+    def publish(
+        self, version: str = "1.0.0", *, seed: int = 1, architecture: str = "x86-64", now: datetime = NOW
+    ) -> tuple[Publication, ...]:
+        """Publish a new small build."""
+        folder = self.folder / f"build-{version}-{architecture}-{seed}"
+        if not folder.exists():
+            write_build(folder, version=version, seed=seed, architecture=architecture)
+        return self.publish_folders(folder, now=now)
+
+    def publish_folders(self, *folders: Path, now: datetime = NOW) -> tuple[Publication, ...]:
+        """Publish build folders."""
+        builds = [read_build(folder) for folder in folders]
+        return publish(self.base, builds, access=self.access, lifetimes=Lifetimes(), now=now, progress=Silent())
+
+
+def snapshot_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, to compare before and after."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def _artifact(content: bytes) -> Artifact:
+    return Artifact(hashlib.sha256(content).hexdigest(), len(content))

@@ -1,0 +1,42 @@
+"""Putting the server's parts together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from updater.server.access import AccessLog
+from updater.server.files import file_routes
+from updater.server.health import Clock, health_routes
+
+
+def create_app(repository: Path, *, clock: Clock | None = None) -> Starlette:
+    """The ASGI application that serves a repository.
+
+    Args:
+        repository: The folder with `metadata`, `targets` and `objects`.
+        clock: Tells the time in UTC; the system's clock when None.
+    """
+    return Starlette(
+        routes=[*file_routes(repository), *health_routes(repository, clock or _utc_now)],
+        middleware=[Middleware(AccessLog)],
+        exception_handlers={HTTPException: _plain_error},
+    )
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _plain_error(_request: Request, error: Exception) -> Response:
+    """An error as a line of text that nobody may cache: a file missing now may be published in a minute."""
+    if not isinstance(error, HTTPException):
+        raise TypeError(f"not an HTTP error: {error!r}")
+    headers = {**(error.headers or {}), "cache-control": "no-store"}
+    return PlainTextResponse(f"{error.detail}\n", status_code=error.status_code, headers=headers)

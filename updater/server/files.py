@@ -1,0 +1,126 @@
+"""The repository's files over HTTP.
+
+Rules: only names a repository can hold are looked for, and only regular files inside it are opened, so no path leads
+out; everything but `timestamp.json` never changes under its name and may be cached for ever.
+Ranges are starlette's `FileResponse`; entity tags are strong: the digest in the name, or of the content.
+Source: RFC 9110 (ranges, conditions), RFC 9111 and RFC 8246 (caching, `immutable`), TUF specification 6.2 (names).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+FOR_EVER = "public, max-age=31536000, immutable"
+ALWAYS_ASK = "no-cache"
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+_PART = r"[0-9A-Za-z][0-9A-Za-z.~^_-]*"
+_OBJECT = re.compile(r"objects/([0-9a-f]{2})/(\1[0-9a-f]{62})")
+_TARGET = re.compile(rf"targets/(?:{_PART}/){{1,8}}([0-9a-f]{{64}})\.{_PART}\.json")
+_VERSIONED = re.compile(r"metadata/[1-9][0-9]{0,9}\.[a-z]+\.json")
+_TIMESTAMP = "metadata/timestamp.json"
+
+
+@dataclass(frozen=True)
+class Servable:
+    """What a path is and how it is sent; `digest` is None where the content has to be hashed."""
+
+    media_type: str
+    cache_control: str
+    digest: str | None
+
+
+class WideFileResponse(FileResponse):
+    """Reads larger pieces than the default 64 KiB: each one costs a change of threads."""
+
+    chunk_size = 256 * 1024
+
+
+def file_routes(repository: Path) -> list[Route]:
+    """Routes for the three folders of a repository."""
+
+    async def endpoint(request: Request) -> Response:
+        return await _answer(repository, request)
+
+    return [
+        Route(f"/{folder}/{{rest:path}}", endpoint, methods=["GET"]) for folder in ("metadata", "targets", "objects")
+    ]
+
+
+def servable(path: str) -> Servable | None:
+    """What a path below the repository's base is; None for everything nobody may ask for.  Pure."""
+    if path == _TIMESTAMP:
+        return Servable(JSON, ALWAYS_ASK, None)
+    if _VERSIONED.fullmatch(path):
+        return Servable(JSON, FOR_EVER, None)
+    if match := _OBJECT.fullmatch(path):
+        return Servable(BINARY, FOR_EVER, match[2])
+    if match := _TARGET.fullmatch(path):
+        return Servable(JSON, FOR_EVER, match[1])
+    return None
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether a client already has what `etag` names (weak comparison, as RFC 9110 13.1.2 asks).  Pure."""
+    if if_none_match is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in tags or etag in tags
+
+
+async def _answer(repository: Path, request: Request) -> Response:
+    path = str(request.scope["path"]).removeprefix("/")
+    found = servable(path)
+    if found is None:
+        raise HTTPException(status_code=404)
+    file = await to_thread.run_sync(_inside, repository, path)
+    if found.digest is None:
+        return await _metadata(file, found, request)
+    headers = _headers(found, found.digest)
+    if matches(request.headers.get("if-none-match"), headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    return WideFileResponse(file, headers=headers, media_type=found.media_type)
+
+
+async def _metadata(file: Path, found: Servable, request: Request) -> Response:
+    """Metadata is small and `timestamp.json` is replaced while we look: read once, and hash and send just that."""
+    try:
+        content = await to_thread.run_sync(file.read_bytes)
+    except FileNotFoundError as error:
+        raise HTTPException(status_code=404) from error
+    headers = _headers(found, hashlib.sha256(content).hexdigest())
+    if matches(request.headers.get("if-none-match"), headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=found.media_type)
+
+
+def _headers(found: Servable, digest: str) -> dict[str, str]:
+    return {"etag": f'"{digest}"', "cache-control": found.cache_control, "x-content-type-options": "nosniff"}
+
+
+def _inside(repository: Path, path: str) -> Path:
+    """The regular file a checked path names, links resolved.
+
+    Raises:
+        HTTPException: 404, when there is none, or a link leads out of the repository.
+    """
+    base = repository.resolve()
+    try:
+        file = (base / path).resolve(strict=True)
+        regular = stat.S_ISREG(file.stat().st_mode)
+    except OSError as error:
+        raise HTTPException(status_code=404) from error
+    if not regular or not file.is_relative_to(base):
+        raise HTTPException(status_code=404)
+    return file
