@@ -27,6 +27,7 @@ class Why(Enum):
     DEAD_END = "dead-end"
     KNOWN_BAD = "known-bad"
     OLDER = "older"
+    GOING_BACK = "going-back"
 
     @property
     def is_refusal(self) -> bool:
@@ -122,10 +123,22 @@ def _forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
             f"slot {facts.slot.value} runs {facts.running_version}, which is not blessed yet",
             "it is blessed once its health checks pass: see `updater health`",
         )
+    if _is_going_back(facts, hints):
+        return Nothing(Why.GOING_BACK, f"an operator asked to go back to {hints.wish}, which is not proven yet")
     if hints.hold is not None:
         why = f": {hints.hold.reason}" if hints.hold.reason else ""
         return Nothing(Why.HELD, f"this host is held since {hints.hold.at}{why}", "let go with `updater release-hold`")
     return None
+
+
+def _is_going_back(facts: HostFacts, hints: Hints) -> bool:
+    """Whether a rollback waits for its reboot, or runs and is not blessed; an update would take its way back."""
+    if hints.wish is None:
+        return False
+    if hints.wish == facts.running_version:
+        return bool(facts.newer_blessed)
+    entry = facts.inactive_entry
+    return entry is not None and entry.blessed and entry.version == hints.wish
 
 
 def _stopped(facts: HostFacts, hints: Hints, channel: Channel, wishes: Wishes) -> Nothing | None:

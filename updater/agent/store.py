@@ -5,7 +5,9 @@ A state file that cannot be read is set aside and the hints start afresh: the di
 
 from __future__ import annotations
 
+import fcntl
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from bedrock import persist, strict
@@ -39,7 +41,17 @@ class HintStore:
             _log.warning("the state file was unreadable and is now %s: %s", aside, error)
             return Hints().with_event(Kind.REBUILT, f"the state file was unreadable: {error.problems[0]}", now)
 
+    def change(self, decide: Callable[[Hints], Hints], now: Instant) -> Hints:
+        """Read the hints, change them and write them to the disk, one process at a time; nothing new is not written."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with self.path.with_name(f"{self.path.name}.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = self.load(now)
+            after = decide(before)
+            if after != before or not self.path.exists():
+                self.save(after)
+        return after
+
     def save(self, hints: Hints) -> None:
         """Write the hints to the disk, durably."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         persist.write_atomic(self.path, strict.dump_json(hints), mode=0o644)

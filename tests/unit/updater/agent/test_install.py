@@ -69,7 +69,7 @@ def test_an_installation_boots_the_new_version_as_a_trial() -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("torn", [False, True])
-def test_a_cut_at_any_step_leaves_the_old_version_or_the_whole_new_one(keep: bool, torn: bool) -> None:
+def test_a_cut_at_any_step_leaves_the_old_version_or_the_whole_new_one(*, keep: bool, torn: bool) -> None:
     outcomes = []
     for steps in itertools.count():
         machine = host()
@@ -98,7 +98,7 @@ def test_a_cut_at_any_step_leaves_the_old_version_or_the_whole_new_one(keep: boo
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_cut_while_replacing_a_failed_version_never_boots_the_failed_one(keep: bool) -> None:
+def test_a_cut_while_replacing_a_failed_version_never_boots_the_failed_one(*, keep: bool) -> None:
     for steps in itertools.count():
         machine = host()
         run(machine)

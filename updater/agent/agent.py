@@ -1,0 +1,289 @@
+"""What the agent does, one method per thing an operator or a unit asks for.
+
+Each gathers facts, lets a pure module decide, and acts; the machine, the repository and the source of bytes are seams.
+Everything that changes boot entries or slots holds the update lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+from bedrock.errors import TwinhullError
+from bedrock.progress import Progress
+from partitions.entries import BootEntry
+from partitions.version import Version
+from updater.agent import trial
+from updater.agent.clock import instant
+from updater.agent.config import Config
+from updater.agent.install import ArtifactSource, Report, Target, install
+from updater.agent.lock import exclusive
+from updater.agent.machine import Machine, Running, disk_map, read_facts
+from updater.agent.plan import Nothing, Plan, Update, Wishes, plan
+from updater.agent.state import Hints, Hold, HostFacts, Kind, SlotState
+from updater.agent.store import HintStore
+from updater.channel import Channel, Instant
+from updater.errors import PolicyError, UpdaterError
+from updater.release import Release
+
+
+class Repository(Protocol):
+    """The verified documents of the update repository."""
+
+    def refresh(self) -> None:
+        """Fetch and verify the newest metadata."""
+
+    def channel(self, name: str) -> Channel:
+        """The verified channel document."""
+
+    def release(self, version: Version) -> Release:
+        """The verified release document."""
+
+
+class Server(Protocol):
+    """Opens what a configured update server offers to a running system."""
+
+    def repository(self, running: Running) -> Repository:
+        """Its signed documents."""
+
+    def source(self) -> ArtifactSource:
+        """Its objects."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was decided and, when an update was installed, how that went."""
+
+    plan: Plan
+    report: Report | None = None
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agent of one machine; `server` is None when no update server is configured."""
+
+    machine: Machine
+    config: Config
+    store: HintStore
+    lock_path: Path
+    server: Server | None
+
+    def facts(self) -> HostFacts:
+        """What runs and what lies on the disk."""
+        return read_facts(self.machine)
+
+    def hints(self) -> Hints:
+        """What is remembered."""
+        return self.store.load(instant(self.machine.clock))
+
+    def check(self, wishes: Wishes) -> Plan:
+        """Ask the server and decide; changes nothing but the kept metadata.
+
+        Raises:
+            RefusedError: What the server says does not verify.
+            FetchError: The server cannot be reached.
+            UpdaterError: No server or channel is configured.
+        """
+        return self._decide(self.facts(), self._repository(), wishes)
+
+    def update(self, wishes: Wishes, progress: Progress) -> Outcome:
+        """Ask the server and, when an update is due, write it to the disk and stage it.
+
+        Raises:
+            BusyError: Another update is running.
+            RefusedError: Verification failed; nothing new is bootable.
+            FetchError: The server cannot be reached.
+            SlotError: The slot or its boot entry could not be written.
+        """
+        with self._exclusive():
+            repository = self._repository()
+            facts = self.facts()
+            decided = self._decide(facts, repository, wishes)
+            if not isinstance(decided, Update):
+                return Outcome(decided)
+            try:
+                report = self._install(facts, repository.release(decided.version), progress)
+            except (TwinhullError, OSError) as error:
+                self._note(Kind.FAILED, str(error), decided.version)
+                raise
+            self.store.change(lambda hints: self._installed(hints, decided), self._now())
+            if decided.downgrade:
+                self._choose_once(decided.version)
+            return Outcome(decided, report)
+
+    def book_boot(self) -> trial.Verdict:
+        """Book this boot; a trial without tries left is given up, which may ask for a reboot."""
+        with self._exclusive():
+            running = self.machine.running()
+            verdict = trial.at_boot(
+                self.facts(), self.hints(), tries=self.config.tries, boot_id=running.boot_id, now=self._now()
+            )
+            self._apply(verdict)
+        return self._follow(verdict, force=False)
+
+    def bless(self) -> trial.Verdict:
+        """Mark the running slot good on the disk.
+
+        Raises:
+            PolicyError: The running slot has no boot entry to bless.
+        """
+        with self._exclusive():
+            facts = self.facts()
+            verdict = trial.bless(facts, self.hints(), now=self._now())
+            if trial.standing(facts, verdict.hints) is trial.Standing.UNKNOWN:
+                raise PolicyError(f"{facts.running_version} runs without a boot entry; there is nothing to bless")
+            # The hints follow the disk here: they must not call blessed what the disk does not.
+            self._rename(verdict)
+            self.store.change(lambda _: verdict.hints, self._now())
+        return verdict
+
+    def unhealthy(self, failure: str, *, force: bool) -> trial.Verdict:
+        """Note durably why this boot is not healthy; leave it when it is on trial and there is a way back."""
+        with self._exclusive():
+            verdict = trial.unhealthy(self.facts(), self.hints(), failure=failure, now=self._now())
+            self._apply(verdict)
+        return self._follow(verdict, force=force)
+
+    def rollback(self) -> Version:
+        """Go back to the other slot: a trial is given up, a blessed version is left by wish; the caller reboots.
+
+        Raises:
+            PolicyError: There is nothing proven to go back to.
+        """
+        with self._exclusive():
+            facts, hints = self.facts(), self.hints()
+            back = facts.inactive_entry
+            if back is None or facts.inactive_state is not SlotState.BLESSED:
+                raise PolicyError(
+                    f"slot {facts.inactive.slot.value} is {facts.inactive_state.value}; there is nothing to go back to"
+                ).with_hint("install an older version with `updater pin VERSION` and `updater update`")
+            if trial.standing(facts, hints) is trial.Standing.TRIAL:
+                self._apply(trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=self._now()))
+                return back.version
+            self._wish(back)
+            return back.version
+
+    def reboot(self) -> None:
+        """Reboot; a staged older version is chosen for one boot, as the loader would not take it by itself."""
+        facts = self.facts()
+        staged = facts.inactive_entry
+        pending = facts.inactive_state in (SlotState.STAGED, SlotState.TRIAL)
+        if staged is not None and pending and staged.version < facts.running_version:
+            self.machine.set_one_shot(staged.file_name)
+        self.machine.reboot(force=False)
+
+    def pin(self, version: Version | None) -> Hints:
+        """Stay on exactly this version, or (None) follow the channel again."""
+        kind = Kind.UNPINNED if version is None else Kind.PINNED
+        return self._wishing(lambda hints: replace(hints, pin=version), kind, "by the operator", version)
+
+    def hold(self, reason: str) -> Hints:
+        """Take no update until released."""
+        held = Hold(reason, self._now())
+        return self._wishing(lambda hints: replace(hints, hold=held), Kind.HELD, reason or "by the operator")
+
+    def release_hold(self) -> Hints:
+        """Take updates again."""
+        return self._wishing(lambda hints: replace(hints, hold=None), Kind.RELEASED, "by the operator")
+
+    def refresh(self) -> None:
+        """Ask the update server for its newest metadata and verify them (a health check)."""
+        self._repository()
+
+    def _decide(self, facts: HostFacts, repository: Repository, wishes: Wishes) -> Plan:
+        if self.config.channel is None:
+            raise UpdaterError("no channel is configured").with_hint("set `channel:` in /etc/twinhull/updater.yaml")
+        return plan(
+            facts,
+            self.hints(),
+            repository.channel(self.config.channel),
+            now=self.machine.clock.now(),
+            host_id=self.machine.running().host_id,
+            wishes=wishes,
+        )
+
+    def _repository(self) -> Repository:
+        if self.server is None:
+            raise UpdaterError("no update server is configured").with_hint("set `url:` in /etc/twinhull/updater.yaml")
+        repository = self.server.repository(self.machine.running())
+        repository.refresh()
+        return repository
+
+    def _install(self, facts: HostFacts, release: Release, progress: Progress) -> Report:
+        if self.server is None:
+            raise UpdaterError("no update server is configured")
+        with self.machine.disk(writable=True) as disk, self.machine.boot_folder(writable=True) as folder:
+            target = Target(
+                disk=disk,
+                slot=disk_map(disk, release.architecture).slot(facts.slot.other),
+                folder=folder,
+                facts=facts,
+                tries=self.config.tries,
+                free_uuid=uuid4,
+                steady=self.machine.clock.steady,
+            )
+            return install(target, release, self.server.source(), progress)
+
+    def _installed(self, hints: Hints, update: Update) -> Hints:
+        kept = replace(
+            hints.without_bad(update.version), attempts=(), wish=update.version if update.downgrade else None
+        )
+        return kept.with_event(Kind.INSTALLED, f"staged in slot {update.slot.value}", self._now(), update.version)
+
+    def _choose_once(self, version: Version) -> None:
+        entry = self.facts().inactive_entry
+        if entry is not None and entry.version == version:
+            self.machine.set_one_shot(entry.file_name)
+
+    def _wish(self, back: BootEntry) -> None:
+        text = f"going back to {back.version}"
+        self.store.change(
+            lambda hints: replace(hints, wish=back.version).with_event(Kind.ROLLBACK, text, self._now(), back.version),
+            self._now(),
+        )
+        self.machine.set_one_shot(back.file_name)
+
+    def _wishing(
+        self, change: Callable[[Hints], Hints], kind: Kind, text: str, version: Version | None = None
+    ) -> Hints:
+        now = self._now()
+        return self.store.change(lambda hints: change(hints).with_event(kind, text, now, version), now)
+
+    def _apply(self, verdict: trial.Verdict) -> None:
+        """Keep the hints and make the renames; the reason is on the disk before anything changes."""
+        self.store.change(lambda _: verdict.hints, self._now())
+        self._rename(verdict)
+
+    def _rename(self, verdict: trial.Verdict) -> None:
+        if not verdict.renames:
+            return
+        with self.machine.boot_folder(writable=True) as folder:
+            for rename in verdict.renames:
+                folder.rename(rename.old.file_name, rename.new.file_name)
+                folder.sync()
+
+    def _follow(self, verdict: trial.Verdict, *, force: bool) -> trial.Verdict:
+        if verdict.reboot:
+            self.machine.reboot(force=force)
+        return verdict
+
+    def _note(self, kind: Kind, text: str, version: Version) -> None:
+        self.store.change(lambda hints: hints.with_event(kind, text, self._now(), version), self._now())
+
+    def _now(self) -> Instant:
+        return instant(self.machine.clock)
+
+    def _exclusive(self) -> AbstractContextManager[None]:
+        return exclusive(self.lock_path)
+
+
+def refusal(nothing: Nothing) -> PolicyError:
+    """The error that tells an operator which rule stands against an update."""
+    error = PolicyError(nothing.reason)
+    if nothing.hint:
+        error.add_note(nothing.hint)
+    return error

@@ -1,0 +1,359 @@
+"""The program `updater`: what an operator types, and what the host's units run.
+
+Results go to stdout, everything else to stderr; the exit codes are those of `bedrock.errors`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from bedrock import process, strict
+from bedrock.cli import emit_json, json_option, run_command
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, DocumentError
+from partitions.version import Version
+from updater.agent import config as configuration
+from updater.agent import etcdiff, health, report, trial
+from updater.agent.agent import Agent, Outcome, refusal
+from updater.agent.config import Config
+from updater.agent.machine import ThisMachine, read_facts
+from updater.agent.plan import Nothing, Plan, Update, Wait, Wishes
+from updater.agent.server import HttpServer
+from updater.agent.service import Daemon, told
+from updater.agent.store import HintStore
+
+ROOT_OF_TRUST = Path("/usr/lib/twinhull/root.json")
+STATE_FOLDER = Path("/var/lib/twinhull")
+RUNTIME_FOLDER = Path("/run/twinhull")
+MOUNT_TIMEOUT_S = 30.0
+
+
+class VersionType(click.ParamType[Version]):
+    """A release version on the command line."""
+
+    name = "version"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Version:
+        """Read a version, or tell how one looks."""
+        try:
+            return value if isinstance(value, Version) else Version.from_text(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every command starts from; `problem` is set when the configuration could not be read."""
+
+    agent: Agent
+    config: Config
+    problem: DocumentError | None
+
+
+def setting(*, lenient: bool = False) -> Setting:
+    """Read the configuration and put the agent together.
+
+    What books boots and guards a trial is `lenient`: a broken configuration must not keep a host from falling back.
+    """
+    problem = None
+    try:
+        config = configuration.load(configuration.sources(os.environ.get("CREDENTIALS_DIRECTORY")))
+    except DocumentError as error:
+        if not lenient:
+            raise
+        config, problem = Config(), error
+    machine = ThisMachine()
+    server = None
+    if config.url is not None:
+        server = HttpServer(config.url, config, ROOT_OF_TRUST, STATE_FOLDER / "tuf", machine.clock)
+    store = HintStore(STATE_FOLDER / "state.json")
+    return Setting(Agent(machine, config, store, RUNTIME_FOLDER / "lock", server), config, problem)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Tell more on stderr.")
+def updater(verbose: bool) -> None:
+    """Keep this host up to date, and tell what it runs and why.
+
+    The host does this by itself (twinhull-updater.service); these commands are for looking and for stepping in.
+
+    \b
+    updater status                what runs, what lies in the other slot
+    updater check                 is there an update? (exit code 4: no)
+    updater update                install it now and reboot
+    updater hold --reason audit   take no update for now
+    updater rollback              go back to the other slot
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
+    )
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    logging.getLogger("tuf").setLevel(logging.WARNING)
+
+
+@updater.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Show what runs, how far it is trusted, and what lies in the other slot."""
+    it = setting()
+    facts = it.agent.facts()
+    shown = report.status(facts, it.agent.hints(), it.config, secure_boot=it.agent.machine.secure_boot())
+    if as_json:
+        emit_json(shown)
+    else:
+        click.echo("\n".join(report.status_lines(shown)))
+
+
+@updater.command()
+@click.option("--retry", is_flag=True, help="Also offer a version that failed here.")
+@click.option("--allow-downgrade", is_flag=True, help="Also offer an older version.")
+@json_option
+def check(retry: bool, allow_downgrade: bool, as_json: bool) -> int:
+    """Ask the update server whether an update is due; changes nothing.  Exit code 4: nothing to do."""
+    decided = setting().agent.check(Wishes(retry=retry, allow_downgrade=allow_downgrade))
+    if as_json:
+        emit_json(plan_values(decided))
+    else:
+        click.echo(told(Outcome(decided)) if not isinstance(decided, Update) else f"{decided.version} is due")
+    return EXIT_DONE if isinstance(decided, Update) else EXIT_NOTHING_TO_DO
+
+
+@updater.command()
+@click.option("--retry", is_flag=True, help="Try a version again that failed here.")
+@click.option("--allow-downgrade", is_flag=True, help="Take an older version than the newest blessed here.")
+@click.option("--no-reboot", is_flag=True, help="Only stage it; it boots with the next reboot.")
+@json_option
+def update(retry: bool, allow_downgrade: bool, no_reboot: bool, as_json: bool) -> int:
+    """Install the update that is due, now, and reboot into it.
+
+    It does not wait for this host's turn.  It refuses while the running version is not blessed, while the host is
+    held, for a version that failed here (unless --retry) and for an older one (unless --allow-downgrade).
+    """
+    it = setting()
+    wishes = Wishes(retry=retry, allow_downgrade=allow_downgrade, by_hand=True)
+    outcome = it.agent.update(wishes, progress())
+    if isinstance(outcome.plan, Nothing) and outcome.plan.why.is_refusal:
+        raise refusal(outcome.plan)
+    if as_json:
+        emit_json({**plan_values(outcome.plan), "report": outcome.report})
+    else:
+        click.echo(told(outcome))
+    if not isinstance(outcome.plan, Update):
+        return EXIT_NOTHING_TO_DO
+    if not no_reboot:
+        it.agent.reboot()
+    return EXIT_DONE
+
+
+@updater.command()
+@click.argument("version", type=VersionType())
+@json_option
+def pin(version: Version, as_json: bool) -> None:
+    """Stay on exactly VERSION; the host goes there with its next update, also when it is an older one."""
+    hints = setting().agent.pin(version)
+    emit_json({"pin": hints.pin}) if as_json else click.echo(f"pinned to {version}")
+
+
+@updater.command()
+@json_option
+def unpin(as_json: bool) -> None:
+    """Follow the channel again."""
+    hints = setting().agent.pin(None)
+    emit_json({"pin": hints.pin}) if as_json else click.echo("not pinned any more")
+
+
+@updater.command()
+@click.option("--reason", default="", help="Shown wherever somebody asks why this host is not updated.")
+@json_option
+def hold(reason: str, as_json: bool) -> None:
+    """Take no update until `updater release-hold`."""
+    hints = setting().agent.hold(reason)
+    emit_json({"hold": hints.hold}) if as_json else click.echo("held")
+
+
+@updater.command("release-hold")
+@json_option
+def release_hold(as_json: bool) -> None:
+    """Take updates again."""
+    hints = setting().agent.release_hold()
+    emit_json({"hold": hints.hold}) if as_json else click.echo("released")
+
+
+@updater.command()
+@click.option("--no-reboot", is_flag=True, help="Only prepare it; it happens with the next reboot.")
+@json_option
+def rollback(no_reboot: bool, as_json: bool) -> None:
+    """Go back to the version in the other slot and reboot.
+
+    The version left behind is not installed again by itself (`updater update --retry` does).
+    """
+    it = setting()
+    version = it.agent.rollback()
+    emit_json({"version": version}) if as_json else click.echo(f"going back to {version}")
+    if not no_reboot:
+        it.agent.machine.reboot(force=False)
+
+
+@updater.command()
+@json_option
+def bless(as_json: bool) -> None:
+    """Mark the running version good; the host does this by itself when its health checks pass."""
+    it = setting(lenient=True)
+    verdict = it.agent.bless()
+    names = [rename.new.file_name for rename in verdict.renames]
+    if as_json:
+        emit_json({"renamed": names, "newest_blessed": verdict.hints.newest_blessed})
+    else:
+        click.echo(f"blessed: {', '.join(names)}" if names else "blessed already")
+
+
+@updater.command("health")
+@click.option("--gate", is_flag=True, help="For twinhull-health.service: leave a trial that is not healthy.")
+@json_option
+def health_command(gate: bool, as_json: bool) -> int:
+    """Run the health checks, each bounded in time, and print a line for each.  Exit code 1: not healthy."""
+    it = setting(lenient=gate)
+    results = check_health(it, patient=gate, say=(lambda _: None) if as_json else click.echo)
+    failure = health.failure_text(results)
+    if as_json:
+        emit_json({"healthy": not failure, "checks": results})
+    if not failure:
+        return EXIT_DONE
+    if gate:
+        verdict = it.agent.unhealthy(failure, force=False)
+        click.echo(
+            "not healthy: rebooting" if verdict.reboot else "not healthy: staying, nothing to go back to", err=True
+        )
+    return EXIT_FAILED
+
+
+@updater.command()
+@json_option
+def history(as_json: bool) -> None:
+    """Show what happened on this host, oldest first."""
+    events = setting().agent.hints().history
+    if as_json:
+        emit_json(events)
+        return
+    for event in events:
+        click.echo(f"{event.at}  {event.kind.value:<11} {event.version or '-'}  {event.text}")
+
+
+@updater.command("etc-diff")
+@json_option
+def etc_diff(as_json: bool) -> None:
+    """Show what this host changed in /etc, compared with its image."""
+    at = RUNTIME_FOLDER / f"lower.{os.getpid()}"
+    at.mkdir(parents=True, mode=0o700)
+    # A bind mount without what is mounted below shows the image's own /etc under the overlay.
+    process.run(("mount", "--bind", "-o", "ro", "/", at), timeout_s=MOUNT_TIMEOUT_S)
+    try:
+        found = etcdiff.differences(STATE_FOLDER / "etc/upper", at / "etc")
+    finally:
+        process.run(("umount", at), timeout_s=MOUNT_TIMEOUT_S)
+        at.rmdir()
+    if as_json:
+        emit_json(found)
+    else:
+        click.echo("".join(f"{one.change.value:<8} /etc/{one.path}\n" for one in found), nl=False)
+
+
+@updater.command(hidden=True)
+def boot() -> None:
+    """Book this boot (twinhull-boot.service)."""
+    it = setting(lenient=True)
+    verdict = it.agent.book_boot()
+    facts = read_facts(it.agent.machine)
+    where = trial.standing(facts, verdict.hints)
+    click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
+
+
+@updater.command(hidden=True)
+def deadline() -> int:
+    """Leave a trial that was not blessed in time (twinhull-trial-deadline.service)."""
+    it = setting(lenient=True)
+    facts, hints = it.agent.facts(), it.agent.hints()
+    if trial.standing(facts, hints) not in (trial.Standing.TRIAL, trial.Standing.WISHED):
+        return EXIT_DONE
+    failure = hints.attempt(facts.running_version).failure or "was not blessed before the deadline"
+    it.agent.unhealthy(failure, force=True)
+    return EXIT_FAILED
+
+
+@updater.command(hidden=True)
+def daemon() -> None:
+    """Poll, update and reboot by the rules (twinhull-updater.service)."""
+    it = setting()
+    if it.agent.server is None:
+        click.echo("no update server is configured: nothing to do", err=True)
+        return
+    Daemon(it.agent, it.config, it.agent.machine.clock, random.random, progress()).run()
+
+
+def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> tuple[health.Result, ...]:
+    """Run the configured checks; a configuration that cannot be read is a failed one."""
+    refresh = it.agent.refresh if it.agent.server is not None else None
+    checks = list(health.configured_checks(it.config.health, refresh))
+    if it.problem is not None:
+        checks = [health.Check("configuration", raiser(it.problem))]
+    bounds = it.config.health if patient and it.problem is None else impatient(it.config.health)
+
+    def heard(result: health.Result) -> None:
+        say(f"{'ok  ' if result.ok else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}")
+
+    return health.run_checks(checks, bounds, it.agent.machine.clock, heard)
+
+
+def impatient(bounds: configuration.Health) -> configuration.Health:
+    """The same bounds, but every check is run once."""
+    return strict.read(configuration.Health, {**strict.plain(bounds), "patience": 0}, source="health")
+
+
+def raiser(error: DocumentError) -> Callable[[], None]:
+    """A check that fails with this error."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def plan_values(decided: Plan) -> dict[str, object]:
+    """A plan for programs."""
+    if isinstance(decided, Update):
+        return {"plan": "update", "version": decided.version, "slot": decided.slot, "downgrade": decided.downgrade}
+    if isinstance(decided, Wait):
+        return {
+            "plan": "wait",
+            "version": decided.version,
+            "until": decided.until.isoformat(),
+            "reason": decided.reason,
+        }
+    return {"plan": "nothing", "why": decided.why, "reason": decided.reason}
+
+
+def progress() -> report.LineProgress:
+    """Progress on stderr: one line redrawn on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        return report.LineProgress(lambda line: click.echo(line, err=True))
+    return report.LineProgress(
+        lambda line: click.echo(f"\r\033[K{line}", err=True),
+        redraw=lambda line: click.echo(f"\r\033[K{line}", err=True, nl=False),
+    )
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    run_command(updater, prog_name="updater")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""EFI variables through efivarfs: what the loader tells, Secure Boot, and the one-shot choice for a wanted downgrade.
+
+Sources: Boot Loader Interface (names and the loader's vendor GUID); UEFI 2.10, 3.3 (SecureBoot); Linux,
+Documentation/filesystems/efivarfs.rst (four bytes of attributes before the value, files that are immutable).
+Not here: any persistent choice of a boot entry; `LoaderEntryDefault` ignores boot counting.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from updater.errors import SlotError
+
+LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+ATTRIBUTES_BYTES = 4
+# Kept over resets, and readable both before and after the firmware hands over.
+ATTRIBUTES = 0x1 | 0x2 | 0x4
+_GET_FLAGS = 0x80086601
+_SET_FLAGS = 0x40086602
+_IMMUTABLE = 0x10
+
+
+@dataclass(frozen=True)
+class EfiVariables:
+    """The variables in an efivarfs folder."""
+
+    folder: Path = Path("/sys/firmware/efi/efivars")
+
+    def loader_text(self, name: str) -> str | None:
+        """A text variable of the loader, such as `LoaderEntrySelected`; None when it is not set."""
+        value = self._value(name, LOADER)
+        return None if value is None else decode_text(value)
+
+    def secure_boot(self) -> bool | None:
+        """Whether the firmware enforces signatures; None when it does not tell."""
+        value = self._value("SecureBoot", GLOBAL)
+        return None if not value else value[0] == 1
+
+    def set_one_shot(self, entry_name: str) -> None:
+        """Choose, in the firmware's memory, the entry for the next boot only.
+
+        Raises:
+            SlotError: The firmware does not take it.
+        """
+        path = self._path("LoaderEntryOneShot", LOADER)
+        try:
+            clear_immutable(path)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                # One write is one variable: efivarfs does not put pieces together.
+                os.write(handle, struct.pack("<I", ATTRIBUTES) + encode_text(entry_name))
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise SlotError(f"{path}: the one-shot boot entry cannot be set: {error.strerror}") from error
+
+    def _value(self, name: str, vendor: str) -> bytes | None:
+        try:
+            return self._path(name, vendor).read_bytes()[ATTRIBUTES_BYTES:]
+        except OSError:
+            # Not an EFI machine, not mounted, or not set: for a reader all the same.
+            return None
+
+    def _path(self, name: str, vendor: str) -> Path:
+        return self.folder / f"{name}-{vendor}"
+
+
+def decode_text(value: bytes) -> str:
+    """UTF-16 text up to its terminator."""
+    return value[: len(value) // 2 * 2].decode("utf-16-le", errors="replace").split("\0", 1)[0]
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-16 text with its terminator."""
+    return (text + "\0").encode("utf-16-le")
+
+
+def clear_immutable(path: Path) -> None:
+    """Let an existing variable be written; efivarfs protects it against a stray `rm`."""
+    if not path.exists():
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        flags = bytearray(8)
+        fcntl.ioctl(handle, _GET_FLAGS, flags)
+        (value,) = struct.unpack_from("<I", flags)
+        if value & _IMMUTABLE:
+            fcntl.ioctl(handle, _SET_FLAGS, struct.pack("<Q", value & ~_IMMUTABLE))
+    finally:
+        os.close(handle)

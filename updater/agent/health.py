@@ -1,0 +1,131 @@
+"""Whether this boot is worth keeping: bounded checks, tried again until patience is used up.
+
+A check raises a `TwinhullError` (or `OSError`) that says what is wrong; nothing else decides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bedrock import process
+from bedrock.errors import TwinhullError
+from updater.agent.clock import Clock
+from updater.agent.config import Health
+
+DETAIL_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold; `run` raises when it does not."""
+
+    name: str
+    run: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a check ended, after how many tries, and how long its last try took."""
+
+    name: str
+    ok: bool
+    detail: str
+    tries: int
+    seconds: float
+
+
+def configured_checks(config: Health, refresh: Callable[[], None] | None) -> tuple[Check, ...]:
+    """The checks a configuration asks for; `refresh` asks the update server (None: this host has none)."""
+    checks = [Check(f"unit {unit}", partial(unit_is_active, unit, config.timeout)) for unit in config.units]
+    if config.podman:
+        checks.append(Check("podman answers", partial(podman_answers, config.timeout)))
+    if config.server and refresh is not None:
+        checks.append(Check("update server answers", refresh))
+    checks += [
+        Check(f"check {path.name}", partial(own_check_passes, path, config.timeout))
+        for path in own_checks(config.checks_dirs)
+    ]
+    return tuple(checks)
+
+
+def own_checks(folders: Sequence[str]) -> tuple[Path, ...]:
+    """The executables in the folders, by name; of two with one name the later folder's counts."""
+    found: dict[str, Path] = {}
+    for folder in map(Path, folders):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.is_file() and os.access(path, os.X_OK) and not path.name.startswith("."):
+                found[path.name] = path
+    return tuple(found[name] for name in sorted(found))
+
+
+def unit_is_active(unit: str, timeout_s: float) -> None:
+    """A systemd unit is active.
+
+    Raises:
+        TwinhullError: It is not.
+    """
+    state = process.run(("systemctl", "is-active", unit), timeout_s=timeout_s, check=False).stdout.strip()
+    if state != "active":
+        raise TwinhullError(f"it is {state or 'unknown'}")
+
+
+def podman_answers(timeout_s: float) -> None:
+    """The container engine can list its containers.
+
+    Raises:
+        ProcessError: It cannot.
+    """
+    process.run(("podman", "ps", "--quiet"), timeout_s=timeout_s)
+
+
+def own_check_passes(path: Path, timeout_s: float) -> None:
+    """An operator's executable ends with exit code 0.
+
+    Raises:
+        ProcessError: It does not, or not in time.
+    """
+    process.run((path,), timeout_s=timeout_s)
+
+
+def run_checks(
+    checks: Sequence[Check], config: Health, clock: Clock, heard: Callable[[Result], None]
+) -> tuple[Result, ...]:
+    """Run all checks; those that fail are run again until they pass or patience is used up.
+
+    Every result is told to `heard` when it is final.
+    """
+    deadline = clock.steady() + config.patience
+    results: dict[str, Result] = {}
+    waiting = list(checks)
+    tries = 0
+    while waiting:
+        tries += 1
+        last = clock.steady() >= deadline
+        for check in list(waiting):
+            result = _run_one(check, tries, clock)
+            if result.ok or last:
+                waiting.remove(check)
+                results[check.name] = result
+                heard(result)
+        if waiting:
+            clock.sleep(config.retry_interval)
+    return tuple(results[check.name] for check in checks)
+
+
+def failure_text(results: Sequence[Result]) -> str:
+    """All failed checks in one line; empty when there is none."""
+    return "; ".join(f"{result.name}: {result.detail}" for result in results if not result.ok)
+
+
+def _run_one(check: Check, tries: int, clock: Clock) -> Result:
+    started = clock.steady()
+    try:
+        check.run()
+    except (TwinhullError, OSError) as error:
+        detail = " ".join(str(error).split())[:DETAIL_LIMIT]
+        return Result(check.name, ok=False, detail=detail, tries=tries, seconds=clock.steady() - started)
+    return Result(check.name, ok=True, detail="", tries=tries, seconds=clock.steady() - started)

@@ -1,0 +1,218 @@
+"""This machine: what runs, where its disk is, how its boot entries are reached, how it reboots.
+
+The disk is found from the root hash on the kernel's command line; the table on the disk, not the kernel's view of it,
+tells what lies where.  `root` is `/`, or a folder that stands for it in tests.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bedrock import process
+from partitions.blockio import BlockDevice, FileBlockDevice
+from partitions.disk import DiskMap, find_slots, read_table
+from partitions.entries import ENTRIES_FOLDER, parse_entry
+from partitions.layout import EMPTY_LABEL, identity_of, root_types
+from partitions.version import Version
+from updater.agent.bootfolder import BootFolder, MountedBootFolder, mounted
+from updater.agent.clock import Clock, SystemClock
+from updater.agent.efi import EfiVariables
+from updater.agent.state import HostFacts, SlotFacts
+from updater.errors import SlotError, UpdaterError
+from updater.release import Architecture
+
+REBOOT_TIMEOUT_S = 60.0
+_MACHINES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}
+
+
+@dataclass(frozen=True)
+class Running:
+    """What was booted."""
+
+    image: str
+    version: Version
+    root_hash: str
+    architecture: Architecture
+    host_id: str
+    boot_id: str
+
+
+class Machine(Protocol):
+    """The seam between decisions and the machine."""
+
+    @property
+    def clock(self) -> Clock:
+        """The machine's clocks."""
+
+    def running(self) -> Running:
+        """What was booted."""
+
+    def disk(self, *, writable: bool) -> AbstractContextManager[BlockDevice]:
+        """The disk the running system lies on."""
+
+    def boot_folder(self, *, writable: bool) -> AbstractContextManager[BootFolder]:
+        """The boot entries; writable only for as long as it must be."""
+
+    def set_one_shot(self, entry_name: str) -> None:
+        """Choose the entry for the next boot only (writes an EFI variable)."""
+
+    def secure_boot(self) -> bool | None:
+        """Whether the firmware enforces signatures."""
+
+    def reboot(self, *, force: bool) -> None:
+        """Ask for a reboot; `force` does not wait for services to end."""
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """The machine this program runs on."""
+
+    root: Path = Path("/")
+    clock: Clock = field(default_factory=SystemClock)
+
+    def running(self) -> Running:
+        """Read what was booted.
+
+        Raises:
+            SlotError: This is not a Twinhull host.
+        """
+        release = parse_os_release((self.root / "usr/lib/os-release").read_text())
+        try:
+            image, version = release["IMAGE_ID"], Version.from_text(release["IMAGE_VERSION"])
+        except (KeyError, ValueError) as error:
+            raise _not_a_host(f"usr/lib/os-release has no usable IMAGE_ID and IMAGE_VERSION ({error})") from error
+        machine = platform.machine()
+        if machine not in _MACHINES:
+            raise UpdaterError(f"machine type {machine} is not one of {', '.join(_MACHINES)}")
+        return Running(
+            image=image,
+            version=version,
+            root_hash=root_hash_of((self.root / "proc/cmdline").read_text()),
+            architecture=_MACHINES[machine],
+            host_id=(self.root / "etc/machine-id").read_text().strip(),
+            boot_id=(self.root / "proc/sys/kernel/random/boot_id").read_text().strip(),
+        )
+
+    @contextmanager
+    def disk(self, *, writable: bool) -> Iterator[BlockDevice]:
+        """Open the disk the running root lies on."""
+        with FileBlockDevice.open(self.root / "dev" / self.disk_name(), writable=writable) as device:
+            yield device
+
+    @contextmanager
+    def boot_folder(self, *, writable: bool) -> Iterator[BootFolder]:
+        """Mount XBOOTLDR for the duration of the block; writes to the disk only when `writable`."""
+        with self.disk(writable=False) as device:
+            table = read_table(device)
+        found = find_slots(table, root_types(self.running().architecture.value))
+        number = table.entries.index(found.xbootldr) + 1
+        partition = self.root / "dev" / self._partition_name(self.disk_name(), number)
+        at = self.root / "run/twinhull" / f"boot.{self.clock.steady():.6f}"
+        with mounted(partition, at, writable=writable, clock=self.clock) as mount:
+            yield MountedBootFolder(mount / ENTRIES_FOLDER)
+
+    def set_one_shot(self, entry_name: str) -> None:
+        """Choose the entry for the next boot only (writes an EFI variable)."""
+        EfiVariables(self.root / "sys/firmware/efi/efivars").set_one_shot(entry_name)
+
+    def secure_boot(self) -> bool | None:
+        """Whether the firmware enforces signatures."""
+        return EfiVariables(self.root / "sys/firmware/efi/efivars").secure_boot()
+
+    def reboot(self, *, force: bool) -> None:
+        """Ask systemd for a reboot; it comes a moment later."""
+        words = ("systemctl", "--force", "reboot") if force else ("systemctl", "--no-block", "reboot")
+        process.run(words, timeout_s=REBOOT_TIMEOUT_S)
+
+    def disk_name(self) -> str:
+        """The kernel's name of the disk that holds the running root.
+
+        Raises:
+            SlotError: No disk has it, or more than one.
+        """
+        uuid = str(identity_of(self.running().root_hash).data_uuid)
+        blocks = self.root / "sys/class/block"
+        found = {
+            path.resolve().parent.name
+            for path in sorted(blocks.iterdir())
+            if (path / "partition").exists() and _uevent(path).get("PARTUUID", "").lower() == uuid
+        }
+        link = self.root / "dev/disk/by-partuuid" / uuid
+        if not found and link.exists():
+            found = {(blocks / link.resolve().name).resolve().parent.name}
+        if len(found) != 1:
+            raise SlotError(f"{len(found)} disks have the running root partition {uuid}: {', '.join(sorted(found))}")
+        return found.pop()
+
+    def _partition_name(self, disk: str, number: int) -> str:
+        for path in sorted((self.root / "sys/class/block").iterdir()):
+            marker = path / "partition"
+            if path.resolve().parent.name == disk and marker.exists() and marker.read_text().strip() == str(number):
+                return path.name
+        raise SlotError(f"disk {disk} has no partition {number} in the kernel's view")
+
+
+def disk_map(device: BlockDevice, architecture: Architecture) -> DiskMap:
+    """The slots and boot partitions as the table on the disk tells them."""
+    return find_slots(read_table(device), root_types(architecture.value))
+
+
+def read_facts(machine: Machine) -> HostFacts:
+    """Gather what runs and what lies on the disk; changes nothing.
+
+    Raises:
+        SlotError: This is not a Twinhull host, or the running slot cannot be told.
+        PartitionsError: The disk cannot be read or has another layout.
+    """
+    running = machine.running()
+    with machine.disk(writable=False) as device:
+        found = disk_map(device, running.architecture)
+    slot = found.slot_booted_from(running.root_hash)
+    if slot is None:
+        raise SlotError(f"neither slot carries the identity of the running root hash {running.root_hash}")
+    inactive = found.slot(slot.other)
+    with machine.boot_folder(writable=False) as folder:
+        names = folder.names()
+    empty = EMPTY_LABEL in (inactive.data.label, inactive.verity.label)
+    return HostFacts(
+        image=running.image,
+        running_version=running.version,
+        running_root_hash=running.root_hash,
+        slot=slot,
+        inactive=SlotFacts(slot.other, inactive.data.label, has_identity=not empty),
+        entries=tuple(entry for name in names if (entry := parse_entry(name)) is not None),
+    )
+
+
+def root_hash_of(cmdline: str) -> str:
+    """The root hash on a kernel command line.
+
+    Raises:
+        SlotError: There is none.
+    """
+    found = [word.removeprefix("roothash=") for word in cmdline.split() if word.startswith("roothash=")]
+    if not found:
+        raise _not_a_host("the kernel command line has no roothash=")
+    return found[-1].lower()
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """The variables of an os-release file; quotes are taken off."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
+
+
+def _uevent(path: Path) -> dict[str, str]:
+    text = (path / "uevent").read_text() if (path / "uevent").exists() else ""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _not_a_host(why: str) -> SlotError:
+    error = SlotError(f"this machine does not run from a Twinhull slot: {why}")
+    error.add_note("`updater` works on a host booted from a Twinhull image")
+    return error

@@ -1,0 +1,113 @@
+"""What `updater` shows: the state of the host as one value, and progress as lines.  Prints nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from partitions.version import Version
+from updater.agent import trial
+from updater.agent.config import Config
+from updater.agent.state import BadVersion, Hints, Hold, HostFacts, SlotState
+
+TENTHS = 10
+
+
+@dataclass(frozen=True)
+class InactiveSlot:
+    """The slot that is not running."""
+
+    slot: str
+    state: SlotState
+    version: Version | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything `updater status` tells."""
+
+    image: str
+    version: Version
+    slot: str
+    standing: trial.Standing
+    blessed: bool
+    root_hash: str
+    secure_boot: bool | None
+    inactive: InactiveSlot
+    entries: tuple[str, ...]
+    channel: str | None
+    url: str | None
+    enabled: bool
+    pin: Version | None
+    hold: Hold | None
+    newest_blessed: Version | None
+    bad: tuple[BadVersion, ...]
+
+
+def status(facts: HostFacts, hints: Hints, config: Config, *, secure_boot: bool | None) -> Status:
+    """Put the facts together."""
+    entry = facts.inactive_entry
+    return Status(
+        image=facts.image,
+        version=facts.running_version,
+        slot=facts.slot.value,
+        standing=trial.standing(facts, hints),
+        blessed=facts.blessed,
+        root_hash=facts.running_root_hash,
+        secure_boot=secure_boot,
+        inactive=InactiveSlot(facts.inactive.slot.value, facts.inactive_state, entry.version if entry else None),
+        entries=tuple(sorted(entry.file_name for entry in facts.entries)),
+        channel=config.channel,
+        url=config.url,
+        enabled=config.enabled,
+        pin=hints.pin,
+        hold=hints.hold,
+        newest_blessed=hints.newest_known(facts),
+        bad=hints.bad,
+    )
+
+
+def status_lines(shown: Status) -> list[str]:
+    """The status for a person."""
+    secure = {True: "enforced", False: "off", None: "unknown"}[shown.secure_boot]
+    other = f"{shown.inactive.state.value}"
+    if shown.inactive.version is not None:
+        other = f"{shown.inactive.version}, {other}"
+    lines = [
+        f"image        {shown.image}",
+        f"running      {shown.version} in slot {shown.slot}, {shown.standing.value}",
+        f"other slot   {shown.inactive.slot}: {other}",
+        f"secure boot  {secure}",
+        f"channel      {shown.channel or 'none'} at {shown.url or 'no server'}{'' if shown.enabled else ' (disabled)'}",
+    ]
+    if shown.pin is not None:
+        lines.append(f"pinned       {shown.pin}")
+    if shown.hold is not None:
+        lines.append(f"held         since {shown.hold.at} {shown.hold.reason}".rstrip())
+    lines += [f"bad          {bad.version} since {bad.at}: {bad.reason}" for bad in shown.bad]
+    return lines
+
+
+class LineProgress:
+    """A `Progress` that says a line at each step and at each tenth of it; `live` redraws one line instead."""
+
+    def __init__(self, say: Callable[[str], None], *, redraw: Callable[[str], None] | None = None) -> None:
+        self._say = say
+        self._redraw = redraw
+        self._name = ""
+        self._total = 0
+        self._done = 0
+        self._told = 0
+
+    def step(self, name: str, *, total: int | None = None) -> None:
+        """A new step began."""
+        self._name, self._total, self._done, self._told = name, total or 0, 0, 0
+        self._say(f"{name} ({total / 1e6:.1f} MB)" if total else name)
+
+    def advance(self, amount: int) -> None:
+        """More of the step is done; told in tenths."""
+        self._done += amount
+        tenth = self._done * TENTHS // self._total if self._total else 0
+        if tenth > self._told:
+            self._told = tenth
+            (self._redraw or self._say)(f"{self._name}: {min(100, tenth * 100 // TENTHS)} %")

@@ -1,0 +1,99 @@
+"""The daemon: poll with jitter, update, reboot when it is allowed.  One round decides, the loop only waits.
+
+An error of one round is logged and the next round comes as usual: a host must not stop updating because its server
+was away.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bedrock.errors import TwinhullError
+from bedrock.progress import Progress
+from updater.agent.agent import Outcome
+from updater.agent.clock import Clock
+from updater.agent.config import Config
+from updater.agent.plan import Nothing, Update, Wait, Why, Wishes
+from updater.agent.window import reboot_at
+
+FIRST_DELAY_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+class Updating(Protocol):
+    """The part of the agent the daemon needs."""
+
+    def update(self, wishes: Wishes, progress: Progress) -> Outcome:
+        """Ask the server and install what is due."""
+
+    def reboot(self) -> None:
+        """Reboot into what is staged."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """The loop; `jitter` gives numbers in [0, 1) that spread the polls of many hosts."""
+
+    agent: Updating
+    config: Config
+    clock: Clock
+    jitter: Callable[[], float]
+    progress: Progress
+
+    def run(self) -> None:
+        """Run until a reboot was asked for (or the process is told to end)."""
+        self.clock.sleep(self.jitter() * min(FIRST_DELAY_S, self.config.poll_interval))
+        while (pause := self.round()) is not None:
+            self.clock.sleep(pause)
+
+    def round(self) -> float | None:
+        """Poll once; gives the seconds until the next round, or None when a reboot was asked for."""
+        usual = self.config.poll_interval * (1 - self.config.poll_jitter * self.jitter())
+        if not self.config.enabled:
+            return usual
+        try:
+            outcome = self.agent.update(Wishes(), self.progress)
+            _log.info("%s", told(outcome))
+            if isinstance(outcome.plan, Wait):
+                left = (outcome.plan.until - self.clock.now()).total_seconds()
+                return min(usual, max(1.0, left))
+            if is_staged(outcome):
+                return self._reboot_or_wait(usual)
+        except (TwinhullError, OSError) as error:
+            _log.error("%s", "; ".join([str(error), *getattr(error, "__notes__", ())]))
+        return usual
+
+    def _reboot_or_wait(self, usual: float) -> float | None:
+        now = self.clock.now()
+        when = reboot_at(now, self.config.reboot)
+        if when is None:
+            _log.info("staged; the reboot is left to an operator")
+            return usual
+        if when > now:
+            _log.info("staged; the reboot window opens at %s", when.isoformat())
+            return min(usual, max(1.0, (when - now).total_seconds()))
+        _log.info("rebooting into the staged version")
+        self.agent.reboot()
+        return None
+
+
+def is_staged(outcome: Outcome) -> bool:
+    """Whether a version now waits for a reboot."""
+    return isinstance(outcome.plan, Update) or (isinstance(outcome.plan, Nothing) and outcome.plan.why is Why.STAGED)
+
+
+def told(outcome: Outcome) -> str:
+    """An outcome in one line."""
+    if isinstance(outcome.plan, Update):
+        where = f"{outcome.plan.version} is staged in slot {outcome.plan.slot.value}"
+        if outcome.report is None:
+            return where
+        report = outcome.report
+        return (
+            f"{where}: {report.downloaded_bytes} bytes downloaded, {report.written_bytes} written in "
+            f"{report.write_s:.1f} s ({report.write_mb_per_s:.1f} MB/s), verified in {report.verify_s:.1f} s"
+        )
+    return outcome.plan.reason
