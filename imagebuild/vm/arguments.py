@@ -1,0 +1,120 @@
+"""From a wanted machine to QEMU's arguments: pure, so that every decision about the machine can be read and tested.
+
+Decisions worth knowing:
+- Secure Boot is only enforced where the guest cannot write the firmware's variables behind its back, which takes
+  System Management Mode; so the Secure Boot firmware comes with `smm=on` and locked flash.
+- The network card carries no option ROM: OVMF would try network boot for minutes before it gives up.
+- Flushes of the guest reach the image file unless a caller asks for less, so that what a guest calls durable is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imagebuild.vm.config import Accelerator, Console, DiskFormat, VmConfig, VmPaths
+
+QEMU = "qemu-system-x86_64"
+FIRMWARE_FOLDER = Path("/usr/share/OVMF")
+FIRMWARE_CODE = "OVMF_CODE_4M.fd"
+FIRMWARE_CODE_SECURE = "OVMF_CODE_4M.secboot.fd"
+FIRMWARE_VARIABLES = "OVMF_VARS_4M.fd"
+GUEST_PORT = "twinhull.guest"
+# The translation cache in MiB: with QEMU's default a booting guest flushes it over and over.
+_TRANSLATION_CACHE_MIB = 1024
+
+
+def qemu_arguments(config: VmConfig, paths: VmPaths, accelerator: Accelerator) -> list[str]:
+    """The whole command line of a machine."""
+    return [
+        QEMU,
+        "-name",
+        "twinhull",
+        "-nodefaults",
+        "-no-user-config",
+        *("-display", "none"),
+        *machine_arguments(accelerator, secure=config.certificates is not None),
+        *("-m", str(config.memory_mib), "-smp", str(config.cpus)),
+        *firmware_arguments(paths.nvram, secure=config.certificates is not None),
+        *_disk(config, paths),
+        *_network(config),
+        *_console(config, paths),
+        *(
+            "-chardev",
+            f"socket,id=qmp,path={_escaped(paths.qmp)},server=on,wait=off",
+            "-mon",
+            "chardev=qmp,mode=control",
+        ),
+        *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"),
+        *("-device", "i6300esb", "-action", "watchdog=reset"),
+        *_guest_port(config, paths),
+        *_tpm(config, paths),
+        *_credentials(config),
+    ]
+
+
+def machine_arguments(accelerator: Accelerator, *, secure: bool) -> list[str]:
+    """The board, the accelerator and the processor."""
+    words = ["-machine", f"q35,smm={'on' if secure else 'off'},vmport=off"]
+    # Sleep states would make the firmware keep a boot script in memory that Secure Boot then has to protect.
+    words += ["-global", "ICH9-LPC.disable_s3=1"]
+    if accelerator is Accelerator.KVM:
+        return [*words, "-accel", "kvm", "-cpu", "host"]
+    return [*words, "-accel", f"tcg,thread=multi,tb-size={_TRANSLATION_CACHE_MIB}", "-cpu", "max"]
+
+
+def firmware_arguments(variables: Path, *, secure: bool) -> list[str]:
+    """The firmware's code (read-only) and its variables."""
+    code = FIRMWARE_FOLDER / (FIRMWARE_CODE_SECURE if secure else FIRMWARE_CODE)
+    words = ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"]
+    words += ["-drive", f"if=pflash,unit=1,format=raw,file={_escaped(variables)}"]
+    if secure:
+        words += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
+    return words
+
+
+def _disk(config: VmConfig, paths: VmPaths) -> list[str]:
+    path, kind = (paths.overlay, DiskFormat.QCOW2) if config.snapshot else (config.image, config.image_format)
+    drive = f"if=none,id=disk,format={kind.value},file={_escaped(path)},cache={config.disk_cache.value},discard=unmap"
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk,bootindex=1", "-boot", "strict=on"]
+
+
+def _network(config: VmConfig) -> list[str]:
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{pair.host}-:{pair.guest}" for pair in config.forwards)
+    return ["-netdev", f"user,id=net{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
+
+
+def _console(config: VmConfig, paths: VmPaths) -> list[str]:
+    log = f"logfile={_escaped(paths.console_log)},logappend=on"
+    if config.console is Console.TERMINAL:
+        # `mux` puts QEMU's own keys (Ctrl-a x quits) before the guest's; without `signal=off` Ctrl-C would end the VM.
+        backend = f"stdio,id=console,mux=on,signal=off,{log}"
+        return ["-chardev", backend, "-serial", "chardev:console", "-mon", "chardev=console,mode=readline"]
+    backend = f"socket,id=console,path={_escaped(paths.console)},server=on,wait=off,{log}"
+    return ["-chardev", backend, "-serial", "chardev:console"]
+
+
+def _guest_port(config: VmConfig, paths: VmPaths) -> list[str]:
+    if not config.guest_shell:
+        return []
+    words = ["-device", "virtio-serial-pci"]
+    words += ["-chardev", f"socket,id=guest,path={_escaped(paths.guest)},server=on,wait=off"]
+    return [*words, "-device", f"virtserialport,chardev=guest,name={GUEST_PORT}"]
+
+
+def _tpm(config: VmConfig, paths: VmPaths) -> list[str]:
+    if not config.tpm:
+        return []
+    words = ["-chardev", f"socket,id=tpm,path={_escaped(paths.tpm)}"]
+    return [*words, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]
+
+
+def _credentials(config: VmConfig) -> list[str]:
+    words: list[str] = []
+    for credential in config.credentials:
+        words += ["-smbios", f"type=11,value={credential.smbios_string}"]
+    return words
+
+
+def _escaped(path: Path) -> str:
+    """A path inside a comma-separated option: QEMU reads `,,` as one comma."""
+    return str(path).replace(",", ",,")

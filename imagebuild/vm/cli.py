@@ -1,0 +1,159 @@
+"""`twinhull vm`: boot an image in a virtual machine."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from imagebuild.errors import VmError
+from imagebuild.mirror import find_mirrors
+from imagebuild.tools import cache_folder, ensure_tools
+from imagebuild.vm.accelerator import find_accelerator
+from imagebuild.vm.config import BootCertificates, Console, Credential, Forward, VmConfig
+from imagebuild.vm.images import FoundImage, certificates_of, find_image
+from imagebuild.vm.machine import Machine
+from keys.keyring import Keyring
+
+Parsed = TypeVar("Parsed")
+
+
+class TextType(click.ParamType[Any]):
+    """A command-line value read by a `from_text` that raises ValueError."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the value; wrong text is wrong usage."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group()
+def vm() -> None:
+    """Boot images in virtual machines."""
+
+
+@vm.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--memory", type=click.IntRange(min=512), default=2048, show_default=True, help="Memory in MiB.")
+@click.option("--cpus", type=click.IntRange(min=1), default=2, show_default=True, help="Virtual processors.")
+@click.option(
+    "--forward",
+    "forwards",
+    type=TextType("HOST:GUEST", Forward.from_text),
+    multiple=True,
+    help="A TCP port of this host's loopback that leads into the guest; HOST 0 takes a free one.",
+)
+@click.option(
+    "--credential",
+    "credentials",
+    type=TextType("NAME=VALUE", Credential.from_text),
+    multiple=True,
+    help="A systemd credential for the guest, for example its configuration.",
+)
+@click.option(
+    "--secure-boot/--no-secure-boot", default=True, show_default=True, help="Let the firmware check signatures."
+)
+@click.option(
+    "--keys", "keys_folder", type=click.Path(path_type=Path), help="The keys folder whose certificates to enrol."
+)
+@click.option("--tpm/--no-tpm", default=False, show_default=True, help="Give the guest a TPM 2.0.")
+@click.option(
+    "--snapshot/--no-snapshot", default=True, show_default=True, help="Leave the image as it is, drop writes."
+)
+@click.option(
+    "--console/--no-console", default=True, show_default=True, help="Put the serial console on this terminal."
+)
+def run(
+    *,
+    image: Path,
+    memory: int,
+    cpus: int,
+    forwards: tuple[Forward, ...],
+    credentials: tuple[Credential, ...],
+    secure_boot: bool,
+    keys_folder: Path | None,
+    tpm: bool,
+    snapshot: bool,
+    console: bool,
+) -> int:
+    r"""Boot IMAGE, a disk.raw or disk.qcow2 or the folder `twinhull build` wrote.
+
+    The firmware gets the certificates of the image's keys and nobody else's, so it boots this image and refuses any
+    other.  Hardware acceleration is used where it really works.
+
+    \b
+    Example:
+      twinhull vm run out/1.0.0 --forward 8080:80 \
+        --credential 'twinhull.updater=url: http://10.0.2.2:8000'
+    (10.0.2.2 is this host's loopback, seen from the guest.)
+    """
+    found = find_image(image)
+    config = _checked(
+        lambda: VmConfig(
+            image=found.disk,
+            memory_mib=memory,
+            cpus=cpus,
+            forwards=forwards,
+            credentials=credentials,
+            certificates=_certificates(found, keys_folder) if secure_boot else None,
+            tpm=tpm,
+            snapshot=snapshot,
+            console=Console.TERMINAL if console else Console.LOG,
+        )
+    )
+    tools = ensure_tools(find_mirrors(), cache=cache_folder())
+    finding = find_accelerator(tools, cache=cache_folder())
+    _say(finding.line)
+    folder = Path(tempfile.mkdtemp(prefix="twinhull-vm-state-", dir="/var/tmp"))
+    try:
+        return _run_to_the_end(Machine(config, tools=tools, accelerator=finding.accelerator, folder=folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _certificates(found: FoundImage, keys_folder: Path | None) -> BootCertificates:
+    if keys_folder is not None:
+        return certificates_of(Keyring.load(keys_folder))
+    if found.certificates is None:
+        raise VmError(f"{found.disk.parent} holds no certificates to enrol for Secure Boot").with_hint(
+            "name the folder of the image's keys with --keys, or switch Secure Boot off with --no-secure-boot"
+        )
+    return found.certificates
+
+
+def _run_to_the_end(machine: Machine) -> int:
+    config = machine.config
+    for pair in config.forwards:
+        _say(f"127.0.0.1:{pair.host} leads to port {pair.guest} of the guest")
+    _say("what the guest writes is dropped at the end" if config.snapshot else f"the guest writes to {config.image}")
+    if config.console is Console.TERMINAL:
+        _say("Ctrl-a x ends the machine, Ctrl-a h tells more keys, Ctrl-a Ctrl-a types Ctrl-a")
+    else:
+        _say(f"the console goes to {machine.console_log}; Ctrl-C ends the machine")
+    sys.stdout.flush()
+    with machine:
+        return machine.wait_exit(timeout_s=None)
+
+
+def _checked(make: Callable[[], Parsed]) -> Parsed:
+    try:
+        return make()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

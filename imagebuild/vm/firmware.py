@@ -1,0 +1,51 @@
+"""The firmware's variables: made once per machine, with the image's own certificates enrolled and nobody else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bedrock.errors import ProcessError
+from bedrock.persist import write_atomic
+from imagebuild.errors import VmError
+from imagebuild.tools import Access, ToolsTree
+from imagebuild.vm.arguments import FIRMWARE_FOLDER, FIRMWARE_VARIABLES
+from imagebuild.vm.config import BootCertificates
+
+# Who put the keys in (`SignatureOwner`, UEFI specification 32.4.1); any fixed value serves.
+OWNER = "8a2c5f0e-5b0b-4c55-9d1c-7c3a7e0f2b11"
+_TIMEOUT_S = 60
+
+
+def ensure_nvram(path: Path, tools: ToolsTree, certificates: BootCertificates | None) -> None:
+    """Write the variables file of a new machine; one that exists is left as the machine left it.
+
+    Raises:
+        VmError: A certificate is missing or no certificate.
+    """
+    if path.exists():
+        return
+    template = FIRMWARE_FOLDER / FIRMWARE_VARIABLES
+    if certificates is None:
+        write_atomic(path, (tools.root / template.relative_to("/")).read_bytes(), mode=0o600)
+        return
+    partial = path.with_suffix(".new")
+    words: list[str | Path] = ["virt-fw-vars", "--input", template, "--output", partial]
+    words += ["--set-pk", OWNER, certificates.platform_key.resolve()]
+    words += ["--add-kek", OWNER, certificates.key_exchange_key.resolve()]
+    words += ["--add-db", OWNER, certificates.signature_database.resolve(), "--secure-boot"]
+    try:
+        tools.run(words, _access(path.parent, certificates), timeout_s=_TIMEOUT_S)
+    except ProcessError as error:
+        raise VmError(f"the Secure Boot certificates could not be enrolled: {error}") from error
+    write_atomic(path, partial.read_bytes(), mode=0o600)
+    partial.unlink()
+
+
+def _access(folder: Path, certificates: BootCertificates) -> Access:
+    paths = (certificates.platform_key, certificates.key_exchange_key, certificates.signature_database)
+    for path in paths:
+        if not path.is_file():
+            raise VmError(f"there is no certificate at {path}").with_hint(
+                "name the folder of the image's keys with --keys, or switch Secure Boot off with --no-secure-boot"
+            )
+    return Access(read=tuple(path.resolve() for path in paths), write=(folder.resolve(),))

@@ -1,0 +1,58 @@
+"""What a user calls an image: a disk file, or the folder a build wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuild.errors import VmError
+from imagebuild.vm.config import BootCertificates
+from keys.keyring import Keyring
+from keys.roles import BootRole
+
+DISK_NAMES = ("disk.raw", "disk.qcow2")
+CERTIFICATES_FOLDER = "certificates"
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """A disk to boot, and the certificates its build left beside it."""
+
+    disk: Path
+    certificates: BootCertificates | None
+
+
+def find_image(path: Path) -> FoundImage:
+    """Find the disk and the certificates in a build's output folder, or beside a disk file.
+
+    Raises:
+        VmError: There is no disk.
+    """
+    folder = path if path.is_dir() else path.parent
+    candidates = [folder / name for name in DISK_NAMES] if path.is_dir() else [path]
+    disk = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if disk is None:
+        raise VmError(f"there is no disk image at {path}").with_hint(
+            "name a disk.raw or disk.qcow2, or the folder `twinhull build` wrote"
+        )
+    return FoundImage(disk, _certificates(folder / CERTIFICATES_FOLDER))
+
+
+def certificates_of(keyring: Keyring) -> BootCertificates:
+    """The Secure Boot certificates of a keys folder.
+
+    Raises:
+        MissingKeyError: The keyring does not name one.
+    """
+    return BootCertificates(
+        platform_key=keyring.boot_key(BootRole.PK).certificate,
+        key_exchange_key=keyring.boot_key(BootRole.KEK).certificate,
+        signature_database=keyring.boot_key(BootRole.DB).certificate,
+    )
+
+
+def _certificates(folder: Path) -> BootCertificates | None:
+    platform_key, key_exchange_key, database = (folder / f"{role.value}.pem" for role in BootRole)
+    if not (platform_key.is_file() and key_exchange_key.is_file() and database.is_file()):
+        return None
+    return BootCertificates(platform_key, key_exchange_key, database)

@@ -1,0 +1,312 @@
+"""One running virtual machine: start, wait, talk, end.
+
+A machine's folder keeps its firmware variables, overlay, TPM and console log, so that starting a `Machine` in the
+same folder again is switching the same machine on again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from imagebuild.errors import VmError
+from imagebuild.tools import Access, ToolsTree
+from imagebuild.vm import console, firmware
+from imagebuild.vm.arguments import qemu_arguments
+from imagebuild.vm.config import Accelerator, Console, Forward, VmConfig, VmPaths
+from imagebuild.vm.guest import GuestShell, guest_shell_credentials
+from imagebuild.vm.qmp import Qmp
+from imagebuild.vm.swtpm import start_tpm
+from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock, wait_for
+
+_START_TIMEOUT_S = 30.0
+_END_TIMEOUT_S = 30.0
+_TOOL_TIMEOUT_S = 120.0
+
+
+class Machine:
+    """A virtual machine; use it as a context manager, leaving it ends the machine.
+
+    Args:
+        config: What machine.
+        tools: Where QEMU comes from.
+        accelerator: What executes it (`find_accelerator`).
+        folder: Where its state and logs lie; made when missing.
+        clock: Time.
+
+    It must be started in a thread that outlives it: QEMU is told to end when the thread that started it does.
+    """
+
+    def __init__(
+        self, config: VmConfig, *, tools: ToolsTree, accelerator: Accelerator, folder: Path, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.config = _completed(config)
+        self._tools = tools
+        self._accelerator = accelerator
+        self._clock = clock
+        self._folder = folder
+        self._paths: VmPaths | None = None
+        self._vm: subprocess.Popen[bytes] | None = None
+        self._tpm: subprocess.Popen[bytes] | None = None
+        self._qmp: Qmp | None = None
+        self._shell: GuestShell | None = None
+        self._boot_starts_at = 0
+        self.panics_are_fatal = True
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            error.add_note(f"the console's log is {self.console_log}")
+        self.close()
+
+    @property
+    def console_log(self) -> Path:
+        """The file that holds everything the guest wrote to its serial console."""
+        return VmPaths(self._folder, self._folder).console_log
+
+    @property
+    def shell(self) -> GuestShell:
+        """The guest's shell (needs `config.guest_shell`).
+
+        Raises:
+            VmError: The machine was configured without one, or is not running.
+        """
+        if self._shell is None:
+            raise VmError("this machine has no guest shell: it was not asked for, or the machine is not running")
+        return self._shell
+
+    def start(self) -> None:
+        """Switch the machine on.
+
+        Raises:
+            VmError: QEMU did not start; the message holds what it said.
+        """
+        if self._vm is not None:
+            raise VmError("this machine is already running")
+        paths = self._prepare()
+        self._boot_starts_at = len(self.console_text())
+        try:
+            if self.config.tpm:
+                self._tpm = start_tpm(paths, self._tools, clock=self._clock)
+            self._vm = self._start_qemu(paths)
+            self._qmp = wait_for(self._connect, what="QEMU", timeout_s=_START_TIMEOUT_S, clock=self._clock)
+            if self.config.guest_shell:
+                self._shell = GuestShell(paths.guest, check=self.check_alive, clock=self._clock)
+        except BaseException:
+            self.close()
+            raise
+
+    def console_text(self) -> str:
+        """What the guest wrote to its serial console so far, in all its boots, without control sequences."""
+        return console.clean(self.console_log.read_bytes()) if self.console_log.exists() else ""
+
+    def mark(self) -> int:
+        """The console's present end, to be given to `wait_for_console` as `since`."""
+        return len(self.console_text())
+
+    def wait_for_console(
+        self, marker: str | re.Pattern[str], *, timeout_s: float, since: int | None = None
+    ) -> console.Hit:
+        """Wait until a marker stands on the console; from the last start on, or from `since`.
+
+        Raises:
+            VmError: It did not come, the machine ended, or the guest said that it is stuck.
+        """
+        expression = re.compile(marker) if isinstance(marker, str) else marker
+        start = self._boot_starts_at if since is None else since
+
+        def look() -> console.Hit | None:
+            ended = self._ended
+            hit = console.find(self.console_text(), expression, since=start)
+            if hit is None:
+                self.check_alive(since=start)
+                if ended:
+                    raise VmError(f"the machine ended before {expression.pattern!r} came\n{self._tail()}")
+            return hit
+
+        try:
+            return wait_for(look, what=repr(expression.pattern), timeout_s=timeout_s, clock=self._clock)
+        except VmError as error:
+            raise self._told(error) from error
+
+    def check_alive(self, *, since: int | None = None) -> None:
+        """Return while the machine runs and has not said that it is stuck.
+
+        Raises:
+            VmError: QEMU ended, or a panic or an emergency shell stands on the console.
+        """
+        if self.panics_are_fatal:
+            line = console.fatal_line(self.console_text(), since=self._boot_starts_at if since is None else since)
+            if line is not None:
+                raise VmError(f"the guest is stuck: {line}\n{self._tail()}")
+        if self._ended:
+            raise VmError(f"the machine ended\n{self._tail()}")
+
+    def send(self, line: str) -> None:
+        """Type a line on the serial console.
+
+        Raises:
+            VmError: The machine is not running, or its console is this terminal.
+        """
+        if self._paths is None or self.config.console is not Console.LOG:
+            raise VmError("nothing can be typed on this console")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(self._paths.console))
+            connection.sendall(line.encode() + b"\n")
+
+    def wait_exit(self, *, timeout_s: float | None) -> int:
+        """Wait until the guest powers off (or QEMU ends otherwise); return QEMU's exit code.
+
+        Raises:
+            VmError: It is still running after `timeout_s`.
+        """
+        if self._vm is None:
+            raise VmError("this machine is not running")
+        try:
+            return self._vm.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise self._told(VmError(f"the machine was still running after {timeout_s:g} s\n{self._tail()}")) from error
+
+    def powerdown(self) -> None:
+        """Press the power button."""
+        self._control.execute("system_powerdown")
+
+    def reset(self) -> None:
+        """Press the reset button: what the guest had not flushed is still in QEMU's cache and is not lost."""
+        self._control.execute("system_reset")
+
+    def quit(self) -> None:
+        """End QEMU at once; what the guest has written stays written."""
+        self._control.execute("quit")
+
+    def kill(self) -> None:
+        """Kill QEMU: the machine is gone between two instructions."""
+        if self._vm is not None:
+            self._vm.kill()
+            self._vm.wait()
+
+    def close(self) -> None:
+        """End the machine and let go of everything; its folder stays."""
+        for channel in (self._shell, self._qmp):
+            if channel is not None:
+                channel.close()
+        for process in (self._vm, self._tpm):
+            if process is not None:
+                _end(process)
+        if self._paths is not None:
+            shutil.rmtree(self._paths.sockets, ignore_errors=True)
+        self._shell = self._qmp = self._vm = self._tpm = self._paths = None
+
+    @property
+    def _ended(self) -> bool:
+        return self._vm is None or self._vm.poll() is not None
+
+    @property
+    def _control(self) -> Qmp:
+        if self._qmp is None:
+            raise VmError("this machine is not running")
+        return self._qmp
+
+    def _prepare(self) -> VmPaths:
+        """Make the folder, overlay and firmware variables of a new machine (writes to the disk)."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        image = self.config.image
+        if not image.is_file():
+            raise VmError(f"there is no disk image at {image}")
+        sockets = Path(tempfile.mkdtemp(prefix="twinhull-vm-"))
+        self._paths = paths = VmPaths(self._folder.resolve(), sockets)
+        try:
+            firmware.ensure_nvram(paths.nvram, self._tools, self.config.certificates)
+            if self.config.snapshot and not paths.overlay.exists():
+                words: list[str | Path] = [
+                    "qemu-img",
+                    "create",
+                    "-q",
+                    "-f",
+                    "qcow2",
+                    "-b",
+                    image,
+                    "-F",
+                    self.config.image_format.value,
+                ]
+                size = [str(self.config.disk_bytes)] if self.config.disk_bytes is not None else []
+                access = Access(read=(image,), write=(paths.folder,))
+                self._tools.run([*words, paths.overlay, *size], access, timeout_s=_TOOL_TIMEOUT_S)
+        except BaseException:
+            self.close()
+            raise
+        return paths
+
+    def _start_qemu(self, paths: VmPaths) -> subprocess.Popen[bytes]:
+        config = self.config
+        access = Access(
+            read=(config.image,) if config.snapshot else (),
+            write=(paths.folder, paths.sockets, *(() if config.snapshot else (config.image,))),
+            network=True,
+        )
+        # A machine never outlives the program that started it, however that ends.
+        words = ["setpriv", "--pdeathsig", "TERM", "--", *qemu_arguments(config, paths, self._accelerator)]
+        if config.console is Console.TERMINAL:
+            return self._tools.start(words, access, stdin=None, stdout=None, stderr=None)
+        with paths.qemu_log.open("ab") as sink:
+            return self._tools.start(words, access, stdout=sink)
+
+    def _connect(self) -> Qmp | None:
+        if self._ended or self._paths is None:
+            raise VmError(f"QEMU did not start\n{self._qemu_said()}")
+        try:
+            return Qmp.connect(self._paths.qmp)
+        except OSError:
+            return None
+
+    def _qemu_said(self) -> str:
+        if self._paths is None or not self._paths.qemu_log.exists():
+            return ""
+        return console.tail(self._paths.qemu_log.read_text(errors="replace"))
+
+    def _tail(self) -> str:
+        said = self._qemu_said()
+        return "\n".join(part for part in (said, console.tail(self.console_text())) if part)
+
+    def _told(self, error: VmError) -> VmError:
+        told = VmError(str(error))
+        told.add_note(f"the console's log is {self.console_log}")
+        return told
+
+
+def free_port() -> int:
+    """A TCP port of the loopback nobody listens on at this moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return int(port)
+
+
+def _completed(config: VmConfig) -> VmConfig:
+    """The machine with real ports, absolute paths, and the guest shell's credentials where it is wanted."""
+    forwards = tuple(Forward(pair.host or free_port(), pair.guest) for pair in config.forwards)
+    extra = guest_shell_credentials() if config.guest_shell else ()
+    return dataclasses.replace(
+        config, image=config.image.resolve(), forwards=forwards, credentials=(*config.credentials, *extra)
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
