@@ -20,7 +20,9 @@ FATAL = re.compile(
 SECURITY_VIOLATION = re.compile(r"Access Denied|Security Violation|Security Policy Violation", re.IGNORECASE)
 
 # CSI sequences, OSC sequences (up to BEL or ST), and the two-character ones.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|P[^\x1b]*\x1b\\|[@-Z\\-_=>78])")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|P[^\x1b]*\x1b\\|[()*+][0-9A-Z]|[@-Z\\-_=>78])"
+)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,11 @@ class GuestShell:
         self._lines: deque[bytes] = deque()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(_SLICE_S)
-        self._socket.connect(str(port))
+        try:
+            self._socket.connect(str(port))
+        except OSError as error:
+            self._socket.close()
+            raise VmError(f"the guest's port {port} cannot be opened: {error.strerror}") from error
 
     @property
     def boot_id(self) -> str | None:

@@ -21,8 +21,12 @@ class Qmp:
         self._socket = connection
         self._socket.settimeout(_TIMEOUT_S)
         self._lines = connection.makefile("rb")
-        self._read()  # the greeting
-        self.execute("qmp_capabilities")
+        try:
+            self._read()  # the greeting
+            self.execute("qmp_capabilities")
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def connect(cls, path: Path) -> Qmp:
@@ -35,10 +39,10 @@ class Qmp:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(str(path))
-            return cls(connection)
-        except BaseException:
+        except OSError:
             connection.close()
             raise
+        return cls(connection)
 
     def execute(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """Run a command and return what it returns.
