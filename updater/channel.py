@@ -96,7 +96,8 @@ def channel_path(name: str) -> str:
 def place_of(host_id: str, channel: str, version: Version) -> float:
     """A host's fixed place in [0, 1) in the wave that carries `version` on `channel`."""
     digest = hashlib.sha256(f"{channel}\0{version}\0{host_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    # 53 bits are what a float holds exactly; with more the highest ones would round up to 1.
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def parse_channel(data: bytes, *, source: str) -> Channel:

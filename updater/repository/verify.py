@@ -73,7 +73,7 @@ def verify(base: Path, *, now: datetime, progress: Progress, trusted_root: bytes
             f"make one: twinhull repo init {base} --keys DIR"
         )
     walk = _Walk(layout, now, progress)
-    walk.run(trusted_root)
+    walk.run(_given_root(trusted_root) if trusted_root is not None else None)
     return walk.report()
 
 
@@ -92,7 +92,7 @@ class _Walk:
         self._objects: set[str] = set()
         self._channels = 0
 
-    def run(self, trusted_root: bytes | None) -> None:
+    def run(self, trusted_root: Document[Root] | None) -> None:
         with self._problem_if_refused():
             root = self._root(trusted_root)
             timestamp = read_document(self._layout.timestamp_file, Timestamp)
@@ -127,9 +127,9 @@ class _Walk:
         except TwinhullError as error:
             self._problems.append(str(error))
 
-    def _root(self, trusted: bytes | None) -> Root:
+    def _root(self, trusted: Document[Root] | None) -> Root:
         versions = self._layout.versions_on_disk(TufRole.ROOT)
-        first = _given_root(trusted) if trusted is not None else self._first_root(versions)
+        first = trusted or self._first_root(versions)
         check_signatures(first.signed, TufRole.ROOT, first.metadata)
         current = first
         while current.signed.version + 1 in versions:

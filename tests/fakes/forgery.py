@@ -1,0 +1,86 @@
+"""What an attacker, or an accident, does to a repository: documents changed, signed by whoever has keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner, Signer
+from tuf.api.metadata import Metadata, MetaFile
+
+from keys.passphrase import NoPassphrase
+from keys.roles import TufRole
+from keys.signers import open_signers
+from tests.fakes.builds import NOW, Workshop
+from updater.repository.layout import Layout
+from updater.repository.lifetime import Lifetimes
+from updater.repository.metadata import commit, load_state
+
+Change = Callable[[Any], None]
+
+
+def no_change(_signed: Any) -> None:
+    """Leave the content as it is."""
+
+
+def strangers_key() -> Signer:
+    """A good key that nobody trusts."""
+    return CryptoSigner.generate_ed25519()
+
+
+def own_keys(workshop: Workshop, role: TufRole) -> tuple[Signer, ...]:
+    """The keys the repository trusts for a role."""
+    return open_signers(workshop.access.keyring, role, NoPassphrase())
+
+
+def resign(workshop: Workshop, role: TufRole, signers: Sequence[Signer], *, change: Change = no_change) -> None:
+    """Change and sign the current document of a role in place, and sign an honest snapshot and timestamp over it.
+
+    This is what somebody with the online keys can do who does not hold the role's own.
+    """
+    layout = Layout(workshop.base)
+    state = load_state(layout, None)
+    document = state.documents()[role]
+    metadata: Metadata[Any] = Metadata.from_bytes(document.raw)
+    change(metadata.signed)
+    metadata.signatures.clear()
+    for signer in signers:
+        metadata.sign(signer, append=True)
+    raw = metadata.to_bytes()
+    if role is TufRole.TIMESTAMP:
+        layout.timestamp_file.write_bytes(raw)
+        return
+    layout.role_file(role, metadata.signed.version).write_bytes(raw)
+    if role is TufRole.SNAPSHOT:
+        resign_timestamp(workshop, MetaFile.from_data(metadata.signed.version, raw, ["sha256"]))
+        return
+    snapshot = state.snapshot.copy()
+    snapshot.meta[f"{role.value}.json"] = MetaFile.from_data(metadata.signed.version, raw, ["sha256"])
+    snapshot.version += 1
+    signed: Metadata[Any] = Metadata(snapshot)
+    signed.sign(own_keys(workshop, TufRole.SNAPSHOT)[0])
+    data = signed.to_bytes()
+    layout.role_file(TufRole.SNAPSHOT, snapshot.version).write_bytes(data)
+    resign_timestamp(workshop, MetaFile.from_data(snapshot.version, data, ["sha256"]))
+
+
+def resign_timestamp(workshop: Workshop, snapshot: MetaFile) -> None:
+    """Sign the next timestamp, naming this snapshot."""
+    layout = Layout(workshop.base)
+    metadata: Metadata[Any] = Metadata.from_bytes(layout.timestamp_file.read_bytes())
+    metadata.signed.version += 1
+    metadata.signed.snapshot_meta = snapshot
+    metadata.sign(own_keys(workshop, TufRole.TIMESTAMP)[0])
+    layout.timestamp_file.write_bytes(metadata.to_bytes())
+
+
+def expire(workshop: Workshop, role: TufRole) -> None:
+    """Sign a role with its own keys so that it expired a day before NOW."""
+    signers = workshop.access.open(role, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+    layout = Layout(workshop.base)
+    state = load_state(layout, None)
+    lifetimes = Lifetimes()
+    content = {} if role.online else {role: state.documents()[role].copy()}
+    then = NOW - timedelta(days=1) - (lifetimes.expiry(role, NOW) - NOW)
+    commit(layout, state, changed=content, signers=signers, lifetimes=lifetimes, now=then)

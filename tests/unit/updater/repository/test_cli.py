@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from bedrock.cli import run_command
+from tests.fakes.builds import write_build
+from tests.fakes.keyrings import PASSPHRASE, dev_folder, production_folder
+from updater.repository.cli import channel, repo
+
+
+@click.group()
+def program() -> None:
+    """Both groups, as the program has them."""
+
+
+program.add_command(repo)
+program.add_command(channel)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with keys, an empty repository and a build."""
+    monkeypatch.chdir(tmp_path)
+    dev_folder(tmp_path)
+    assert ran("repo", "init", "repo", "--keys", "keys").exit_code == 0
+    write_build(tmp_path / "out", version="1.0.0")
+    return tmp_path
+
+
+def ran(*words: str) -> Result:
+    return CliRunner().invoke(program, list(words), catch_exceptions=False)
+
+
+def answered(*words: str) -> Any:
+    done = ran(*words, "--json")
+    assert done.exit_code == 0
+    return json.loads(done.stdout)
+
+
+def exit_code(*words: str) -> int | str | None:
+    with pytest.raises(SystemExit) as caught:
+        run_command(program, prog_name="twinhull", argv=words)
+    return caught.value.code
+
+
+def test_the_whole_way_from_a_build_to_a_channel(folder: Path) -> None:
+    published = answered("repo", "publish", "repo", "out", "--keys", "keys")
+    assert published["published"][0]["new"] is True
+    assert published["published"][0]["stored_bytes"] > 0
+    done = answered("channel", "set", "repo", "stable", "--release", "host/1.0.0", "--over", "2h", "--keys", "keys")
+    assert done["changed"] is True
+    assert done["channel"]["pace"]["over_s"] == 7200
+    assert answered("channel", "show", "repo", "stable") == done["channel"]
+    assert answered("channel", "list", "repo") == {"channels": [done["channel"]]}
+    report = answered("repo", "verify", "repo")
+    assert (report["ok"], report["releases"], report["channels"], report["problems"]) == (True, 1, 1, [])
+
+
+def test_texts_for_people_tell_the_same(folder: Path) -> None:
+    published = ran("repo", "publish", "repo", "out", "--keys", "keys")
+    assert "host 1.0.0 (x86-64): published" in published.stdout
+    assert "compressing out/root.erofs" in published.stderr
+    again = ran("repo", "publish", "repo", "out", "--keys", "keys", "--quiet")
+    assert "nothing to do" in again.stdout
+    assert again.exit_code == 0
+    assert again.stderr == ""
+    words = ("channel", "set", "repo", "stable", "--release", "host/1.0.0", "--dead-end", "0.9=old disk", "--halt")
+    assert "HALTED" in ran(*words, "--keys", "keys").stdout
+    shown = ran("channel", "show", "repo", "stable").stdout
+    assert "dead end: 0.9: old disk" in shown
+    assert ran("channel", "list", "repo").stdout.startswith("stable: host 1.0.0 (x86-64) from ")
+    assert "everything holds" in ran("repo", "verify", "repo", "--quiet").stdout
+    assert "timestamp: signed, valid until " in ran("repo", "refresh", "repo", "--keys", "keys").stdout
+
+
+def test_damage_exits_3_and_is_listed(folder: Path) -> None:
+    ran("repo", "publish", "repo", "out", "--keys", "keys")
+    for path in (folder / "repo" / "objects").glob("*/*"):
+        path.write_bytes(b"damaged")
+    done = ran("repo", "verify", "repo", "--json")
+    assert done.exit_code == 3
+    assert len(json.loads(done.stdout)["problems"]) == 3
+    assert ran("repo", "verify", "repo").stdout.count("problem: ") == 3
+    assert exit_code("repo", "verify", "repo") == 3
+
+
+def test_verify_takes_the_root_hosts_start_from(folder: Path) -> None:
+    assert answered("repo", "verify", "repo", "--root", "repo/metadata/1.root.json")["ok"] is True
+
+
+def test_refresh_tells_what_it_signed_and_what_is_left_to_others(folder: Path) -> None:
+    (folder / "keys" / "channels-1.pem").unlink()
+    done = answered("repo", "refresh", "repo", "--keys", "keys", "--within", "100d")
+    assert done["signed"] == ["releases", "snapshot", "timestamp"]
+    assert list(done["keys_elsewhere"]) == ["channels"]
+    told = ran("repo", "refresh", "repo", "--keys", "keys", "--within", "100d")
+    assert "warning: channels expires at" in told.stderr
+
+
+def test_conflict_exits_1_with_a_hint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("repo", "publish", "repo", "out", "--keys", "keys") == 0
+    write_build(folder / "other", version="1.0.0", seed=2)
+    assert exit_code("repo", "publish", "repo", "other", "--keys", "keys") == 1
+    told = capsys.readouterr().err
+    assert "error: host 1.0.0 for x86-64 was published before with other content" in told
+    assert "hint: a published version never changes" in told
+
+
+def test_build_that_is_not_what_it_says_exits_3(folder: Path) -> None:
+    (folder / "out" / "uki.efi").write_bytes(b"other")
+    assert exit_code("repo", "publish", "repo", "out", "--keys", "keys") == 3
+
+
+def test_encrypted_keys_open_with_the_passphrase_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    production_folder(tmp_path)
+    (tmp_path / "pass").write_text(f"{PASSPHRASE}\n")
+    assert exit_code("repo", "init", "repo", "--keys", "keys") == 1
+    assert not (tmp_path / "repo").exists()
+    assert exit_code("repo", "init", "repo", "--keys", "keys", "--passphrase-file", "pass") == 0
+    assert ran("repo", "verify", "repo").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("repo", "publish", "repo", "--keys", "keys"),
+        ("repo", "publish", "repo", "out", "--keys", "keys", "--level", "20"),
+        ("repo", "init", "other", "--keys", "keys", "--online-lifetime", "soon"),
+        ("channel", "set", "repo", "stable", "--release", "host", "--keys", "keys"),
+        ("channel", "set", "repo", "stable", "--floor", "1_0", "--keys", "keys"),
+        ("channel", "set", "repo", "stable", "--start", "tomorrow", "--keys", "keys"),
+        ("channel", "set", "repo", "stable", "--dead-end", "1.0", "--keys", "keys"),
+        ("channel", "set", "repo", "../up", "--release", "host/1.0.0", "--keys", "keys"),
+    ],
+)
+def test_wrong_usage_exits_2(folder: Path, words: tuple[str, ...]) -> None:
+    exit_code("repo", "publish", "repo", "out", "--keys", "keys")
+    assert exit_code(*words) == 2
+
+
+@pytest.mark.parametrize("words", [("repo", "verify", "no"), ("channel", "list", "no"), ("channel", "show", "no", "x")])
+def test_missing_repository_exits_1_and_tells_how_to_make_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(*words) == 1
+    assert "twinhull repo init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", [repo, channel])
+def test_every_command_teaches_with_an_example(group: click.Group) -> None:
+    for command in group.commands.values():
+        assert command.help is not None
+        assert f"twinhull {group.name} {command.name}" in command.help
