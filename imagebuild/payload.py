@@ -61,16 +61,15 @@ _ALWAYS = (
     *("_strptime", "datetime", "encodings", "ipaddress", "os", "warnings", "traceback", "linecache", "tokenize"),
     *("signal", "zoneinfo"),
 )
-# What an import statement somewhere names but the agent never reaches: interactive and test tools, servers, formats.
+# What an import statement names but the agent never reaches.  Short on purpose: each line is a promise.
 _DROP = (
-    *("_aix_support", "_android_support", "_apple_support", "_ios_support", "_osx_support", "_pyio", "_pyrepl"),
-    # Each would bring a shared library; who imports them here copes without.
-    *("_bz2", "_lzma", "_uuid", "bz2", "lzma"),
-    *("asyncio", "bdb", "cmd", "code", "codeop", "ctypes.macholib", "ctypes.util", "ctypes.wintypes", "curses"),
-    *("dbm", "difflib", "doctest", "ensurepip", "ftplib", "http.server", "idlelib", "lib2to3", "mailbox"),
-    *("multiprocessing", "nturl2path", "optparse", "pdb", "profile", "pstats", "pydoc", "pydoc_data", "readline"),
-    *("rlcompleter", "site", "smtplib", "socketserver", "sqlite3", "test", "this", "tkinter", "tty", "turtle"),
-    *("unittest", "venv", "webbrowser", "wsgiref", "xmlrpc", "_pydecimal", "_pydatetime", "_strptime_tests"),
+    *("_aix_support", "_ios_support", "_osx_support", "nturl2path"),  # other operating systems
+    *("_pydatetime", "_pydecimal"),  # twins of extension modules that are there
+    *("bz2", "lzma", "_uuid"),  # each brings a shared library, and its importers cope without
+    "doctest",  # self-tests at the end of library modules, and with it unittest, pdb and asyncio
+    "ftplib",  # urllib.request's ftp:
+    "multiprocessing",  # process pools of concurrent.futures
+    "webbrowser",  # click.launch
 )
 _UNWANTED_FILES = re.compile(
     r"""

@@ -24,7 +24,7 @@ MAX_BYTES = 34 << 20
 DEPENDENCIES = ("libzstd1",)
 # Every package the agent uses, and what each needs only when it works: ciphers, encodings, certificates.
 EXERCISE = """
-import ctypes, encodings.idna, json, resource, ssl, sys, updater.agent.cli, urllib3, yaml, zstandard
+import ctypes, encodings.idna, json, ssl, sys, updater.agent.cli, urllib3, yaml, zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tuf.api.metadata import Metadata, Root
 from tuf.ngclient import Updater
@@ -40,7 +40,7 @@ print(json.dumps({
     "prefix": sys.prefix,
     "encoding": sys.stdout.encoding,
     "outside": [path for path in sys.path if not path.startswith("/usr/lib/twinhull/")],
-    "rss_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    "rss_kib": int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]),
 }))
 """
 
@@ -101,6 +101,10 @@ def test_the_program_runs_with_its_own_interpreter_and_few_libraries(tools: Tool
     told = root.run(["/usr/bin/updater", "--help"], timeout_s=60).stdout
     seconds = time.monotonic() - start
     assert re.search(r"(?m)^Usage: updater ", told)
+
+    # A word that is not understood takes the agent through imports it meets nowhere else.
+    wrong = root.run(["/usr/bin/updater", "--no-such-option"], timeout_s=60, check=False)
+    assert (wrong.returncode, "Traceback" in wrong.stderr) == (2, False), wrong.stderr
 
     code = f"import sys; sys.path.append('/{HOME}/app')\n{EXERCISE}"
     seen = json.loads(root.run([f"/{HOME}/bin/python3", "-IS", "-c", code], timeout_s=60).stdout)
