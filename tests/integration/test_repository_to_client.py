@@ -217,3 +217,10 @@ def test_snapshot_that_rolls_a_role_back_is_refused(site: Site) -> None:
     resign_timestamp(site.workshop, MetaFile.from_data(2, old, ["sha256"]))
     with pytest.raises(BadVersionNumberError):
         site.client().refresh()
+
+
+def test_version_with_every_allowed_character_is_fetched(site: Site) -> None:
+    version = "2.0~rc1^git-A"
+    site.workshop.publish(version, seed=3, now=datetime.now(UTC))
+    site.point(version)
+    assert release_of(site).version == Version(version)

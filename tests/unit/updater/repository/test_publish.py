@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import updater.repository.metadata as documents
 import updater.repository.publish as publishing
 from bedrock import strict
+from bedrock.persist import write_atomic
 from bedrock.progress import Silent
 from keys.errors import MissingKeyError
 from keys.generate import init
@@ -224,12 +226,10 @@ def cut_at(write: Callable[..., None], number: int) -> Callable[..., None]:
 def test_publish_interrupted_between_metadata_files_keeps_the_old_state_readable(
     workshop: Workshop, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import updater.repository.metadata as documents  # noqa: PLC0415 - the module is what is patched
-
     workshop.publish("1.0.0")
     seen = load_state(Layout(workshop.base), None).timestamp.raw
     with monkeypatch.context() as patched:
-        patched.setattr(documents, "write_atomic", cut_at(documents.write_atomic, number))
+        patched.setattr(documents, "write_atomic", cut_at(write_atomic, number))
         with pytest.raises(CutError):
             workshop.publish("1.0.1", seed=2)
     assert load_state(Layout(workshop.base), None).timestamp.raw == seen
