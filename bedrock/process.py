@@ -16,6 +16,7 @@ from typing import IO
 from bedrock.errors import ProcessError
 
 TAIL_LINES = 30
+LINE_WIDTH = 300
 _KEPT = ("PATH", "HOME", "TMPDIR", "TERM", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -66,9 +67,9 @@ def run(
     try:
         if log is not None:
             with log.open("ab") as sink:
-                done = _run(words, timeout_s, env, cwd, stdin, sink)
+                done = _run(words, timeout_s=timeout_s, env=env, cwd=cwd, stdin=stdin, sink=sink)
         else:
-            done = _run(words, timeout_s, env, cwd, stdin, None)
+            done = _run(words, timeout_s=timeout_s, env=env, cwd=cwd, stdin=stdin, sink=None)
     except subprocess.TimeoutExpired as error:
         raise ProcessError(f"{words[0]} was still running after {timeout_s:g} s", tail=_text(error.stderr)) from error
     except OSError as error:
@@ -113,6 +114,7 @@ def start(
 
 def _run(
     words: tuple[str, ...],
+    *,
     timeout_s: float,
     env: Mapping[str, str] | None,
     cwd: Path | None,
@@ -139,4 +141,5 @@ def _text(data: bytes | str | None) -> str:
 
 
 def _tail(text: str) -> str:
-    return "\n".join(text.rstrip().splitlines()[-TAIL_LINES:])
+    lines = text.rstrip().splitlines()[-TAIL_LINES:]
+    return "\n".join(line if len(line) <= LINE_WIDTH else f"{line[:LINE_WIDTH]}…" for line in lines)

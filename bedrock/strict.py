@@ -59,6 +59,7 @@ _SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?")
 _SIZE_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d)")
 _DURATION_FACTOR = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_SHOWN_LENGTH = 60  # of a wrong value in a message
 Bytes = Annotated[int, Size()]
 Seconds = Annotated[float, Duration()]
 
@@ -126,10 +127,10 @@ def read(cls: type[T], value: object, *, source: str) -> T:
     result = reader.read(cls, value, "")
     if reader.problems:
         raise DocumentError(source, tuple(reader.problems))
-    return typing.cast(T, result)
+    return typing.cast("T", result)
 
 
-def plain(value: object) -> Any:
+def plain(value: object) -> Any:  # noqa: PLR0911 - one line per kind of value
     """The reverse of `read`: dataclasses, enums and paths as values that JSON and YAML can carry."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if hasattr(value, "from_text"):
@@ -322,7 +323,7 @@ def _shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 3] + "..."
 
 
 def _one_line(error: Exception) -> str:

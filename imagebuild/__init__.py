@@ -1,4 +1,5 @@
 """From an image definition to a bootable, signed image, and virtual machines to run it in.
 
-image.yaml -> tools tree -> mkosi (package tree, root filesystem, UKI) -> signing -> systemd-repart (disk) -> release.json
+image.yaml -> tools tree -> mkosi (package tree, root file system, UKI) -> signing -> systemd-repart (disk) ->
+release.json
 """

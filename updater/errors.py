@@ -9,6 +9,8 @@
     │   └── NoSpaceError         1  too small: slot, boot partition, disk
     ├── BusyError                1  another update is running
     └── PolicyError              1  the plan forbids it: unblessed, pinned, held, known bad, older than allowed
+
+The numbers are the exit codes of the programs.
 """
 
 from __future__ import annotations
