@@ -116,7 +116,7 @@ def _install(lacking: tuple[HostPackage, ...], *, is_root: bool, say: Callable[[
 
 def _require_user_namespaces() -> None:
     """Builds without root need user namespaces; some distributions switch them off for ordinary users."""
-    words = ["unshare", "--user", "--map-root-user", "true"]
+    words = ["unshare", "--user", "--map-root-user", "--map-auto", "true"]
     if process.run(words, timeout_s=_NAMESPACE_TIMEOUT_S, check=False).returncode != 0:
         error = SetupError("this user may not make user namespaces, and builds without root need them")
         error.add_note(
