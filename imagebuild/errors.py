@@ -1,12 +1,12 @@
 """Errors of building and of running virtual machines.
 
-    ImageBuildError              1
-    ├── ToolsError               1  the tools tree could not be made
-    ├── MirrorError              1  no Debian mirror is known, or it does not answer
-    ├── BuildError               1  a step of the build failed
-    │   └── BuiltBeforeError     1  this version was built before with other content
-    ├── SpaceError               1  the build host or a slot has too little room
-    └── VmError                  1  a virtual machine could not be started or did not do what was asked in time
+ImageBuildError              1
+├── ToolsError               1  the tools tree could not be made
+├── MirrorError              1  no Debian mirror is known, or it does not answer
+├── BuildError               1  a step of the build failed
+│   └── BuiltBeforeError     1  this version was built before with other content
+├── SpaceError               1  the build host or a slot has too little room
+└── VmError                  1  a virtual machine could not be started or did not do what was asked in time
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Iterator
+from typing import IO
 
 from bedrock import process
 from bedrock.errors import ProcessError
@@ -100,10 +100,10 @@ class ToolsTree:
         """The hash of the inputs this tree was made from."""
         return self.root.name
 
-    def command(self, argv: Sequence[Argument], access: Access = Access(), *, cwd: Path | None = None) -> list[str]:  # noqa: B008 - frozen
+    def command(self, argv: Sequence[Argument], access: Access = Access(), *, cwd: Path | None = None) -> list[str]:
         """The argument list that runs `argv` inside the tree."""
         sandbox = self.root / "usr/lib/python3/dist-packages/mkosi/sandbox.py"
-        words = [*_user_namespace(), sys.executable, "-SI", str(sandbox)]
+        words = [*inside_user_namespace(), sys.executable, "-SI", str(sandbox)]
         words += ["--ro-bind", str(self.root / "usr"), "/usr"]
         for target, link in _LINKS:
             words += ["--symlink", target, link]
@@ -125,7 +125,7 @@ class ToolsTree:
     def run(
         self,
         argv: Sequence[Argument],
-        access: Access = Access(),  # noqa: B008 - frozen
+        access: Access = Access(),
         *,
         timeout_s: float,
         cwd: Path | None = None,
@@ -139,9 +139,7 @@ class ToolsTree:
             ProcessError: It failed or ran too long; the message names the program, not the sandbox.
         """
         try:
-            return process.run(
-                self.command(argv, access, cwd=cwd), timeout_s=timeout_s, env=env, log=log, check=check
-            )
+            return process.run(self.command(argv, access, cwd=cwd), timeout_s=timeout_s, env=env, log=log, check=check)
         except ProcessError as error:
             message = f"{argv[0]} (tools tree) failed" if error.returncode else str(error).splitlines()[0]
             if error.returncode:
@@ -151,7 +149,7 @@ class ToolsTree:
     def start(
         self,
         argv: Sequence[Argument],
-        access: Access = Access(),  # noqa: B008 - frozen
+        access: Access = Access(),
         *,
         stdin: int | None = subprocess.DEVNULL,
         stdout: int | IO[bytes] | None = subprocess.DEVNULL,
@@ -216,10 +214,11 @@ def _remove(folder: Path) -> None:
 
 def _inside(argv: Iterable[Argument]) -> None:
     """Run a program where the tree's files belong to root: here as root, else in the tree's user namespace."""
-    process.run([*_user_namespace(), *argv], timeout_s=300)
+    process.run([*inside_user_namespace(), *argv], timeout_s=300)
 
 
-def _user_namespace() -> tuple[str, ...]:
+def inside_user_namespace() -> tuple[str, ...]:
+    """The words before a program that must see the files of a tree as their root; none for root itself."""
     if os.geteuid() == 0:
         return ()
     return ("unshare", "--user", "--map-root-user", "--map-auto", "--")

@@ -1,0 +1,100 @@
+"""The documents of a finished build: `release.json`, the package manifest, and a summary for people and scripts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedrock import strict
+from imagebuild.errors import BuildError
+from imagebuild.workshop import Workshop
+from partitions.version import Version
+from updater.release import FORMAT, Artifact, Artifacts, Release
+
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Debian package of the image."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a build came to: sizes in bytes (for sparse files the bytes they occupy), seconds per step."""
+
+    image: str
+    version: Version
+    root_hash: str
+    kernel: str
+    packages: int
+    size_bytes: dict[str, int]
+    seconds: dict[str, float]
+
+
+def write_documents(shop: Workshop) -> Summary:
+    """Write `release.json`, `packages.json` and `summary.json` into the build's folder."""
+    definition, version = shop.plan.definition, shop.plan.version
+    root_hash = (shop.work / "root-hash").read_text()
+    release = Release(
+        format=FORMAT,
+        image=definition.id,
+        version=version,
+        architecture=definition.architecture,
+        root_hash=root_hash,
+        artifacts=Artifacts(
+            uki=_artifact(shop.out / "uki.efi"),
+            root=_artifact(shop.out / "root.erofs"),
+            verity=_artifact(shop.out / "root.verity"),
+        ),
+    )
+    (shop.out / "release.json").write_bytes(strict.dump_json(release))
+    packages = _packages(shop.folders.output / "tree.manifest")
+    (shop.out / "packages.json").write_bytes(strict.dump_json(packages))
+    sizes = {name: (shop.out / name).stat().st_blocks * 512 for name in ("disk.raw", "disk.qcow2")}
+    sizes |= {name: (shop.out / name).stat().st_size for name in ("uki.efi", "root.erofs", "root.verity")}
+    sizes["initrd"] = (shop.work / "initrd.cpio.zst").stat().st_size
+    summary = Summary(
+        image=definition.id,
+        version=version,
+        root_hash=root_hash,
+        kernel=(shop.folders.output / "kernel-version").read_text().strip(),
+        packages=len(packages),
+        size_bytes=sizes,
+        seconds={name: round(value, 2) for name, value in shop.seconds.items()},
+    )
+    (shop.out / SUMMARY_FILE).write_bytes(strict.dump_json(summary))
+    return summary
+
+
+def read_summary(out: Path) -> Summary:
+    """The summary of a finished build.
+
+    Raises:
+        DocumentError: It was changed by hand.
+        OSError: There is none.
+    """
+    path = out / SUMMARY_FILE
+    return strict.read_json(Summary, path.read_bytes(), source=str(path))
+
+
+def _artifact(path: Path) -> Artifact:
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Artifact(sha256=digest, size_bytes=path.stat().st_size)
+
+
+def _packages(manifest: Path) -> tuple[Package, ...]:
+    """The packages mkosi recorded, by name."""
+    try:
+        rows = json.loads(manifest.read_bytes())["packages"]
+        found = (Package(row["name"], row["version"], row["architecture"]) for row in rows)
+        return tuple(sorted(found, key=lambda package: (package.name, package.architecture)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"mkosi's manifest {manifest.name} cannot be read: {error}") from error

@@ -1,0 +1,137 @@
+"""The `twinhull` program: keys, images, repositories, channels, the server and virtual machines.
+
+Only what a command is called and how its result is shown lives here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from bedrock.cli import emit_json, json_option, run_command
+from imagebuild.artifacts import Summary
+from imagebuild.console import open_progress, show_summary
+from imagebuild.definition import BuildProfile
+from imagebuild.errors import BuildError
+from imagebuild.pipeline import build_image
+from imagebuild.plan import DATA, plan_build
+from imagebuild.tools import cache_folder
+from imagebuild.vm.cli import vm
+from keys.cli import keys, passphrase_option, passphrase_source
+from keys.keyring import Keyring
+from partitions.version import Version
+from updater.repository.cli import channel, repo
+from updater.server.cli import server
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="twinhull", prog_name="twinhull")
+def twinhull() -> None:
+    """Build signed, immutable container hosts and keep fleets of them up to date.
+
+    The way of an image, from keys to a running host:
+
+    \b
+      twinhull keys init keys --profile dev
+      twinhull repo init repo --keys keys
+      twinhull init my-host
+      twinhull build my-host --version 1.0.0 --keys keys
+      twinhull repo publish repo out/my-host/1.0.0 --keys keys
+      twinhull channel set repo stable --release my-host/1.0.0 --keys keys
+      twinhull server repo
+      twinhull vm run out/my-host/1.0.0
+
+    Shell completion: eval "$(_TWINHULL_COMPLETE=bash_source twinhull)" (or zsh_source, fish_source).
+    """
+
+
+@twinhull.command("init")
+@click.argument("folder", type=click.Path(path_type=Path))
+def init_definition(folder: Path) -> None:
+    """Write a commented image definition into FOLDER to start from.
+
+    \b
+    Example:
+      twinhull init my-host && $EDITOR my-host/image.yaml
+    """
+    target = folder / "image.yaml"
+    if target.exists():
+        raise BuildError(f"{target} exists and is left alone").with_hint("choose a folder without image.yaml")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(DATA / "image.yaml", target)
+    click.echo(f"wrote {target}")
+
+
+@twinhull.command("build")
+@click.argument("definition", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--version", "version_text", required=True, metavar="V", help="The version to build; it never changes.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the build [default: out/ID/V].")
+@click.option("--keys", "keys_folder", type=click.Path(path_type=Path), default=Path("keys"), show_default=True)
+@click.option("--root-of-trust", type=click.Path(path_type=Path), help="TUF root to bake in [default: KEYS/root.json].")
+@click.option(
+    "--profile", type=click.Choice([p.value for p in BuildProfile]), help="debug: a root login on the console."
+)
+@click.option("--quiet", is_flag=True, help="Say nothing while building.")
+@passphrase_option
+@json_option
+def build(
+    definition: Path,
+    version_text: str,
+    out: Path | None,
+    keys_folder: Path,
+    root_of_trust: Path | None,
+    profile: str | None,
+    *,
+    quiet: bool,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Build the image that DEFINITION describes.
+
+    The result is a folder: disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to
+    publish, release.json, packages.json, the configuration given to mkosi and systemd-repart, and the log.
+
+    \b
+    Example:
+      twinhull build examples/container-host --version 1.0.0 --keys keys
+    """
+    try:
+        version = Version.from_text(version_text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--version") from error
+    keyring = Keyring.load(keys_folder)
+    place = out if out is not None else Path("out") / definition.absolute().name / str(version)
+    plan = plan_build(
+        definition,
+        version=version,
+        keyring=keyring,
+        out=place,
+        cache=cache_folder(),
+        root_of_trust=root_of_trust,
+        profile=BuildProfile(profile) if profile else None,
+    )
+    with open_progress(quiet=quiet or as_json) as progress:
+        built = build_image(plan, passphrase=passphrase_source(passphrase_file), progress=progress)
+    if as_json:
+        emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary)})
+        return
+    show_summary(built.summary, out=built.out, fresh=built.fresh)
+
+
+def _fields(summary: Summary) -> dict[str, object]:
+    return dict(vars(summary))
+
+
+for command in (keys, repo, channel, server, vm):
+    twinhull.add_command(command)
+
+
+def main() -> None:
+    """Entry point of the program `twinhull`."""
+    run_command(twinhull, prog_name="twinhull")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""An image definition as mkosi's and systemd-repart's own configuration.
+
+Everything those tools can express is written as their files into the build's folder, where a person can read them:
+
+    config/tree/      mkosi: the package tree of the root filesystem
+    config/initrd/    mkosi: the initrd
+    config/root/      systemd-repart: root filesystem and verity tree
+    config/disk/      systemd-repart: the whole disk
+    config/esp/       what lies on the ESP beside systemd-boot
+Pure: text and names out of values; writing is `pipeline.py`'s.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedrock import strict
+from imagebuild.definition import ImageDefinition
+from imagebuild.mirror import Mirrors
+from partitions.entries import ENTRIES_FOLDER
+from partitions.layout import EMPTY_LABEL, ESP_LABEL, XBOOTLDR_LABEL, identity_of, slot_label
+from partitions.version import Version
+
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+ARGUMENTS = ("ro", "systemd.gpt_auto=no", "panic=10", "oops=panic", "quiet", "console=tty0", "console=ttyS0,115200")
+UPDATER_FILE = "/usr/lib/twinhull/updater.yaml"
+ROOT_OF_TRUST_FILE = "/usr/lib/twinhull/root.json"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where mkosi keeps and puts things on the build host."""
+
+    output: Path
+    cache: Path
+    packages: Path
+    workspace: Path
+
+
+def apt_sources(mirrors: Mirrors, release: str) -> str:
+    """`mkosi.sources`, whole: mkosi's own default adds archives that many mirrors lack."""
+    stanzas = (
+        f"Types: deb\nURIs: {url}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n"
+        for url, suite in mirrors.sources(release)
+    )
+    return "\n".join(stanzas)
+
+
+def tree_config(
+    definition: ImageDefinition,
+    *,
+    version: Version,
+    folders: Folders,
+    extra: Path,
+    base: str,
+    scripts: Path,
+    merged: Path | None,
+    epoch: int,
+) -> str:
+    """`mkosi.conf` of the root filesystem; `merged` is the definition's own mkosi configuration."""
+    text = _preamble(definition, folders, epoch=epoch)
+    text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=json\n\n"
+    text += base + "\n[Content]\n"
+    text += _list("Packages", (definition.kernel, *definition.packages))
+    text += _list("RemoveFiles", map(str, definition.drop))
+    text += f"ExtraTrees={extra}:/\n"
+    text += f"PrepareScripts={scripts / 'modules.prepare'}\nFinalizeScripts={scripts / 'kernel.finalize'}\n"
+    if merged is not None:
+        text += f"\n[Include]\nInclude={merged}\n"
+    return text
+
+
+def initrd_config(
+    definition: ImageDefinition, *, folders: Folders, trees: Mapping[Path, str], base: str, scripts: Path, epoch: int
+) -> str:
+    """`mkosi.conf` of the initrd; `trees` maps folders of the build host to where they go."""
+    text = _preamble(definition, folders, epoch=epoch)
+    text += "[Output]\nFormat=cpio\nOutput=initrd\nManifestFormat=\nCompressOutput=zstd\nCompressLevel=19\n\n"
+    text += base + "\n[Content]\n"
+    text += _list("ExtraTrees", (f"{source}:{target}" for source, target in trees.items()))
+    return text + f"FinalizeScripts={scripts / 'initrd.finalize'}\n"
+
+
+def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:
+    """The kernel command line of the UKI."""
+    return " ".join((f"roothash={root_hash}", *ARGUMENTS, *definition.kernel_arguments))
+
+
+def root_partitions() -> dict[str, str]:
+    """systemd-repart definitions that make the root filesystem and its verity tree, each just as large as needed."""
+    root = """
+        [Partition]
+        Type=root
+        Format=erofs
+        CopyFiles=/
+        Minimize=best
+        Verity=data
+        VerityMatchKey=root
+        SplitName=root
+        """
+    verity = """
+        [Partition]
+        Type=root-verity
+        Verity=hash
+        VerityMatchKey=root
+        Minimize=best
+        SplitName=verity
+        """
+    return {"10-root.conf": _dedent(root), "20-root-verity.conf": _dedent(verity)}
+
+
+def disk_partitions(definition: ImageDefinition, *, version: Version, root_hash: str) -> dict[str, str]:
+    """systemd-repart definitions of the disk, in the order the agent expects; slot A holds the release."""
+    identity = identity_of(root_hash)
+    slots = definition.slots
+    label = slot_label(definition.id, version)
+    esp = _partition("esp", ESP_LABEL, slots.esp, ("Format=vfat", "CopyFiles=/esp:/"))
+    boot = _partition("xbootldr", XBOOTLDR_LABEL, slots.boot, ("Format=vfat", "CopyFiles=/xbootldr:/", "NoAuto=yes"))
+    data_a = ("CopyBlocks=/root.erofs", f"UUID={identity.data_uuid}", "ReadOnly=yes")
+    tree_a = ("CopyBlocks=/root.verity", f"UUID={identity.verity_uuid}", "ReadOnly=yes")
+    return {
+        "10-esp.conf": esp,
+        "20-xbootldr.conf": boot,
+        "30-root-a.conf": _partition("root", label, slots.root, data_a),
+        "31-root-a-verity.conf": _partition("root-verity", label, slots.verity, tree_a),
+        "40-root-b.conf": _partition("root", EMPTY_LABEL, slots.root, ("NoAuto=yes",)),
+        "41-root-b-verity.conf": _partition("root-verity", EMPTY_LABEL, slots.verity, ("NoAuto=yes",)),
+    }
+
+
+def loader_conf() -> str:
+    """`loader.conf`: no menu, no editor; which entry boots is decided by names and counters alone."""
+    return "timeout 0\neditor no\nauto-firmware no\nauto-reboot no\nauto-poweroff no\n"
+
+
+def entry_path(file_name: str) -> str:
+    """Where a UKI lies on the boot partition, from its root."""
+    return f"{ENTRIES_FOLDER.lstrip('/')}/{file_name}"
+
+
+def baked_updater(definition: ImageDefinition) -> bytes:
+    """The agent's lowest configuration layer (JSON is YAML)."""
+    return strict.dump_json(definition.updater)
+
+
+def unit_presets(definition: ImageDefinition) -> str:
+    """A systemd preset file that enables the definition's units."""
+    return "".join(
+        f"{'enable' if unit.presettable else 'disable'} {unit.name}\n"
+        for unit in definition.units
+        if unit.path.startswith("/usr/lib/systemd/system/")
+    )
+
+
+def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> str:
+    text = f"""
+        [Distribution]
+        Distribution=debian
+        Release={definition.release}
+        Architecture={definition.architecture.value}
+
+        [Output]
+        ImageId={definition.id}
+        OutputDirectory={folders.output}
+
+        [Build]
+        BuildSources=
+        CacheDirectory={folders.cache}
+        PackageCacheDirectory={folders.packages}
+        WorkspaceDirectory={folders.workspace}
+        Incremental=yes
+        WithNetwork=no
+        Environment=INITRD=No
+
+        [Content]
+        SourceDateEpoch={epoch}
+
+        """
+    return _dedent(text)
+
+
+def _partition(kind: str, label: str, size: int, more: Iterable[str]) -> str:
+    lines = (f"Type={kind}", f"Label={label}", f"SizeMinBytes={size}", f"SizeMaxBytes={size}", *more)
+    return "[Partition]\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _list(name: str, values: Iterable[str]) -> str:
+    lines = [f"        {value}\n" for value in values]
+    return f"{name}=\n{''.join(lines)}" if lines else ""
+
+
+def _dedent(text: str) -> str:
+    return textwrap.dedent(text).lstrip("\n")

@@ -1,0 +1,95 @@
+"""How `twinhull` shows long work and results to a person: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from bedrock.progress import Progress, Silent
+from imagebuild.artifacts import Summary
+
+
+@contextmanager
+def open_progress(*, quiet: bool) -> Iterator[Progress]:
+    """Show the steps of long work on stderr for as long as the context lasts."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Silent()
+    elif console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with Bars(*columns, console=console) as bars:
+            shown = _TerminalProgress(bars)
+            yield shown
+            shown.finish()
+    else:
+        lines = _LineProgress(console)
+        yield lines
+        lines.finish()
+
+
+def show_summary(summary: Summary, *, out: Path, fresh: bool) -> None:
+    """Print what a build came to on stdout."""
+    console = Console()
+    state = "built" if fresh else "was built before from the same content"
+    console.print(f"{summary.image} {summary.version} {state}: {out}", highlight=False, soft_wrap=True)
+    console.print(
+        f"kernel {summary.kernel}, {summary.packages} packages, root hash {summary.root_hash}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    sizes = Table("file", "size", box=None, pad_edge=False)
+    for name, size in sorted(summary.size_bytes.items(), key=lambda item: -item[1]):
+        sizes.add_row(name, decimal(size))
+    steps = Table("step", "seconds", box=None, pad_edge=False)
+    for name, seconds in summary.seconds.items():
+        steps.add_row(name.replace("_", " "), f"{seconds:.1f}")
+    both = Table.grid(padding=(0, 6))
+    both.add_row(sizes, steps)
+    console.print(both)
+
+
+class _TerminalProgress:
+    """One bar per step; a step without a total pulses."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def step(self, name: str, *, total: int | None = None) -> None:
+        self.finish()
+        self._task = self._bars.add_task(name, total=total)
+
+    def advance(self, amount: int) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, amount)
+
+    def finish(self) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, total=1, completed=1)
+            self._bars.stop_task(self._task)
+
+
+class _LineProgress:
+    """A line when a step begins; nothing in between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+
+    def step(self, name: str, *, total: int | None = None) -> None:
+        size = f" ({decimal(total)})" if total else ""
+        self._console.print(f"{time.monotonic() - self._began:7.1f} s  {name}{size}", highlight=False, soft_wrap=True)
+
+    def advance(self, amount: int) -> None:
+        """Lines tell of steps only."""
+
+    def finish(self) -> None:
+        self._console.print(f"{time.monotonic() - self._began:7.1f} s  done", highlight=False, soft_wrap=True)

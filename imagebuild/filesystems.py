@@ -1,0 +1,190 @@
+"""The file systems of an image: the package tree, the initrd, the root filesystem with its verity tree.
+
+Rules: mkosi and systemd-repart do the work from the configuration that lies beside the build; what is cached is found
+again by the hash of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from bedrock import process
+from imagebuild import config
+from imagebuild.definition import BuildProfile
+from imagebuild.errors import BuildError, SpaceError
+from imagebuild.plan import DATA, EPOCH, BuildPlan, tree_digest
+from imagebuild.tools import inside_user_namespace
+from imagebuild.workshop import Workshop
+
+_MKOSI_TIMEOUT_S = 1800
+_REPART_TIMEOUT_S = 600
+SEED = "6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71"
+DEBUG_CONFIG = "[Content]\nPackages=login\nAutologin=yes\nRootPassword=\n"
+
+
+def write_extra_files(plan: BuildPlan, tree: Path) -> None:
+    """Write what the definition and Twinhull put into every image into the tree at `tree`."""
+    definition = plan.definition
+    _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
+    _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
+    for file in definition.files:
+        content = (plan.folder / file.source).read_bytes() if file.source else (file.content or "").encode()
+        _put(tree, str(file.path), content, mode=int(file.mode, 8))
+    for unit in definition.units:
+        _put(tree, unit.path, unit.content.encode())
+    if presets := config.unit_presets(definition):
+        _put(tree, "/usr/lib/systemd/system-preset/10-image.preset", presets.encode())
+
+
+def make_tree(shop: Workshop) -> None:
+    """Let mkosi install and arrange the root filesystem's files in the working folder."""
+    plan = shop.plan
+    folder = _mkosi_folder(shop, "tree")
+    text = config.tree_config(
+        plan.definition,
+        version=plan.version,
+        folders=shop.folders,
+        extra=shop.work / "extra",
+        base=(DATA / "image.conf").read_text(),
+        scripts=shop.config / "scripts",
+        merged=plan.folder if any(plan.folder.glob("mkosi.*")) else None,
+        epoch=EPOCH,
+    )
+    if plan.profile is BuildProfile.DEBUG:
+        text += f"\n{DEBUG_CONFIG}"
+    (folder / "mkosi.conf").write_text(text)
+    _mkosi(shop, folder)
+    for name in ("vmlinuz", "kernel-version"):
+        if not (shop.folders.output / name).is_file():
+            raise BuildError(f"mkosi left no {name}: does the image hold a kernel?")
+
+
+def make_initrd(shop: Workshop) -> None:
+    """Let mkosi make the initrd, or take an equal one from the cache (writes to the cache)."""
+    modules = shop.folders.output / "tree/usr/lib/modules"
+    kernel = shop.folders.output / "vmlinuz"
+    kernel_version = (shop.folders.output / "kernel-version").read_text().strip()
+    modules_digest = _digest_of_tree(modules)
+    folder = _mkosi_folder(shop, "initrd")
+    # mkosi selects modules for the kernels it finds, so it must see this one; `initrd.finalize` drops it again.
+    extra = {
+        DATA / "initrd": "/",
+        shop.work / "extra/usr/lib/repart.d": "/usr/lib/repart.d",
+        modules: "/usr/lib/modules",
+        kernel: f"/usr/lib/modules/{kernel_version}/vmlinuz",
+    }
+    text = config.initrd_config(
+        shop.plan.definition,
+        folders=shop.folders,
+        trees=extra,
+        base=(DATA / "initrd.conf").read_text(),
+        scripts=shop.config / "scripts",
+        epoch=EPOCH,
+    )
+    (folder / "mkosi.conf").write_text(text)
+    inputs = (modules_digest, tree_digest((DATA,)), shop.plan.archive_state, shop.plan.definition.release)
+    key = hashlib.sha256("\0".join((*inputs, shop.tools.identity)).encode()).hexdigest()[:16]
+    cached = shop.plan.cache / "initrd" / f"{key}.cpio.zst"
+    if not cached.is_file():
+        _mkosi(shop, folder, read=(DATA,))
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        partial = cached.with_suffix(".partial")
+        shutil.copy(shop.folders.output / "initrd.cpio.zst", partial)
+        partial.rename(cached)
+    shutil.copy(cached, shop.work / "initrd.cpio.zst")
+
+
+def make_root(shop: Workshop) -> None:
+    """Let systemd-repart make `root.erofs`, `root.verity` and the root hash from the package tree."""
+    definitions = shop.config / "root"
+    write_definitions(definitions, config.root_partitions())
+    image = shop.work / "root.raw"
+    done = shop.tools.run(
+        [
+            "systemd-repart",
+            "--empty=create",
+            "--size=auto",
+            "--dry-run=no",
+            "--offline=yes",
+            "--split=yes",
+            "--json=short",
+            f"--seed={SEED}",
+            f"--root={shop.folders.output / 'tree'}",
+            f"--definitions={definitions}",
+            f"--architecture={shop.plan.definition.architecture.value}",
+            image,
+        ],
+        shop.access,
+        timeout_s=_REPART_TIMEOUT_S,
+        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
+    )
+    with shop.log.open("a") as log:
+        log.write(done.stderr)
+    root_hash = next((row["roothash"] for row in json.loads(done.stdout) if row.get("roothash")), None)
+    if not isinstance(root_hash, str):
+        raise BuildError("systemd-repart named no root hash")
+    (shop.work / "root-hash").write_text(root_hash)
+    for name, target in (("root.root.raw", "root.erofs"), ("root.verity.raw", "root.verity")):
+        (shop.work / name).rename(shop.out / target)
+    image.unlink()
+    slots = shop.plan.definition.slots
+    for name, room in (("root.erofs", slots.root), ("root.verity", slots.verity)):
+        size = (shop.out / name).stat().st_size
+        if size > room:
+            raise SpaceError(f"{name} has {size >> 20} MiB, its slot only {room >> 20} MiB").with_hint(
+                "raise slots.root in image.yaml; hosts that were installed with smaller slots cannot take this image"
+            )
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a working folder whose files may belong to the build's user namespace."""
+    process.run([*inside_user_namespace(), "rm", "-rf", "--one-file-system", folder], timeout_s=300)
+
+
+def _mkosi_folder(shop: Workshop, name: str) -> Path:
+    folder = shop.config / name
+    sources = folder / "mkosi.sandbox/etc/apt/sources.list.d"
+    sources.mkdir(parents=True)
+    (sources / "mkosi.sources").write_text(config.apt_sources(shop.plan.mirrors, shop.plan.definition.release))
+    scripts = shop.config / "scripts"
+    if not scripts.exists():
+        shutil.copytree(DATA / "scripts", scripts)
+    return folder
+
+
+def _mkosi(shop: Workshop, folder: Path, read: tuple[Path, ...] = ()) -> None:
+    access = shop.access
+    shop.tools.run(
+        ["mkosi", "--directory", folder, "--force", "build"],
+        type(access)(read=(*access.read, *read), write=access.write, network=access.network),
+        timeout_s=_MKOSI_TIMEOUT_S,
+        cwd=folder,
+        log=shop.log,
+    )
+
+
+def write_definitions(folder: Path, definitions: dict[str, str]) -> None:
+    """Write systemd-repart definitions into a new folder."""
+    folder.mkdir(parents=True)
+    for name, text in definitions.items():
+        (folder / name).write_text(text)
+
+
+def _put(tree: Path, path: str, content: bytes, *, mode: int = 0o644) -> None:
+    target = tree / path.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    target.chmod(mode)
+
+
+def _digest_of_tree(folder: Path) -> str:
+    """A hash of a tree by names, sizes and contents of its index, enough to tell two kernels' modules apart."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        digest.update(f"{path.relative_to(folder)}\0{path.lstat().st_size}\0".encode())
+        if path.is_file() and path.name.startswith("modules."):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,205 @@
+"""What one build is made from and where it goes, known before the first step runs.
+
+A build is named by the hash of all its inputs: definition, version, profile, tools, archive state, agent sources, keys.
+The same inputs are never built twice; other inputs for a version that was built before are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import urllib3
+
+from bedrock import strict
+from imagebuild.definition import BuildProfile, ImageDefinition, definition_digest, load_definition
+from imagebuild.errors import BuildError, BuiltBeforeError, MirrorError, SpaceError
+from imagebuild.mirror import Mirrors, find_mirrors
+from imagebuild.tools import RELEASE as TOOLS_RELEASE
+from imagebuild.tools import tools_identity
+from keys.keyring import Keyring
+from keys.roles import BootRole
+from partitions.version import Version
+
+DATA: Final = Path(__file__).parent / "data"
+SOURCE_ROOT: Final = Path(__file__).parent.parent
+EPOCH: Final = 1_700_000_000
+INPUTS_FILE: Final = "inputs.json"
+_NEEDED_BYTES: Final = 6 << 30
+_FETCH_TIMEOUT_S: Final = 30
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What `inputs.json` beside a finished build says it was made from."""
+
+    digest: str
+    version: Version
+    image: str
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """One build, ready to run."""
+
+    folder: Path
+    definition: ImageDefinition
+    version: Version
+    profile: BuildProfile | None
+    keyring: Keyring
+    root_of_trust: Path
+    mirrors: Mirrors
+    archive_state: str
+    out: Path
+    cache: Path
+    digest: str
+
+    @property
+    def inputs(self) -> Inputs:
+        """What is written beside the finished build."""
+        return Inputs(self.digest, self.version, self.definition.id)
+
+    @property
+    def finished(self) -> bool:
+        """Whether `out` already holds exactly this build.
+
+        Raises:
+            BuiltBeforeError: It holds a build of other inputs.
+        """
+        path = self.out / INPUTS_FILE
+        if not path.is_file():
+            if self.out.exists() and any(self.out.iterdir()):
+                raise BuildError(f"{self.out} exists and is no finished build").with_hint("choose another --out")
+            return False
+        found = strict.read_json(Inputs, path.read_bytes(), source=str(path))
+        if found.digest == self.digest:
+            return True
+        raise BuiltBeforeError(
+            f"{self.out} already holds {found.image} {found.version}, built from other content"
+        ).with_hint("a version never changes: give a new --version, or remove the folder if it was never published")
+
+
+def plan_build(
+    folder: Path,
+    *,
+    version: Version,
+    keyring: Keyring,
+    out: Path,
+    cache: Path,
+    root_of_trust: Path | None = None,
+    profile: BuildProfile | None = None,
+) -> BuildPlan:
+    """Gather and check everything a build needs; writes nothing.
+
+    Args:
+        folder: The image definition.
+        version: The version to build.
+        keyring: Keys; only the Secure Boot role db signs here.
+        out: Folder the finished build is put in.
+        cache: Twinhull's cache folder.
+        root_of_trust: The TUF root baked into the image; `root.json` in the keys folder when None.
+        profile: A named addition to the definition.
+
+    Raises:
+        DocumentError: The definition has mistakes.
+        MirrorError: No mirror is known or it does not answer.
+        BuildError: There is no root of trust.
+        SpaceError: The disk is nearly full.
+    """
+    definition = load_definition(folder)
+    trust = root_of_trust or keyring.folder / "root.json"
+    if not trust.is_file():
+        raise BuildError(f"there is no root of trust at {trust}").with_hint(
+            f"`twinhull repo init REPO --keys {keyring.folder}` makes it, or name one with --root-of-trust"
+        )
+    _require_space(out, cache)
+    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
+    state = archive_state(mirrors, definition.release)
+    digest = _digest(
+        (
+            definition_digest(folder),
+            str(version),
+            profile.value if profile else "",
+            tools_identity(),
+            TOOLS_RELEASE,
+            state,
+            tree_digest((DATA, *(SOURCE_ROOT / name for name in ("bedrock", "partitions", "updater", "imagebuild")))),
+            hashlib.sha256(trust.read_bytes()).hexdigest(),
+            *(keyring.boot_key(role).certificate.read_text() for role in BootRole),
+        )
+    )
+    return BuildPlan(
+        folder=folder.absolute(),
+        definition=definition,
+        version=version,
+        profile=profile,
+        keyring=keyring,
+        root_of_trust=trust,
+        mirrors=mirrors,
+        archive_state=state,
+        out=out.absolute(),
+        cache=cache.absolute(),
+        digest=digest,
+    )
+
+
+def archive_state(mirrors: Mirrors, release: str) -> str:
+    """A hash of what the archive offers now: of its signed `InRelease` files.
+
+    Raises:
+        MirrorError: A mirror does not answer.
+    """
+    digest = hashlib.sha256()
+    for url, suite in mirrors.sources(release):
+        digest.update(_fetch(f"{url}/dists/{suite}/InRelease"))
+    return digest.hexdigest()[:16]
+
+
+def tree_digest(folders: Iterable[Path]) -> str:
+    """SHA-256 over the files below some folders, compiled Python left aside."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if "__pycache__" in path.parts or (path.is_dir() and not path.is_symlink()):
+                continue
+            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+            digest.update(f"{path.relative_to(folder)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _fetch(url: str) -> bytes:
+    if url.startswith(("file:", "copy:")):
+        try:
+            return Path(url.split(":", 1)[1]).read_bytes()
+        except OSError as error:
+            raise MirrorError(f"the mirror has no {url}: {error.strerror}") from error
+    try:
+        answer = urllib3.request("GET", url, timeout=_FETCH_TIMEOUT_S, retries=2)
+    except urllib3.exceptions.HTTPError as error:
+        raise MirrorError(f"the mirror does not answer: {url}").with_hint(
+            "set mirror: in image.yaml, or TWINHULL_MIRROR, to one that this machine reaches"
+        ) from error
+    if answer.status != 200:  # noqa: PLR2004 - HTTP OK
+        raise MirrorError(f"the mirror answered {answer.status} for {url}").with_hint(
+            "is `release:` a Debian release that this mirror carries?"
+        )
+    return answer.data
+
+
+def _require_space(*folders: Path) -> None:
+    for folder in folders:
+        there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+        if free < _NEEDED_BYTES:
+            raise SpaceError(f"{there} has {free >> 20} MiB free, a build needs {_NEEDED_BYTES >> 20} MiB").with_hint(
+                f"free some space, or move the cache with XDG_CACHE_HOME (now {os.environ.get('XDG_CACHE_HOME', '~/.cache')})"
+            )
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,0 +1,61 @@
+"""The working folder of one build, and what its steps hand on to each other."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagebuild.config import Folders
+from imagebuild.plan import BuildPlan
+from imagebuild.tools import Access, ToolsTree
+
+
+@dataclass
+class Workshop:
+    """The working folder of one build and what its steps hand on."""
+
+    plan: BuildPlan
+    tools: ToolsTree
+    work: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def out(self) -> Path:
+        """The folder that becomes the build."""
+        return self.work / "out"
+
+    @property
+    def log(self) -> Path:
+        """The build log."""
+        return self.out / "build.log"
+
+    @property
+    def folders(self) -> Folders:
+        """Mkosi's folders; its caches are kept per state of the archive, so that a new package is never missed."""
+        state = self.plan.cache / "mkosi" / f"{self.plan.archive_state}-{self.tools.identity}"
+        return Folders(self.work / "mkosi", state, self.plan.cache / "packages", self.work / "workspace")
+
+    @property
+    def config(self) -> Path:
+        """The generated configuration, kept beside the build for people to read."""
+        return self.out / "config"
+
+    @property
+    def kept_log(self) -> Path:
+        """Where the log of a failed build is kept."""
+        return self.plan.out.with_name(f"{self.plan.out.name}.failed.log")
+
+    @property
+    def access(self) -> Access:
+        """What mkosi and systemd-repart may see of the host."""
+        return Access(
+            read=(self.plan.folder,), write=(self.work, self.folders.cache, self.folders.packages), network=True
+        )
+
+    def keep_log(self) -> None:
+        """After a failure, move the log beside the build's place (writes to the disk); after success, do nothing."""
+        if self.log.is_file():
+            shutil.copy(self.log, self.kept_log)
+        else:
+            self.kept_log.unlink(missing_ok=True)
