@@ -1,0 +1,127 @@
+"""A machine for the agent: the in-memory twin host, a clock that jumps, and a server that has releases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from partitions.blockio import BlockDevice
+from partitions.version import Version
+from tests.fakes.twin_host import Built, MemorySource, TwinHost
+from updater.agent.bootfolder import BootFolder
+from updater.agent.machine import Running
+from updater.channel import Channel
+from updater.errors import FetchError
+from updater.release import Architecture, Release
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class FakeClock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self._now = now
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def steady(self) -> float:
+        return (self._now - START).total_seconds()
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._now += timedelta(seconds=seconds)
+
+
+class FakeMachine:
+    """A `Machine` over a `TwinHost`."""
+
+    def __init__(self, host: TwinHost) -> None:
+        self.host = host
+        self.clock = FakeClock()
+        self.one_shot: str | None = None
+        self.reboots: list[bool] = []
+        self.boots = 1
+        self.writable_mounts = 0
+
+    def running(self) -> Running:
+        release = self.host.running.release
+        return Running(
+            image=release.image,
+            version=release.version,
+            root_hash=release.root_hash,
+            architecture=Architecture.X86_64,
+            host_id="m",
+            boot_id=f"boot-{self.boots}",
+        )
+
+    @contextmanager
+    def disk(self, *, writable: bool) -> Iterator[BlockDevice]:
+        yield self.host.disk
+
+    @contextmanager
+    def boot_folder(self, *, writable: bool) -> Iterator[BootFolder]:
+        self.writable_mounts += writable
+        yield self.host.folder
+
+    def set_one_shot(self, entry_name: str) -> None:
+        self.one_shot = entry_name
+
+    def secure_boot(self) -> bool | None:
+        return True
+
+    def reboot(self, *, force: bool) -> None:
+        self.reboots.append(force)
+
+    def power_cycle(self) -> Version | None:
+        """Boot again the way the firmware and the loader do; the one-shot choice is used up."""
+        self.host.power.restore()
+        self.boots += 1
+        once, self.one_shot = self.one_shot, None
+        return self.host.boot(once)
+
+    def entry_names(self) -> tuple[str, ...]:
+        return self.host.folder.names()
+
+
+@dataclass
+class FakeServer:
+    """A `Server` with a channel and releases; `error` is what every question gets instead of an answer."""
+
+    channel_now: Channel
+    releases: dict[str, Built] = field(default_factory=dict)
+    error: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+    transfer: MemorySource | None = None
+    last: Built | None = None
+
+    def repository(self, running: Running) -> FakeServer:
+        return self
+
+    def refresh(self) -> None:
+        self.asked.append("refresh")
+        if self.error is not None:
+            raise self.error
+
+    def channel(self, name: str) -> Channel:
+        return self.channel_now
+
+    def release(self, version: Version) -> Release:
+        self.asked.append(str(version))
+        if str(version) not in self.releases:
+            raise FetchError(f"there is no release {version}")
+        self.last = self.releases[str(version)]
+        return self.last.release
+
+    def source(self) -> MemorySource:
+        if self.transfer is not None:
+            return self.transfer
+        assert self.last is not None
+        return MemorySource(self.last)
+
+    def point_to(self, version: str) -> None:
+        self.channel_now = replace(self.channel_now, version=Version.from_text(version))

@@ -1,0 +1,289 @@
+"""Whole stories of a host: update, bless, fall back, go back, pin, hold; through the real loader's rules."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bedrock.progress import Silent
+from partitions.version import Version
+from tests.fakes.machine import START, FakeMachine, FakeServer
+from tests.fakes.memory_disk import PowerCut
+from tests.fakes.twin_host import MemorySource, TwinHost, built
+from updater.agent.agent import Agent, Outcome
+from updater.agent.config import Config
+from updater.agent.plan import Nothing, Update, Why, Wishes
+from updater.agent.state import Kind
+from updater.agent.store import HintStore
+from updater.channel import Channel, Instant, Pace
+from updater.errors import BusyError, FetchError, PolicyError, UpdaterError
+from updater.release import Architecture
+
+RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1", "1.0.2")}
+
+
+def v(text: str) -> Version:
+    return Version.from_text(text)
+
+
+@dataclass
+class Story:
+    machine: FakeMachine
+    server: FakeServer
+    agent: Agent
+
+    def update(self, **wishes: bool) -> Outcome:
+        return self.agent.update(Wishes(**wishes), Silent())
+
+    def why(self, **wishes: bool) -> Why:
+        plan = self.update(**wishes).plan
+        assert isinstance(plan, Nothing), plan
+        return plan.why
+
+    def start(self) -> str:
+        """Boot and let twinhull-boot.service do its work."""
+        version = self.machine.power_cycle()
+        if version is None:
+            return "dead"
+        self.agent.book_boot()
+        return str(version)
+
+    def healthy(self) -> None:
+        self.agent.bless()
+
+    def update_to(self, version: str) -> None:
+        self.server.point_to(version)
+        assert isinstance(self.update().plan, Update)
+        assert self.start() == version
+        self.healthy()
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    host = TwinHost(RELEASES["1.0.0"])
+    for one in RELEASES.values():
+        host.know(one)
+    machine = FakeMachine(host)
+    channel = Channel(1, "stable", "host", Architecture.X86_64, v("1.0.1"), Pace(Instant(START)))
+    server = FakeServer(channel, dict(RELEASES))
+    config = Config(url="http://server", channel="stable")
+    agent = Agent(machine, config, HintStore(tmp_path / "lib" / "state.json"), tmp_path / "run" / "lock", server)
+    return Story(machine, server, agent)
+
+
+def test_two_updates_go_from_a_to_b_and_back_to_a(story: Story) -> None:
+    assert story.agent.facts().slot.value == "a"
+    story.update_to("1.0.1")
+    assert story.agent.facts().slot.value == "b"
+    assert story.machine.entry_names() == ("host_1.0.0.efi", "host_1.0.1.efi")
+    story.update_to("1.0.2")
+    assert story.agent.facts().slot.value == "a"
+    assert story.machine.entry_names() == ("host_1.0.1.efi", "host_1.0.2.efi")
+    assert story.agent.hints().newest_blessed == v("1.0.2")
+
+
+def test_an_unhealthy_version_falls_back_by_itself_and_is_not_tried_again(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.server.point_to("1.0.2")
+    story.update()
+    for _ in range(3):
+        assert story.start() == "1.0.2"
+        assert story.agent.unhealthy("unit web.service: it is failed", force=False).reboot
+    assert story.start() == "1.0.1"
+    bad = story.agent.hints().bad_version(v("1.0.2"))
+    assert bad is not None
+    assert bad.reason == "unit web.service: it is failed"
+    asked = list(story.server.asked)
+    assert story.why() is Why.KNOWN_BAD
+    assert "1.0.2" not in story.server.asked[len(asked) :]
+    assert isinstance(story.update(retry=True).plan, Update)
+    assert story.start() == "1.0.2"
+
+
+def test_a_version_that_dies_before_its_checks_falls_back_and_is_bad(story: Story) -> None:
+    story.update()
+    where = story.machine.host.map().b.data
+    story.machine.host.disk.corrupt(where.offset_bytes + 77)
+    assert [story.start() for _ in range(4)] == ["dead", "dead", "dead", "1.0.0"]
+    bad = story.agent.hints().bad_version(v("1.0.1"))
+    assert bad is not None
+    assert bad.reason == "did not reach its health checks"
+
+
+def test_nothing_is_updated_while_the_running_slot_is_unblessed(story: Story) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    story.server.point_to("1.0.2")
+    story.machine.host.disk.journal.clear()
+    assert story.why(by_hand=True, retry=True, allow_downgrade=True) is Why.UNBLESSED
+    assert not story.machine.host.disk.journal
+
+
+def test_state_lost_during_a_trial_changes_nothing_that_matters(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.server.point_to("1.0.2")
+    story.update()
+    for _ in range(3):
+        assert story.start() == "1.0.2"
+        story.agent.store.path.unlink()
+    assert story.start() == "1.0.1"
+    assert story.why() is Why.KNOWN_BAD
+    story.server.point_to("1.0.0")
+    assert story.why() is Why.OLDER
+
+
+def test_an_unreadable_state_file_is_set_aside(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.agent.store.path.write_bytes(b"\0" * 100)
+    assert story.why() is Why.UP_TO_DATE
+    assert story.agent.store.path.with_name("state.json.broken").exists()
+    story.agent.hold("look")
+    assert [event.kind for event in story.agent.hints().history] == [Kind.HELD]
+
+
+def test_a_downgrade_needs_to_be_asked_for_and_boots_once_before_it_is_proven(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.server.point_to("1.0.0")
+    assert story.why() is Why.OLDER
+    assert isinstance(story.update(allow_downgrade=True).plan, Update)
+    assert story.machine.one_shot == "host_1.0.0+3-0.efi"
+    assert story.start() == "1.0.0"
+    story.healthy()
+    assert story.machine.entry_names() == ("host_1.0.0.efi", "host_1.0.1+0-0.efi")
+    assert story.start() == "1.0.0"
+
+
+def test_an_unhealthy_downgrade_returns_to_the_newer_version(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.agent.pin(v("1.0.0"))
+    story.update()
+    assert story.start() == "1.0.0"
+    assert story.agent.unhealthy("podman", force=False).reboot
+    assert story.start() == "1.0.1"
+    assert story.why() is Why.KNOWN_BAD
+
+
+def test_a_staged_downgrade_is_chosen_again_at_reboot(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.agent.pin(v("1.0.0"))
+    story.update()
+    story.machine.one_shot = None
+    story.agent.reboot()
+    assert story.machine.one_shot == "host_1.0.0+3-0.efi"
+
+
+def test_a_rollback_goes_to_the_other_slot_and_stays_there(story: Story) -> None:
+    story.update_to("1.0.1")
+    assert story.agent.rollback() == v("1.0.0")
+    assert story.why() is Why.GOING_BACK
+    assert story.start() == "1.0.0"
+    assert story.why() is Why.GOING_BACK
+    story.healthy()
+    assert story.start() == "1.0.0"
+    assert story.why() is Why.KNOWN_BAD
+    story.server.point_to("1.0.2")
+    assert isinstance(story.update().plan, Update)
+
+
+def test_a_rollback_that_is_not_healthy_returns(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.agent.rollback()
+    assert story.start() == "1.0.0"
+    assert story.agent.unhealthy("podman", force=False).reboot
+    assert story.start() == "1.0.1"
+    assert story.agent.hints().wish is None
+    assert story.why() is Why.UP_TO_DATE
+
+
+def test_a_rollback_of_a_trial_gives_it_up_at_once(story: Story) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    assert story.agent.rollback() == v("1.0.0")
+    assert story.start() == "1.0.0"
+    assert story.why() is Why.KNOWN_BAD
+
+
+def test_a_rollback_with_nothing_to_go_back_to_is_refused(story: Story) -> None:
+    with pytest.raises(PolicyError, match="nothing to go back to"):
+        story.agent.rollback()
+
+
+def test_a_held_host_stays(story: Story) -> None:
+    story.agent.hold("audit")
+    assert story.why() is Why.HELD
+    story.agent.release_hold()
+    assert isinstance(story.update().plan, Update)
+
+
+def test_the_second_update_at_once_is_told_that_it_is_busy(story: Story) -> None:
+    story.agent.lock_path.parent.mkdir(parents=True)
+    with story.agent.lock_path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BusyError):
+            story.update()
+    assert isinstance(story.update().plan, Update)
+
+
+def test_a_failed_update_is_in_the_history_and_the_next_one_works(story: Story) -> None:
+    artifact = RELEASES["1.0.1"].release.artifacts.root
+    story.server.transfer = MemorySource(RELEASES["1.0.1"], break_at={artifact.sha256: 5000})
+    with pytest.raises(FetchError):
+        story.update()
+    assert story.agent.hints().history[-1].kind is Kind.FAILED
+    story.server.transfer = None
+    story.update()
+    assert story.start() == "1.0.1"
+
+
+def test_checking_changes_nothing(story: Story) -> None:
+    story.machine.host.disk.journal.clear()
+    assert isinstance(story.agent.check(Wishes()), Update)
+    assert not story.machine.host.disk.journal
+    assert not story.machine.writable_mounts
+
+
+def test_looking_mounts_nothing_writable(story: Story) -> None:
+    story.agent.facts()
+    story.agent.book_boot()
+    assert not story.machine.writable_mounts
+
+
+def test_without_a_server_or_channel_an_update_says_what_to_set(story: Story) -> None:
+    bare = Agent(story.machine, Config(), story.agent.store, story.agent.lock_path, None)
+    with pytest.raises(UpdaterError) as caught:
+        bare.update(Wishes(), Silent())
+    assert "url" in caught.value.hints[0]
+    bare = Agent(story.machine, Config(), story.agent.store, story.agent.lock_path, story.server)
+    with pytest.raises(UpdaterError) as caught:
+        bare.update(Wishes(), Silent())
+    assert "channel" in caught.value.hints[0]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_cut_while_blessing_a_downgrade_always_leaves_something_proven(story: Story, *, keep: bool) -> None:
+    machine = story.machine
+    for steps in itertools.count():
+        host = TwinHost(RELEASES["1.0.0"])
+        for one in RELEASES.values():
+            host.know(one)
+        machine.host, machine.one_shot = host, None
+        story.agent.store.path.unlink(missing_ok=True)
+        story.update_to("1.0.1")
+        story.agent.pin(v("1.0.0"))
+        story.update()
+        assert story.start() == "1.0.0"
+        host.power.cut_after(steps)
+        try:
+            story.healthy()
+        except PowerCut:
+            host.cut(keep=keep)
+            host.power.restore()
+        else:
+            break
+        assert any(entry.blessed for entry in host.entries())
+        assert story.start() in ("1.0.0", "1.0.1")
+    assert steps >= 4

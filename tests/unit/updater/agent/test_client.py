@@ -1,0 +1,189 @@
+"""The signed metadata: what a host takes and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import urllib3
+from securesystemslib.signer import CryptoSigner
+
+from partitions.version import Version
+from tests.fakes.http_server import Site, serving
+from tests.fakes.machine import START, FakeClock
+from tests.fakes.tuf_site import SignedSite
+from tests.fakes.twin_host import built
+from updater.agent.client import Origin, TrustedRepository
+from updater.agent.config import Timeouts
+from updater.agent.http import pool
+from updater.channel import Channel, Instant, Pace
+from updater.errors import FetchError, RefusedError
+from updater.release import Architecture
+
+RELEASE = built("1.0.1").release
+CHANNEL = Channel(1, "stable", "host", Architecture.X86_64, RELEASE.version, Pace(Instant(START)))
+
+
+@pytest.fixture
+def http() -> Iterator[urllib3.PoolManager]:
+    opened = pool(Timeouts(connect=5, read=5))
+    yield opened
+    opened.clear()
+
+
+@pytest.fixture
+def signed() -> Iterator[SignedSite]:
+    with serving(Site()) as site:
+        made = SignedSite(site)
+        made.put(RELEASE.target_path, RELEASE)
+        made.put(CHANNEL.target_path, CHANNEL)
+        made.write()
+        yield made
+
+
+def client(
+    signed: SignedSite, folder: Path, http: urllib3.PoolManager, *, image: str = "host", root: bytes | None = None
+) -> TrustedRepository:
+    return TrustedRepository(
+        Origin(signed.site.url, image, Architecture.X86_64),
+        metadata_dir=folder / "tuf",
+        root=root or signed.root_bytes,
+        http=http,
+        clock=FakeClock(),
+        document_s=30,
+    )
+
+
+def refreshed(signed: SignedSite, folder: Path, http: urllib3.PoolManager) -> TrustedRepository:
+    made = client(signed, folder, http)
+    made.refresh()
+    return made
+
+
+def test_channel_and_release_are_handed_out_verified(
+    signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager
+) -> None:
+    repository = refreshed(signed, tmp_path, http)
+    assert repository.channel("stable") == CHANNEL
+    assert repository.release(RELEASE.version) == RELEASE
+
+
+def test_a_second_look_takes_a_newer_channel(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    refreshed(signed, tmp_path, http)
+    moved = replace(CHANNEL, version=Version.from_text("1.0.2"))
+    signed.put(moved.target_path, moved)
+    signed.write()
+    assert refreshed(signed, tmp_path, http).channel("stable") == moved
+
+
+def test_expired_metadata_are_refused(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    signed.timestamp_expires = datetime.now(tz=UTC).replace(microsecond=0) - timedelta(days=1)
+    signed.write()
+    with pytest.raises(RefusedError, match="expired"):
+        refreshed(signed, tmp_path, http)
+
+
+def test_rolled_back_metadata_are_refused(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    before = dict(signed.site.files)
+    signed.write()
+    refreshed(signed, tmp_path, http)
+    signed.site.files.update(before)
+    with pytest.raises(RefusedError):
+        refreshed(signed, tmp_path, http)
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets"])
+def test_metadata_signed_by_the_wrong_key_are_refused(
+    signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager, role: str
+) -> None:
+    signed.signers[role] = CryptoSigner.generate_ed25519()
+    signed.write()
+    with pytest.raises(RefusedError):
+        refreshed(signed, tmp_path, http)
+
+
+def test_the_release_key_cannot_sign_a_channel(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    signed.signers["channels"] = signed.signers["releases"]
+    signed.write()
+    repository = refreshed(signed, tmp_path, http)
+    with pytest.raises(RefusedError):
+        repository.channel("stable")
+
+
+def test_a_tampered_document_is_refused(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    path = next(path for path in signed.site.files if path.endswith(".stable.json"))
+    signed.site.files[path] = signed.site.files[path].replace(b'"halted": false', b'"halted": true ')
+    with pytest.raises(RefusedError):
+        refreshed(signed, tmp_path, http).channel("stable")
+
+
+def test_an_endless_document_is_refused(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    signed.site.files["/metadata/timestamp.json"] += b" " * (1 << 20)
+    with pytest.raises(RefusedError):
+        refreshed(signed, tmp_path, http)
+
+
+def test_another_root_of_trust_refuses_everything(
+    signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager
+) -> None:
+    other = SignedSite(Site()).root_bytes
+    with pytest.raises(RefusedError):
+        client(signed, tmp_path, http, root=other).refresh()
+
+
+def test_a_broken_root_of_trust_is_refused(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    with pytest.raises(RefusedError):
+        client(signed, tmp_path, http, root=b"{}")
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path, http: urllib3.PoolManager) -> None:
+    gone = SignedSite(Site(url="http://127.0.0.1:1"))
+    with pytest.raises(FetchError, match="cannot be asked"):
+        refreshed(gone, tmp_path, http)
+
+
+def test_a_busy_server_is_asked_again(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    signed.site.status["/metadata/timestamp.json"] = [503, 503]
+    refreshed(signed, tmp_path, http)
+
+
+def test_a_channel_that_is_not_there_is_told(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    with pytest.raises(FetchError, match=r"has no channels/beta\.json"):
+        refreshed(signed, tmp_path, http).channel("beta")
+
+
+def test_documents_for_another_image_are_refused(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
+    repository = client(signed, tmp_path, http, image="other")
+    repository.refresh()
+    with pytest.raises(RefusedError, match="meant for image host"):
+        repository.channel("stable")
+
+
+def test_a_release_under_another_versions_path_is_refused(
+    signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager
+) -> None:
+    signed.put(RELEASE.target_path.replace("1.0.1", "1.0.9"), RELEASE)
+    signed.write()
+    with pytest.raises(RefusedError, match=r"says it is version 1\.0\.1"):
+        refreshed(signed, tmp_path, http).release(Version.from_text("1.0.9"))
+
+
+def test_a_signed_document_that_cannot_be_read_is_refused(
+    signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager
+) -> None:
+    signed.put(CHANNEL.target_path, b'{"format": 2}')
+    signed.write()
+    with pytest.raises(RefusedError, match="cannot read"):
+        refreshed(signed, tmp_path, http).channel("stable")
+
+
+def test_kept_metadata_torn_by_a_power_cut_do_not_block_the_host(
+    signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager
+) -> None:
+    refreshed(signed, tmp_path, http).channel("stable")
+    for path in (tmp_path / "tuf").rglob("*.json"):
+        path.write_bytes(b"")
+    assert refreshed(signed, tmp_path, http).channel("stable") == CHANNEL
