@@ -105,3 +105,8 @@ def test_the_cache_key_follows_every_input(tmp_path: Path) -> None:
 def test_the_agent_of_this_repository_brings_no_server_and_no_keys() -> None:
     tops = {"/".join(path.parts[:2]) for path in payload.agent_sources(REPOSITORY)}
     assert not {top for top in tops if top.startswith(("keys", "imagebuild", "updater/server", "updater/repository"))}
+
+
+def test_every_image_holds_the_packages_the_agent_needs() -> None:
+    named = (REPOSITORY / "imagebuild/data/image.conf").read_text().split()
+    assert set(payload.PAYLOAD_PACKAGES) - {"libc6"} <= set(named)
