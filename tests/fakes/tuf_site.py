@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
@@ -87,8 +88,8 @@ class SignedSite:
             top.add_key(self.trusted[role].public_key, role)
         return top
 
-    def _signed(self, content: Root | Targets | Snapshot | Timestamp, role: str) -> bytes:
-        metadata = Metadata(content)
+    def _signed(self, content: Any, role: str) -> bytes:
+        metadata: Metadata[Any] = Metadata(content)
         metadata.sign(self.signers[role])
         return metadata.to_bytes()
 

@@ -86,13 +86,13 @@ class MountedBootFolder:
     def create(self, name: str) -> Iterator[FileSink]:
         """Write a new file to the disk, synced with its name at the end; removed again when the block fails."""
         path = self._path(name)
-        try:
-            with path.open("xb") as stream:
+        with path.open("xb") as stream:
+            try:
                 yield _Sink(stream.fileno())
                 os.fsync(stream.fileno())
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
         persist.sync_folder(self._folder)
 
     def sha256_uncached(self, name: str) -> str:

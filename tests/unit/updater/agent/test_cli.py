@@ -1,0 +1,174 @@
+"""The program: exit codes, what is printed, and what the units run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bedrock.errors import DocumentError, Problem, TwinhullError
+from partitions.version import Version
+from tests.fakes.machine import START, FakeMachine, FakeServer
+from tests.fakes.twin_host import TwinHost, built
+from updater.agent import cli
+from updater.agent.agent import Agent
+from updater.agent.config import Config, Health
+from updater.agent.store import HintStore
+from updater.channel import Channel, Instant, Pace
+from updater.errors import PolicyError
+from updater.release import Architecture
+
+RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
+CONFIG = Config(url="http://server", channel="stable", health=Health(podman=False, checks_dirs=(), patience=0.0))
+
+
+@pytest.fixture
+def machine() -> FakeMachine:
+    host = TwinHost(RELEASES["1.0.0"])
+    host.know(RELEASES["1.0.1"])
+    return FakeMachine(host)
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    version = Version.from_text("1.0.1")
+    return FakeServer(Channel(1, "stable", "host", Architecture.X86_64, version, Pace(Instant(START))), dict(RELEASES))
+
+
+@pytest.fixture
+def it(machine: FakeMachine, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cli.Setting:
+    agent = Agent(machine, CONFIG, HintStore(tmp_path / "state.json"), tmp_path / "lock", server)
+    made = cli.Setting(agent, CONFIG, None)
+    monkeypatch.setattr(cli, "setting", lambda **_: made)
+    return made
+
+
+def run(*argv: str) -> Result:
+    return CliRunner().invoke(cli.updater, argv, standalone_mode=False)
+
+
+def read(result: Result) -> dict[str, object]:
+    assert result.exception is None, result.exception
+    loaded: dict[str, object] = json.loads(result.stdout)
+    return loaded
+
+
+@pytest.mark.usefixtures("it")
+def test_the_status_tells_what_runs() -> None:
+    shown = read(run("status", "--json"))
+    assert (shown["version"], shown["slot"], shown["blessed"], shown["standing"]) == ("1.0.0", "a", True, "blessed")
+    assert shown["inactive"] == {"slot": "b", "state": "empty", "version": None}
+    assert "1.0.0 in slot a, blessed" in run("status").stdout
+
+
+def test_checking_ends_with_4_when_there_is_nothing_to_do(it: cli.Setting, server: FakeServer) -> None:
+    assert run("check").return_value == 0
+    server.point_to("1.0.0")
+    result = run("check", "--json")
+    assert result.return_value == 4
+    assert read(result)["why"] == "up-to-date"
+
+
+def test_updating_reports_and_reboots(it: cli.Setting, machine: FakeMachine) -> None:
+    result = run("update", "--json")
+    assert result.return_value == 0
+    shown = read(result)
+    assert (shown["plan"], shown["version"], shown["slot"]) == ("update", "1.0.1", "b")
+    assert isinstance(shown["report"], dict)
+    assert shown["report"]["downloaded_bytes"] > 0
+    assert machine.reboots == [False]
+    assert run("update").return_value == 4
+
+
+def test_updating_without_a_reboot_only_stages(it: cli.Setting, machine: FakeMachine) -> None:
+    result = run("update", "--no-reboot")
+    assert "1.0.1 is staged in slot b" in result.stdout
+    assert "bytes downloaded" in result.stdout
+    assert not machine.reboots
+
+
+@pytest.mark.usefixtures("it")
+def test_a_rule_that_forbids_is_an_error_with_a_hint() -> None:
+    run("hold", "--reason", "audit")
+    result = run("update")
+    assert isinstance(result.exception, PolicyError)
+    assert "audit" in str(result.exception)
+    assert result.exception.hints == ("let go with `updater release-hold`",)
+    assert read(run("release-hold", "--json")) == {"hold": None}
+
+
+@pytest.mark.usefixtures("it")
+def test_pins_are_set_and_taken_off() -> None:
+    assert read(run("pin", "1.0.1", "--json")) == {"pin": "1.0.1"}
+    assert read(run("unpin", "--json")) == {"pin": None}
+    assert run("pin", "no_version").exception is not None
+
+
+def test_a_trial_is_booked_gated_blessed_and_told_in_the_history(it: cli.Setting, machine: FakeMachine) -> None:
+    run("update")
+    machine.power_cycle()
+    assert "1.0.1 runs in slot b, trial" in run("boot").stdout
+    assert run("health", "--gate").return_value == 0
+    assert read(run("bless", "--json"))["renamed"] == ["host_1.0.1.efi"]
+    assert run("bless").stdout == "blessed already\n"
+    assert run("deadline").return_value == 0
+    kinds = [line.split()[1] for line in run("history").stdout.splitlines()]
+    assert kinds == ["installed", "booted", "blessed"]
+
+
+def test_an_unhealthy_trial_reboots_and_an_unhealthy_blessed_slot_does_not(
+    it: cli.Setting, machine: FakeMachine, server: FakeServer
+) -> None:
+    server.error = TwinhullError("no answer")
+    result = run("health", "--gate")
+    assert result.return_value == 1
+    assert "FAIL update server answers: no answer" in result.stdout
+    assert not machine.reboots
+    server.error = None
+    run("update", "--no-reboot")
+    machine.power_cycle()
+    server.error = TwinhullError("no answer")
+    assert run("health").return_value == 1
+    assert not machine.reboots
+    assert run("health", "--gate").return_value == 1
+    assert machine.reboots == [False]
+    assert it.agent.hints().attempt(Version.from_text("1.0.1")).failure == "update server answers: no answer"
+
+
+def test_a_trial_past_its_deadline_is_left_with_force(it: cli.Setting, machine: FakeMachine) -> None:
+    run("update", "--no-reboot")
+    machine.power_cycle()
+    assert run("deadline").return_value == 1
+    assert machine.reboots == [True]
+
+
+def test_a_configuration_that_cannot_be_read_is_not_healthy(it: cli.Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = replace(it, problem=DocumentError("updater.yaml", (Problem("tries", "must be"),)))
+    monkeypatch.setattr(cli, "setting", lambda **_: broken)
+    result = run("health", "--gate", "--json")
+    assert result.return_value == 1
+    assert read(result)["healthy"] is False
+
+
+def test_a_rollback_reboots_into_the_other_slot(it: cli.Setting, machine: FakeMachine) -> None:
+    run("update", "--no-reboot")
+    machine.power_cycle()
+    run("bless")
+    assert read(run("rollback", "--json")) == {"version": "1.0.0"}
+    assert machine.reboots == [False]
+    assert str(machine.power_cycle()) == "1.0.0"
+
+
+@pytest.mark.parametrize("command", sorted(cli.updater.commands))
+def test_every_command_tells_what_it_does(command: str) -> None:
+    text = run(command, "--help").stdout
+    assert len(text.splitlines()) > 3
+
+
+def test_looking_commands_offer_json() -> None:
+    names = {name for name, command in cli.updater.commands.items() if not command.hidden}
+    with_json = {name for name in names if any(p.name == "as_json" for p in cli.updater.commands[name].params)}
+    assert names == with_json

@@ -1,0 +1,117 @@
+"""Health checks: bounded, tried again, told one by one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bedrock.errors import ProcessError, TwinhullError
+from tests.fakes.machine import FakeClock
+from updater.agent import health
+from updater.agent.config import Health
+from updater.agent.health import Check, Result
+
+
+def script(folder: Path, name: str, body: str, mode: int = 0o755) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(mode)
+    return path
+
+
+class Flaky:
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.runs = 0
+
+    def __call__(self) -> None:
+        self.runs += 1
+        if self.runs <= self.failures:
+            raise TwinhullError("not yet")
+
+
+def run(*checks: Check, patience: float = 60.0) -> tuple[tuple[Result, ...], list[str], FakeClock]:
+    clock, told = FakeClock(), list[str]()
+    results = health.run_checks(
+        checks, Health(patience=patience, retry_interval=5.0), clock, lambda result: told.append(result.name)
+    )
+    return results, told, clock
+
+
+def test_a_check_that_passes_later_is_waited_for() -> None:
+    slow, quick = Flaky(3), Flaky(0)
+    results, told, clock = run(Check("slow", slow), Check("quick", quick))
+    assert [result.ok for result in results] == [True, True]
+    assert told == ["quick", "slow"]
+    assert (slow.runs, quick.runs) == (4, 1)
+    assert sum(clock.slept) == 15.0
+
+
+def test_patience_ends() -> None:
+    results, _, clock = run(Check("never", Flaky(10**9)))
+    assert health.failure_text(results) == "never: not yet"
+    assert sum(clock.slept) == 60.0
+
+
+def test_without_patience_each_check_runs_once() -> None:
+    flaky = Flaky(1)
+    results, _, clock = run(Check("once", flaky), patience=0.0)
+    assert not results[0].ok
+    assert flaky.runs == 1
+    assert not clock.slept
+
+
+def test_nothing_to_check_is_healthy() -> None:
+    assert health.failure_text(run()[0]) == ""
+
+
+def test_executables_of_both_folders_count_and_the_hosts_own_wins(tmp_path: Path) -> None:
+    script(tmp_path / "image", "10-disk", "exit 1")
+    script(tmp_path / "image", "20-net", "exit 0")
+    own = script(tmp_path / "host", "10-disk", "exit 0")
+    script(tmp_path / "host", "30-off", "exit 1", mode=0o644)
+    script(tmp_path / "host", ".hidden", "exit 1")
+    found = health.own_checks((str(tmp_path / "image"), str(tmp_path / "host"), str(tmp_path / "none")))
+    assert found == (own, tmp_path / "image" / "20-net")
+
+
+def test_an_operators_check_tells_its_output_when_it_fails(tmp_path: Path) -> None:
+    path = script(tmp_path / "d", "disk", "echo disk is full >&2; exit 3")
+    config = Health(podman=False, checks_dirs=(str(tmp_path / "d"),), patience=0.0)
+    (result,) = health.run_checks(health.configured_checks(config, None), config, FakeClock(), lambda _: None)
+    assert result.name == "check disk"
+    assert "disk is full" in result.detail
+    assert str(path) in result.detail
+
+
+def test_a_check_that_hangs_ends(tmp_path: Path) -> None:
+    with pytest.raises(ProcessError, match="still running"):
+        health.own_check_passes(script(tmp_path / "d", "hang", "exec sleep 60"), 0.2)
+
+
+def test_a_unit_that_is_not_active_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path / "bin", "systemctl", 'test "$2" = good.service && echo active && exit 0; echo failed; exit 3')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    health.unit_is_active("good.service", 5)
+    with pytest.raises(TwinhullError, match="it is failed"):
+        health.unit_is_active("bad.service", 5)
+
+
+def test_a_container_engine_that_does_not_answer_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path / "bin", "podman", "echo no runtime >&2; exit 125")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    with pytest.raises(ProcessError, match="no runtime"):
+        health.podman_answers(5)
+
+
+def test_the_server_is_asked_only_when_there_is_one() -> None:
+    config = Health(units=("a.service",), checks_dirs=())
+    assert [check.name for check in health.configured_checks(config, lambda: None)] == [
+        "unit a.service",
+        "podman answers",
+        "update server answers",
+    ]
+    assert len(health.configured_checks(config, None)) == 2

@@ -1,0 +1,236 @@
+"""Finding this machine's disk, slots and boot entries; EFI variables; the folder of boot entries; /etc."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from partitions.layout import identity_of
+from tests.fakes.machine import FakeClock
+from tests.fakes.twin_host import TwinHost, built
+from updater.agent import bootfolder, etcdiff
+from updater.agent.bootfolder import MountedBootFolder
+from updater.agent.efi import GLOBAL, LOADER, EfiVariables, encode_text
+from updater.agent.etcdiff import Change, Difference
+from updater.agent.lock import exclusive
+from updater.agent.machine import ThisMachine, read_facts, root_hash_of
+from updater.agent.state import Hints, Hold, Kind, SlotState
+from updater.agent.store import HintStore
+from updater.channel import Instant
+from updater.errors import BusyError, SlotError
+
+RELEASE = built("1.0.0")
+NOW = Instant.from_text("2026-03-01T12:00:00Z")
+
+
+def machine_at(root: Path, *, disks: tuple[str, ...] = ("vda",)) -> ThisMachine:
+    """A root folder that looks like a host; the first disk is a real image."""
+    host = TwinHost(RELEASE)
+    files = {
+        "usr/lib/os-release": 'ID=debian\nIMAGE_ID="host"\nIMAGE_VERSION=1.0.0\n',
+        "proc/cmdline": f"quiet roothash={RELEASE.release.root_hash} x=1\n",
+        "proc/sys/kernel/random/boot_id": "boot\n",
+        "etc/machine-id": "abc\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "dev").mkdir()
+    blocks = root / "sys/class/block"
+    blocks.mkdir(parents=True)
+    for disk in disks:
+        (root / "dev" / disk).write_bytes(host.disk.content)
+        for number, uuid in ((2, "no"), (3, str(identity_of(RELEASE.release.root_hash).data_uuid))):
+            folder = root / "sys/devices" / disk / f"{disk}{number}"
+            folder.mkdir(parents=True)
+            (folder / "partition").write_text(f"{number}\n")
+            (folder / "uevent").write_text(f"DEVTYPE=partition\nPARTUUID={uuid}\n")
+            (blocks / folder.name).symlink_to(folder)
+        (blocks / disk).symlink_to(root / "sys/devices" / disk)
+    return ThisMachine(root, FakeClock())
+
+
+def test_the_disk_is_found_by_the_running_root_hash(tmp_path: Path) -> None:
+    machine = machine_at(tmp_path)
+    assert machine.disk_name() == "vda"
+    with machine.disk(writable=False) as disk:
+        assert disk.size_bytes > 0
+    running = machine.running()
+    assert (running.image, str(running.version), running.host_id) == ("host", "1.0.0", "abc")
+
+
+def test_a_kernel_that_does_not_tell_partition_uuids_is_helped_by_udev(tmp_path: Path) -> None:
+    machine = machine_at(tmp_path)
+    for uevent in (tmp_path / "sys/devices").rglob("uevent"):
+        uevent.write_text("DEVTYPE=partition\n")
+    links = tmp_path / "dev/disk/by-partuuid"
+    links.mkdir(parents=True)
+    (tmp_path / "dev/vda3").write_bytes(b"")
+    (links / str(identity_of(RELEASE.release.root_hash).data_uuid)).symlink_to("../../vda3")
+    assert machine.disk_name() == "vda"
+
+
+def test_a_cloned_disk_is_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(SlotError, match="2 disks"):
+        machine_at(tmp_path, disks=("vda", "vdb")).disk_name()
+
+
+def test_a_machine_that_is_no_host_is_told_so(tmp_path: Path) -> None:
+    machine = machine_at(tmp_path)
+    (tmp_path / "usr/lib/os-release").write_text("ID=debian\n")
+    with pytest.raises(SlotError, match="IMAGE_ID"):
+        machine.running()
+    with pytest.raises(SlotError, match="roothash"):
+        root_hash_of("quiet")
+
+
+def test_facts_come_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = machine_at(tmp_path)
+    folder = tmp_path / "boot/EFI/Linux"
+    folder.mkdir(parents=True)
+    for name in ("host_1.0.0.efi", "host_1.0.1+3-0.efi.new", "memtest.efi"):
+        (folder / name).write_bytes(b"uki")
+    seen: list[tuple[str, bool]] = []
+
+    @contextmanager
+    def fake_mount(partition: Path, at: Path, *, writable: bool, clock: object):  # type: ignore[no-untyped-def] # noqa: ANN202
+        seen.append((partition.name, writable))
+        yield tmp_path / "boot"
+
+    monkeypatch.setattr("updater.agent.machine.mounted", fake_mount)
+    facts = read_facts(machine)
+    assert facts.blessed
+    assert facts.slot.value == "a"
+    assert facts.inactive_state is SlotState.EMPTY
+    assert [entry.file_name for entry in facts.entries] == ["host_1.0.0.efi"]
+    assert seen == [("vda2", False)]
+
+
+def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, mount: str) -> Path:
+    log = folder / "log"
+    (folder / "bin").mkdir()
+    for name, body in (("mount", mount), ("umount", ":"), ("sync", ":")):
+        path = folder / "bin" / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\n{body}\n')
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+    return log
+
+
+def test_the_boot_partition_is_mounted_only_as_long_as_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = fake_programs(tmp_path, monkeypatch, ":")
+    at = tmp_path / "run/boot"
+    with bootfolder.mounted(Path("/dev/vda2"), at, writable=False, clock=FakeClock()) as mount:
+        assert mount == at
+    assert not at.exists()
+    lines = log.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["mount", "umount"]
+    assert "ro,nosuid,nodev,noexec" in lines[0]
+
+
+def test_a_boot_partition_in_use_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = fake_programs(tmp_path, monkeypatch, f'test "$(grep -c ^mount {tmp_path}/log)" -ge 3')
+    clock = FakeClock()
+    with bootfolder.mounted(Path("/dev/vda2"), tmp_path / "at", writable=True, clock=clock):
+        pass
+    assert len(clock.slept) == 2
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["mount", "mount", "mount", "sync", "umount"]
+
+
+def test_a_boot_entry_is_written_synced_renamed_and_read_back(tmp_path: Path) -> None:
+    folder = MountedBootFolder(tmp_path)
+    content = os.urandom((4 << 20) + 777)
+    with folder.create("host_1+3-0.efi.new") as sink:
+        sink.write(content[:1000])
+        sink.write(memoryview(content)[1000:])
+    assert folder.sha256_uncached("host_1+3-0.efi.new") == hashlib.sha256(content).hexdigest()
+    folder.rename("host_1+3-0.efi.new", "host_1+3-0.efi")
+    folder.sync()
+    assert folder.names() == ("host_1+3-0.efi",)
+    assert folder.size_bytes("host_1+3-0.efi") == len(content)
+    assert folder.free_bytes() > 0
+    folder.remove("host_1+3-0.efi")
+    assert folder.names() == ()
+
+
+def test_a_boot_entry_that_could_not_be_written_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with MountedBootFolder(tmp_path).create("a.new") as sink:
+            sink.write(b"half")
+            raise SlotError("no")
+
+    with pytest.raises(SlotError):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_boot_entry_is_never_replaced(tmp_path: Path) -> None:
+    folder = MountedBootFolder(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(name.encode())
+    with pytest.raises(SlotError, match="already exists"):
+        folder.rename("a", "b")
+    with pytest.raises(FileExistsError), folder.create("a"):
+        pass
+    assert (tmp_path / "a").read_bytes() == b"a"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc/passwd"])
+def test_a_name_with_a_path_in_it_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SlotError):
+        MountedBootFolder(tmp_path).remove(name)
+
+
+def test_efi_variables_are_read_and_the_one_shot_entry_is_written(tmp_path: Path) -> None:
+    variables = EfiVariables(tmp_path)
+    assert variables.secure_boot() is None
+    assert variables.loader_text("LoaderEntrySelected") is None
+    (tmp_path / f"SecureBoot-{GLOBAL}").write_bytes(b"\6\0\0\0\1")
+    (tmp_path / f"LoaderEntrySelected-{LOADER}").write_bytes(b"\7\0\0\0" + encode_text("host_1.efi"))
+    assert variables.secure_boot() is True
+    assert variables.loader_text("LoaderEntrySelected") == "host_1.efi"
+    variables.set_one_shot("host_1+3-0.efi")
+    assert variables.loader_text("LoaderEntryOneShot") == "host_1+3-0.efi"
+    assert (tmp_path / f"LoaderEntryOneShot-{LOADER}").read_bytes()[:4] == b"\7\0\0\0"
+
+
+def test_a_machine_without_efi_variables_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SlotError, match="one-shot"):
+        EfiVariables(tmp_path / "none").set_one_shot("x")
+
+
+def test_hints_survive_a_round_trip(tmp_path: Path) -> None:
+    store = HintStore(tmp_path / "new/state.json")
+    hints = Hints(hold=Hold("audit", NOW)).with_bad(RELEASE.release.version, "x", NOW)
+    hints = hints.with_event(Kind.HELD, "x", NOW)
+    assert store.change(lambda _: hints, NOW) == hints
+    assert store.load(NOW) == hints
+
+
+def test_an_update_lock_ends_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "run/lock"
+    with exclusive(path), pytest.raises(BusyError), exclusive(path):
+        pass
+    with exclusive(path):
+        pass
+
+
+def test_changes_in_etc_are_told(tmp_path: Path) -> None:
+    upper, lower = tmp_path / "upper", tmp_path / "lower"
+    for folder in (upper / "ssh", lower / "ssh"):
+        folder.mkdir(parents=True)
+    (lower / "same").write_text("x")
+    (upper / "same").write_text("x")
+    (lower / "hostname").write_text("old")
+    (upper / "hostname").write_text("new")
+    (upper / "ssh/own.conf").write_text("x")
+    (upper / "localtime").symlink_to("/usr/share/zoneinfo/UTC")
+    assert etcdiff.differences(upper, lower) == (
+        Difference("hostname", Change.CHANGED),
+        Difference("localtime", Change.ADDED),
+        Difference("ssh/own.conf", Change.ADDED),
+    )
