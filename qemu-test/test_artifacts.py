@@ -1,0 +1,119 @@
+"""Programs we did not write accept what a build makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from disks import BootPartition, map_of
+from workbench import FIRST, Workbench
+
+from bedrock.process import Finished
+from imagebuild.tools import Access
+from partitions.entries import parse_entry
+from partitions.gpt import GptEntry
+from partitions.layout import EMPTY_LABEL, identity_of
+from updater.release import Release, parse_release
+
+TIMEOUT_S = 300
+
+
+@pytest.fixture(scope="module")
+def build(bench: Workbench) -> Path:
+    return bench.build(FIRST)
+
+
+@pytest.fixture(scope="module")
+def release(build: Path) -> Release:
+    return parse_release((build / "release.json").read_bytes(), source="release.json")
+
+
+def tool(bench: Workbench, *words: str | Path, folder: Path, check: bool = True) -> Finished:
+    return bench.tools.run(list(words), Access(read=(folder,)), timeout_s=TIMEOUT_S, check=check)
+
+
+def extracted(disk: Path, entry: GptEntry, target: Path) -> Path:
+    """A partition of a disk as a file."""
+    with disk.open("rb") as reader, target.open("wb") as writer:
+        reader.seek(entry.offset_bytes)
+        left = entry.size_bytes
+        while left > 0:
+            block = reader.read(min(left, 1 << 20))
+            if block.count(0) == len(block):
+                writer.seek(len(block), 1)
+            else:
+                writer.write(block)
+            left -= len(block)
+        writer.truncate(entry.size_bytes)
+    return target
+
+
+def test_veritysetup_accepts_the_root_filesystem_under_its_root_hash(
+    bench: Workbench, build: Path, release: Release
+) -> None:
+    words = ("veritysetup", "verify", build / "root.erofs", build / "root.verity", release.root_hash)
+    tool(bench, *words, folder=build)
+
+
+def test_veritysetup_refuses_it_under_another_root_hash(bench: Workbench, build: Path, release: Release) -> None:
+    wrong = ("0" if release.root_hash[0] != "0" else "1") + release.root_hash[1:]
+    words = ("veritysetup", "verify", build / "root.erofs", build / "root.verity", wrong)
+    assert tool(bench, *words, folder=build, check=False).returncode != 0
+
+
+def test_fsck_accepts_the_root_filesystem(bench: Workbench, build: Path) -> None:
+    tool(bench, "fsck.erofs", build / "root.erofs", folder=build)
+
+
+def test_sbverify_accepts_the_uki_with_the_image_s_certificate(bench: Workbench, build: Path) -> None:
+    tool(bench, "sbverify", "--cert", build / "certificates/db.pem", build / "uki.efi", folder=build)
+
+
+def test_sbverify_refuses_the_uki_with_another_certificate(bench: Workbench, build: Path) -> None:
+    words = ("sbverify", "--cert", build / "certificates/PK.pem", build / "uki.efi")
+    assert tool(bench, *words, folder=build, check=False).returncode != 0
+
+
+def test_the_uki_carries_the_root_hash(bench: Workbench, build: Path, release: Release, tmp_path: Path) -> None:
+    section = tmp_path / "cmdline"
+    words: list[str | Path] = ["objcopy", "-O", "binary", "--only-section=.cmdline", build / "uki.efi", section]
+    bench.tools.run(words, Access(read=(build,), write=(tmp_path,)), timeout_s=TIMEOUT_S)
+    assert f"roothash={release.root_hash}" in section.read_text().split()
+
+
+def test_sgdisk_finds_no_problem_in_the_partition_table(bench: Workbench, build: Path) -> None:
+    assert "No problems found" in tool(bench, "sgdisk", "-v", build / "disk.raw", folder=build).stdout
+
+
+def test_fsck_accepts_the_fat_filesystems(bench: Workbench, build: Path, tmp_path: Path) -> None:
+    where = map_of(build / "disk.raw")
+    for name, entry in (("esp", where.esp), ("xbootldr", where.xbootldr)):
+        image = extracted(build / "disk.raw", entry, tmp_path / name)
+        tool(bench, "fsck.fat", "-n", image, folder=tmp_path)
+        image.unlink()
+
+
+def test_systemd_dissect_understands_the_disk(bench: Workbench, build: Path) -> None:
+    said = tool(bench, "systemd-dissect", "--json=short", "--no-pager", build / "disk.raw", folder=build).stdout
+    assert '"esp"' in said
+    assert '"root"' in said
+
+
+def test_the_first_release_lies_in_slot_a_and_slot_b_is_empty(build: Path, release: Release) -> None:
+    where = map_of(build / "disk.raw")
+    identity = identity_of(release.root_hash)
+    assert (where.a.data.uuid, where.a.verity.uuid) == (identity.data_uuid, identity.verity_uuid)
+    assert {where.b.data.label, where.b.verity.label} == {EMPTY_LABEL}
+
+
+def test_the_only_boot_entry_has_no_counter(bench: Workbench, build: Path, tmp_path: Path) -> None:
+    disk = bench.disk_copy(FIRST, tmp_path)
+    (name,) = BootPartition(disk, bench.tools).names()
+    entry = parse_entry(name)
+    assert entry is not None
+    assert entry.blessed
+    assert str(entry.version) == FIRST
+
+
+def test_the_qcow2_disk_holds_the_same_bytes(bench: Workbench, build: Path) -> None:
+    tool(bench, "qemu-img", "compare", build / "disk.raw", build / "disk.qcow2", folder=build)

@@ -1,0 +1,166 @@
+"""One host from its first boot through two good updates and a bad one, all by itself.
+
+The tests stand in the order of the host's life, and each starts where the one before it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hosts import Host, host_config, machine_folder, read_json, updater_credential
+from update_server import UpdateServer, running
+from workbench import FIRST, IMAGE, SECOND, SICK, SICK_REASON, THIRD, Repository, Workbench
+
+from imagebuild.vm.machine import Machine
+from imagebuild.vm.waiting import wait_for
+from updater.release import parse_release
+
+POLLS_UNTIL_SURE = 3
+POLL_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class Life:
+    """A host, its server and its repository."""
+
+    bench: Workbench
+    host: Host
+    server: UpdateServer
+    repository: Repository
+
+
+@pytest.fixture(scope="module")
+def life(bench: Workbench) -> Iterator[Life]:
+    repository = bench.repository("life", FIRST, SECOND, THIRD, SICK)
+    with running(UpdateServer(repository.base)) as server:
+        # The daemon polls all the time; what it finds is what the channel names.
+        credential = updater_credential(server.guest_url, poll_interval="5s")
+        config = host_config(bench, bench.disk(FIRST), credential)
+        accelerator = bench.finding.accelerator
+        machine = Machine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("life"))
+        with machine:
+            yield Life(bench, Host(machine), server, repository)
+
+
+@pytest.fixture(scope="module")
+def first(life: Life) -> dict[str, Any]:
+    """The status after the first boot has settled."""
+    life.host.wait_boot()
+    return life.host.wait_settled()
+
+
+def settled_in(life: Life, version: str) -> dict[str, Any]:
+    """Wait until the host runs a version and has blessed it."""
+    wanted = life.host.wait_status
+    return wanted(lambda status: status["version"] == version and status["blessed"], timeout_s=900)
+
+
+def test_the_first_boot_runs_the_image_from_slot_a(life: Life, first: dict[str, Any]) -> None:
+    release = parse_release((life.bench.build(FIRST) / "release.json").read_bytes(), source="release.json")
+    assert (first["image"], first["version"], first["slot"]) == (IMAGE, FIRST, "a")
+    assert first["root_hash"] == release.root_hash
+    assert first["inactive"] == {"slot": "b", "state": "empty", "version": None}
+    assert first["bad"] == []
+
+
+def test_secure_boot_is_on(life: Life, first: dict[str, Any]) -> None:
+    assert first["secure_boot"] is True
+
+
+def test_the_root_is_read_only_and_under_verity(life: Life, first: dict[str, Any]) -> None:
+    assert life.host.text("findmnt -no FSTYPE /") == "erofs"
+    assert life.host.run("touch /usr/x").exit_code != 0
+    source = life.host.text("findmnt -no SOURCE /")
+    assert life.host.text(f"lsblk -dno TYPE $(realpath {source})") == "crypt"
+    assert "verity" in life.host.text("cat /sys/class/block/$(basename $(realpath /dev/mapper/root))/dm/uuid").lower()
+
+
+def test_var_is_made_and_fills_the_disk(life: Life, first: dict[str, Any]) -> None:
+    assert life.host.text("findmnt -no FSTYPE /var") == "ext4"
+    assert life.host.text("lsblk -no PARTLABEL $(findmnt -no SOURCE /var)") == "var"
+    size = int(life.host.text("findmnt -bno SIZE /var"))
+    partition = int(life.host.text("lsblk -bno SIZE $(findmnt -no SOURCE /var)"))
+    assert size > 0.9 * partition
+    assert partition > 1 << 30
+
+
+def test_etc_is_an_overlay_that_keeps_the_host_s_edits(life: Life, first: dict[str, Any]) -> None:
+    assert life.host.text("findmnt -no FSTYPE /etc") == "overlay"
+    life.host.text("echo kept > /etc/twinhull-test")
+    assert "twinhull-test" in life.host.text("updater etc-diff")
+
+
+def test_no_unit_failed(life: Life, first: dict[str, Any]) -> None:
+    assert life.host.text("systemctl --failed --no-legend --plain") == ""
+
+
+def test_the_image_holds_no_python_no_package_manager_and_no_ssh(life: Life, first: dict[str, Any]) -> None:
+    for name in ("python3", "apt-get", "dpkg", "gcc", "sshd", "perl"):
+        assert life.host.run(f"command -v {name}").exit_code != 0, name
+
+
+def test_nobody_listens_on_the_network(life: Life, first: dict[str, Any]) -> None:
+    listening = life.host.text("ss -Htln 'not ( src 127.0.0.0/8 or src [::1] )'")
+    assert [line for line in listening.splitlines() if ":5355" not in line] == []
+
+
+def test_podman_answers(life: Life, first: dict[str, Any]) -> None:
+    assert life.host.text("podman info --format '{{.Host.OCIRuntime.Name}}'") == "crun"
+
+
+def test_a_host_that_is_up_to_date_says_so(life: Life, first: dict[str, Any]) -> None:
+    answer = life.host.run("updater check --json 2>/dev/null")
+    assert answer.exit_code == 4
+    assert read_json(answer.output)["why"] == "up-to-date"
+
+
+def test_an_update_goes_to_slot_b_and_is_blessed(life: Life, first: dict[str, Any]) -> None:
+    life.repository.point(SECOND)
+    life.host.wait_reboot()
+    status = settled_in(life, SECOND)
+    assert status["slot"] == "b"
+    assert status["inactive"]["version"] == FIRST
+    assert life.host.text("cat /usr/share/twinhull-test/version") == SECOND
+    assert life.host.text("cat /etc/twinhull-test") == "kept"
+
+
+def test_the_next_update_goes_back_to_slot_a(life: Life) -> None:
+    life.repository.point(THIRD)
+    life.host.wait_reboot()
+    status = settled_in(life, THIRD)
+    assert status["slot"] == "a"
+    assert status["inactive"]["version"] == SECOND
+    assert status["entries"] == [f"{IMAGE}_{SECOND}.efi", f"{IMAGE}_{THIRD}.efi"]
+
+
+def test_a_version_that_is_not_healthy_gives_way_to_the_one_before(life: Life) -> None:
+    life.repository.point(SICK)
+    life.host.wait_reboot()
+    # The shell comes up in the sick version too: this is the proof that it was booted.
+    ran = life.host.run("cat /usr/share/twinhull-test/version")
+    assert ran.output.strip() == SICK
+    status = settled_in(life, THIRD)
+    assert status["slot"] == "a"
+    (bad,) = status["bad"]
+    assert bad["version"] == SICK
+    assert SICK_REASON in bad["reason"]
+
+
+def test_the_bad_version_is_not_tried_again(life: Life) -> None:
+    boot = life.host.machine.shell.boot_id
+    seen = len(life.server.requests)
+
+    def polled() -> bool | None:
+        return len(life.server.asked_for("timestamp.json", since=seen)) >= POLLS_UNTIL_SURE or None
+
+    wait_for(polled, what="the daemon's next polls", timeout_s=POLL_TIMEOUT_S)
+    assert life.server.asked_for("/objects/", since=seen) == []
+    answer = life.host.run("updater check --json 2>/dev/null")
+    assert answer.exit_code == 4
+    assert read_json(answer.output)["why"] == "known-bad"
+    assert life.host.run("updater update").exit_code == 1
+    assert life.host.machine.shell.boot_id == boot
+    assert life.host.status()["version"] == THIRD

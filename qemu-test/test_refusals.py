@@ -1,0 +1,194 @@
+"""One host against servers that lie, servers that vanish, and its own disk going bad.
+
+The tests stand in order: first everything that must be refused, each on the same untouched host, then the honest update
+that still works, then the damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from disks import BLOCK, flip_bit
+from hosts import Host, host_config, machine_folder, updater_credential
+from update_server import UpdateServer, running
+from workbench import FIRST, IMAGE, SECOND, Repository, Workbench
+
+from imagebuild.tools import Access
+from imagebuild.vm.machine import Machine
+from keys.roles import TufRole
+from tests.fakes.forgery import own_keys, resign, strangers_key
+from updater.release import Release, parse_release
+
+REFUSED = 3
+FAILED = 1
+OBJECT_BREAKS_AT = 4 << 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """A host, its server and the honest repository."""
+
+    bench: Workbench
+    host: Host
+    server: UpdateServer
+    honest: Repository
+
+
+@pytest.fixture(scope="module")
+def case(bench: Workbench) -> Iterator[Case]:
+    honest = bench.repository("honest", FIRST, SECOND)
+    with running(UpdateServer(honest.base)) as server:
+        # `enabled: false` keeps the daemon out of the way; `updater update` by hand works all the same.
+        config = host_config(bench, bench.disk(FIRST), updater_credential(server.guest_url, enabled=False))
+        accelerator = bench.finding.accelerator
+        machine = Machine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("refusals"))
+        with machine:
+            host = Host(machine)
+            host.wait_boot()
+            host.wait_settled()
+            honest.point(SECOND)
+            yield Case(bench, host, server, honest)
+
+
+def release_of(case: Case, version: str) -> Release:
+    return parse_release((case.bench.build(version) / "release.json").read_bytes(), source="release.json")
+
+
+def slot_b(host: Host) -> str:
+    """What names slot B's partitions, and a hash over the start of what lies in them."""
+    names = host.text("lsblk -rno PARTUUID,PARTLABEL /dev/vda5 /dev/vda6")
+    return names + host.text("for part in /dev/vda5 /dev/vda6; do head -c 1M $part | sha256sum; done")
+
+
+def assert_only_the_running_version_can_boot(host: Host) -> dict[str, Any]:
+    status = host.status()
+    assert status["version"] == FIRST
+    assert status["entries"] == [f"{IMAGE}_{FIRST}.efi"]
+    return status
+
+
+def test_metadata_that_has_expired_is_refused(case: Case) -> None:
+    forged = case.honest.copy("expired")
+
+    def expire(signed: Any) -> None:
+        signed.version += 1
+        signed.expires = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+
+    keys = own_keys(forged.workshop, TufRole.TIMESTAMP)
+    resign(forged.workshop, TufRole.TIMESTAMP, keys, change=expire)
+    refuse_untouched(case, forged, "expired")
+
+
+@pytest.mark.parametrize("role", [TufRole.TIMESTAMP, TufRole.CHANNELS, TufRole.RELEASES])
+def test_metadata_signed_with_a_key_nobody_trusts_is_refused(case: Case, role: TufRole) -> None:
+    forged = case.honest.copy(f"strangers-{role.value}")
+
+    def newer(signed: Any) -> None:
+        signed.version += 1
+
+    resign(forged.workshop, role, [strangers_key()], change=newer)
+    refuse_untouched(case, forged, "sign")
+
+
+def refuse_untouched(case: Case, forged: Repository, word: str) -> None:
+    """The host asks this repository, refuses with a reason, and has not touched slot B."""
+    before = slot_b(case.host)
+    seen = len(case.server.requests)
+    case.server.serve(forged.base)
+    try:
+        answer = case.host.update()
+    finally:
+        case.server.serve(case.honest.base)
+    assert case.server.asked_for("timestamp.json", since=seen), "the host never asked"
+    assert answer.exit_code == REFUSED, answer.output
+    assert word in answer.output.lower()
+    assert slot_b(case.host) == before
+    assert assert_only_the_running_version_can_boot(case.host)["inactive"]["state"] == "empty"
+
+
+def test_an_object_with_one_flipped_bit_is_refused(case: Case) -> None:
+    forged = case.honest.copy("tampered")
+    path = stored_root(forged)
+    flip_bit(path, path.stat().st_size // 2)
+    seen = len(case.server.requests)
+    case.server.serve(forged.base)
+    try:
+        answer = case.host.update()
+    finally:
+        case.server.serve(case.honest.base)
+    assert case.server.asked_for(path.name, since=seen), "the host never fetched the object"
+    assert answer.exit_code == REFUSED, answer.output
+    assert_only_the_running_version_can_boot(case.host)
+
+
+def test_a_server_that_vanishes_in_the_middle_leaves_nothing_bootable(case: Case) -> None:
+    case.server.vanish_when_broken_off = True
+    case.server.breaks.append(OBJECT_BREAKS_AT)
+    try:
+        answer = case.host.update()
+    finally:
+        case.server.vanish_when_broken_off = False
+        case.server.breaks.clear()
+        case.server.gone.clear()
+    assert case.server.broken_off > 1, "the server never broke off"
+    assert answer.exit_code == FAILED, answer.output
+    assert_only_the_running_version_can_boot(case.host)
+
+
+def test_a_broken_connection_is_taken_up_again_and_a_second_update_at_once_is_refused(case: Case) -> None:
+    seen, broken = len(case.server.requests), case.server.broken_off
+    case.server.breaks += [OBJECT_BREAKS_AT]
+    case.host.text("systemd-run --quiet --unit=first-update --property=PrivateMounts=yes updater update --no-reboot")
+    case.host.text("until [ -e /run/twinhull/lock ]; do sleep 0.2; done")
+    second = case.host.run("updater update --no-reboot")
+    assert second.exit_code == FAILED, second.output
+    assert "running" in second.output
+    case.host.text("while systemctl is-active -q first-update; do sleep 1; done", timeout_s=600)
+    log = case.host.text("journalctl --no-pager -o cat -u first-update")
+    assert case.server.broken_off == broken + 1, "the server never broke off"
+    assert any(request.range for request in case.server.asked_for("/objects/", since=seen)), log
+    status = case.host.status()
+    assert status["inactive"] == {"slot": "b", "state": "staged", "version": SECOND}, log
+    assert status["entries"] == [f"{IMAGE}_{FIRST}.efi", f"{IMAGE}_{SECOND}+2-0.efi"]
+
+
+def test_a_flipped_block_of_the_running_slot_is_detected(case: Case) -> None:
+    path, offset = file_in_the_root_filesystem(case)
+    read_block = f"dd if=/dev/vda3 bs={BLOCK} skip={offset // BLOCK} count=1 iflag=direct status=none | sha256sum"
+    drop = "sync; echo 3 > /proc/sys/vm/drop_caches"
+    case.host.text(f"{drop}; cat {path} > /dev/null")
+    before = case.host.text(read_block)
+    flip = (
+        f"dd if=/dev/vda3 bs={BLOCK} skip={offset // BLOCK} count=1 iflag=direct status=none of=/run/block && "
+        "head -c 1 /run/block | od -An -tu1 > /run/byte && read -r byte < /run/byte && "
+        'printf "\\\\$(printf %o $((byte ^ 1)))" | dd of=/run/block bs=1 conv=notrunc status=none && '
+        f"dd if=/run/block of=/dev/vda3 bs={BLOCK} seek={offset // BLOCK} conv=notrunc oflag=direct status=none"
+    )
+    case.host.text(flip)
+    assert case.host.text(read_block) != before, "the block was not flipped"
+    answer = case.host.run(f"{drop}; cat {path} > /dev/null")
+    assert answer.exit_code != 0
+    assert "data block" in case.host.text("journalctl --no-pager -k -o cat --grep 'is corrupted'")
+
+
+def file_in_the_root_filesystem(case: Case) -> tuple[str, int]:
+    """A file that nothing reads by itself, and where its data starts on the data partition."""
+    path = "/usr/share/twinhull-test/version"
+    build = case.bench.build(FIRST)
+    words: list[str | Path] = ["dump.erofs", f"--path={path}", "-e", build / "root.erofs"]
+    said = case.bench.tools.run(words, Access(read=(build,)), timeout_s=60).stdout
+    raise AssertionError(said)
+
+
+def stored_root(repository: Repository) -> Path:
+    """The file that carries the root filesystem of the channel's release."""
+    (document,) = (
+        path for path in (repository.base / "targets/releases" / IMAGE / SECOND).iterdir() if path.suffix == ".json"
+    )
+    (stored,) = parse_release(document.read_bytes(), source=document.name).artifacts.root.objects
+    return repository.base / stored.path

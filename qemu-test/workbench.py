@@ -1,0 +1,202 @@
+"""What the whole-machine tests work with: tools, keys, built images, a repository per scenario.
+
+Everything lies below `out/qemu-test/` and is reused by the next run as long as its inputs are the same: builds are the
+dear part.  The repository of a scenario is a copy of one pristine repository, whose root of trust is baked into every
+image, with the builds published into it anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imagebuild.errors import BuildError
+from imagebuild.mirror import find_mirrors
+from imagebuild.pipeline import build_image
+from imagebuild.plan import BuildPlan, plan_build
+from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.vm.accelerator import Finding, find_accelerator
+from imagebuild.vm.config import BootCertificates
+from imagebuild.vm.images import certificates_of
+from keys.generate import init
+from keys.keyring import KEYRING_FILE, Keyring
+from keys.passphrase import NoPassphrase
+from keys.roles import Profile
+from partitions.version import Version
+from tests.fakes.builds import Workshop
+from updater.repository.access import KeyAccess
+from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
+from updater.repository.lifetime import Lifetimes
+from updater.repository.publish import init_repository
+
+SOURCE = Path(__file__).parent.parent
+OUT = SOURCE / "out" / "qemu-test"
+DEFINITION = SOURCE / "examples" / "container-host"
+CHANNEL = "stable"
+IMAGE = "container-host"
+
+FIRST = "1.0.0"
+SECOND = "1.0.1"
+THIRD = "1.0.2"
+SICK = "1.0.3"
+SICK_REASON = "this version is sick on purpose"
+_HEALTH_CHECK = "/usr/lib/twinhull/health.d/50-on-purpose"
+# The pristine repository's documents last a year; a younger one is never in doubt.
+_MAX_AGE_S = 60 * 86400
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of one scenario."""
+
+    workshop: Workshop
+
+    @property
+    def base(self) -> Path:
+        return self.workshop.base
+
+    def point(self, version: str) -> None:
+        """Let the channel name a version, for every host at once."""
+        change = ChannelChange(release=ReleaseChoice(IMAGE, Version.from_text(version)))
+        now = datetime.now(UTC)
+        set_channel(self.base, CHANNEL, change, access=self.workshop.access, lifetimes=Lifetimes(), now=now)
+
+    def copy(self, name: str) -> Repository:
+        """The same repository again, to be tampered with."""
+        folder = self.workshop.folder.with_name(name)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.workshop.folder, folder)
+        return Repository(Workshop(folder, self.workshop.access))
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Tools, keys and builds."""
+
+    tools: ToolsTree
+    finding: Finding
+    keyring: Keyring
+
+    @property
+    def certificates(self) -> BootCertificates:
+        return certificates_of(self.keyring)
+
+    def build(self, version: str) -> Path:
+        """The folder of a build of `version`, built now if there is none of the same inputs."""
+        plan = self._plan(version)
+        if not _is_fresh(plan):
+            shutil.rmtree(plan.out)
+        with timed(f"build {version}"):
+            return build_image(plan, passphrase=NoPassphrase()).out
+
+    def disk(self, version: str) -> Path:
+        """The disk of a build; not to be written to."""
+        return self.build(version) / "disk.raw"
+
+    def disk_copy(self, version: str, folder: Path) -> Path:
+        """A copy of a build's disk, to be written to."""
+        copy = folder / "disk.raw"
+        folder.mkdir(parents=True, exist_ok=True)
+        return _sparse_copy(self.disk(version), copy)
+
+    def repository(self, name: str, *versions: str) -> Repository:
+        """A new repository with these versions published and the channel at the first of them."""
+        folder = OUT / "repositories" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(OUT / "trust", folder)
+        repository = Repository(Workshop(folder, KeyAccess(self.keyring, NoPassphrase())))
+        with timed(f"publish {', '.join(versions)}"):
+            repository.workshop.publish_folders(*(self.build(version) for version in versions), now=datetime.now(UTC))
+        repository.point(versions[0])
+        return repository
+
+    def _plan(self, version: str) -> BuildPlan:
+        return plan_build(
+            write_definition(OUT / "definitions" / version, version),
+            version=Version.from_text(version),
+            keyring=self.keyring,
+            out=OUT / "builds" / version,
+            cache=cache_folder(),
+            root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",
+        )
+
+
+def make_workbench() -> Workbench:
+    """Make everything ready that all scenarios share."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with timed("tools tree"):
+        tools = ensure_tools(find_mirrors(), cache=cache_folder())
+    with timed("accelerator"):
+        finding = find_accelerator(tools, cache=cache_folder())
+    keyring = _keyring(OUT / "keys")
+    trust = Workshop(OUT / "trust", KeyAccess(keyring, NoPassphrase()))
+    if not trust.base.exists():
+        trust.folder.mkdir(exist_ok=True)
+        init_repository(trust.base, trust.access, lifetimes=Lifetimes(), now=datetime.now(UTC))
+    return Workbench(tools, finding, keyring)
+
+
+def write_definition(folder: Path, version: str) -> Path:
+    """The reference definition, with a file that differs in each version; the sick one has a check that fails."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(DEFINITION, folder)
+    path = folder / "image.yaml"
+    definition: dict[str, Any] = yaml.safe_load(path.read_text())
+    files = list(definition.get("files") or [])
+    files.append({"path": "/usr/share/twinhull-test/version", "content": f"{version}\n"})
+    if version == SICK:
+        script = f"#!/bin/sh\necho '{SICK_REASON}'\nexit 1\n"
+        files.append({"path": _HEALTH_CHECK, "content": script, "mode": "0755"})
+    definition["files"] = files
+    path.write_text(yaml.safe_dump(definition, sort_keys=False))
+    return folder
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Note in `timeline.log` how long something took."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        with (OUT / "timeline.log").open("a") as log:
+            log.write(f"{datetime.now(UTC):%H:%M:%S}  {time.monotonic() - began:7.1f} s  {name}\n")
+
+
+def _keyring(folder: Path) -> Keyring:
+    path = folder / KEYRING_FILE
+    if path.exists() and time.time() - path.stat().st_mtime < _MAX_AGE_S:
+        return Keyring.load(folder)
+    for name in ("keys", "trust", "builds", "repositories"):
+        shutil.rmtree(OUT / name, ignore_errors=True)
+    return init(folder, Profile.DEV, NoPassphrase())
+
+
+def _is_fresh(plan: BuildPlan) -> bool:
+    """Whether the build's folder is missing or holds this very build."""
+    try:
+        return plan.finished or not plan.out.exists()
+    except BuildError:
+        return False
+
+
+def _sparse_copy(source: Path, target: Path) -> Path:
+    """Copy a file without writing its holes."""
+    target.unlink(missing_ok=True)
+    with source.open("rb") as reader, target.open("wb") as writer:
+        size = source.stat().st_size
+        while block := reader.read(1 << 20):
+            if block.count(0) == len(block):
+                writer.seek(len(block), 1)
+            else:
+                writer.write(block)
+        writer.truncate(size)
+    return target
