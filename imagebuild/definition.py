@@ -102,12 +102,12 @@ class Slots:
     """Sizes on the disk; `root` bounds how large any later release may grow."""
 
     root: strict.Bytes = 512 * MIB
-    boot: strict.Bytes = 256 * MIB
+    boot: strict.Bytes = 512 * MIB
     esp: strict.Bytes = 280 * MIB
     var: strict.Bytes = 2048 * MIB
 
     def __post_init__(self) -> None:
-        for name, low in (("root", 64), ("boot", 64), ("esp", 280), ("var", 256)):
+        for name, low in (("root", 64), ("boot", 280), ("esp", 280), ("var", 256)):
             size = getattr(self, name)
             if size < low * MIB or size % MIB:
                 raise ValueError(f"{name} must be at least {low}M and a multiple of 1M, not {size} bytes")
