@@ -61,7 +61,7 @@ def tree_config(
     epoch: int,
 ) -> str:
     """`mkosi.conf` of the root filesystem; `merged` is the definition's own mkosi configuration."""
-    text = _preamble(definition, folders, epoch=epoch)
+    text = _preamble(definition, folders, "tree", epoch=epoch)
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=json\n\n"
     text += base + "\n[Content]\n"
     text += _list("Packages", (definition.kernel, *definition.packages))
@@ -77,7 +77,7 @@ def initrd_config(
     definition: ImageDefinition, *, folders: Folders, trees: Mapping[Path, str], base: str, scripts: Path, epoch: int
 ) -> str:
     """`mkosi.conf` of the initrd; `trees` maps folders of the build host to where they go."""
-    text = _preamble(definition, folders, epoch=epoch)
+    text = _preamble(definition, folders, "initrd", epoch=epoch)
     text += "[Output]\nFormat=cpio\nOutput=initrd\nManifestFormat=\nCompressOutput=zstd\nCompressLevel=19\n\n"
     text += base + "\n[Content]\n"
     text += _list("ExtraTrees", (f"{source}:{target}" for source, target in trees.items()))
@@ -155,7 +155,7 @@ def unit_presets(definition: ImageDefinition) -> str:
     )
 
 
-def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> str:
+def _preamble(definition: ImageDefinition, folders: Folders, kind: str, *, epoch: int) -> str:
     text = f"""
         [Distribution]
         Distribution=debian
@@ -168,7 +168,7 @@ def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> s
 
         [Build]
         BuildSources=
-        CacheDirectory={folders.cache}
+        CacheDirectory={folders.cache / kind}
         PackageCacheDirectory={folders.packages}
         WorkspaceDirectory={folders.workspace}
         Incremental=yes

@@ -85,7 +85,14 @@ def make_initrd(shop: Workshop) -> None:
         epoch=EPOCH,
     )
     (folder / "mkosi.conf").write_text(text)
-    inputs = (modules_digest, tree_digest((DATA,)), shop.plan.archive_state, shop.plan.definition.release)
+    text_of_initrd = (DATA / "initrd.conf").read_text() + (DATA / "scripts/initrd.finalize").read_text()
+    inputs = (
+        modules_digest,
+        tree_digest((DATA / "initrd",)),
+        text_of_initrd,
+        shop.plan.archive_state,
+        shop.plan.definition.release,
+    )
     key = hashlib.sha256("\0".join((*inputs, shop.tools.identity)).encode()).hexdigest()[:16]
     cached = shop.plan.cache / "initrd" / f"{key}.cpio.zst"
     if not cached.is_file():

@@ -71,7 +71,8 @@ def build_image(plan: BuildPlan, *, passphrase: PassphraseSource, progress: Prog
 
 
 def _run_steps(shop: Workshop, passphrase: PassphraseSource, progress: Progress) -> None:
-    for folder in (shop.out, shop.folders.output, shop.folders.workspace, shop.folders.cache, shop.folders.packages):
+    kept = (*(shop.folders.cache / kind for kind in ("tree", "initrd")), shop.folders.packages)
+    for folder in (shop.out, shop.folders.output, shop.folders.workspace, *kept):
         folder.mkdir(parents=True, exist_ok=True)
     steps: tuple[tuple[str, Callable[[Workshop], None]], ...] = (
         ("agent", _agent),

@@ -7,7 +7,6 @@ The same inputs are never built twice; other inputs for a version that was built
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -197,7 +196,7 @@ def _require_space(*folders: Path) -> None:
         free = shutil.disk_usage(there).free
         if free < _NEEDED_BYTES:
             raise SpaceError(f"{there} has {free >> 20} MiB free, a build needs {_NEEDED_BYTES >> 20} MiB").with_hint(
-                f"free some space, or move the cache with XDG_CACHE_HOME (now {os.environ.get('XDG_CACHE_HOME', '~/.cache')})"
+                "free some space, or move the cache with XDG_CACHE_HOME"
             )
 
 

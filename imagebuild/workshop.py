@@ -32,7 +32,7 @@ class Workshop:
 
     @property
     def folders(self) -> Folders:
-        """Mkosi's folders; its caches are kept per state of the archive, so that a new package is never missed."""
+        """What mkosi uses; its caches are kept per state of the archive, so that a new package is never missed."""
         state = self.plan.cache / "mkosi" / f"{self.plan.archive_state}-{self.tools.identity}"
         return Folders(self.work / "mkosi", state, self.plan.cache / "packages", self.work / "workspace")
 

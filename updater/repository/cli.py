@@ -14,6 +14,7 @@ import click
 from bedrock import strict
 from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_REFUSED, DocumentError
+from bedrock.persist import write_new
 from bedrock.progress import Progress, Silent
 from keys.cli import passphrase_option, passphrase_source
 from keys.keyring import Keyring
@@ -35,6 +36,7 @@ from updater.repository.refresh import DEFAULT_WITHIN, refresh
 from updater.repository.verify import Report, verify
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+ROOT_OF_TRUST_FILE = "root.json"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _MIB = 1 << 20
@@ -152,13 +154,19 @@ def init_command(
 ) -> None:
     """Make an empty repository in REPO, which must be new or empty; needs the keys of every role.
 
+    The first root metadata is put beside the keys as root.json, where `twinhull build` finds what to bake in.
+
     \b
     Example:
       twinhull repo init repo --keys keys
     """
     lifetimes = _lifetimes(online_lifetime, release_lifetime)
     init_repository(base, _access(keys, passphrase_file), lifetimes=lifetimes, now=_now())
-    click.echo(f"{base}: a new repository; hosts trust it by {base / 'metadata' / '1.root.json'}")
+    first_root = base / "metadata" / "1.root.json"
+    baked = keys / ROOT_OF_TRUST_FILE
+    if not baked.exists():
+        write_new(baked, first_root.read_bytes())
+    click.echo(f"{base}: a new repository; images built with {keys} trust it by {baked}")
 
 
 @repo.command("publish")
