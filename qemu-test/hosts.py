@@ -77,8 +77,9 @@ class Host:
             return self.machine.shell.wait_reboot(timeout_s=timeout_s)
 
     def wait_settled(self) -> dict[str, Any]:
-        """Wait until the running version is blessed and systemd has nothing left to start; the status then."""
+        """Wait until systemd has nothing left to start and the running version is blessed; the status then."""
         with timed("until settled"):
+            self.run("systemctl is-system-running --wait", timeout_s=BOOT_TIMEOUT_S)
             return self.wait_status(lambda status: bool(status["blessed"]), timeout_s=BOOT_TIMEOUT_S)
 
     def wait_status(self, wanted: Callable[[dict[str, Any]], bool], *, timeout_s: float) -> dict[str, Any]:

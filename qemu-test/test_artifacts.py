@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -93,10 +94,15 @@ def test_fsck_accepts_the_fat_filesystems(bench: Workbench, build: Path, tmp_pat
         image.unlink()
 
 
-def test_systemd_dissect_understands_the_disk(bench: Workbench, build: Path) -> None:
-    said = tool(bench, "systemd-dissect", "--json=short", "--no-pager", build / "disk.raw", folder=build).stdout
-    assert '"esp"' in said
-    assert '"root"' in said
+def test_systemd_dissect_understands_the_disk(bench: Workbench, build: Path, release: Release) -> None:
+    words = ("systemd-dissect", "--json=short", f"--root-hash={release.root_hash}", build / "disk.raw")
+    found = json.loads(tool(bench, *words, folder=build).stdout)
+    mounts = {mount["designator"]: mount for mount in found["mounts"]}
+    identity = identity_of(release.root_hash)
+    assert mounts["root"]["verity"] == "yes"
+    assert mounts["root"]["partition_uuid"] == str(identity.data_uuid)
+    assert "esp" in mounts
+    assert f"IMAGE_VERSION={FIRST}" in found["osRelease"]
 
 
 def test_the_first_release_lies_in_slot_a_and_slot_b_is_empty(build: Path, release: Release) -> None:

@@ -6,6 +6,7 @@ that still works, then the damage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,17 +17,20 @@ import pytest
 from disks import BLOCK, flip_bit
 from hosts import Host, host_config, machine_folder, updater_credential
 from update_server import UpdateServer, running
-from workbench import FIRST, IMAGE, SECOND, Repository, Workbench
+from workbench import FIRST, IMAGE, OUT, SECOND, Repository, Workbench
 
 from imagebuild.tools import Access
 from imagebuild.vm.machine import Machine
 from keys.roles import TufRole
+from tests.fakes.builds import Workshop
 from tests.fakes.forgery import own_keys, resign, strangers_key
-from updater.release import Release, parse_release
+from updater.release import parse_release
 
 REFUSED = 3
 FAILED = 1
 OBJECT_BREAKS_AT = 4 << 20
+# A file that nothing reads before a container starts.
+VICTIM = "/usr/lib/podman/netavark"
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,9 @@ def case(bench: Workbench) -> Iterator[Case]:
             host = Host(machine)
             host.wait_boot()
             host.wait_settled()
+            honest.copy("before")
             honest.point(SECOND)
             yield Case(bench, host, server, honest)
-
-
-def release_of(case: Case, version: str) -> Release:
-    return parse_release((case.bench.build(version) / "release.json").read_bytes(), source="release.json")
 
 
 def slot_b(host: Host) -> str:
@@ -95,8 +96,19 @@ def test_metadata_signed_with_a_key_nobody_trusts_is_refused(case: Case, role: T
     refuse_untouched(case, forged, "sign")
 
 
+def test_an_older_state_of_the_repository_is_refused(case: Case) -> None:
+    assert case.host.run("updater check").exit_code == 0
+    refuse_untouched(
+        case, Repository(Workshop(OUT / "repositories" / "before", case.honest.workshop.access)), "version"
+    )
+
+
 def refuse_untouched(case: Case, forged: Repository, word: str) -> None:
-    """The host asks this repository, refuses with a reason, and has not touched slot B."""
+    """The host asks this repository, refuses with a reason, and has not touched slot B.
+
+    Afterwards it forgets what it saw: a forgery can hold newer, well signed metadata beside what is forged, and the
+    host would then rightly refuse the honest, older state.
+    """
     before = slot_b(case.host)
     seen = len(case.server.requests)
     case.server.serve(forged.base)
@@ -104,6 +116,7 @@ def refuse_untouched(case: Case, forged: Repository, word: str) -> None:
         answer = case.host.update()
     finally:
         case.server.serve(case.honest.base)
+    case.host.text("rm -rf /var/lib/twinhull/tuf")
     assert case.server.asked_for("timestamp.json", since=seen), "the host never asked"
     assert answer.exit_code == REFUSED, answer.output
     assert word in answer.output.lower()
@@ -143,8 +156,8 @@ def test_a_server_that_vanishes_in_the_middle_leaves_nothing_bootable(case: Case
 def test_a_broken_connection_is_taken_up_again_and_a_second_update_at_once_is_refused(case: Case) -> None:
     seen, broken = len(case.server.requests), case.server.broken_off
     case.server.breaks += [OBJECT_BREAKS_AT]
-    case.host.text("systemd-run --quiet --unit=first-update --property=PrivateMounts=yes updater update --no-reboot")
-    case.host.text("until [ -e /run/twinhull/lock ]; do sleep 0.2; done")
+    case.host.text("systemd-run --quiet --unit=first-update updater update --no-reboot")
+    case.host.text("while flock --nonblock /run/twinhull/lock true; do sleep 0.2; done")
     second = case.host.run("updater update --no-reboot")
     assert second.exit_code == FAILED, second.output
     assert "running" in second.output
@@ -158,31 +171,31 @@ def test_a_broken_connection_is_taken_up_again_and_a_second_update_at_once_is_re
 
 
 def test_a_flipped_block_of_the_running_slot_is_detected(case: Case) -> None:
-    path, offset = file_in_the_root_filesystem(case)
-    read_block = f"dd if=/dev/vda3 bs={BLOCK} skip={offset // BLOCK} count=1 iflag=direct status=none | sha256sum"
-    drop = "sync; echo 3 > /proc/sys/vm/drop_caches"
-    case.host.text(f"{drop}; cat {path} > /dev/null")
-    before = case.host.text(read_block)
-    flip = (
-        f"dd if=/dev/vda3 bs={BLOCK} skip={offset // BLOCK} count=1 iflag=direct status=none of=/run/block && "
-        "head -c 1 /run/block | od -An -tu1 > /run/byte && read -r byte < /run/byte && "
-        'printf "\\\\$(printf %o $((byte ^ 1)))" | dd of=/run/block bs=1 conv=notrunc status=none && '
-        f"dd if=/run/block of=/dev/vda3 bs={BLOCK} seek={offset // BLOCK} conv=notrunc oflag=direct status=none"
+    block = block_of(case, VICTIM)
+    read_block = f"dd if=/dev/vda3 bs={BLOCK} skip={block} count=1 iflag=direct status=none"
+    read_file = f"sync; echo 3 > /proc/sys/vm/drop_caches; cat {VICTIM} > /dev/null"
+    case.host.text(read_file)
+    before = case.host.text(f"{read_block} | sha256sum")
+    case.host.text(
+        f"{read_block} of=/run/block; byte=$(head -c 1 /run/block | od -An -tu1); "
+        'printf "\\\\$(printf %o $((byte ^ 1)))" | dd of=/run/block bs=1 conv=notrunc status=none; '
+        f"dd if=/run/block of=/dev/vda3 bs={BLOCK} seek={block} conv=notrunc oflag=direct status=none"
     )
-    case.host.text(flip)
-    assert case.host.text(read_block) != before, "the block was not flipped"
-    answer = case.host.run(f"{drop}; cat {path} > /dev/null")
+    assert case.host.text(f"{read_block} | sha256sum") != before, "the block was not flipped"
+    answer = case.host.run(read_file)
     assert answer.exit_code != 0
-    assert "data block" in case.host.text("journalctl --no-pager -k -o cat --grep 'is corrupted'")
+    assert "Input/output error" in answer.output
+    assert f"data block {block} is corrupted" in case.host.text("journalctl --no-pager -k -o cat")
 
 
-def file_in_the_root_filesystem(case: Case) -> tuple[str, int]:
-    """A file that nothing reads by itself, and where its data starts on the data partition."""
-    path = "/usr/share/twinhull-test/version"
-    build = case.bench.build(FIRST)
+def block_of(case: Case, path: str) -> int:
+    """The number of a block of the data partition that holds the middle of a file's first extent."""
+    build = case.bench.build(FIRST).resolve()
     words: list[str | Path] = ["dump.erofs", f"--path={path}", "-e", build / "root.erofs"]
     said = case.bench.tools.run(words, Access(read=(build,)), timeout_s=60).stdout
-    raise AssertionError(said)
+    extent = re.search(r"^ +0: +0\.\. *(\d+) \| +\d+ : +(\d+)\.\.", said, re.MULTILINE)
+    assert extent is not None, said
+    return (int(extent[2]) + int(extent[1]) // 2) // BLOCK
 
 
 def stored_root(repository: Repository) -> Path:
