@@ -31,10 +31,12 @@ from imagebuild.mirror import Mirrors
 RELEASE = "trixie"
 PACKAGES = (
     "binutils",
+    "busybox-static",
     "ca-certificates",
     "cpio",
     "cryptsetup-bin",
     "debian-archive-keyring",
+    "docker-registry",
     "dosfstools",
     "e2fsprogs",
     "erofs-utils",
