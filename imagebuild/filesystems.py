@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from bedrock import process
@@ -16,7 +17,7 @@ from imagebuild import config
 from imagebuild.definition import BuildProfile
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.plan import DATA, EPOCH, BuildPlan, tree_digest
-from imagebuild.tools import inside_user_namespace
+from imagebuild.tools import inside_user_namespace, only_one
 from imagebuild.workshop import Workshop
 
 _MKOSI_TIMEOUT_S = 1800
@@ -163,14 +164,16 @@ def _mkosi_folder(shop: Workshop, name: str) -> Path:
 
 
 def _mkosi(shop: Workshop, folder: Path, read: tuple[Path, ...] = ()) -> None:
-    access = shop.access
-    shop.tools.run(
-        ["mkosi", "--directory", folder, "--force", "build"],
-        type(access)(read=(*access.read, *read), write=access.write, network=access.network),
-        timeout_s=_MKOSI_TIMEOUT_S,
-        cwd=folder,
-        log=shop.log,
-    )
+    access = replace(shop.access, read=(*shop.access.read, *read))
+    # Two mkosi at once would pull the package and the tree cache from under each other.
+    with only_one(shop.folders.packages):
+        shop.tools.run(
+            ["mkosi", "--directory", folder, "--force", "build"],
+            access,
+            timeout_s=_MKOSI_TIMEOUT_S,
+            cwd=folder,
+            log=shop.log,
+        )
 
 
 def write_definitions(folder: Path, definitions: dict[str, str]) -> None:

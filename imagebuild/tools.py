@@ -174,7 +174,7 @@ def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = N
         ToolsError: mmdebstrap is missing or failed.
     """
     tree = ToolsTree(cache / "tools" / tools_identity())
-    with _only_one(cache / "tools"):
+    with only_one(cache / "tools"):
         if not (tree.root / ".complete").exists():
             (progress or Silent()).step("tools tree")
             _make(tree.root, mirrors, log=cache / "tools" / f"{tree.root.name}.log")
@@ -182,7 +182,8 @@ def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = N
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep every other build of this host out of a cache folder while the context lasts; wait for them first."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

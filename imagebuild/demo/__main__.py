@@ -1,0 +1,5 @@
+"""`python -m imagebuild.demo`."""
+
+from imagebuild.demo.cli import main
+
+main()

@@ -1,0 +1,132 @@
+"""A real container registry on the loopback, and one small image in it.
+
+The registry is Debian's docker-registry, the image Debian's static busybox; both come from the tools tree.
+Formats: OCI Image Specification 1.1 (image-spec, `manifest.md`, `config.md`) and OCI Distribution Specification 1.1
+(`spec.md`, "Pushing blobs").
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin
+
+import urllib3
+
+from imagebuild.errors import BuildError
+from imagebuild.tools import Access, ToolsTree
+from imagebuild.vm.machine import free_port
+
+REPOSITORY = "twinhull/busybox"
+TAG = "latest"
+_TIMEOUT_S = 20.0
+_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_APPLETS = ("sh", "echo", "cat", "uname", "sleep")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A running registry."""
+
+    port: int
+
+    def reference(self, host: str) -> str:
+        """The image's name as podman takes it, for a client that reaches the registry as `host`."""
+        return f"{host}:{self.port}/{REPOSITORY}:{TAG}"
+
+
+@contextmanager
+def run_registry(tools: ToolsTree, folder: Path) -> Iterator[Registry]:
+    """Run the registry, with the image pushed, for as long as the context lasts (writes below `folder`).
+
+    Raises:
+        BuildError: The registry did not start, or refused the image.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    storage = {"filesystem": {"rootdirectory": str(folder / "data")}}
+    config = {"version": "0.1", "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}, "log": {"level": "warn"}}
+    (folder / "config.yml").write_text(json.dumps(config))
+    with (folder / "registry.log").open("wb") as log:
+        words: list[str | Path] = ["docker-registry", "serve", folder / "config.yml"]
+        process = tools.start(words, Access(write=(folder,), network=True), stdout=log)
+        try:
+            base = f"http://127.0.0.1:{port}"
+            _wait(base, process)
+            _push(base, (tools.root / "usr/bin/busybox").read_bytes())
+            yield Registry(port)
+        finally:
+            process.terminate()
+            process.wait(_TIMEOUT_S)
+
+
+def image_layer(busybox: bytes) -> bytes:
+    """A file system of one program and its names, as a tar archive."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        program = tarfile.TarInfo("bin/busybox")
+        program.size, program.mode = len(busybox), 0o755
+        archive.addfile(program, io.BytesIO(busybox))
+        for name in _APPLETS:
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    return raw.getvalue()
+
+
+def _push(base: str, busybox: bytes) -> None:
+    tar = image_layer(busybox)
+    layer = gzip.compress(tar, mtime=0)
+    rootfs = {"type": "layers", "diff_ids": [_digest(tar)]}
+    config = json.dumps(
+        {"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]}, "rootfs": rootfs}
+    ).encode()
+    for blob in (layer, config):
+        _push_blob(base, blob)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": _MANIFEST_TYPE,
+        "config": {"mediaType": _CONFIG_TYPE, "digest": _digest(config), "size": len(config)},
+        "layers": [{"mediaType": _LAYER_TYPE, "digest": _digest(layer), "size": len(layer)}],
+    }
+    _ask("PUT", f"{base}/v2/{REPOSITORY}/manifests/{TAG}", json.dumps(manifest).encode(), _MANIFEST_TYPE)
+
+
+def _push_blob(base: str, blob: bytes) -> None:
+    opened = _ask("POST", f"{base}/v2/{REPOSITORY}/blobs/uploads/", b"", "application/octet-stream")
+    place = urljoin(base, opened.headers["Location"])
+    joint = "&" if "?" in place else "?"
+    _ask("PUT", f"{place}{joint}digest={_digest(blob)}", blob, "application/octet-stream")
+
+
+def _ask(method: str, url: str, body: bytes, kind: str) -> urllib3.BaseHTTPResponse:
+    answer = urllib3.request(method, url, body=body, headers={"Content-Type": kind}, timeout=_TIMEOUT_S, retries=0)
+    if answer.status not in (201, 202):
+        raise BuildError(f"the registry answered {answer.status} to {method} {url}: {answer.data[:200]!r}")
+    return answer
+
+
+def _wait(base: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if urllib3.request("GET", f"{base}/v2/", timeout=1, retries=0).status == 200:  # noqa: PLR2004 - HTTP OK
+                return
+        except urllib3.exceptions.HTTPError:
+            time.sleep(0.1)
+    raise BuildError("the registry did not start")
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,146 @@
+"""What the story stands on: keys, definitions, builds, a repository, and its server on the loopback."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bedrock import process
+from bedrock.progress import Progress
+from imagebuild.demo.definitions import write_definition
+from imagebuild.errors import BuildError
+from imagebuild.pipeline import Built, build_image
+from imagebuild.plan import plan_build
+from imagebuild.tools import cache_folder
+from keys.generate import init
+from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
+from keys.roles import Profile
+from partitions.version import Version
+from updater.repository.access import KeyAccess
+from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
+from updater.repository.lifetime import Lifetimes
+from updater.repository.publish import init_repository, publish, read_build
+
+CHANNEL = "stable"
+_START_TIMEOUT_S = 30.0
+_SENT = re.compile(r" GET /\S+ .*?(?P<status>\d{3}) (?P<bytes>\d+) bytes ")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The demo's folder and its keys."""
+
+    out: Path
+    keyring: Keyring
+
+    @property
+    def repository(self) -> Path:
+        """The demo's repository."""
+        return self.out / "repo"
+
+    @property
+    def access(self) -> KeyAccess:
+        """All the keys."""
+        return KeyAccess(self.keyring, NoPassphrase())
+
+    def build(self, version: str, progress: Progress) -> Built:
+        """Build a version, or take the one of the last run when nothing changed."""
+        folder = write_definition(self.out / "definitions" / version, version)
+        plan = plan_build(
+            folder,
+            version=Version.from_text(version),
+            keyring=self.keyring,
+            out=self.out / "builds" / version,
+            cache=cache_folder(),
+            root_of_trust=self.repository / "metadata" / "1.root.json",
+        )
+        return build_image(plan, passphrase=NoPassphrase(), progress=progress)
+
+    def publish(self, *versions: str, progress: Progress) -> None:
+        """Publish builds."""
+        builds = [read_build(self.out / "builds" / version) for version in versions]
+        publish(
+            self.repository,
+            builds,
+            access=self.access,
+            lifetimes=Lifetimes(),
+            now=datetime.now(UTC),
+            progress=progress,
+        )
+
+    def point(self, image: str, version: str) -> None:
+        """Let the channel name a version, for every host at once."""
+        change = ChannelChange(release=ReleaseChoice(image, Version.from_text(version)))
+        set_channel(self.repository, CHANNEL, change, access=self.access, lifetimes=Lifetimes(), now=datetime.now(UTC))
+
+    @contextmanager
+    def serve(self) -> Iterator[Served]:
+        """Run `twinhull server` on the loopback for as long as the context lasts.
+
+        Raises:
+            BuildError: It did not start.
+        """
+        ready, log = self.out / "server.url", self.out / "server.log"
+        ready.unlink(missing_ok=True)
+        words: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "imagebuild.cli",
+            "server",
+            self.repository,
+            "--port",
+            "0",
+            "--ready-file",
+            ready,
+        ]
+        with log.open("wb") as sink:
+            server = process.start(words, stdout=sink, cwd=Path(__file__).parents[2])
+            try:
+                deadline = time.monotonic() + _START_TIMEOUT_S
+                while not ready.exists():
+                    if time.monotonic() > deadline or server.poll() is not None:
+                        raise BuildError(f"the update server did not start; see {log}")
+                    time.sleep(0.1)
+                yield Served(int(ready.read_text().strip().rsplit(":", 1)[1]), log)
+            finally:
+                server.terminate()
+                server.wait(_START_TIMEOUT_S)
+
+
+@dataclass(frozen=True)
+class Served:
+    """The running server."""
+
+    port: int
+    log: Path
+
+    def sent_bytes(self) -> int:
+        """How many bytes of answers it has sent so far, by its own log."""
+        return sum(int(match["bytes"]) for match in _SENT.finditer(self.log.read_text()))
+
+
+def set_stage(out: Path) -> Stage:
+    """Make keys and an empty repository anew; builds of an earlier run with the same keys stay (writes below `out`)."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = out / "keys"
+    repository = out / "repo"
+    if not (folder / "keyring.yaml").exists():
+        for name in ("builds", "keys", "repo", "trust"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        init(folder, Profile.DEV, NoPassphrase())
+    stage = Stage(out.absolute(), Keyring.load(folder))
+    pristine = out / "trust"
+    if not pristine.exists():
+        init_repository(pristine, stage.access, lifetimes=Lifetimes(), now=datetime.now(UTC))
+    # Images trust this very root document, so that the repository of every run begins as a copy of the first one.
+    shutil.rmtree(repository, ignore_errors=True)
+    shutil.copytree(pristine, repository)
+    return stage
