@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,18 +84,21 @@ class Workbench:
     tools: ToolsTree
     finding: Finding
     keyring: Keyring
+    _built: dict[str, Path] = field(default_factory=dict)
 
     @property
     def certificates(self) -> BootCertificates:
         return certificates_of(self.keyring)
 
     def build(self, version: str) -> Path:
-        """The folder of a build of `version`, built now if there is none of the same inputs."""
-        plan = self._plan(version)
-        if not _is_fresh(plan):
-            shutil.rmtree(plan.out)
-        with timed(f"build {version}"):
-            return build_image(plan, passphrase=NoPassphrase()).out
+        """The folder of a build of `version`, built now if there is none of the same inputs; the same all session."""
+        if version not in self._built:
+            plan = self._plan(version)
+            if not _is_fresh(plan):
+                shutil.rmtree(plan.out)
+            with timed(f"build {version}"):
+                self._built[version] = build_image(plan, passphrase=NoPassphrase()).out
+        return self._built[version]
 
     def disk(self, version: str) -> Path:
         """The disk of a build; not to be written to."""
