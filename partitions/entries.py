@@ -55,6 +55,18 @@ class BootEntry:
         return f"{self.image}_{self.version}{counter}{SUFFIX}"
 
     @property
+    def loader_pattern(self) -> str:
+        """What chooses this entry in `LoaderEntryOneShot`, a pattern the loader matches against its entries' ids.
+
+        The id of a counted entry is the whole file name in older loaders and lacks the counter in newer ones, and the
+        loader on a disk is older or newer than the image that runs, so the pattern fits both and no other version.
+        Source: systemd, `boot_entry_parse_tries`, `efi_fnmatch` and pull request 38897.
+        """
+        if self.tries_left is None:
+            return self.file_name
+        return f"{self.image}_{self.version}[+.][0-9e][-f][0-9i]*"
+
+    @property
     def temporary_name(self) -> str:
         """A name for the same UKI that the loader does not scan: it looks at names that end in `.efi` only."""
         return f"{self.file_name}{TEMPORARY_SUFFIX}"

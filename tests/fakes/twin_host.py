@@ -6,6 +6,7 @@ its root hash and check every block.  Nothing here is shared with the code under
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import io
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from partitions.blockio import Window
 from partitions.disk import DiskMap, find_slots, read_table, write_identity
-from partitions.entries import BootEntry, parse_entry, selected
+from partitions.entries import BootEntry, parse_entry, selected, sort_entries
 from partitions.layout import WRITTEN_ATTRIBUTES, Slot, identity_of, root_types, slot_label
 from partitions.verity import build_tree, verify
 from partitions.version import Version
@@ -82,6 +83,8 @@ class TwinHost:
         self.folder = FakeBootFolder(power=self.power)
         self.running: Built = first
         self.known: dict[str, Built] = {}
+        # Older loaders have the boot counter in an entry's id, newer ones do not (systemd pull request 38897).
+        self.counter_in_id = True
         self._put(first, Slot.A)
 
     def map(self) -> DiskMap:
@@ -114,7 +117,7 @@ class TwinHost:
     def boot(self, once: str | None = None) -> Version | None:
         """Reset: the version that comes up, or None when the chosen one dies in the initrd."""
         entries = self.entries()
-        chosen = parse_entry(once) if once in self.folder.names() else selected(entries)
+        chosen = self._matching(once) or selected(entries)
         assert chosen is not None, "nothing is bootable"
         content = self.folder.durable[chosen.file_name]
         if chosen.tries_left is not None:
@@ -128,6 +131,12 @@ class TwinHost:
             return None
         self.running = self.known[root_hash]
         return self.running.release.version
+
+    def _matching(self, once: str | None) -> BootEntry | None:
+        """What the loader's one-shot pattern chooses: the first whose id, in lower case, matches it."""
+        ids = {e: e.file_name if self.counter_in_id else e.as_blessed().file_name for e in sort_entries(self.entries())}
+        pattern = (once or "").lower()
+        return next((entry for entry, name in ids.items() if fnmatch.fnmatchcase(name.lower(), pattern)), None)
 
     def verified(self, root_hash: str) -> bool:
         """Whether an initrd finds the partitions of this root hash and every block in them is right."""

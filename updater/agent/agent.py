@@ -6,6 +6,7 @@ Everything that changes boot entries or slots holds the update lock.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -23,12 +24,16 @@ from updater.agent.config import Config
 from updater.agent.install import ArtifactSource, Report, Target, install
 from updater.agent.lock import exclusive
 from updater.agent.machine import Machine, Running, disk_map, read_facts
-from updater.agent.plan import Nothing, Plan, Update, Wishes, plan
+from updater.agent.plan import Nothing, Plan, Update, Wishes, forbidden, plan
 from updater.agent.state import Hints, Hold, HostFacts, Kind, SlotState
 from updater.agent.store import HintStore
 from updater.channel import Channel, Instant
-from updater.errors import PolicyError, UpdaterError
+from updater.errors import BusyError, PolicyError, UpdaterError
 from updater.release import Release
+
+# What guards a trial waits for whoever holds the lock, within the time its unit has.
+PATIENCE_S = 60.0
+_log = logging.getLogger(__name__)
 
 
 class Repository(Protocol):
@@ -100,8 +105,12 @@ class Agent:
             SlotError: The slot or its boot entry could not be written.
         """
         with self._exclusive():
-            repository = self._repository()
             facts = self.facts()
+            # Before the server is asked: a slow one must not keep the lock from what blesses or leaves a trial.
+            refused = forbidden(facts, self.hints())
+            if refused is not None:
+                return Outcome(refused)
+            repository = self._repository()
             decided = self._decide(facts, repository, wishes)
             if not isinstance(decided, Update):
                 return Outcome(decided)
@@ -110,19 +119,18 @@ class Agent:
             except (TwinhullError, OSError) as error:
                 self._note(Kind.FAILED, str(error), decided.version)
                 raise
-            self.store.change(lambda hints: self._installed(hints, decided), self._now())
+            self._remember(lambda hints: self._installed(hints, decided))
             if decided.downgrade:
                 self._choose_once(decided.version)
             return Outcome(decided, report)
 
     def book_boot(self) -> trial.Verdict:
         """Book this boot; a trial without tries left is given up, which may ask for a reboot."""
-        with self._exclusive():
-            running = self.machine.running()
-            verdict = trial.at_boot(
-                self.facts(), self.hints(), tries=self.config.tries, boot_id=running.boot_id, now=self._now()
+        with self._exclusive(patience_s=PATIENCE_S):
+            facts, now, boot_id = self.facts(), self._now(), self.machine.running().boot_id
+            verdict = self._apply(
+                lambda hints: trial.at_boot(facts, hints, tries=self.config.tries, boot_id=boot_id, now=now)
             )
-            self._apply(verdict)
         return self._follow(verdict, force=False)
 
     def bless(self) -> trial.Verdict:
@@ -131,22 +139,36 @@ class Agent:
         Raises:
             PolicyError: The running slot has no boot entry to bless.
         """
-        with self._exclusive():
-            facts = self.facts()
-            verdict = trial.bless(facts, self.hints(), now=self._now())
+        with self._exclusive(patience_s=PATIENCE_S):
+            facts, now = self.facts(), self._now()
+            verdict = trial.bless(facts, self.hints(), now=now)
             if trial.standing(facts, verdict.hints) is trial.Standing.UNKNOWN:
-                raise PolicyError(f"{facts.running_version} runs without a boot entry; there is nothing to bless")
+                raise PolicyError(
+                    f"{facts.running_version} runs without a boot entry; there is nothing to bless"
+                ).with_hint("reboot: the loader takes an entry it has, and that version can install others")
             # The hints follow the disk here: they must not call blessed what the disk does not.
             self._rename(verdict)
-            self.store.change(lambda _: verdict.hints, self._now())
+            self._remember(lambda hints: trial.bless(facts, hints, now=now).hints)
         return verdict
 
     def unhealthy(self, failure: str, *, force: bool) -> trial.Verdict:
-        """Note durably why this boot is not healthy; leave it when it is on trial and there is a way back."""
-        with self._exclusive():
-            verdict = trial.unhealthy(self.facts(), self.hints(), failure=failure, now=self._now())
-            self._apply(verdict)
+        """Note durably why this boot is not healthy; leave it when it is on trial and there is a way back.
+
+        Raises:
+            BusyError: Another process changes boot entries; with `force` the trial is left all the same.
+        """
+        try:
+            with self._exclusive(patience_s=PATIENCE_S):
+                verdict = self._unhealthy(failure)
+        except BusyError:
+            if not force:
+                raise
+            verdict = self._unhealthy(failure)
         return self._follow(verdict, force=force)
+
+    def _unhealthy(self, failure: str) -> trial.Verdict:
+        facts, now = self.facts(), self._now()
+        return self._apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
 
     def rollback(self) -> Version:
         """Go back to the other slot: a trial is given up, a blessed version is left by wish; the caller reboots.
@@ -162,7 +184,8 @@ class Agent:
                     f"slot {facts.inactive.slot.value} is {facts.inactive_state.value}; there is nothing to go back to"
                 ).with_hint("install an older version with `updater pin VERSION` and `updater update`")
             if trial.standing(facts, hints) is trial.Standing.TRIAL:
-                self._apply(trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=self._now()))
+                now = self._now()
+                self._apply(lambda hints: trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=now))
                 return back.version
             self._wish(back)
             return back.version
@@ -173,7 +196,7 @@ class Agent:
         staged = facts.inactive_entry
         pending = facts.inactive_state in (SlotState.STAGED, SlotState.TRIAL)
         if staged is not None and pending and staged.version < facts.running_version:
-            self.machine.set_one_shot(staged.file_name)
+            self.machine.set_one_shot(staged.loader_pattern)
         self.machine.reboot(force=False)
 
     def pin(self, version: Version | None) -> Hints:
@@ -237,7 +260,7 @@ class Agent:
     def _choose_once(self, version: Version) -> None:
         entry = self.facts().inactive_entry
         if entry is not None and entry.version == version:
-            self.machine.set_one_shot(entry.file_name)
+            self.machine.set_one_shot(entry.loader_pattern)
 
     def _wish(self, back: BootEntry) -> None:
         text = f"going back to {back.version}"
@@ -245,7 +268,12 @@ class Agent:
             lambda hints: replace(hints, wish=back.version).with_event(Kind.ROLLBACK, text, self._now(), back.version),
             self._now(),
         )
-        self.machine.set_one_shot(back.file_name)
+        try:
+            self.machine.set_one_shot(back.loader_pattern)
+        except TwinhullError:
+            # A wish that nothing carries out would stand against every update until the next boot.
+            self._remember(lambda hints: replace(hints, wish=None))
+            raise
 
     def _wishing(
         self, change: Callable[[Hints], Hints], kind: Kind, text: str, version: Version | None = None
@@ -253,10 +281,26 @@ class Agent:
         now = self._now()
         return self.store.change(lambda hints: change(hints).with_event(kind, text, now, version), now)
 
-    def _apply(self, verdict: trial.Verdict) -> None:
+    def _apply(self, decide: Callable[[Hints], trial.Verdict]) -> trial.Verdict:
         """Keep the hints and make the renames; the reason is on the disk before anything changes."""
-        self.store.change(lambda _: verdict.hints, self._now())
+        verdicts: list[trial.Verdict] = []
+
+        def decided(hints: Hints) -> Hints:
+            verdicts.append(decide(hints))
+            return verdicts[-1].hints
+
+        self._remember(decided)
+        # Hints that cannot even be read count as lost: the disk holds what safety rests on.
+        verdict = verdicts[-1] if verdicts else decide(Hints())
         self._rename(verdict)
+        return verdict
+
+    def _remember(self, change: Callable[[Hints], Hints]) -> None:
+        """Keep changed hints; a full or broken `/var` must not keep a host from blessing or leaving a trial."""
+        try:
+            self.store.change(change, self._now())
+        except OSError as error:
+            _log.warning("%s could not be written: %s", self.store.path, error)
 
     def _rename(self, verdict: trial.Verdict) -> None:
         if not verdict.renames:
@@ -272,13 +316,13 @@ class Agent:
         return verdict
 
     def _note(self, kind: Kind, text: str, version: Version) -> None:
-        self.store.change(lambda hints: hints.with_event(kind, text, self._now(), version), self._now())
+        self._remember(lambda hints: hints.with_event(kind, text, self._now(), version))
 
     def _now(self) -> Instant:
         return instant(self.machine.clock)
 
-    def _exclusive(self) -> AbstractContextManager[None]:
-        return exclusive(self.lock_path)
+    def _exclusive(self, *, patience_s: float = 0.0) -> AbstractContextManager[None]:
+        return exclusive(self.lock_path, self.machine.clock, patience_s=patience_s)
 
 
 def refusal(nothing: Nothing) -> PolicyError:

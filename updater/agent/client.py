@@ -192,7 +192,8 @@ class _Fetcher(FetcherInterface):
     def _chunks(self, response: urllib3.response.BaseHTTPResponse, url: str) -> Iterator[bytes]:
         deadline = self._clock.steady() + self._document_s
         try:
-            while chunk := response.read(CHUNK_BYTES):
+            # `read1` gives what is there; `read` would wait, byte by byte, past any deadline for a full chunk.
+            while chunk := response.read1(CHUNK_BYTES):
                 if self._clock.steady() > deadline:
                     raise SlowRetrievalError(f"{url}: still coming after {self._document_s:g} s")
                 yield chunk

@@ -33,6 +33,8 @@ MAX_WINDOW_BYTES = 8 << 20
 # A try counts as progress when it brought this much, so a long transfer over a poor line ends, but not too early.
 PROGRESS_BYTES = 1 << 20
 MAX_FRUITLESS_TRIES = 6
+# A server that sends next to nothing, but never falls silent, is given up like one that does.
+PROGRESS_WITHIN_S = 300.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 _OK, _PARTIAL = 200, 206
@@ -118,7 +120,7 @@ class HttpSource:
             raise _BrokenError(f"cannot be reached: {error}") from error
         try:
             skip = check_answer(response, url, start, stored.size_bytes)
-            yield from _bounded(response, url, skip=skip, wanted=stored.size_bytes - start)
+            yield from _bounded(response, url, self.clock, skip=skip, wanted=stored.size_bytes - start)
         finally:
             # Closed, not returned to the pool: unread bytes may be on the line.
             response.close()
@@ -186,15 +188,23 @@ def pause_s(tries: int, jitter: float) -> float:
     return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (tries - 1))) * (0.5 + jitter / 2)
 
 
-def _bounded(response: BaseHTTPResponse, url: str, *, skip: int, wanted: int) -> Iterator[bytes]:
+def _bounded(response: BaseHTTPResponse, url: str, clock: Clock, *, skip: int, wanted: int) -> Iterator[bytes]:
     """Exactly `wanted` bytes after the first `skip`; one byte more is an error, an early end is worth another try."""
+    waited, credited = 0.0, 0
     while wanted >= 0:
+        asked = clock.steady()
         try:
-            chunk = response.read(min(CHUNK_BYTES, skip or wanted + 1))
+            chunk = response.read1(min(CHUNK_BYTES, skip or wanted + 1))
         except HTTPError as error:
             raise _BrokenError(f"the transfer broke: {error}") from error
         if not chunk:
             break
+        # Only the time spent on the line counts: the disk may be slow as well.
+        waited, credited = waited + clock.steady() - asked, credited + len(chunk)
+        if credited >= PROGRESS_BYTES:
+            waited, credited = 0.0, 0
+        elif waited > PROGRESS_WITHIN_S:
+            raise _BrokenError(f"the transfer brought only {credited} bytes in {waited:.0f} s")
         if skip:
             skip -= len(chunk)
             continue

@@ -111,6 +111,11 @@ def check_target(target: Target, release: Release) -> None:
         raise PolicyError(f"{facts.running_version} is running but not blessed; nothing is written")
     if target.slot.slot is facts.slot:
         raise PolicyError(f"slot {facts.slot.value} is running; it is never written")
+    if release.image != facts.image:
+        # The loader ranks images by name before it looks at versions, so nobody could tell which of the two boots.
+        raise PolicyError(f"{facts.image} is running, and the release is one of image {release.image}").with_hint(
+            "take `image:` out of the updater's configuration; another image needs a new disk"
+        )
     if release.version == facts.running_version:
         raise PolicyError(f"{release.version} is running already")
     running = identity_of(facts.running_root_hash)

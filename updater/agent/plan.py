@@ -85,7 +85,7 @@ def plan(facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, hos
         host_id: Names this host's place in the wave.
         wishes: What an operator asked for just now.
     """
-    refused = _forbidden(facts, hints)
+    refused = forbidden(facts, hints)
     if refused is not None:
         return refused
     version = wanted_version(facts, hints, channel)
@@ -116,7 +116,8 @@ def wanted_version(facts: HostFacts, hints: Hints, channel: Channel) -> Version:
     return channel.version
 
 
-def _forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
+def forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
+    """What stands against any update, whatever the server says."""
     if not facts.blessed:
         return Nothing(
             Why.UNBLESSED,

@@ -142,12 +142,16 @@ class Hold:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Boots of a version that is not proven yet, counted by ourselves; `failure` is what the last one complained of."""
+    """Boots of a version that is not proven yet, counted by ourselves; `failure` is what the last one complained of.
+
+    `passed_over` counts boots of a proven version while this one was waiting to be started.
+    """
 
     version: Version
     boots: Annotated[int, strict.Range(0, 1000)]
     boot_id: str = ""
     failure: str = ""
+    passed_over: Annotated[int, strict.Range(0, 1000)] = 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from updater.agent.state import Hints, HostFacts, Kind
 from updater.channel import Instant
 
 NOT_REACHED = "did not reach its health checks"
+NOT_TAKEN = "was never started by the boot loader"
 ROLLED_BACK = "rolled back by the operator"
 
 
@@ -70,7 +71,7 @@ def at_boot(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: In
     """
     if standing(facts, hints) is Standing.TRIAL:
         return _count_trial(facts, hints, tries=tries, boot_id=boot_id, now=now)
-    noted = _note_failed(facts, hints, now)
+    noted = _note_failed(facts, _count_passed_over(facts, hints, boot_id=boot_id), tries=tries, now=now)
     if noted.wish is not None and noted.wish != facts.running_version:
         noted = replace(noted, wish=None)
     return Verdict(noted)
@@ -114,28 +115,40 @@ def demoted(entry: BootEntry) -> BootEntry:
     return replace(entry, tries_left=0, tries_done=0)
 
 
-def _note_failed(facts: HostFacts, hints: Hints, now: Instant) -> Hints:
-    for version in _failed_versions(facts, hints):
+def _count_passed_over(facts: HostFacts, hints: Hints, *, boot_id: str) -> Hints:
+    """Count a boot that went past a waiting version; without a bound a host would reboot towards it for ever."""
+    for entry in facts.other_entries:
+        attempt = hints.attempt(entry.version)
+        if entry.trial and attempt.boot_id != boot_id:
+            hints = hints.with_attempt(replace(attempt, passed_over=attempt.passed_over + 1, boot_id=boot_id))
+    return hints
+
+
+def _note_failed(facts: HostFacts, hints: Hints, *, tries: int, now: Instant) -> Hints:
+    for version in _failed_versions(facts, hints, tries):
         if hints.bad_version(version) is None:
-            reason = hints.attempt(version).failure or NOT_REACHED
+            attempt = hints.attempt(version)
+            reason = attempt.failure or (NOT_TAKEN if attempt.passed_over >= tries else NOT_REACHED)
             text = f"returned to {facts.running_version}: {reason}"
             hints = hints.with_bad(version, reason, now).with_event(Kind.FELL_BACK, text, now, version)
         hints = hints.without_attempt(version)
     return hints
 
 
-def _failed_versions(facts: HostFacts, hints: Hints) -> tuple[Version, ...]:
+def _failed_versions(facts: HostFacts, hints: Hints, tries: int) -> tuple[Version, ...]:
     """Versions that were tried here and are not running now.
 
     An entry that used up its tries failed.  An older one that was tried needed a one-shot boot, and that is used up.
     A counted entry may vanish when the firmware is cut in its rename: it failed if it was booted before.
+    A staged one that the loader went past too often has failed without a boot of its own.
     """
     others = facts.other_entries
     used_up = [e.version for e in others if e.exhausted and e.tries_done]
     one_shot = [e.version for e in others if e.trial and e.tries_done and e.version < facts.running_version]
+    passed_over = [e.version for e in others if e.trial and hints.attempt(e.version).passed_over >= tries]
     here = {facts.running_version, *(entry.version for entry in facts.entries)}
     vanished = [a.version for a in hints.attempts if a.boots and a.version not in here]
-    return tuple(dict.fromkeys([*used_up, *one_shot, *vanished]))
+    return tuple(dict.fromkeys([*used_up, *one_shot, *passed_over, *vanished]))
 
 
 def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> Verdict:

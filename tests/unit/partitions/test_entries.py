@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from itertools import permutations
 
 import pytest
@@ -120,3 +121,21 @@ def test_nothing_boots_from_an_empty_folder() -> None:
 def test_an_entry_with_tries_never_loses_to_an_exhausted_one(entries: list[BootEntry]) -> None:
     chosen = selected(entries)
     assert chosen is None or not chosen.exhausted or all(one.exhausted for one in entries)
+
+
+@pytest.mark.parametrize("name", ["host_1.0.0+3-0.efi", "host_1.0.0+0-3.efi", "host_1.0.0.efi"])
+def test_the_loader_pattern_of_a_counted_entry_fits_its_id_with_and_without_counter(name: str) -> None:
+    pattern = BootEntry("host", Version.from_text("1.0.0")).as_trial().loader_pattern
+    assert fnmatch.fnmatchcase(name, pattern)
+
+
+@pytest.mark.parametrize("version", ["1.0.01", "1.0.0.1", "1.0.0-1", "1.0.0~rc1", "1.0", "11.0.0"])
+def test_the_loader_pattern_of_a_counted_entry_fits_no_other_version(version: str) -> None:
+    pattern = BootEntry("host", Version.from_text("1.0.0")).as_trial().loader_pattern
+    other = BootEntry("host", Version.from_text(version))
+    assert not fnmatch.fnmatchcase(other.file_name, pattern)
+    assert not fnmatch.fnmatchcase(other.as_trial().file_name, pattern)
+
+
+def test_the_loader_pattern_of_a_blessed_entry_is_its_name() -> None:
+    assert BootEntry("host", Version.from_text("1.0.0")).loader_pattern == "host_1.0.0.efi"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +17,14 @@ from partitions.version import Version
 from tests.fakes.machine import START, FakeMachine, FakeServer
 from tests.fakes.memory_disk import PowerCut
 from tests.fakes.twin_host import MemorySource, TwinHost, built
-from updater.agent.agent import Agent, Outcome
+from updater.agent.agent import PATIENCE_S, Agent, Outcome
 from updater.agent.config import Config
 from updater.agent.plan import Nothing, Update, Why, Wishes
 from updater.agent.state import Kind
 from updater.agent.store import HintStore
+from updater.agent.trial import NOT_TAKEN
 from updater.channel import Channel, Instant, Pace
-from updater.errors import BusyError, FetchError, PolicyError, UpdaterError
+from updater.errors import BusyError, FetchError, PolicyError, SlotError, UpdaterError
 from updater.release import Architecture
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1", "1.0.2")}
@@ -145,12 +149,15 @@ def test_an_unreadable_state_file_is_set_aside(story: Story) -> None:
     assert [event.kind for event in story.agent.hints().history] == [Kind.HELD]
 
 
-def test_a_downgrade_needs_to_be_asked_for_and_boots_once_before_it_is_proven(story: Story) -> None:
+@pytest.mark.parametrize("counter_in_id", [False, True])
+def test_a_downgrade_needs_to_be_asked_for_and_boots_once_before_it_is_proven(
+    story: Story, *, counter_in_id: bool
+) -> None:
+    story.machine.host.counter_in_id = counter_in_id
     story.update_to("1.0.1")
     story.server.point_to("1.0.0")
     assert story.why() is Why.OLDER
     assert isinstance(story.update(allow_downgrade=True).plan, Update)
-    assert story.machine.one_shot == "host_1.0.0+3-0.efi"
     assert story.start() == "1.0.0"
     story.healthy()
     assert story.machine.entry_names() == ("host_1.0.0.efi", "host_1.0.1+0-0.efi")
@@ -173,7 +180,7 @@ def test_a_staged_downgrade_is_chosen_again_at_reboot(story: Story) -> None:
     story.update()
     story.machine.one_shot = None
     story.agent.reboot()
-    assert story.machine.one_shot == "host_1.0.0+3-0.efi"
+    assert story.start() == "1.0.0"
 
 
 def test_a_rollback_goes_to_the_other_slot_and_stays_there(story: Story) -> None:
@@ -208,8 +215,131 @@ def test_a_rollback_of_a_trial_gives_it_up_at_once(story: Story) -> None:
 
 
 def test_a_rollback_with_nothing_to_go_back_to_is_refused(story: Story) -> None:
-    with pytest.raises(PolicyError, match="nothing to go back to"):
+    with pytest.raises(PolicyError, match="slot b is empty; there is nothing to go back to") as caught:
         story.agent.rollback()
+    assert "updater pin" in caught.value.hints[0]
+
+
+def test_a_rollback_to_a_staged_or_a_failed_version_is_refused_and_changes_nothing(story: Story) -> None:
+    story.update()
+    with pytest.raises(PolicyError, match="slot b is staged"):
+        story.agent.rollback()
+    assert story.start() == "1.0.1"
+    story.agent.rollback()
+    assert story.start() == "1.0.0"
+    with pytest.raises(PolicyError, match="slot b is bad"):
+        story.agent.rollback()
+    assert story.machine.one_shot is None
+    assert story.agent.hints().wish is None
+
+
+def test_a_rollback_the_firmware_does_not_take_leaves_no_wish_behind(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story.update_to("1.0.1")
+
+    def refuse(_entry_name: str) -> None:
+        raise SlotError("the firmware does not take it")
+
+    monkeypatch.setattr(story.machine, "set_one_shot", refuse)
+    with pytest.raises(SlotError):
+        story.agent.rollback()
+    story.server.point_to("1.0.2")
+    assert isinstance(story.update().plan, Update)
+
+
+def test_a_staged_version_the_loader_never_starts_ends_as_bad(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.agent.pin(v("1.0.0"))
+    story.update()
+    for _ in range(3):
+        assert story.why() is Why.STAGED
+        story.agent.reboot()
+        story.machine.one_shot = None
+        assert story.start() == "1.0.1"
+    assert story.why() is Why.KNOWN_BAD
+    bad = story.agent.hints().bad_version(v("1.0.0"))
+    assert bad is not None
+    assert bad.reason == NOT_TAKEN
+
+
+def test_an_update_from_an_unblessed_slot_is_refused_before_the_server_is_asked(story: Story) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    story.server.asked.clear()
+    assert story.why() is Why.UNBLESSED
+    assert not story.server.asked
+
+
+def test_a_release_of_another_image_is_refused_before_anything_is_written(story: Story) -> None:
+    one = RELEASES["1.0.1"]
+    story.server.releases["1.0.1"] = replace(one, release=replace(one.release, image="other"))
+    story.machine.host.disk.journal.clear()
+    with pytest.raises(PolicyError, match="image other"):
+        story.update()
+    assert not story.machine.host.disk.journal
+
+
+@contextmanager
+def somebody_else(story: Story) -> Iterator[None]:
+    """Another process that holds the update lock."""
+    story.agent.lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with story.agent.lock_path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def test_blessing_waits_for_the_lock_within_bounds(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    with somebody_else(story), pytest.raises(BusyError):
+        story.healthy()
+    assert sum(story.machine.clock.slept) == pytest.approx(PATIENCE_S)
+    holder = somebody_else(story)
+    holder.__enter__()
+    monkeypatch.setattr(story.machine.clock, "sleep", lambda _: holder.__exit__(None, None, None))
+    story.healthy()
+    assert story.agent.facts().blessed
+
+
+def test_a_trial_past_its_deadline_is_left_even_if_somebody_holds_the_lock(story: Story) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    with somebody_else(story):
+        with pytest.raises(BusyError):
+            story.agent.unhealthy("podman", force=False)
+        assert story.agent.unhealthy("podman", force=True).reboot
+    assert story.machine.reboots == [True]
+
+
+def test_a_full_var_keeps_no_trial_from_ending(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    story.update()
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*_: object) -> None:
+        raise full
+
+    monkeypatch.setattr(HintStore, "change", refuse)
+    assert story.start() == "1.0.1"
+    assert story.agent.unhealthy("disk full", force=False).reboot
+    story.healthy()
+    assert story.agent.facts().blessed
+    with pytest.raises(OSError, match="No space"):
+        story.agent.hold("an operator's wish is kept or refused")
+
+
+def test_a_wish_made_while_blessing_is_not_lost(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    rename = story.machine.host.folder.rename
+
+    def meanwhile(old: str, new: str) -> None:
+        story.agent.hold("audit")
+        rename(old, new)
+
+    monkeypatch.setattr(story.machine.host.folder, "rename", meanwhile)
+    story.healthy()
+    assert story.agent.hints().hold is not None
 
 
 def test_a_held_host_stays(story: Story) -> None:
@@ -223,8 +353,10 @@ def test_the_second_update_at_once_is_told_that_it_is_busy(story: Story) -> None
     story.agent.lock_path.parent.mkdir(parents=True)
     with story.agent.lock_path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BusyError):
+        with pytest.raises(BusyError) as caught:
             story.update()
+        assert caught.value.exit_code == 1
+        assert "wait for it" in caught.value.hints[0]
     assert isinstance(story.update().plan, Update)
 
 

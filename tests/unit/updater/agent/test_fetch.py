@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import threading
+from collections import deque
 from collections.abc import Generator, Iterator
 
 import pytest
 import zstandard
+from urllib3.response import HTTPResponse
 
 from bedrock.progress import Silent
 from tests.fakes.http_server import Site, serving
@@ -247,3 +251,23 @@ def test_a_consumer_that_stops_early_stops_the_stage() -> None:
     assert isinstance(chunks, Generator)
     chunks.close()
     assert closed.wait(5)
+
+
+def test_a_transfer_that_trickles_is_given_up() -> None:
+    clock = FakeClock()
+
+    class Trickle(io.RawIOBase):
+        """Gives a byte a second, for ever."""
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+            clock.sleep(1.0)
+            buffer[0] = 0
+            return 1
+
+    response = HTTPResponse(io.BufferedReader(Trickle()), preload_content=False, status=200)
+    taken = fetch._bounded(response, "http://server/object", clock, skip=0, wanted=1 << 30)
+    with pytest.raises(fetch._BrokenError, match="brought only"):
+        deque(itertools.islice(taken, int(2 * fetch.PROGRESS_WITHIN_S)), maxlen=0)

@@ -213,9 +213,9 @@ def test_hints_survive_a_round_trip(tmp_path: Path) -> None:
 
 def test_an_update_lock_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "run/lock"
-    with exclusive(path), pytest.raises(BusyError), exclusive(path):
+    with exclusive(path, FakeClock()), pytest.raises(BusyError), exclusive(path, FakeClock(), patience_s=5.0):
         pass
-    with exclusive(path):
+    with exclusive(path, FakeClock()):
         pass
 
 
