@@ -5,7 +5,6 @@ Only what a command is called and how its result is shown lives here.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
@@ -13,10 +12,10 @@ import click
 from bedrock.cli import emit_json, json_option, run_command
 from imagebuild.artifacts import Summary
 from imagebuild.console import open_progress, show_summary
-from imagebuild.definition import BuildProfile
+from imagebuild.definition import BuildProfile, starting_definition
 from imagebuild.errors import BuildError
 from imagebuild.pipeline import build_image
-from imagebuild.plan import DATA, plan_build
+from imagebuild.plan import plan_build
 from imagebuild.tools import cache_folder
 from imagebuild.vm.cli import vm
 from keys.cli import keys, passphrase_option, passphrase_source
@@ -60,7 +59,7 @@ def init_definition(folder: Path) -> None:
     if target.exists():
         raise BuildError(f"{target} exists and is left alone").with_hint("choose a folder without image.yaml")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(DATA / "image.yaml", target)
+    target.write_text(starting_definition(folder))
     click.echo(f"wrote {target}")
 
 
@@ -77,13 +76,13 @@ def init_definition(folder: Path) -> None:
 @passphrase_option
 @json_option
 def build(
+    *,
     definition: Path,
     version_text: str,
     out: Path | None,
     keys_folder: Path,
     root_of_trust: Path | None,
     profile: str | None,
-    *,
     quiet: bool,
     passphrase_file: Path | None,
     as_json: bool,
@@ -102,13 +101,12 @@ def build(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--version") from error
     keyring = Keyring.load(keys_folder)
-    place = out if out is not None else Path("out") / definition.absolute().name / str(version)
     plan = plan_build(
         definition,
         version=version,
         keyring=keyring,
-        out=place,
         cache=cache_folder(),
+        out=out,
         root_of_trust=root_of_trust,
         profile=BuildProfile(profile) if profile else None,
     )

@@ -65,7 +65,7 @@ def tree_config(
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=json\n\n"
     text += base + "\n[Content]\n"
     text += _list("Packages", (definition.kernel, *definition.packages))
-    text += _list("RemoveFiles", map(str, definition.drop))
+    text += _list("RemoveFiles", definition.drop)
     text += f"ExtraTrees={extra}:/\n"
     text += f"PrepareScripts={scripts / 'modules.prepare'}\nFinalizeScripts={scripts / 'kernel.finalize'}\n"
     if merged is not None:

@@ -24,7 +24,7 @@ def open_progress(*, quiet: bool) -> Iterator[Progress]:
     if quiet:
         yield Silent()
     elif console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
         with Bars(*columns, console=console) as bars:
             shown = _TerminalProgress(bars)
             yield shown
@@ -39,12 +39,8 @@ def show_summary(summary: Summary, *, out: Path, fresh: bool) -> None:
     """Print what a build came to on stdout."""
     console = Console()
     state = "built" if fresh else "was built before from the same content"
-    console.print(f"{summary.image} {summary.version} {state}: {out}", highlight=False, soft_wrap=True)
-    console.print(
-        f"kernel {summary.kernel}, {summary.packages} packages, root hash {summary.root_hash}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _print(console, f"{summary.image} {summary.version} {state}: {out}")
+    _print(console, f"kernel {summary.kernel}, {summary.packages} packages, root hash {summary.root_hash}")
     sizes = Table("file", "size", box=None, pad_edge=False)
     for name, size in sorted(summary.size_bytes.items(), key=lambda item: -item[1]):
         sizes.add_row(name, decimal(size))
@@ -86,10 +82,15 @@ class _LineProgress:
 
     def step(self, name: str, *, total: int | None = None) -> None:
         size = f" ({decimal(total)})" if total else ""
-        self._console.print(f"{time.monotonic() - self._began:7.1f} s  {name}{size}", highlight=False, soft_wrap=True)
+        _print(self._console, f"{time.monotonic() - self._began:7.1f} s  {name}{size}")
 
     def advance(self, amount: int) -> None:
         """Lines tell of steps only."""
 
     def finish(self) -> None:
-        self._console.print(f"{time.monotonic() - self._began:7.1f} s  done", highlight=False, soft_wrap=True)
+        _print(self._console, f"{time.monotonic() - self._began:7.1f} s  done")
+
+
+def _print(console: Console, line: str) -> None:
+    """Print a line as it stands: paths may hold what rich would take for markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ Not here: how a definition becomes mkosi's and systemd-repart's configuration (`
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,10 +25,16 @@ from updater.release import Architecture, Name
 FILE_NAME = "image.yaml"
 PackageName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*(/[a-z0-9-]+)?", "a Debian package name")]
 ReleaseName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]*", "the code name of a Debian release, such as trixie")]
-KernelArgument = Annotated[str, strict.Pattern(r"[!-~]+", "one kernel argument without spaces")]
+MirrorUrl = Annotated[str, strict.Pattern(r"(https?|file|copy):/\S+", "the URL of a mirror such as http://HOST/debian")]
+KernelArgument = Annotated[
+    str,
+    strict.Pattern(r"[!-~]+", "one kernel argument without spaces"),
+    strict.Pattern(r"(?!(roothash|root|init|systemd\.verity)(=|$)).*", "for a definition to say: the build sets it"),
+]
+# What mkosi's configuration can carry: no comment sign, no list separator, no specifier.
+DropPath = Annotated[str, strict.Pattern(r"/[^\s#,:%\"'\\]+", "a path inside the image such as /usr/share/info/*")]
 UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.@-]{1,200}\.[a-z]+", "a unit name such as web.container")]
 Mode = Annotated[str, strict.Pattern(r"0[0-7]{3}", "a mode in octal such as 0644")]
-OWN_ARGUMENTS = ("roothash", "root", "init", "systemd.verity")
 
 
 class BuildProfile(Enum):
@@ -38,7 +45,7 @@ class BuildProfile(Enum):
 
 @dataclass(frozen=True)
 class AbsolutePath:
-    """A path inside the image that cannot leave it; `*` may stand for any part of a name."""
+    """A path inside the image that cannot leave it."""
 
     text: str
 
@@ -107,10 +114,13 @@ class Slots:
     var: strict.Bytes = 2048 * MIB
 
     def __post_init__(self) -> None:
-        for name, low in (("root", 64), ("boot", 280), ("esp", 280), ("var", 256)):
-            size = getattr(self, name)
-            if size < low * MIB or size % MIB:
-                raise ValueError(f"{name} must be at least {low}M and a multiple of 1M, not {size} bytes")
+        wrong = [
+            f"{name} must be at least {low}M and a multiple of 1M, not {getattr(self, name)} bytes"
+            for name, low in (("root", 64), ("boot", 280), ("esp", 280), ("var", 256))
+            if getattr(self, name) < low * MIB or getattr(self, name) % MIB
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
 
     @property
     def verity(self) -> int:
@@ -125,11 +135,11 @@ class ImageDefinition:
     id: Name
     release: ReleaseName = "trixie"
     architecture: Architecture = Architecture.X86_64
-    mirror: str | None = None
-    security_mirror: str | None = None
+    mirror: MirrorUrl | None = None
+    security_mirror: MirrorUrl | None = None
     kernel: PackageName = "linux-image-cloud-amd64"
     packages: tuple[PackageName, ...] = ()
-    drop: tuple[AbsolutePath, ...] = ()
+    drop: tuple[DropPath, ...] = ()
     kernel_arguments: tuple[KernelArgument, ...] = ()
     slots: Slots = field(default_factory=Slots)
     updater: UpdaterConfig = field(default_factory=UpdaterConfig)
@@ -139,9 +149,9 @@ class ImageDefinition:
     def __post_init__(self) -> None:
         if self.architecture is not Architecture.X86_64:
             raise ValueError(f"architecture {self.architecture.value} cannot be built yet, only x86-64 can")
-        for argument in self.kernel_arguments:
-            if argument.split("=", 1)[0] in OWN_ARGUMENTS:
-                raise ValueError(f"kernel_arguments must not hold {argument!r}: the build sets it")
+        for path in self.drop:
+            if ".." in PurePosixPath(path).parts:
+                raise ValueError(f"drop must not hold {path!r}, which leaves the image")
         seen: set[str] = set()
         for path in [str(file.path) for file in self.files] + [unit.path for unit in self.units]:
             if path in seen:
@@ -171,8 +181,17 @@ def load_definition(folder: Path) -> ImageDefinition:
     return definition
 
 
+def starting_definition(folder: Path) -> str:
+    """The commented `image.yaml` for a new definition in `folder`; the folder's name becomes the id if it can."""
+    text = (Path(__file__).parent / "data" / FILE_NAME).read_text()
+    name = folder.absolute().name
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        return text
+    return text.replace("examples/container-host", str(folder)).replace("id: container-host", f"id: {name}")
+
+
 def definition_digest(folder: Path) -> str:
-    """SHA-256 over the names, modes and contents of everything in the definition's folder."""
+    """SHA-256 over the names, modes and contents of everything in the definition's folder; `.git` is left aside."""
     digest = hashlib.sha256()
     for path in _walk(folder):
         mode = path.lstat().st_mode & 0o111
@@ -183,5 +202,5 @@ def definition_digest(folder: Path) -> str:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or path.is_file():
+        if ".git" not in path.relative_to(folder).parts and (path.is_symlink() or path.is_file()):
             yield path

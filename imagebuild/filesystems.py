@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from bedrock import process
+from bedrock.errors import ProcessError
 from imagebuild import config
 from imagebuild.definition import BuildProfile
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.plan import DATA, EPOCH, BuildPlan, tree_digest
-from imagebuild.tools import inside_user_namespace, only_one
+from imagebuild.tools import inside_user_namespace
 from imagebuild.workshop import Workshop
 
 _MKOSI_TIMEOUT_S = 1800
@@ -165,8 +168,7 @@ def _mkosi_folder(shop: Workshop, name: str) -> Path:
 
 def _mkosi(shop: Workshop, folder: Path, read: tuple[Path, ...] = ()) -> None:
     access = replace(shop.access, read=(*shop.access.read, *read))
-    # Two mkosi at once would pull the package and the tree cache from under each other.
-    with only_one(shop.folders.packages):
+    with _whole_cache(shop.folders.cache, folder.name):
         shop.tools.run(
             ["mkosi", "--directory", folder, "--force", "build"],
             access,
@@ -174,6 +176,24 @@ def _mkosi(shop: Workshop, folder: Path, read: tuple[Path, ...] = ()) -> None:
             cwd=folder,
             log=shop.log,
         )
+
+
+@contextmanager
+def _whole_cache(cache: Path, kind: str) -> Iterator[None]:
+    """Start mkosi without its cached trees when the mkosi before was killed: it may have left half of one."""
+    marker = cache / f"{kind}.unfinished"
+    if marker.exists():
+        remove_tree(cache / kind)
+        (cache / kind).mkdir()
+    marker.touch()
+    try:
+        yield
+    except ProcessError as error:
+        # With an exit code mkosi came to its own end.
+        if error.returncode is not None and error.returncode > 0:
+            marker.unlink()
+        raise
+    marker.unlink()
 
 
 def write_definitions(folder: Path, definitions: dict[str, str]) -> None:

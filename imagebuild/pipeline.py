@@ -9,24 +9,31 @@ Everything is made in a working folder and moved to its place at the end in one 
 
 from __future__ import annotations
 
+import errno
+import glob
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
 from bedrock.errors import ProcessError
-from bedrock.persist import write_atomic
+from bedrock.persist import sync_folder, write_atomic
 from bedrock.progress import Progress, Silent
 from imagebuild import artifacts, boot, filesystems
-from imagebuild.errors import BuildError
+from imagebuild.diagnosis import explain
+from imagebuild.errors import ImageBuildError, SpaceError
+from imagebuild.locking import held_folder, only_one
 from imagebuild.payload import build_payload
 from imagebuild.plan import DATA, EPOCH, INPUTS_FILE, SOURCE_ROOT, BuildPlan
 from imagebuild.tools import ensure_tools
 from imagebuild.workshop import Workshop
 from keys.passphrase import PassphraseSource
+from keys.roles import BootRole
+from keys.signers import boot_signer
 
 
 @dataclass(frozen=True)
@@ -44,30 +51,64 @@ def build_image(plan: BuildPlan, *, passphrase: PassphraseSource, progress: Prog
     Raises:
         BuiltBeforeError: `out` holds this version, built from other content.
         BuildError: A step failed; the message names it and the log.
+        MirrorError: A package could not be fetched.
+        SpaceError: The disk or a slot is too small.
         KeysError: The key that signs the UKI cannot be opened.
     """
-    if plan.finished:
-        return Built(plan.out, fresh=False, summary=artifacts.read_summary(plan.out))
     told = progress or Silent()
+    if plan.finished:
+        return _found(plan)
+    # Opened and closed again, so that a missing passphrase is told now and not after the work is done.
+    with boot_signer(plan.keyring, BootRole.DB, passphrase):
+        pass
+    waiting = f"waiting for another build that uses {plan.cache}"
+    with only_one(plan.cache / "build.lock", on_wait=lambda: told.step(waiting)):
+        # The build waited for may have been this very one.
+        return _found(plan) if plan.finished else _build(plan, passphrase, told)
+
+
+def _found(plan: BuildPlan) -> Built:
+    return Built(plan.out, fresh=False, summary=artifacts.read_summary(plan.out))
+
+
+def _build(plan: BuildPlan, passphrase: PassphraseSource, progress: Progress) -> Built:
     began = time.monotonic()
-    told.step("tools tree")
-    tools = ensure_tools(plan.mirrors, cache=plan.cache)
+    progress.step("tools tree")
+    tools = ensure_tools(plan.mirrors, cache=plan.cache, progress=progress)
     seconds = {"tools_tree": time.monotonic() - began}
-    plan.out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{plan.out.name}.", suffix=".partial", dir=plan.out.parent))
-    shop = Workshop(plan, tools, work, seconds)
-    try:
-        _run_steps(shop, passphrase, told)
+    with _working_folder(plan.out) as work:
+        shop = Workshop(plan, tools, work, seconds)
+        try:
+            _run_steps(shop, passphrase, progress)
+        except Exception:
+            # Of an interrupted build nothing is kept.
+            shop.keep_log()
+            raise
         shop.seconds["total"] = time.monotonic() - began
         summary = artifacts.write_documents(shop)
         write_atomic(shop.out / INPUTS_FILE, strict.dump_json(plan.inputs))
         if plan.out.exists():
             plan.out.rmdir()
         shop.out.rename(plan.out)
-    finally:
-        shop.keep_log()
-        filesystems.remove_tree(work)
+        sync_folder(plan.out.parent)
+        shop.kept_log.unlink(missing_ok=True)
     return Built(plan.out, fresh=True, summary=summary)
+
+
+@contextmanager
+def _working_folder(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, removed at the end; those of builds that were killed are removed first."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for stale in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        with held_folder(stale) as free:
+            if free:
+                filesystems.remove_tree(stale)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    with held_folder(work):
+        try:
+            yield work
+        finally:
+            filesystems.remove_tree(work)
 
 
 def _run_steps(shop: Workshop, passphrase: PassphraseSource, progress: Progress) -> None:
@@ -84,15 +125,25 @@ def _run_steps(shop: Workshop, passphrase: PassphraseSource, progress: Progress)
         ("disk", boot.make_disk),
     )
     for name, step in steps:
-        progress.step(name.replace("_", " "))
+        title = name.replace("_", " ")
+        progress.step(title)
         began = time.monotonic()
         try:
             step(shop)
         except ProcessError as error:
-            raise BuildError(f"the step {name} failed: {error}").with_hint(
-                f"the whole log is {shop.kept_log}"
-            ) from error
+            raise _step_error(title, error, shop) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise SpaceError(f"the step {title} failed: the disk is full") from error
         shop.seconds[name] = time.monotonic() - began
+
+
+def _step_error(title: str, error: ProcessError, shop: Workshop) -> ImageBuildError:
+    """The error of a step whose program failed: its cause where the output names one, else the last lines."""
+    failed = explain(f"the step {title} failed", error)
+    failed.add_note(f"the whole log is {shop.kept_log}")
+    return failed
 
 
 def _agent(shop: Workshop) -> None:

@@ -7,6 +7,7 @@ The same inputs are never built twice; other inputs for a version that was built
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ EPOCH: Final = 1_700_000_000
 INPUTS_FILE: Final = "inputs.json"
 _NEEDED_BYTES: Final = 6 << 30
 _FETCH_TIMEOUT_S: Final = 30
+_MAX_RELEASE_BYTES: Final = 16 << 20
+_UNUSABLE: Final = re.compile(r"[\s#,:%\"'\\]")
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,11 @@ class BuildPlan:
 
         Raises:
             BuiltBeforeError: It holds a build of other inputs.
+            BuildError: It is something else.
         """
         path = self.out / INPUTS_FILE
         if not path.is_file():
-            if self.out.exists() and any(self.out.iterdir()):
+            if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
                 raise BuildError(f"{self.out} exists and is no finished build").with_hint("choose another --out")
             return False
         found = strict.read_json(Inputs, path.read_bytes(), source=str(path))
@@ -88,8 +92,8 @@ def plan_build(
     *,
     version: Version,
     keyring: Keyring,
-    out: Path,
     cache: Path,
+    out: Path | None = None,
     root_of_trust: Path | None = None,
     profile: BuildProfile | None = None,
 ) -> BuildPlan:
@@ -99,24 +103,23 @@ def plan_build(
         folder: The image definition.
         version: The version to build.
         keyring: Keys; only the Secure Boot role db signs here.
-        out: Folder the finished build is put in.
         cache: Twinhull's cache folder.
+        out: Folder the finished build is put in; `out/<id>/<version>` when None.
         root_of_trust: The TUF root baked into the image; `root.json` in the keys folder when None.
         profile: A named addition to the definition.
 
     Raises:
         DocumentError: The definition has mistakes.
         MirrorError: No mirror is known or it does not answer.
-        BuildError: There is no root of trust.
+        BuildError: There is no root of trust, or a path cannot be used.
         SpaceError: The disk is nearly full.
     """
     definition = load_definition(folder)
     trust = root_of_trust or keyring.folder / "root.json"
-    if not trust.is_file():
-        raise BuildError(f"there is no root of trust at {trust}").with_hint(
-            f"`twinhull repo init REPO --keys {keyring.folder}` makes it, or name one with --root-of-trust"
-        )
-    _require_space(out, cache)
+    _require_root(trust, keyring.folder)
+    place = (out or Path("out") / definition.id / str(version)).absolute()
+    _require_place(place, folder.absolute(), cache.absolute())
+    _require_space(place, cache)
     mirrors = find_mirrors(definition.mirror, definition.security_mirror)
     state = archive_state(mirrors, definition.release)
     digest = _digest(
@@ -141,7 +144,7 @@ def plan_build(
         root_of_trust=trust,
         mirrors=mirrors,
         archive_state=state,
-        out=out.absolute(),
+        out=place,
         cache=cache.absolute(),
         digest=digest,
     )
@@ -178,7 +181,9 @@ def _fetch(url: str) -> bytes:
         except OSError as error:
             raise MirrorError(f"the mirror has no {url}: {error.strerror}") from error
     try:
-        answer = urllib3.request("GET", url, timeout=_FETCH_TIMEOUT_S, retries=2)
+        answer = urllib3.request("GET", url, timeout=_FETCH_TIMEOUT_S, retries=2, preload_content=False)
+        data = answer.read(_MAX_RELEASE_BYTES + 1)
+        answer.close()
     except urllib3.exceptions.HTTPError as error:
         raise MirrorError(f"the mirror does not answer: {url}").with_hint(
             "set mirror: in image.yaml, or TWINHULL_MIRROR, to one that this machine reaches"
@@ -187,12 +192,38 @@ def _fetch(url: str) -> bytes:
         raise MirrorError(f"the mirror answered {answer.status} for {url}").with_hint(
             "is `release:` a Debian release that this mirror carries?"
         )
-    return answer.data
+    if len(data) > _MAX_RELEASE_BYTES:
+        raise MirrorError(f"the mirror sent more than {_MAX_RELEASE_BYTES} bytes for {url}")
+    return data
+
+
+def _require_root(path: Path, keys: Path) -> None:
+    """Hosts that boot with something else baked in could never be updated again."""
+    if not path.is_file():
+        raise BuildError(f"there is no root of trust at {path}").with_hint(
+            f"`twinhull repo init REPO --keys {keys}` makes it, or name one with --root-of-trust"
+        )
+    document = strict.parse_json(path.read_bytes(), source=str(path))
+    signed = document.get("signed") if isinstance(document, dict) else None
+    if not isinstance(signed, dict) or signed.get("_type") != "root":
+        raise BuildError(f"{path} is not the root of a TUF repository")
+
+
+def _require_place(out: Path, folder: Path, cache: Path) -> None:
+    if out.is_relative_to(folder):
+        raise BuildError(f"{out} lies inside the image definition {folder}, which it would change").with_hint(
+            "choose a place outside with --out"
+        )
+    for path in (out, folder, cache):
+        if found := _UNUSABLE.search(str(path)):
+            raise BuildError(f"the path {path} holds {found[0]!r}, which mkosi's configuration cannot carry")
 
 
 def _require_space(*folders: Path) -> None:
     for folder in folders:
         there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        if not there.is_dir():
+            raise BuildError(f"{there} is not a folder")
         free = shutil.disk_usage(there).free
         if free < _NEEDED_BYTES:
             raise SpaceError(f"{there} has {free >> 20} MiB free, a build needs {_NEEDED_BYTES >> 20} MiB").with_hint(

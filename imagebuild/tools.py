@@ -8,14 +8,12 @@ Not here: which programs are run with which arguments.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,6 +24,7 @@ from bedrock.persist import write_atomic
 from bedrock.process import Argument, Finished
 from bedrock.progress import Progress, Silent
 from imagebuild.errors import ToolsError
+from imagebuild.locking import only_one
 from imagebuild.mirror import Mirrors
 
 RELEASE = "trixie"
@@ -102,10 +101,12 @@ class ToolsTree:
         """The hash of the inputs this tree was made from."""
         return self.root.name
 
-    def command(self, argv: Sequence[Argument], access: Access = Access(), *, cwd: Path | None = None) -> list[str]:
-        """The argument list that runs `argv` inside the tree."""
+    def command(
+        self, argv: Sequence[Argument], access: Access = Access(), *, cwd: Path | None = None, bound: bool = False
+    ) -> list[str]:
+        """The argument list that runs `argv` inside the tree; `bound`: whatever it starts dies with it."""
         sandbox = self.root / "usr/lib/python3/dist-packages/mkosi/sandbox.py"
-        words = [*inside_user_namespace(), sys.executable, "-SI", str(sandbox)]
+        words = [*_namespaces(bound=bound), sys.executable, "-SI", str(sandbox)]
         words += ["--ro-bind", str(self.root / "usr"), "/usr"]
         for target, link in _LINKS:
             words += ["--symlink", target, link]
@@ -141,7 +142,8 @@ class ToolsTree:
             ProcessError: It failed or ran too long; the message names the program, not the sandbox.
         """
         try:
-            return process.run(self.command(argv, access, cwd=cwd), timeout_s=timeout_s, env=env, log=log, check=check)
+            words = self.command(argv, access, cwd=cwd, bound=True)
+            return process.run(words, timeout_s=timeout_s, env=env, log=log, check=check)
         except ProcessError as error:
             message = f"{argv[0]} (tools tree) failed" if error.returncode else str(error).splitlines()[0]
             if error.returncode:
@@ -174,20 +176,12 @@ def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = N
         ToolsError: mmdebstrap is missing or failed.
     """
     tree = ToolsTree(cache / "tools" / tools_identity())
-    with only_one(cache / "tools"):
+    told = progress or Silent()
+    with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
         if not (tree.root / ".complete").exists():
-            (progress or Silent()).step("tools tree")
+            told.step("tools tree (first time: some minutes)")
             _make(tree.root, mirrors, log=cache / "tools" / f"{tree.root.name}.log")
     return tree
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Keep every other build of this host out of a cache folder while the context lasts; wait for them first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _make(root: Path, mirrors: Mirrors, *, log: Path) -> None:
@@ -222,6 +216,13 @@ def _inside(argv: Iterable[Argument]) -> None:
 
 def inside_user_namespace() -> tuple[str, ...]:
     """The words before a program that must see the files of a tree as their root; none for root itself."""
-    if os.geteuid() == 0:
-        return ()
-    return ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+    return _namespaces(bound=False)
+
+
+def _namespaces(*, bound: bool) -> tuple[str, ...]:
+    # A killed mkosi would leave dpkg and cp at work in a folder that is being removed; a process namespace takes them
+    # along.
+    flags = ("--pid", "--fork", "--kill-child") if bound else ()
+    if os.geteuid() != 0:
+        flags = ("--user", "--map-root-user", "--map-auto", *flags)
+    return ("unshare", *flags, "--") if flags else ()

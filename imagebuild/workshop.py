@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,8 +53,7 @@ class Workshop:
         )
 
     def keep_log(self) -> None:
-        """After a failure, move the log beside the build's place (writes to the disk); after success, do nothing."""
+        """Move the log of a failed build beside the build's place (changes names on the disk)."""
         if self.log.is_file():
-            shutil.copy(self.log, self.kept_log)
-        else:
-            self.kept_log.unlink(missing_ok=True)
+            # A rename, for the disk may be full.
+            self.log.replace(self.kept_log)
