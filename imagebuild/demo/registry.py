@@ -63,7 +63,7 @@ def run_registry(tools: ToolsTree, folder: Path) -> Iterator[Registry]:
         process = tools.start(words, Access(write=(folder,), network=True), stdout=log)
         try:
             base = f"http://127.0.0.1:{port}"
-            _wait(base, process)
+            _wait(base, process, folder / "registry.log")
             _push(base, (tools.root / "usr/bin/busybox").read_bytes())
             yield Registry(port)
         finally:
@@ -117,7 +117,7 @@ def _ask(method: str, url: str, body: bytes, kind: str) -> urllib3.BaseHTTPRespo
     return answer
 
 
-def _wait(base: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -125,7 +125,7 @@ def _wait(base: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except urllib3.exceptions.HTTPError:
             time.sleep(0.1)
-    raise BuildError("the registry did not start")
+    raise BuildError("the registry did not start").with_hint(f"it said: {log}")
 
 
 def _digest(data: bytes) -> str:

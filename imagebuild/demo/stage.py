@@ -15,7 +15,7 @@ from pathlib import Path
 from bedrock import process
 from bedrock.progress import Progress
 from imagebuild.demo.definitions import write_definition
-from imagebuild.errors import BuildError
+from imagebuild.errors import BuildError, BuiltBeforeError
 from imagebuild.pipeline import Built, build_image
 from imagebuild.plan import plan_build
 from imagebuild.tools import cache_folder
@@ -62,7 +62,12 @@ class Stage:
             cache=cache_folder(),
             root_of_trust=self.repository / "metadata" / "1.root.json",
         )
-        return build_image(plan, passphrase=NoPassphrase(), progress=progress)
+        try:
+            return build_image(plan, passphrase=NoPassphrase(), progress=progress)
+        except BuiltBeforeError:
+            # Nothing the demo builds is ever published for others, so that it may start its versions anew.
+            shutil.rmtree(plan.out)
+            return build_image(plan, passphrase=NoPassphrase(), progress=progress)
 
     def publish(self, *versions: str, progress: Progress) -> None:
         """Publish builds."""

@@ -68,6 +68,7 @@ def tell(out: Path, *, say: Say) -> Report:
     Raises:
         TwinhullError: A part failed; the report of this run is then not written.
     """
+    out = out.absolute()
     line = Timeline(say)
     write_to = out / "report.json"
     write_to.unlink(missing_ok=True)
