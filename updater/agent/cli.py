@@ -277,15 +277,18 @@ def boot() -> None:
 
 
 @updater.command(hidden=True)
-def deadline() -> int:
-    """Leave a trial that was not blessed in time (twinhull-trial-deadline.service)."""
+def deadline() -> None:
+    """Leave a trial that was not blessed in time (twinhull-trial-deadline.service).
+
+    It fails only when it could not decide: the unit then reboots a trial without this program.
+    """
     it = setting(lenient=True)
     facts, hints = it.agent.facts(), it.agent.hints()
     if trial.standing(facts, hints) not in (trial.Standing.TRIAL, trial.Standing.WISHED):
-        return EXIT_DONE
+        return
     failure = hints.attempt(facts.running_version).failure or "was not blessed before the deadline"
-    it.agent.unhealthy(failure, force=True)
-    return EXIT_FAILED
+    verdict = it.agent.unhealthy(failure, force=True)
+    click.echo(f"{failure}: {'rebooting' if verdict.reboot else 'staying, nothing to go back to'}", err=True)
 
 
 @updater.command(hidden=True)

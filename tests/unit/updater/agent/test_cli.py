@@ -18,7 +18,7 @@ from updater.agent.agent import Agent
 from updater.agent.config import Config, Health
 from updater.agent.store import HintStore
 from updater.channel import Channel, Instant, Pace
-from updater.errors import PolicyError
+from updater.errors import PolicyError, SlotError
 from updater.release import Architecture
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
@@ -114,7 +114,7 @@ def test_a_trial_is_booked_gated_blessed_and_told_in_the_history(it: cli.Setting
     assert run("health", "--gate").return_value == 0
     assert read(run("bless", "--json"))["renamed"] == ["host_1.0.1.efi"]
     assert run("bless").stdout == "blessed already\n"
-    assert run("deadline").return_value == 0
+    assert run("deadline").exception is None
     kinds = [line.split()[1] for line in run("history").stdout.splitlines()]
     assert kinds == ["installed", "booted", "blessed"]
 
@@ -141,8 +141,31 @@ def test_an_unhealthy_trial_reboots_and_an_unhealthy_blessed_slot_does_not(
 def test_a_trial_past_its_deadline_is_left_with_force(it: cli.Setting, machine: FakeMachine) -> None:
     run("update", "--no-reboot")
     machine.power_cycle()
-    assert run("deadline").return_value == 1
+    result = run("deadline")
+    assert result.exception is None
+    assert "was not blessed before the deadline: rebooting" in result.stderr
     assert machine.reboots == [True]
+
+
+@pytest.mark.usefixtures("it")
+def test_a_deadline_with_nothing_to_go_back_to_stays_and_does_not_fail(machine: FakeMachine) -> None:
+    folder = machine.host.folder
+    folder.rename("host_1.0.0.efi", "host_1.0.0+0-1.efi")
+    result = run("deadline")
+    assert result.exception is None
+    assert "nothing to go back to" in result.stderr
+    assert not machine.reboots
+
+
+@pytest.mark.usefixtures("it")
+def test_a_deadline_that_cannot_be_judged_fails_so_that_its_unit_reboots(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable() -> None:
+        raise SlotError("the disk cannot be read")
+
+    monkeypatch.setattr(machine, "running", unreadable)
+    assert isinstance(run("deadline").exception, SlotError)
 
 
 def test_a_configuration_that_cannot_be_read_is_not_healthy(it: cli.Setting, monkeypatch: pytest.MonkeyPatch) -> None:
