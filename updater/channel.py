@@ -60,7 +60,11 @@ class DeadEnd:
 
 @dataclass(frozen=True)
 class Channel:
-    """What a channel points to and on which conditions."""
+    """What a channel points to and on which conditions.
+
+    `floor` is a stepping stone: a host older than it goes to that release first, and from there to `version`.
+    It is a published release of the same image and architecture, not above `version`.
+    """
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
     name: Name

@@ -107,7 +107,7 @@ def plan(facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, hos
 def wanted_version(facts: HostFacts, hints: Hints, channel: Channel) -> Version:
     """The version this host should come to: the pin, else the channel's, by way of its floor.
 
-    A floor is a version that older hosts must pass through before they go on.
+    A host older than the channel's floor must go to the floor first.
     """
     if hints.pin is not None:
         return hints.pin

@@ -1,7 +1,7 @@
 """Channels: what they point to, and moving them.
 
 Rules: a channel points to a published release of one image and one architecture for its whole life; it never moves to
-an older version unless asked; a halted channel stays halted until it is resumed.
+an older version unless asked; a halted channel stays halted until it is resumed; its floor is a published release too.
 What a change does to a channel is decided in pure functions; `set_channel` writes the result.
 """
 
@@ -77,7 +77,7 @@ def set_channel(
     """Write a new or changed channel to the repository on the disk and sign it; no change writes nothing.
 
     Raises:
-        RepositoryError: The release is not published, or there is no such channel and no release was given.
+        RepositoryError: The release or floor is not published, or there is no such channel and no release was given.
         PolicyError: The channel would move to an older version, or to another image or architecture.
         DocumentError: The name or a value is not one a channel can have.
         RefusedError: The repository's signatures do not hold.
@@ -92,6 +92,8 @@ def set_channel(
         channel = changed_channel(name, current, change, release=release, now=now)
         if channel == current:
             return ChannelSet(channel, new=False)
+        if channel.floor is not None:
+            _check_floor(layout, state, channel, channel.floor)
         signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
         signed = state.channels.copy()
         path = channel.target_path
@@ -200,8 +202,19 @@ def changed_channel(
         halted=base.halted if change.halted is None else change.halted,
     )
     if channel.floor is not None and channel.floor > channel.version:
-        raise PolicyError(f"channel {name}: the floor {channel.floor} is above the release {channel.version}")
+        raise PolicyError(
+            f"channel {name}: the floor {channel.floor} is above the release {channel.version}"
+        ).with_hint("hosts older than the floor go there first: give a lower one, or --no-floor")
     return parse_channel(strict.dump_json(channel), source=f"channel {name}")
+
+
+def _check_floor(layout: Layout, state: State, channel: Channel, floor: Version) -> None:
+    """Hosts older than the floor would ask for a release that is not there, and never get on."""
+    try:
+        find_release(layout, state, ReleaseChoice(channel.image, floor, channel.architecture))
+    except RepositoryError as error:
+        error.add_note("a floor is a release that older hosts go to first: publish it, or give --no-floor")
+        raise
 
 
 def _fresh(name: str, release: Release | None, now: datetime) -> Channel:

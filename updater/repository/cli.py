@@ -312,7 +312,7 @@ def channel() -> None:
 @click.option("--release", type=RELEASE, metavar="IMAGE/VERSION[/ARCH]", help="The published release to point to.")
 @click.option("--start", type=MOMENT, metavar="T", help="When the wave starts, as 2026-01-31T12:00:00Z (default now).")
 @click.option("--over", type=SECONDS, metavar="DURATION", help="How long it takes to reach every host, as 2d.")
-@click.option("--floor", type=VERSION, metavar="V", help="The lowest version this channel still counts as fit.")
+@click.option("--floor", type=VERSION, metavar="V", help="Published release that older hosts must go to first.")
 @click.option("--no-floor", is_flag=True, help="Forget the floor.")
 @click.option("--halt/--resume", "halted", default=None, help="Stop the release from spreading, or let it go on.")
 @click.option(
@@ -376,7 +376,7 @@ def show_command(base: Path, name: str, as_json: bool) -> None:
         return
     click.echo(_summary(shown))
     if shown.floor:
-        click.echo(f"  floor: {shown.floor}")
+        click.echo(f"  floor: {shown.floor} (older hosts go there first)")
     for end in shown.dead_ends:
         click.echo(f"  dead end: {end.version}: {end.reason}")
 

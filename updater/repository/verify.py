@@ -223,9 +223,10 @@ class _Walk:
         if channel.target_path != path:
             raise RefusedError(f"the target {path} speaks of {channel.target_path}")
         self._channels += 1
-        wanted = release_path(channel.image, channel.version, channel.architecture)
-        if wanted not in self._published:
-            self._problems.append(f"{path} points to {wanted}, which is not published")
+        for version in dict.fromkeys((channel.version, channel.floor or channel.version)):
+            wanted = release_path(channel.image, version, channel.architecture)
+            if wanted not in self._published:
+                self._problems.append(f"{path} points to {wanted}, which is not published")
 
     def _orphans(self) -> None:
         files = {path.relative_to(self._layout.base).as_posix() for path in self._layout.objects.glob("??/*")}

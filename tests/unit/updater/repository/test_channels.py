@@ -109,6 +109,29 @@ def test_floor_above_the_release_is_refused(workshop: Workshop) -> None:
         change(workshop, ChannelChange(release=release("1.0.0"), floor=Version("1.0.1")))
 
 
+def test_floor_that_is_not_published_is_refused_and_nothing_changes(workshop: Workshop) -> None:
+    change(workshop, ChannelChange(release=release("1.0.1")))
+    before = snapshot_of(workshop.base)
+    with pytest.raises(RepositoryError, match=r"host/1\.0\.0-1/x86-64 is not published") as caught:
+        change(workshop, ChannelChange(floor=Version("1.0.0-1")))
+    assert any("go to first" in hint for hint in caught.value.hints)
+    assert snapshot_of(workshop.base) == before
+
+
+def test_floor_published_for_another_architecture_only_is_refused(workshop: Workshop) -> None:
+    workshop.publish("0.9.0", seed=3, architecture="arm64")
+    with pytest.raises(RepositoryError, match="not published"):
+        change(workshop, ChannelChange(release=release("1.0.1"), floor=Version("0.9.0")))
+
+
+def test_floor_stays_a_stepping_stone_when_the_channel_moves_on(workshop: Workshop) -> None:
+    change(workshop, ChannelChange(release=release("1.0.0"), floor=Version("1.0.0")))
+    assert change(workshop, ChannelChange(release=release("1.0.1"))).channel.floor == Version("1.0.0")
+    workshop.publish("0.5.0", seed=4)
+    with pytest.raises(PolicyError, match="floor"):
+        change(workshop, ChannelChange(release=release("0.5.0"), allow_downgrade=True))
+
+
 def test_floor_can_be_forgotten(workshop: Workshop) -> None:
     change(workshop, ChannelChange(release=release("1.0.0"), floor=Version("1.0.0")))
     assert change(workshop, ChannelChange(no_floor=True)).channel.floor is None
