@@ -163,9 +163,12 @@ def mounted(partition: Path, at: Path, *, writable: bool, clock: Clock) -> Itera
     try:
         yield at
     finally:
-        if writable:
-            _sync_filesystem(at)
-        process.run(("umount", at), timeout_s=MOUNT_TIMEOUT_S)
+        try:
+            if writable:
+                _sync_filesystem(at)
+        finally:
+            # Even after a failed sync: what stays mounted for writing keeps everybody else from looking.
+            process.run(("umount", at), timeout_s=MOUNT_TIMEOUT_S)
         with suppress(OSError):
             at.rmdir()
 

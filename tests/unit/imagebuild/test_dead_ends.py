@@ -41,3 +41,8 @@ def test_a_hanging_initrd_reboots() -> None:
 def test_an_emergency_in_the_initrd_reboots(service: str) -> None:
     drop_in = unit(INITRD / f"{service}.service.d/10-reboot.conf")
     assert drop_in["Service"]["ExecStart"].endswith("systemctl --force reboot")
+
+
+def test_a_start_job_that_never_ends_does_not_keep_a_blessed_slot_from_its_updates() -> None:
+    assert unit(UNITS / "twinhull-health.service")["Unit"]["JobTimeoutSec"] == "3h"
+    assert "After" in unit(UNITS / "twinhull-updater.service")["Unit"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bedrock.errors import ProcessError
 from partitions.layout import identity_of
 from tests.fakes.machine import FakeClock
 from tests.fakes.twin_host import TwinHost, built
@@ -110,10 +111,10 @@ def test_facts_come_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert seen == [("vda2", False)]
 
 
-def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, mount: str) -> Path:
+def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, mount: str, *, sync: str = ":") -> Path:
     log = folder / "log"
     (folder / "bin").mkdir()
-    for name, body in (("mount", mount), ("umount", ":"), ("sync", ":")):
+    for name, body in (("mount", mount), ("umount", ":"), ("sync", sync)):
         path = folder / "bin" / name
         path.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\n{body}\n')
         path.chmod(0o755)
@@ -139,6 +140,18 @@ def test_a_boot_partition_in_use_is_waited_for(tmp_path: Path, monkeypatch: pyte
         pass
     assert len(clock.slept) == 2
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["mount", "mount", "mount", "sync", "umount"]
+
+
+def test_a_boot_partition_that_cannot_be_synced_is_unmounted_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = fake_programs(tmp_path, monkeypatch, ":", sync="false")
+    with (
+        pytest.raises(ProcessError),
+        bootfolder.mounted(Path("/dev/vda2"), tmp_path / "at", writable=True, clock=FakeClock()),
+    ):
+        pass
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["mount", "sync", "umount"]
 
 
 def test_a_boot_entry_is_written_synced_renamed_and_read_back(tmp_path: Path) -> None:
