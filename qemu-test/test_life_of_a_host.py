@@ -20,6 +20,7 @@ from updater.release import parse_release
 
 POLLS_UNTIL_SURE = 3
 POLL_TIMEOUT_S = 300
+LIFE_TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def first(life: Life) -> dict[str, Any]:
 def settled_in(life: Life, version: str) -> dict[str, Any]:
     """Wait until the host runs a version and has blessed it."""
     wanted = life.host.wait_status
-    return wanted(lambda status: status["version"] == version and status["blessed"], timeout_s=900)
+    return wanted(lambda status: status["version"] == version and status["blessed"], timeout_s=LIFE_TIMEOUT_S)
 
 
 def test_the_first_boot_runs_the_image_from_slot_a(life: Life, first: dict[str, Any]) -> None:
@@ -140,7 +141,8 @@ def test_a_version_that_is_not_healthy_gives_way_to_the_one_before(life: Life) -
     # The shell comes up in the sick version too: this is the proof that it was booted.
     ran = life.host.run("cat /usr/share/twinhull-test/version")
     assert ran.output.strip() == SICK
-    status = settled_in(life, THIRD)
+    wanted = life.host.wait_status
+    status = wanted(lambda status: status["version"] == THIRD and bool(status["bad"]), timeout_s=LIFE_TIMEOUT_S)
     assert status["slot"] == "a"
     (bad,) = status["bad"]
     assert bad["version"] == SICK
