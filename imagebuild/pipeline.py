@@ -35,6 +35,8 @@ from keys.passphrase import PassphraseSource
 from keys.roles import BootRole
 from keys.signers import boot_signer
 
+Step = Callable[[Workshop, PassphraseSource], None]
+
 
 @dataclass(frozen=True)
 class Built:
@@ -115,21 +117,12 @@ def _run_steps(shop: Workshop, passphrase: PassphraseSource, progress: Progress)
     kept = (*(shop.folders.cache / kind for kind in ("tree", "initrd")), shop.folders.packages)
     for folder in (shop.out, shop.folders.output, shop.folders.workspace, *kept):
         folder.mkdir(parents=True, exist_ok=True)
-    steps: tuple[tuple[str, Callable[[Workshop], None]], ...] = (
-        ("agent", _agent),
-        ("package_tree", filesystems.make_tree),
-        ("initrd", filesystems.make_initrd),
-        ("root_filesystem", filesystems.make_root),
-        ("uki", boot.make_uki),
-        ("signatures", lambda shop: boot.sign(shop, passphrase)),
-        ("disk", boot.make_disk),
-    )
-    for name, step in steps:
+    for name, step in STEPS:
         title = name.replace("_", " ")
         progress.step(title)
         began = time.monotonic()
         try:
-            step(shop)
+            step(shop, passphrase)
         except ProcessError as error:
             raise _step_error(title, error, shop) from error
         except OSError as error:
@@ -158,3 +151,14 @@ def _agent(shop: Workshop) -> None:
         source_date_epoch=EPOCH,
     )
     filesystems.write_extra_files(shop.plan, extra)
+
+
+STEPS: tuple[tuple[str, Step], ...] = (
+    ("agent", lambda shop, _: _agent(shop)),
+    ("package_tree", lambda shop, _: filesystems.make_tree(shop)),
+    ("initrd", lambda shop, _: filesystems.make_initrd(shop)),
+    ("root_filesystem", lambda shop, _: filesystems.make_root(shop)),
+    ("uki", lambda shop, _: boot.make_uki(shop)),
+    ("signatures", boot.sign),
+    ("disk", lambda shop, _: boot.make_disk(shop)),
+)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import configparser
+import json
+from pathlib import Path
+
+from imagebuild import config
+from imagebuild.definition import ImageDefinition
+from imagebuild.mirror import Mirrors
+from partitions.layout import identity_of, slot_label, verity_size_for
+from partitions.version import Version
+from tests.fakes.definitions import definition_of
+
+ROOT_HASH = "0123456789abcdef" * 4
+FOLDERS = config.Folders(Path("/w/mkosi"), Path("/c/mkosi"), Path("/c/packages"), Path("/w/space"))
+MIRRORS = Mirrors("http://mirror.test/debian", "http://mirror.test/debian-security")
+
+
+def sections(text: str) -> dict[str, str]:
+    """Every setting of a text as mkosi reads it: the last one of a name, by section and name."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(text)
+    return {f"{section}.{name}": value for section in parser.sections() for name, value in parser[section].items()}
+
+
+def tree_text(definition: ImageDefinition, merged: Path | None = None) -> str:
+    return config.tree_config(
+        definition,
+        version=Version("1.2.3"),
+        folders=FOLDERS,
+        extra=Path("/w/extra"),
+        base="[Content]\nBootable=no\n",
+        scripts=Path("/w/scripts"),
+        merged=merged,
+        epoch=17,
+    )
+
+
+def test_the_tree_holds_what_the_definition_asks_for(tmp_path: Path) -> None:
+    definition = definition_of(
+        tmp_path, "id: host\nkernel: linux-image-amd64\npackages: [curl, jq]\ndrop: [/usr/x/*]\n"
+    )
+    found = sections(tree_text(definition))
+    assert found["Content.Packages"].split() == ["linux-image-amd64", "curl", "jq"]
+    assert found["Content.RemoveFiles"].split() == ["/usr/x/*"]
+    assert found["Output.ImageId"] == "host"
+    assert found["Output.ImageVersion"] == "1.2.3"
+    assert found["Distribution.Release"] == "trixie"
+    assert found["Distribution.Architecture"] == "x86-64"
+    assert found["Content.SourceDateEpoch"] == "17"
+    assert "Content.Bootable" in found
+
+
+def test_nothing_dropped_leaves_no_line_that_would_reset_the_list() -> None:
+    assert "RemoveFiles" not in tree_text(ImageDefinition(id="host"))
+
+
+def test_the_definitions_own_mkosi_files_come_last() -> None:
+    text = tree_text(ImageDefinition(id="host"), merged=Path("/defs/host"))
+    assert text.endswith("[Include]\nInclude=/defs/host\n")
+    assert "[Include]" not in tree_text(ImageDefinition(id="host"))
+
+
+def test_trees_of_different_kinds_do_not_share_a_cache() -> None:
+    definition = ImageDefinition(id="host")
+    initrd = config.initrd_config(
+        definition, folders=FOLDERS, trees={Path("/a"): "/", Path("/b"): "/usr/b"}, base="", scripts=Path("/s"), epoch=1
+    )
+    found = sections(initrd)
+    assert found["Content.ExtraTrees"].split() == ["/a:/", "/b:/usr/b"]
+    assert found["Output.Format"] == "cpio"
+    assert found["Build.CacheDirectory"] == "/c/mkosi/initrd"
+    assert sections(tree_text(definition))["Build.CacheDirectory"] == "/c/mkosi/tree"
+
+
+def test_kernel_arguments_begin_with_the_root_hash_and_end_with_the_users(tmp_path: Path) -> None:
+    words = config.kernel_arguments(
+        definition_of(tmp_path, "id: host\nkernel_arguments: [a=1, b]\n"), ROOT_HASH
+    ).split()
+    assert words[0] == f"roothash={ROOT_HASH}"
+    assert words[-2:] == ["a=1", "b"]
+    assert "ro" in words
+
+
+def test_the_disk_is_laid_out_in_the_agents_order_with_the_root_hash_as_identity(tmp_path: Path) -> None:
+    definition = definition_of(tmp_path, "id: host\nslots: {root: 256M, boot: 300M}\n")
+    version = Version("1.2.3")
+    parts = config.disk_partitions(definition, version=version, root_hash=ROOT_HASH)
+    read = [sections(parts[name]) for name in sorted(parts)]
+    kinds = [part["Partition.Type"] for part in read]
+    assert kinds == ["esp", "xbootldr", "root", "root-verity", "root", "root-verity"]
+    identity = identity_of(ROOT_HASH)
+    assert read[2]["Partition.UUID"] == str(identity.data_uuid)
+    assert read[3]["Partition.UUID"] == str(identity.verity_uuid)
+    assert read[2]["Partition.Label"] == slot_label("host", version)
+    assert read[2]["Partition.SizeMinBytes"] == read[2]["Partition.SizeMaxBytes"] == str(256 << 20)
+    assert read[3]["Partition.SizeMinBytes"] == str(verity_size_for(256 << 20))
+
+
+def test_the_other_slot_is_empty_and_bootable_by_nothing() -> None:
+    parts = config.disk_partitions(ImageDefinition(id="host"), version=Version("1"), root_hash=ROOT_HASH)
+    for name in ("40-root-b.conf", "41-root-b-verity.conf"):
+        found = sections(parts[name])
+        assert found["Partition.Label"] == "_empty"
+        assert "Partition.UUID" not in found
+        assert "Partition.CopyBlocks" not in found
+
+
+def test_root_and_verity_tree_belong_together() -> None:
+    root, verity = (sections(text) for _, text in sorted(config.root_partitions().items()))
+    assert root["Partition.Format"] == "erofs"
+    assert (root["Partition.Verity"], verity["Partition.Verity"]) == ("data", "hash")
+    assert root["Partition.VerityMatchKey"] == verity["Partition.VerityMatchKey"]
+
+
+def test_presets_enable_and_disable_services_and_leave_quadlets_out(tmp_path: Path) -> None:
+    text = """
+id: host
+units:
+- {name: a.service, content: ""}
+- {name: b.timer, content: "", enabled: false}
+- {name: c.container, content: ""}
+"""
+    assert config.unit_presets(definition_of(tmp_path, text)) == "enable a.service\ndisable b.timer\n"
+
+
+def test_the_agents_settings_are_baked_in_whole(tmp_path: Path) -> None:
+    definition = definition_of(tmp_path, "id: host\nupdater: {channel: beta, url: 'http://updates.test'}\n")
+    baked = json.loads(config.baked_updater(definition))
+    assert baked["channel"] == "beta"
+    assert baked["url"] == "http://updates.test"
+
+
+def test_every_source_is_signed_by_the_archives_keyring() -> None:
+    stanzas = config.apt_sources(MIRRORS, "trixie").split("\n\n")
+    assert [stanza.splitlines()[2] for stanza in stanzas] == [
+        "Suites: trixie",
+        "Suites: trixie-updates",
+        "Suites: trixie-security",
+    ]
+    assert all(f"Signed-By: {config.KEYRING}" in stanza for stanza in stanzas)
+
+
+def test_the_loader_shows_no_menu_and_no_editor() -> None:
+    assert {"timeout 0", "editor no"} <= set(config.loader_conf().splitlines())
+    assert config.entry_path("x.efi") == "EFI/Linux/x.efi"

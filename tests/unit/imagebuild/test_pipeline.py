@@ -1,0 +1,180 @@
+"""The order of a build, what a failure leaves behind, and the documents; the steps are played by small fakes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bedrock.errors import ProcessError
+from imagebuild import pipeline
+from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
+from imagebuild.locking import held_folder
+from imagebuild.pipeline import build_image
+from imagebuild.plan import BuildPlan
+from imagebuild.tools import ToolsTree
+from imagebuild.workshop import Workshop
+from keys.errors import PassphraseError, WrongModeError
+from keys.keyring import Keyring
+from keys.passphrase import FixedPassphrase, NoPassphrase, PassphraseSource
+from tests.fakes.definitions import RecordedProgress, plan_in
+from tests.fakes.keyrings import PASSPHRASE, production_folder
+from updater.release import parse_release
+
+ROOT_HASH = "ab" * 32
+MANIFEST = {"packages": [{"name": name, "version": "1", "architecture": "amd64", "type": "deb"} for name in "ba"]}
+
+
+def make_everything(shop: Workshop, _passphrase: PassphraseSource) -> None:
+    """Write what all the steps together leave behind."""
+    shop.log.write_text("all is well\n")
+    (shop.work / "root-hash").write_text(ROOT_HASH)
+    (shop.work / "initrd.cpio.zst").write_bytes(b"initrd")
+    for name, content in (("uki.efi", b"uki"), ("root.erofs", bytes(8192)), ("root.verity", bytes(4096))):
+        (shop.out / name).write_bytes(content)
+    for name in ("disk.raw", "disk.qcow2"):
+        (shop.out / name).write_bytes(b"disk")
+    (shop.folders.output / "kernel-version").write_text("6.12\n")
+    (shop.folders.output / "tree.manifest").write_text(json.dumps(MANIFEST))
+
+
+def failing(error: BaseException) -> Callable[[Workshop, PassphraseSource], None]:
+    def step(shop: Workshop, _passphrase: PassphraseSource) -> None:
+        shop.log.write_text("what the tools said\n")
+        raise error
+
+    return step
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildPlan:
+    monkeypatch.setattr(pipeline, "ensure_tools", lambda _mirrors, **_: ToolsTree(tmp_path / "tools/abc"))
+    monkeypatch.setattr(pipeline, "STEPS", (("make_all", make_everything),))
+    return plan_in(tmp_path)
+
+
+def beside(plan: BuildPlan) -> list[str]:
+    return sorted(path.name for path in plan.out.parent.iterdir())
+
+
+def test_a_build_is_documented(plan: BuildPlan) -> None:
+    built = build_image(plan, passphrase=NoPassphrase())
+    assert built.fresh
+    assert beside(plan) == ["1.0.0"]
+    release = parse_release((plan.out / "release.json").read_bytes(), source="release.json")
+    assert (release.image, str(release.version), release.root_hash) == ("host", "1.0.0", ROOT_HASH)
+    assert release.artifacts.root.sha256 == hashlib.sha256(bytes(8192)).hexdigest()
+    assert release.artifacts.root.size_bytes == 8192
+    assert [row["name"] for row in json.loads((plan.out / "packages.json").read_bytes())] == ["a", "b"]
+    assert built.summary.kernel == "6.12"
+    assert built.summary.packages == 2
+    assert set(built.summary.seconds) == {"tools_tree", "make_all", "total"}
+    assert built.summary.size_bytes["initrd"] == len(b"initrd")
+
+
+def test_the_same_build_is_not_made_twice(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build_image(plan, passphrase=NoPassphrase())
+    monkeypatch.setattr(pipeline, "STEPS", (("make_all", failing(AssertionError("built again"))),))
+    second = build_image(plan, passphrase=NoPassphrase())
+    assert not second.fresh
+    assert second.summary == first.summary
+
+
+def test_other_content_for_a_version_is_refused_before_any_step(plan: BuildPlan, tmp_path: Path) -> None:
+    plan.out.mkdir(parents=True)
+    (plan.out / "inputs.json").write_text(json.dumps({"digest": "0" * 64, "version": "1.0.0", "image": "host"}))
+    progress = RecordedProgress()
+    with pytest.raises(BuiltBeforeError):
+        build_image(plan, passphrase=NoPassphrase(), progress=progress)
+    assert progress.steps == []
+
+
+def test_a_failed_program_is_told_with_its_cause_and_its_log(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ProcessError("mkosi failed", returncode=1, tail="E: Unable to locate package nope")
+    monkeypatch.setattr(pipeline, "STEPS", (("package_tree", failing(error)),))
+    with pytest.raises(BuildError, match="the step package tree failed") as caught:
+        build_image(plan, passphrase=NoPassphrase())
+    assert str(caught.value) == "the step package tree failed: the mirror has no package nope"
+    kept = plan.out.parent / "1.0.0.failed.log"
+    assert any(str(kept) in hint for hint in caught.value.hints)
+    assert kept.read_text() == "what the tools said\n"
+    assert beside(plan) == ["1.0.0.failed.log"]
+
+
+def test_a_full_disk_in_the_middle_leaves_no_half_build(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(pipeline, "STEPS", (("first", make_everything), ("disk", failing(error))))
+    with pytest.raises(SpaceError, match="the step disk failed: the disk is full"):
+        build_image(plan, passphrase=NoPassphrase())
+    assert beside(plan) == ["1.0.0.failed.log"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupted_build_leaves_nothing_behind(
+    plan: BuildPlan, monkeypatch: pytest.MonkeyPatch, interruption: BaseException
+) -> None:
+    monkeypatch.setattr(pipeline, "STEPS", (("all", make_everything), ("disk", failing(interruption))))
+    with pytest.raises(type(interruption)):
+        build_image(plan, passphrase=NoPassphrase())
+    assert beside(plan) == []
+
+
+def test_a_success_drops_the_log_of_an_earlier_failure(plan: BuildPlan) -> None:
+    plan.out.parent.mkdir(parents=True)
+    (plan.out.parent / "1.0.0.failed.log").touch()
+    build_image(plan, passphrase=NoPassphrase())
+    assert beside(plan) == ["1.0.0"]
+
+
+def test_what_a_killed_build_left_is_removed_and_a_living_one_is_not(plan: BuildPlan) -> None:
+    dead, living = (plan.out.parent / f".1.0.0.{name}.partial" for name in ("dead", "living"))
+    for folder in (dead, living):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    with held_folder(living):
+        build_image(plan, passphrase=NoPassphrase())
+    assert beside(plan) == [".1.0.0.living.partial", "1.0.0"]
+
+
+def with_keys(plan: BuildPlan, folder: Path) -> BuildPlan:
+    keys = production_folder(folder / "production")
+    return BuildPlan(**{**vars(plan), "keyring": Keyring.load(keys)})
+
+
+@pytest.mark.parametrize("passphrase", [NoPassphrase(), FixedPassphrase("wrong")])
+def test_a_key_that_does_not_open_is_told_before_any_step(
+    plan: BuildPlan, tmp_path: Path, passphrase: PassphraseSource
+) -> None:
+    progress = RecordedProgress()
+    (tmp_path / "production").mkdir()
+    with pytest.raises(PassphraseError):
+        build_image(with_keys(plan, tmp_path), passphrase=passphrase, progress=progress)
+    assert progress.steps == []
+
+
+def test_the_right_passphrase_opens_it(plan: BuildPlan, tmp_path: Path) -> None:
+    (tmp_path / "production").mkdir()
+    assert build_image(with_keys(plan, tmp_path), passphrase=FixedPassphrase(PASSPHRASE)).fresh
+
+
+def test_a_key_open_to_others_is_told_before_any_step(plan: BuildPlan, tmp_path: Path) -> None:
+    (tmp_path / "keys/db.pem").chmod(0o644)
+    progress = RecordedProgress()
+    with pytest.raises(WrongModeError):
+        build_image(plan, passphrase=NoPassphrase(), progress=progress)
+    assert progress.steps == []
+
+
+def test_a_manifest_that_is_none_is_told(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoil(shop: Workshop, passphrase: PassphraseSource) -> None:
+        make_everything(shop, passphrase)
+        (shop.folders.output / "tree.manifest").write_text("[]")
+
+    monkeypatch.setattr(pipeline, "STEPS", (("all", spoil),))
+    with pytest.raises(BuildError, match="manifest"):
+        build_image(plan, passphrase=NoPassphrase())
+    assert not plan.out.exists()
