@@ -8,6 +8,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
 PYTHON ?= python3
 # More words for pytest, such as PYTEST_ARGS='-k verity'.
 PYTEST_ARGS ?=
+# More words for the benchmark, such as BENCH_ARGS='--json --rounds 3'.
+BENCH_ARGS ?=
 CI ?=
 
 PACKAGES := bedrock partitions keys updater imagebuild
@@ -74,7 +76,7 @@ qemu: setup
 	@$(PY) -m pytest qemu-test $(PYTEST_ARGS)
 
 bench-update: setup
-	@$(PY) qemu-test/bench_update.py
+	@PYTHONPATH=. $(PY) qemu-test/bench_update.py $(BENCH_ARGS)
 
 lock:
 	@$(PYTHON) -m setup lock
