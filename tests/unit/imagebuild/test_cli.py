@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bedrock.cli import run_command
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
+from imagebuild import cli
+from imagebuild.artifacts import Summary
+from imagebuild.definition import load_definition
+from imagebuild.pipeline import Built
+from imagebuild.plan import BuildPlan
+from partitions.version import Version
+from tests.fakes.definitions import plan_in, write_definition, write_keys
+
+SUMMARY = Summary("host", Version("1.0.0"), "ab" * 32, "6.12", 3, {"uki.efi": 1}, {"total": 1.0})
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("TWINHULL_MIRROR", raising=False)
+    return tmp_path
+
+
+def run(*argv: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        run_command(cli.twinhull, prog_name="twinhull", argv=argv)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_the_help_shows_every_command_and_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == EXIT_DONE
+    shown = capsys.readouterr().out
+    assert {"build", "channel", "init", "keys", "repo", "server", "vm"} <= set(shown.split())
+    assert "twinhull keys init keys --profile dev" in shown
+
+
+def test_no_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == EXIT_USAGE
+    assert capsys.readouterr().out == ""
+
+
+def test_init_writes_a_definition_that_is_read_back(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("init", "my-host") == EXIT_DONE
+    assert capsys.readouterr().out == "wrote my-host/image.yaml\n"
+    assert load_definition(place / "my-host").id == "my-host"
+
+
+def test_init_leaves_an_existing_definition_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_definition(place / "mine", "id: mine\n")
+    assert run("init", "mine") == EXIT_FAILED
+    assert "left alone" in capsys.readouterr().err
+    assert (folder / "image.yaml").read_text() == "id: mine\n"
+
+
+@pytest.mark.parametrize("version", ["", "1_0", "+1", "1 0", "x" * 65])
+def test_a_version_that_is_none_is_wrong_usage(place: Path, capsys: pytest.CaptureFixture[str], version: str) -> None:
+    write_definition(place / "host")
+    assert run("build", "host", "--version", version) == EXIT_USAGE
+    assert "is not a version" in capsys.readouterr().err
+
+
+def test_a_definition_that_is_not_there_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", "nowhere", "--version", "1") == EXIT_USAGE
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_missing_keys_say_how_to_make_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_definition(place / "host")
+    assert run("build", "host", "--version", "1", "--keys", "nokeys") == EXIT_FAILED
+    told = capsys.readouterr().err
+    assert "no keyring at nokeys/keyring.yaml" in told
+    assert "hint: make one: twinhull keys init nokeys" in told
+
+
+def test_all_mistakes_of_a_definition_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_keys(place)
+    write_definition(place / "host", "id: Host\npackages: curl\n")
+    assert run("build", "host", "--version", "1") == EXIT_USAGE
+    told = capsys.readouterr().err
+    assert "host/image.yaml: id:" in told
+    assert "host/image.yaml: packages:" in told
+
+
+def test_an_unreachable_mirror_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_keys(place)
+    write_definition(place / "host", "id: host\nmirror: http://127.0.0.1:9/debian\n")
+    assert run("build", "host", "--version", "1") == EXIT_FAILED
+    assert "the mirror does not answer: http://127.0.0.1:9/debian" in capsys.readouterr().err
+
+
+@pytest.fixture
+def asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What `plan_build` was asked for; nothing is built."""
+    seen: dict[str, object] = {}
+
+    def plan(folder: Path, **wanted: object) -> BuildPlan:
+        seen.update(wanted, folder=folder)
+        return plan_in(place / "planned")
+
+    monkeypatch.setattr(cli, "plan_build", plan)
+    monkeypatch.setattr(cli, "build_image", lambda plan, **_: Built(plan.out, fresh=True, summary=SUMMARY))
+    write_keys(place)
+    write_definition(place / "host")
+    (place / "planned").mkdir()
+    return seen
+
+
+def test_json_is_one_document_on_stdout(asked: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("build", "host", "--version", "1.0.0", "--json") == EXIT_DONE
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    document = json.loads(captured.out)
+    assert (document["version"], document["fresh"], document["size_bytes"]) == ("1.0.0", True, {"uki.efi": 1})
+    assert asked["version"] == Version("1.0.0")
+    assert asked["out"] is None
+
+
+def test_people_get_steps_on_stderr_and_the_result_on_stdout(
+    asked: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("build", "host", "--version", "1.0.0", "--out", "there", "--profile", "debug") == EXIT_DONE
+    captured = capsys.readouterr()
+    assert captured.out.startswith("host 1.0.0 built: ")
+    assert captured.err.endswith("done\n")
+    assert asked["out"] == Path("there")

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from bedrock.errors import ProcessError
+from bedrock.process import Argument, Finished
+from imagebuild import filesystems
+from imagebuild.errors import BuildError, SpaceError
+from imagebuild.tools import Access, ToolsTree
+from imagebuild.workshop import Workshop
+from tests.fakes.definitions import plan_in
+
+ROOT_HASH = "cd" * 32
+NOTHING = Access()
+
+
+@dataclass(frozen=True)
+class PlayedTools(ToolsTree):
+    """Tools that only leave behind what the real ones would; `mkosi_fails` with this, after `mkosi` did its work."""
+
+    root_bytes: int = 8192
+    rows: tuple[dict[str, str], ...] = ({"type": "root", "roothash": ROOT_HASH},)
+    mkosi_fails: BaseException | None = None
+    ran: list[list[str]] = field(default_factory=list)
+
+    def run(
+        self,
+        argv: Sequence[Argument],
+        access: Access = NOTHING,
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        check: bool = True,
+    ) -> Finished:
+        words = [str(word) for word in argv]
+        self.ran.append(words)
+        work = access.write[0]
+        if words[0] == "mkosi":
+            if self.mkosi_fails is not None:
+                raise self.mkosi_fails
+            (work / "mkosi/vmlinuz").touch()
+            (work / "mkosi/kernel-version").write_text("6.12\n")
+            (work / "mkosi/initrd.cpio.zst").write_bytes(b"initrd")
+        else:
+            (work / "root.raw").touch()
+            (work / "root.root.raw").write_bytes(bytes(self.root_bytes))
+            (work / "root.verity.raw").write_bytes(bytes(4096))
+        return Finished(tuple(words), 0, json.dumps(self.rows), "what repart said\n")
+
+
+def shop_in(folder: Path, tools: ToolsTree, text: str = "id: host\n") -> Workshop:
+    shop = Workshop(plan_in(folder, text), tools, folder / "work")
+    for made in (shop.out, shop.folders.output, shop.folders.cache / "tree", shop.folders.cache / "initrd"):
+        made.mkdir(parents=True, exist_ok=True)
+    (shop.folders.output / "tree/usr/lib/modules").mkdir(parents=True)
+    return shop
+
+
+def test_the_files_of_every_image_are_written_with_their_modes(tmp_path: Path) -> None:
+    text = """
+id: host
+files:
+- {path: /etc/motd, content: hello}
+- {path: /usr/bin/tool, source: tool.sh, mode: "0755"}
+units:
+- {name: web.container, content: "[Container]"}
+- {name: a.service, content: "[Service]"}
+"""
+    (tmp_path / "definition").mkdir()
+    (tmp_path / "definition/tool.sh").write_text("#!/bin/sh\n")
+    plan = plan_in(tmp_path, text)
+    tree = tmp_path / "tree"
+    filesystems.write_extra_files(plan, tree)
+    assert (tree / "etc/motd").read_text() == "hello"
+    assert (tree / "usr/bin/tool").stat().st_mode & 0o777 == 0o755
+    assert (tree / "usr/share/containers/systemd/web.container").read_text() == "[Container]"
+    assert (tree / "usr/lib/systemd/system-preset/10-image.preset").read_text() == "enable a.service\n"
+    assert (tree / "usr/lib/twinhull/root.json").read_bytes() == plan.root_of_trust.read_bytes()
+    assert json.loads((tree / "usr/lib/twinhull/updater.yaml").read_bytes())["tries"] == 3
+
+
+def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_path: Path) -> None:
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"))
+    filesystems.make_tree(shop)
+    assert "[Include]" not in (shop.config / "tree/mkosi.conf").read_text()
+    other = shop_in(tmp_path / "b", PlayedTools(tmp_path / "tools/abc"))
+    (other.plan.folder / "mkosi.extra").mkdir()
+    filesystems.make_tree(other)
+    assert f"Include={other.plan.folder}" in (other.config / "tree/mkosi.conf").read_text()
+
+
+def test_an_equal_initrd_is_made_once(tmp_path: Path) -> None:
+    tools = PlayedTools(tmp_path / "tools/abc")
+    for name in ("first", "second"):
+        shop = shop_in(tmp_path / name, tools)
+        shop.plan = replace(shop.plan, cache=tmp_path / "cache")
+        (shop.folders.cache / "initrd").mkdir(parents=True, exist_ok=True)
+        (shop.folders.output / "vmlinuz").touch()
+        (shop.folders.output / "kernel-version").write_text("6.12\n")
+        filesystems.make_initrd(shop)
+        assert (shop.work / "initrd.cpio.zst").read_bytes() == b"initrd"
+    assert len(tools.ran) == 1
+
+
+def test_the_root_hash_and_both_files_come_out_of_repart(tmp_path: Path) -> None:
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"))
+    filesystems.make_root(shop)
+    assert (shop.work / "root-hash").read_text() == ROOT_HASH
+    assert sorted(path.name for path in shop.out.glob("root.*")) == ["root.erofs", "root.verity"]
+    assert shop.log.read_text() == "what repart said\n"
+
+
+def test_a_root_that_outgrows_its_slot_is_refused(tmp_path: Path) -> None:
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", root_bytes=65 << 20), "id: host\nslots: {root: 64M}\n")
+    with pytest.raises(SpaceError, match=r"root\.erofs has 65 MiB, its slot only 64 MiB") as caught:
+        filesystems.make_root(shop)
+    assert "slots.root" in caught.value.hints[0]
+
+
+def test_no_root_hash_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="no root hash"):
+        filesystems.make_root(shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", rows=())))
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        (KeyboardInterrupt(), False),
+        (ProcessError("killed", returncode=-9), False),
+        (ProcessError("too long"), False),
+        (ProcessError("failed", returncode=1), True),
+    ],
+)
+def test_cached_trees_are_only_trusted_when_mkosi_came_to_its_own_end(
+    tmp_path: Path, *, end: BaseException, kept: bool
+) -> None:
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", mkosi_fails=end))
+    cached = shop.folders.cache / "tree/debian.cache"
+    cached.touch()
+    with pytest.raises(type(end)):
+        filesystems.make_tree(shop)
+    assert cached.exists()
+    again = shop_in(tmp_path / "again", PlayedTools(tmp_path / "tools/abc"))
+    again.plan = replace(again.plan, cache=shop.plan.cache)
+    filesystems.make_tree(again)
+    assert cached.exists() == kept
+    assert not (shop.folders.cache / "tree.unfinished").exists()
