@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bedrock.process import Argument, Finished
+from imagebuild import boot
+from imagebuild.errors import BuildError, SpaceError
+from imagebuild.tools import Access, ToolsTree
+from imagebuild.workshop import Workshop
+from keys.passphrase import NoPassphrase
+from tests.fakes.definitions import plan_in
+
+ROOT_HASH = "ef" * 32
+NOTHING = Access()
+
+
+@dataclass(frozen=True)
+class PlayedTools(ToolsTree):
+    """Writes what `--output` names; `silent` writes nothing."""
+
+    silent: bool = False
+    ran: list[list[str]] = field(default_factory=list)
+    seen: list[Access] = field(default_factory=list)
+
+    def run(
+        self,
+        argv: Sequence[Argument],
+        access: Access = NOTHING,
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        check: bool = True,
+    ) -> Finished:
+        words = [str(word) for word in argv]
+        self.ran.append(words)
+        self.seen.append(access)
+        if "--output" in words and not self.silent:
+            Path(words[words.index("--output") + 1]).write_bytes(b"signed")
+        return Finished(tuple(words), 0, "", "")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    tools = PlayedTools(tmp_path / "tools/abc")
+    loader = tools.root / "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+    loader.parent.mkdir(parents=True)
+    loader.write_bytes(b"loader")
+    made = Workshop(plan_in(tmp_path), tools, tmp_path / "work")
+    for folder in (made.out, made.config, made.folders.output):
+        folder.mkdir(parents=True)
+    (made.work / "root-hash").write_text(ROOT_HASH)
+    (made.folders.output / "kernel-version").write_text("6.12\n")
+    for name in ("root.erofs", "root.verity", "uki.efi"):
+        (made.out / name).write_bytes(b"x")
+    return made
+
+
+def played(shop: Workshop) -> PlayedTools:
+    assert isinstance(shop.tools, PlayedTools)
+    return shop.tools
+
+
+def test_the_uki_carries_the_root_hash(shop: Workshop) -> None:
+    boot.make_uki(shop)
+    assert (shop.config / "cmdline").read_text().startswith(f"roothash={ROOT_HASH} ")
+    assert f"--cmdline=@{shop.config / 'cmdline'}" in played(shop).ran[0]
+    assert "--uname=6.12" in played(shop).ran[0]
+
+
+def test_uki_and_loader_are_signed_by_db_and_only_the_keys_folder_is_shown(shop: Workshop) -> None:
+    boot.sign(shop, NoPassphrase())
+    keys = shop.plan.keyring.folder
+    assert [words[words.index("--key") + 1] for words in played(shop).ran] == [str(keys / "db.pem")] * 2
+    assert all(access.read == (keys,) and not access.network for access in played(shop).seen)
+    assert (shop.out / "uki.efi").read_bytes() == b"signed"
+    assert sorted(path.name for path in (shop.out / "certificates").iterdir()) == ["KEK.pem", "PK.pem", "db.pem"]
+    assert b"PRIVATE" not in b"".join(path.read_bytes() for path in (shop.out / "certificates").iterdir())
+
+
+def test_a_signature_that_was_not_written_is_an_error(shop: Workshop) -> None:
+    (shop.out / "uki.efi").unlink()
+    shop.tools = PlayedTools(shop.tools.root, silent=True)
+    with pytest.raises(BuildError, match=r"sbsign wrote no uki\.efi"):
+        boot.sign(shop, NoPassphrase())
+
+
+def test_the_first_entry_is_blessed_and_the_loader_lies_where_firmware_looks(shop: Workshop) -> None:
+    (shop.work / "loader.signed.efi").write_bytes(b"signed loader")
+    boot.make_disk(shop)
+    source = shop.work / "disk"
+    assert [path.name for path in (source / "xbootldr/EFI/Linux").iterdir()] == ["host_1.0.0.efi"]
+    assert (source / "esp/EFI/BOOT/BOOTX64.EFI").read_bytes() == b"signed loader"
+    assert [words[0] for words in played(shop).ran] == ["systemd-repart", "qemu-img"]
+
+
+def test_two_ukis_that_do_not_fit_are_refused(shop: Workshop) -> None:
+    (shop.work / "loader.signed.efi").write_bytes(b"x")
+    with (shop.out / "uki.efi").open("r+b") as uki:
+        uki.truncate(300 << 20)
+    with pytest.raises(SpaceError, match=r"slots\.boot"):
+        boot.make_disk(shop)
