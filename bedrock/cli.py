@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from bedrock import strict
-from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, TwinhullError
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, DocumentError, TwinhullError
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
@@ -48,6 +48,23 @@ def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] |
         _die_of_sigterm()
         code = EXIT_TERMINATED
     sys.exit(code)
+
+
+class FromText(click.ParamType[Any]):
+    """A command-line value whose class reads itself from text."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, or wrong usage with the parser's own words."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except (ValueError, DocumentError) as error:
+            self.fail(str(error), param, ctx)
 
 
 def emit_json(value: object) -> None:

@@ -7,10 +7,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
+from bedrock.cli import FromText
 from imagebuild.errors import VmError
 from imagebuild.mirror import find_mirrors
 from imagebuild.tools import cache_folder, ensure_tools
@@ -21,23 +22,6 @@ from imagebuild.vm.machine import Machine
 from keys.keyring import Keyring
 
 Parsed = TypeVar("Parsed")
-
-
-class TextType(click.ParamType[Any]):
-    """A command-line value read by a `from_text` that raises ValueError."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the value; wrong text is wrong usage."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.group()
@@ -52,14 +36,14 @@ def vm() -> None:
 @click.option(
     "--forward",
     "forwards",
-    type=TextType("HOST:GUEST", Forward.from_text),
+    type=FromText("HOST:GUEST", Forward.from_text),
     multiple=True,
     help="A TCP port of this host's loopback that leads into the guest; HOST 0 takes a free one.",
 )
 @click.option(
     "--credential",
     "credentials",
-    type=TextType("NAME=VALUE", Credential.from_text),
+    type=FromText("NAME=VALUE", Credential.from_text),
     multiple=True,
     help="A systemd credential for the guest, for example its configuration.",
 )

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from bedrock import strict
-from bedrock.cli import emit_json, json_option
-from bedrock.errors import EXIT_REFUSED, DocumentError
+from bedrock.cli import FromText, emit_json, json_option
+from bedrock.errors import EXIT_REFUSED
 from bedrock.persist import write_new
 from bedrock.progress import Progress, Silent
 from keys.cli import passphrase_option, passphrase_source
@@ -40,23 +40,6 @@ ROOT_OF_TRUST_FILE = "root.json"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _MIB = 1 << 20
-
-
-class FromText(click.ParamType[Any]):
-    """A value whose class reads itself from text."""
-
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value, or wrong usage with the parser's own words."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except (ValueError, DocumentError) as error:
-            self.fail(str(error), param, ctx)
 
 
 @dataclass(frozen=True)
