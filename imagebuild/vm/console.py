@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 TAIL_LINES = 40
 
-# Lines after which a guest does nothing more by itself.
+# Lines after which a guest does nothing more by itself, or starts over in vain.
 FATAL = re.compile(
     r"Kernel panic - not syncing"
     r"|You are in emergency mode"
     r"|Entering emergency mode"
     r"|Freezing execution"
+    r"|twinhull: the initrd cannot go on"
     r"|BdsDxe: No bootable option or device was found"
     r"|Press any key to enter the Boot Manager Menu"
 )

@@ -36,6 +36,7 @@ def test_a_marker_is_only_found_after_the_given_place() -> None:
         "You are in emergency mode. After logging in, type",
         "systemd[1]: Freezing execution.",
         "BdsDxe: No bootable option or device was found.",
+        "twinhull: the initrd cannot go on, rebooting",
     ],
 )
 def test_a_guest_that_is_stuck_is_noticed(line: str) -> None:
