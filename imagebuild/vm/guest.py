@@ -3,8 +3,8 @@
 The image stays the production image.  A small unit and its script are handed to the guest's PID 1 as systemd
 credentials (`systemd.extra-unit.…`, `systemd.unit-dropin.…`, systemd.system-credentials(7)) and speak over a
 virtio serial port.  This is no hole in the image: whoever controls a machine's SMBIOS strings is its hypervisor and
-controls the machine anyway.  An image that must not trust its hypervisor drops `systemd-debug-generator`, and this
-channel is then gone.
+controls the machine anyway.  An image that drops `systemd-debug-generator` refuses the channel, though that alone does
+not make a hostile hypervisor harmless.
 
 One line each way per command: `<id> <timeout> <base64 of the command>` in, `end <id> <exit code> <base64 of the
 output>` out.  Every boot announces itself with `ready <boot id>`.
