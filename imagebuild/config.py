@@ -25,7 +25,18 @@ from partitions.layout import EMPTY_LABEL, ESP_LABEL, XBOOTLDR_LABEL, identity_o
 from partitions.version import Version
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-ARGUMENTS = ("ro", "systemd.gpt_auto=no", "panic=10", "oops=panic", "quiet", "console=tty0", "console=ttyS0,115200")
+# no_timer_check: the kernel's test of the legacy timer counts ticks against the processor's clock; in a virtual machine
+# whose host is busy the ticks come late, and the kernel takes that for broken hardware and panics.
+ARGUMENTS = (
+    "ro",
+    "systemd.gpt_auto=no",
+    "panic=10",
+    "oops=panic",
+    "no_timer_check",
+    "quiet",
+    "console=tty0",
+    "console=ttyS0,115200",
+)
 UPDATER_FILE = "/usr/lib/twinhull/updater.yaml"
 ROOT_OF_TRUST_FILE = "/usr/lib/twinhull/root.json"
 
