@@ -1,7 +1,8 @@
 """Running one stage of a pipeline ahead of the next, in a thread, with a small bounded queue between them.
 
-Hashing, decompressing and writing let go of the interpreter, so stages really run side by side; memory is the queue's
-few chunks.  A mistake in a stage reaches the consumer; a consumer that stops early stops the stage.
+Hashing, decompressing and writing let go of the interpreter, so stages really run side by side.  Small chunks cross in
+batches, as each crossing costs two threads a turn at the interpreter; memory is the queue's few batches.
+A mistake in a stage reaches the consumer; a consumer that stops early stops the stage.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+# A batch is full with this many bytes, or with this many chunks: a server that sends bytes one by one fills no memory.
+BATCH_BYTES = 1 << 20
+BATCH_CHUNKS = 64
 POLL_S = 0.2
 JOIN_S = 120.0
 
@@ -25,11 +29,12 @@ class _End:
     """Marks the end of the stream in the queue."""
 
 
-_Item = bytes | _Failed | _End
+_Batch = list[bytes]
+_Item = _Batch | _Failed | _End
 
 
 def ahead(chunks: Generator[bytes, None, None], *, depth: int, name: str) -> Iterator[bytes]:
-    """Give the chunks of `chunks`, which is run in a thread of its own, at most `depth` chunks ahead."""
+    """Give the chunks of `chunks`, which is run in a thread of its own, at most `depth` batches ahead."""
     lane: queue.Queue[_Item] = queue.Queue(maxsize=depth)
     stop = threading.Event()
     worker = threading.Thread(target=_produce, args=(chunks, lane, stop), name=name, daemon=True)
@@ -41,23 +46,30 @@ def ahead(chunks: Generator[bytes, None, None], *, depth: int, name: str) -> Ite
                 return
             if isinstance(item, _Failed):
                 raise item.error
-            yield item
+            yield from item
     finally:
         stop.set()
         worker.join(JOIN_S)
 
 
 def _produce(chunks: Generator[bytes, None, None], lane: queue.Queue[_Item], stop: threading.Event) -> None:
+    batch: _Batch = []
+    last: _Failed | _End = _End()
     # The thread's boundary: whatever happens here is raised again in the consumer's thread.
     try:
         with closing(chunks):
             for chunk in chunks:
-                if not _put(lane, chunk, stop):
+                batch.append(chunk)
+                if len(batch) < BATCH_CHUNKS and sum(map(len, batch)) < BATCH_BYTES:
+                    continue
+                if not _put(lane, batch, stop):
                     return
+                batch = []
     except BaseException as error:  # noqa: BLE001 - handed over, not swallowed
-        _put(lane, _Failed(error), stop)
-        return
-    _put(lane, _End(), stop)
+        last = _Failed(error)
+    # An empty batch is no harm: what came before the end or the mistake is handed over first.
+    if _put(lane, batch, stop):
+        _put(lane, last, stop)
 
 
 def _put(lane: queue.Queue[_Item], item: _Item, stop: threading.Event) -> bool:

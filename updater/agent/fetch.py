@@ -27,7 +27,9 @@ from updater.agent.install import Sink
 from updater.errors import FetchError, RefusedError
 from updater.release import Artifact, Compression, StoredObject
 
-CHUNK_BYTES = 256 << 10
+# What one read of a socket brings under load.  A larger request is memory mapped, mostly not filled and unmapped again,
+# which cost more than the transfer itself.
+CHUNK_BYTES = 64 << 10
 RAW_CHUNK_BYTES = 1 << 20
 MAX_WINDOW_BYTES = 8 << 20
 # A try counts as progress when it brought this much, so a long transfer over a poor line ends, but not too early.
@@ -79,11 +81,11 @@ class HttpSource:
         return stored.size_bytes
 
     def _raw(self, stored: StoredObject, raw_bytes: int) -> Generator[bytes, None, None]:
-        transferred = ahead(self._transferred(stored), depth=8, name="transfer")
+        transferred = ahead(self._transferred(stored), depth=3, name="transfer")
         if stored.compression is Compression.NONE:
             yield from transferred
             return
-        yield from ahead(decompressed(transferred, stored.path, raw_bytes), depth=4, name="decompress")
+        yield from ahead(decompressed(transferred, stored.path, raw_bytes), depth=3, name="decompress")
 
     def _transferred(self, stored: StoredObject) -> Generator[bytes, None, None]:
         """The object's bytes as they lie on the server, hashed; connections that break are resumed."""

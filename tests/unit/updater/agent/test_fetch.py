@@ -17,7 +17,7 @@ from bedrock.progress import Silent
 from tests.fakes.http_server import Site, serving
 from tests.fakes.machine import FakeClock
 from updater.agent import fetch
-from updater.agent.ahead import ahead
+from updater.agent.ahead import BATCH_CHUNKS, ahead
 from updater.agent.config import Timeouts
 from updater.agent.fetch import HttpSource
 from updater.agent.http import pool
@@ -234,6 +234,25 @@ def test_a_stage_that_runs_ahead_hands_its_error_over() -> None:
     assert next(chunks) == b"one"
     with pytest.raises(FetchError, match="broken"):
         next(chunks)
+
+
+@pytest.mark.parametrize(("chunk", "most"), [(bytes(64 << 10), 16), (b"x", BATCH_CHUNKS)])
+def test_a_stage_runs_ahead_by_bounded_batches(chunk: bytes, most: int) -> None:
+    made = threading.Semaphore(0)
+
+    def stage() -> Generator[bytes, None, None]:
+        while True:
+            made.release()
+            yield chunk
+
+    chunks = ahead(stage(), depth=1, name="test")
+    assert next(chunks) == chunk
+    # One batch taken, one queued, one held by the stage; then nothing until the next is wanted.
+    for _ in range(3 * most):
+        assert made.acquire(timeout=5)
+    assert not made.acquire(timeout=0.2)
+    assert isinstance(chunks, Generator)
+    chunks.close()
 
 
 def test_a_consumer_that_stops_early_stops_the_stage() -> None:
