@@ -153,14 +153,19 @@ def test_a_server_that_vanishes_in_the_middle_leaves_nothing_bootable(case: Case
     assert_only_the_running_version_can_boot(case.host)
 
 
-def test_a_broken_connection_is_taken_up_again_and_a_second_update_at_once_is_refused(case: Case) -> None:
+def test_an_honest_update_meets_a_reader_a_second_update_and_a_broken_connection(case: Case) -> None:
     seen, broken = len(case.server.requests), case.server.broken_off
     case.server.breaks += [OBJECT_BREAKS_AT]
+    # Somebody looks at the boot partition, as `updater status` does: mount(8) must not hand us a read-only one then.
+    case.host.text("mkdir -p /run/reader && mount --read-only -t vfat /dev/vda2 /run/reader")
     case.host.text("systemd-run --quiet --unit=first-update updater update --no-reboot")
     case.host.text("while flock --nonblock /run/twinhull/lock true; do sleep 0.2; done")
     second = case.host.run("updater update --no-reboot")
     assert second.exit_code == FAILED, second.output
     assert "running" in second.output
+    case.host.text("sleep 10")
+    assert case.server.asked_for("/objects/", since=seen) == [], "the writer did not wait for the reader"
+    case.host.text("umount /run/reader")
     case.host.text("while systemctl is-active -q first-update; do sleep 1; done", timeout_s=600)
     log = case.host.text("journalctl --no-pager -o cat -u first-update")
     assert case.server.broken_off == broken + 1, "the server never broke off"

@@ -20,8 +20,9 @@ from updater.agent.clock import Clock
 from updater.errors import SlotError
 
 MOUNT_TIMEOUT_S = 60.0
-MOUNT_TRIES = 20
+MOUNT_TRIES = 60
 MOUNT_PAUSE_S = 0.5
+_TYPE = "vfat"
 _HARDENED = "nosuid,nodev,noexec,umask=0077"
 
 
@@ -150,8 +151,9 @@ def mounted(partition: Path, at: Path, *, writable: bool, clock: Clock) -> Itera
         ProcessError: It could not be mounted.
     """
     at.mkdir(parents=True, exist_ok=True, mode=0o700)
-    mode = "rw" if writable else "ro"
-    argv = ("mount", "-t", "vfat", "-o", f"{mode},{_HARDENED}", partition, at)
+    # The option `rw` would not do: while a reader has it mounted, mount(8) then quietly gives a read-only mount as well.
+    mode = "--read-write" if writable else "--read-only"
+    argv = ("mount", mode, "-t", _TYPE, "-o", _HARDENED, partition, at)
     for left in reversed(range(MOUNT_TRIES)):
         try:
             process.run(argv, timeout_s=MOUNT_TIMEOUT_S)

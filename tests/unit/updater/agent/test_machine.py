@@ -130,7 +130,7 @@ def test_the_boot_partition_is_mounted_only_as_long_as_needed(tmp_path: Path, mo
     assert not at.exists()
     lines = log.read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["mount", "umount"]
-    assert "ro,nosuid,nodev,noexec" in lines[0]
+    assert "--read-only -t vfat -o nosuid,nodev,noexec" in lines[0]
 
 
 def test_a_boot_partition_in_use_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,10 @@ def test_a_boot_partition_in_use_is_waited_for(tmp_path: Path, monkeypatch: pyte
     with bootfolder.mounted(Path("/dev/vda2"), tmp_path / "at", writable=True, clock=clock):
         pass
     assert len(clock.slept) == 2
-    assert [line.split()[0] for line in log.read_text().splitlines()] == ["mount", "mount", "mount", "sync", "umount"]
+    lines = log.read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["mount", "mount", "mount", "sync", "umount"]
+    # Not the option `rw`, with which mount(8) falls back to a read-only mount.
+    assert "--read-write -t vfat -o nosuid" in lines[0]
 
 
 def test_a_boot_partition_that_cannot_be_synced_is_unmounted_all_the_same(
