@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
-from imagebuild.errors import BuildError
+from imagebuild.dpkg import read_database
 from imagebuild.workshop import Workshop
 from partitions.version import Version
 from updater.release import FORMAT, Artifact, Artifacts, Release
@@ -18,11 +17,13 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package of the image."""
+    """A Debian package of the image, and the source package it was built from."""
 
     name: str
     version: str
     architecture: str
+    source: str
+    source_version: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ def write_documents(shop: Workshop) -> Summary:
         ),
     )
     (shop.out / "release.json").write_bytes(strict.dump_json(release))
-    packages = _packages(shop.folders.output / "tree.manifest")
+    packages = tuple(
+        Package(each.name, each.version, each.architecture, each.source, each.source_version)
+        for each in read_database(shop.folders.output / "dpkg")
+    )
     (shop.out / "packages.json").write_bytes(strict.dump_json(packages))
     sizes = {name: (shop.out / name).stat().st_blocks * 512 for name in ("disk.raw", "disk.qcow2")}
     sizes |= {name: (shop.out / name).stat().st_size for name in ("uki.efi", "root.erofs", "root.verity")}
@@ -88,13 +92,3 @@ def _artifact(path: Path) -> Artifact:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return Artifact(sha256=digest, size_bytes=path.stat().st_size)
-
-
-def _packages(manifest: Path) -> tuple[Package, ...]:
-    """The packages mkosi recorded, by name."""
-    try:
-        rows = json.loads(manifest.read_bytes())["packages"]
-        found = (Package(row["name"], row["version"], row["architecture"]) for row in rows)
-        return tuple(sorted(found, key=lambda package: (package.name, package.architecture)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"mkosi's manifest {manifest.name} cannot be read: {error}") from error

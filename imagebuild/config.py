@@ -73,12 +73,13 @@ def tree_config(
 ) -> str:
     """`mkosi.conf` of the root filesystem; `merged` is the definition's own mkosi configuration."""
     text = _preamble(definition, folders, "tree", epoch=epoch)
-    text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=json\n\n"
+    text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
     text += _list("Packages", (definition.kernel, *definition.packages))
     text += _list("RemoveFiles", definition.drop)
     text += f"ExtraTrees={extra}:/\n"
-    text += f"PrepareScripts={scripts / 'modules.prepare'}\nFinalizeScripts={scripts / 'kernel.finalize'}\n"
+    text += f"PrepareScripts={scripts / 'modules.prepare'}\nPostInstallationScripts={scripts / 'packages.postinst'}\n"
+    text += f"FinalizeScripts={scripts / 'kernel.finalize'}\n"
     if merged is not None:
         text += f"\n[Include]\nInclude={merged}\n"
     return text

@@ -26,7 +26,7 @@ from tests.fakes.keyrings import PASSPHRASE, production_folder
 from updater.release import parse_release
 
 ROOT_HASH = "ab" * 32
-MANIFEST = {"packages": [{"name": name, "version": "1", "architecture": "amd64", "type": "deb"} for name in "ba"]}
+STATUS = "\n".join(f"Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n" for name in "ba")
 
 
 def make_everything(shop: Workshop, _passphrase: PassphraseSource) -> None:
@@ -39,7 +39,11 @@ def make_everything(shop: Workshop, _passphrase: PassphraseSource) -> None:
     for name in ("disk.raw", "disk.qcow2"):
         (shop.out / name).write_bytes(b"disk")
     (shop.folders.output / "kernel-version").write_text("6.12\n")
-    (shop.folders.output / "tree.manifest").write_text(json.dumps(MANIFEST))
+    info = shop.folders.output / "dpkg/info"
+    info.mkdir(parents=True)
+    (info.parent / "status").write_text(STATUS)
+    for name in "ab":
+        (info / f"{name}.list").write_text("/.\n")
 
 
 def failing(error: BaseException) -> Callable[[Workshop, PassphraseSource], None]:
@@ -169,12 +173,12 @@ def test_a_key_open_to_others_is_told_before_any_step(plan: BuildPlan, tmp_path:
     assert progress.steps == []
 
 
-def test_a_manifest_that_is_none_is_told(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_database_that_is_none_is_told(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoil(shop: Workshop, passphrase: PassphraseSource) -> None:
         make_everything(shop, passphrase)
-        (shop.folders.output / "tree.manifest").write_text("[]")
+        (shop.folders.output / "dpkg/info/a.list").unlink()
 
     monkeypatch.setattr(pipeline, "STEPS", (("all", spoil),))
-    with pytest.raises(BuildError, match="manifest"):
+    with pytest.raises(BuildError, match="dpkg"):
         build_image(plan, passphrase=NoPassphrase())
     assert not plan.out.exists()
