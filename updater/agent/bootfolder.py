@@ -151,7 +151,7 @@ def mounted(partition: Path, at: Path, *, writable: bool, clock: Clock) -> Itera
         ProcessError: It could not be mounted.
     """
     at.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # The option `rw` would not do: while a reader has it mounted, mount(8) then quietly gives a read-only mount as well.
+    # Not the option `rw`: while a reader has it mounted, mount(8) would then quietly give a read-only mount as well.
     mode = "--read-write" if writable else "--read-only"
     argv = ("mount", mode, "-t", _TYPE, "-o", _HARDENED, partition, at)
     for left in reversed(range(MOUNT_TRIES)):
