@@ -1,4 +1,7 @@
-"""The documents of a finished build: `release.json`, the package manifest, and a summary for people and scripts."""
+"""The documents of a finished build: `release.json`, what it holds, and a summary for people and scripts.
+
+`packages.json` is the short list of what is shipped; `contents.json` holds every file and where it comes from.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
-from imagebuild.dpkg import read_database
+from imagebuild.inspection.record import read_contents
 from imagebuild.workshop import Workshop
 from partitions.version import Version
 from updater.release import FORMAT, Artifact, Artifacts, Release
@@ -56,9 +59,9 @@ def write_documents(shop: Workshop) -> Summary:
         ),
     )
     (shop.out / "release.json").write_bytes(strict.dump_json(release))
+    shipped = read_contents(shop.out).shipped
     packages = tuple(
-        Package(each.name, each.version, each.architecture, each.source, each.source_version)
-        for each in read_database(shop.folders.output / "dpkg")
+        Package(each.name, each.version, each.architecture, each.source, each.source_version) for each in shipped
     )
     (shop.out / "packages.json").write_bytes(strict.dump_json(packages))
     sizes = {name: (shop.out / name).stat().st_blocks * 512 for name in ("disk.raw", "disk.qcow2")}

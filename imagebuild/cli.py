@@ -14,6 +14,7 @@ from imagebuild.artifacts import Summary
 from imagebuild.console import open_progress, show_summary
 from imagebuild.definition import BuildProfile, starting_definition
 from imagebuild.errors import BuildError
+from imagebuild.inspection.cli import diff, inspect
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
 from imagebuild.tools import cache_folder
@@ -37,6 +38,7 @@ def twinhull() -> None:
       twinhull repo init repo --keys keys
       twinhull init my-host
       twinhull build my-host --version 1.0.0 --keys keys
+      twinhull inspect out/my-host/1.0.0
       twinhull repo publish repo out/my-host/1.0.0 --keys keys
       twinhull channel set repo stable --release my-host/1.0.0 --keys keys
       twinhull server repo
@@ -90,7 +92,8 @@ def build(
     """Build the image that DEFINITION describes.
 
     The result is a folder: disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to
-    publish, release.json, packages.json, the configuration given to mkosi and systemd-repart, and the log.
+    publish, release.json, packages.json and contents.json (what the image holds), the configuration given to mkosi and
+    systemd-repart, and the log.
 
     \b
     Example:
@@ -122,7 +125,7 @@ def _fields(summary: Summary) -> dict[str, object]:
     return dict(vars(summary))
 
 
-for command in (keys, repo, channel, server, vm):
+for command in (inspect, diff, keys, repo, channel, server, vm):
     twinhull.add_command(command)
 
 

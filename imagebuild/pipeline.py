@@ -26,6 +26,7 @@ from bedrock.progress import Progress, Silent
 from imagebuild import artifacts, boot, filesystems
 from imagebuild.diagnosis import explain
 from imagebuild.errors import ImageBuildError, SpaceError
+from imagebuild.inspection.record import record_contents
 from imagebuild.locking import held_folder, only_one
 from imagebuild.payload import build_payload
 from imagebuild.plan import DATA, EPOCH, INPUTS_FILE, SOURCE_ROOT, BuildPlan
@@ -156,6 +157,7 @@ def _agent(shop: Workshop) -> None:
 STEPS: tuple[tuple[str, Step], ...] = (
     ("agent", lambda shop, _: _agent(shop)),
     ("package_tree", lambda shop, _: filesystems.make_tree(shop)),
+    ("contents", lambda shop, _: record_contents(shop)),
     ("initrd", lambda shop, _: filesystems.make_initrd(shop)),
     ("root_filesystem", lambda shop, _: filesystems.make_root(shop)),
     ("uki", lambda shop, _: boot.make_uki(shop)),

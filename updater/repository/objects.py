@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -59,6 +59,13 @@ def put_object(layout: Layout, source: Path, artifact: Artifact, *, level: int, 
         return Stored(packed, new=_settle(layout, incoming, packed))
     finally:
         incoming.unlink(missing_ok=True)
+
+
+def packed_bytes(chunks: Iterable[bytes], *, size_bytes: int, level: int = DEFAULT_LEVEL) -> int:
+    """How many bytes would be sent for `size_bytes` bytes of content, packed as objects are."""
+    packer = zstandard.ZstdCompressor(compression_params=_parameters(level, size_bytes)).compressobj(size=size_bytes)
+    packed = sum(len(packer.compress(chunk)) for chunk in chunks) + len(packer.flush())
+    return min(packed, size_bytes)
 
 
 def remove_leftovers(layout: Layout) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from bedrock import strict
 from bedrock.errors import ProcessError
 from imagebuild import pipeline
 from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
+from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, Entry, Kind, Package
 from imagebuild.locking import held_folder
 from imagebuild.pipeline import build_image
 from imagebuild.plan import BuildPlan
@@ -21,12 +23,20 @@ from imagebuild.workshop import Workshop
 from keys.errors import PassphraseError, WrongModeError
 from keys.keyring import Keyring
 from keys.passphrase import FixedPassphrase, NoPassphrase, PassphraseSource
+from partitions.version import Version
 from tests.fakes.definitions import RecordedProgress, plan_in
 from tests.fakes.keyrings import PASSPHRASE, production_folder
 from updater.release import parse_release
 
 ROOT_HASH = "ab" * 32
-STATUS = "\n".join(f"Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n" for name in "ba")
+CONTENTS = Contents(
+    format=FORMAT,
+    image="host",
+    version=Version.from_text("1.0.0"),
+    asked={},
+    packages=tuple(Package(name, "1", "amd64", name, "1", "", (), ()) for name in "abc"),
+    entries=tuple(Entry(f"/{name}", Kind.FILE, 0o644, 1, name) for name in "ab"),
+)
 
 
 def make_everything(shop: Workshop, _passphrase: PassphraseSource) -> None:
@@ -39,11 +49,7 @@ def make_everything(shop: Workshop, _passphrase: PassphraseSource) -> None:
     for name in ("disk.raw", "disk.qcow2"):
         (shop.out / name).write_bytes(b"disk")
     (shop.folders.output / "kernel-version").write_text("6.12\n")
-    info = shop.folders.output / "dpkg/info"
-    info.mkdir(parents=True)
-    (info.parent / "status").write_text(STATUS)
-    for name in "ab":
-        (info / f"{name}.list").write_text("/.\n")
+    (shop.out / CONTENTS_FILE).write_bytes(strict.dump_json(CONTENTS))
 
 
 def failing(error: BaseException) -> Callable[[Workshop, PassphraseSource], None]:
@@ -171,14 +177,3 @@ def test_a_key_open_to_others_is_told_before_any_step(plan: BuildPlan, tmp_path:
     with pytest.raises(WrongModeError):
         build_image(plan, passphrase=NoPassphrase(), progress=progress)
     assert progress.steps == []
-
-
-def test_a_package_database_that_is_none_is_told(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoil(shop: Workshop, passphrase: PassphraseSource) -> None:
-        make_everything(shop, passphrase)
-        (shop.folders.output / "dpkg/info/a.list").unlink()
-
-    monkeypatch.setattr(pipeline, "STEPS", (("all", spoil),))
-    with pytest.raises(BuildError, match="dpkg"):
-        build_image(plan, passphrase=NoPassphrase())
-    assert not plan.out.exists()

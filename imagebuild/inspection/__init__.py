@@ -1,0 +1,8 @@
+"""What an image holds, why, and what each part of it costs: the record a build leaves, and the reports made from it.
+
+- `contents.py`: the record: every file and who it comes from, every package and why it is there (pure)
+- `record.py`: writes and reads the record
+- `report.py`: what is told about one build: sizes raw and as sent, programs, units, modules
+- `compare.py`: what is told about two builds (pure)
+- `shown.py`, `cli.py`: both for people
+"""

@@ -1,0 +1,59 @@
+"""`twinhull inspect` and `twinhull diff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bedrock.cli import emit_json, json_option
+from imagebuild.console import open_progress
+from imagebuild.inspection.compare import compare
+from imagebuild.inspection.report import inspect_build
+from imagebuild.inspection.shown import show_comparison, show_inspection
+from imagebuild.mirror import find_mirrors
+from imagebuild.tools import cache_folder, ensure_tools
+
+_BUILD = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.command("inspect")
+@click.argument("build", type=_BUILD)
+@click.option("--all", "everything", is_flag=True, help="Leave nothing out of long lists.")
+@json_option
+def inspect(*, build: Path, everything: bool, as_json: bool) -> None:
+    """Tell what the image in the folder BUILD holds, why, and what each part costs, raw and as a host downloads it.
+
+    \b
+    Example:
+      twinhull inspect out/my-host/1.0.0
+      twinhull inspect out/my-host/1.0.0 --json | jq .wire_bytes
+    """
+    with open_progress(quiet=as_json) as progress:
+        tools = ensure_tools(find_mirrors(), cache=cache_folder(), progress=progress)
+        found = inspect_build(build.absolute(), tools=tools, progress=progress)
+    if as_json:
+        emit_json(found)
+    else:
+        show_inspection(found, everything=everything)
+
+
+@click.command("diff")
+@click.argument("old", type=_BUILD)
+@click.argument("new", type=_BUILD)
+@json_option
+def diff(*, old: Path, new: Path, as_json: bool) -> None:
+    """Tell what differs between the builds in the folders OLD and NEW, and what a host would have to download.
+
+    \b
+    Example:
+      twinhull diff out/my-host/1.0.0 out/my-host/1.0.1
+    """
+    with open_progress(quiet=as_json) as progress:
+        tools = ensure_tools(find_mirrors(), cache=cache_folder(), progress=progress)
+        before, after = (inspect_build(build.absolute(), tools=tools, progress=progress) for build in (old, new))
+    found = compare(before, after)
+    if as_json:
+        emit_json(found)
+    else:
+        show_comparison(found)

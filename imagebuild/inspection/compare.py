@@ -1,0 +1,76 @@
+"""What differs between two builds: packages, names, bytes, and what a host would have to download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imagebuild.inspection.report import Brought, Inspection
+from partitions.version import Version
+
+NAMES = ("executables", "setuid", "units", "enabled", "kernel_arguments")
+
+
+@dataclass(frozen=True)
+class PackageChange:
+    """A package that came, went, or has another version or size; a version is None on the side that lacks it."""
+
+    name: str
+    old_version: str | None
+    new_version: str | None
+    raw_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """Names that are only in the new build, and only in the old one."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """From `old` to `new`.
+
+    Attributes:
+        download_bytes: What a host on the old build is sent to get the new one.
+        wire_bytes: New less old; the same holds for the byte counts of `packages`.
+        names: What came and went, for each of `NAMES`.
+    """
+
+    old: Version
+    new: Version
+    download_bytes: int
+    wire_bytes: int
+    packages: tuple[PackageChange, ...]
+    names: dict[str, Change]
+
+
+def compare(old: Inspection, new: Inspection) -> Comparison:
+    """Tell two builds apart."""
+    return Comparison(
+        old=old.version,
+        new=new.version,
+        # A host downloads every artifact whole, whatever it has.
+        download_bytes=new.wire_bytes,
+        wire_bytes=new.wire_bytes - old.wire_bytes,
+        packages=_packages(old, new),
+        names={name: _change(getattr(old, name), getattr(new, name)) for name in NAMES},
+    )
+
+
+def _packages(old: Inspection, new: Inspection) -> tuple[PackageChange, ...]:
+    before, after = ({each.name: each for each in side.brought} for side in (old, new))
+    changes = (_package(name, before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys()))
+    return tuple(each for each in changes if each.old_version != each.new_version or each.raw_bytes or each.sent_bytes)
+
+
+def _package(name: str, old: Brought | None, new: Brought | None) -> PackageChange:
+    raw = (new.cost.raw_bytes if new else 0) - (old.cost.raw_bytes if old else 0)
+    sent = (new.cost.sent_bytes if new else 0) - (old.cost.sent_bytes if old else 0)
+    return PackageChange(name, old.version if old else None, new.version if new else None, raw, sent)
+
+
+def _change(old: tuple[str, ...], new: tuple[str, ...]) -> Change:
+    return Change(tuple(sorted(set(new) - set(old))), tuple(sorted(set(old) - set(new))))

@@ -1,0 +1,156 @@
+"""The record of an image's contents: `contents.json` beside a build.
+
+A package is *shipped* when the image holds a file or a link of it; the others were installed and then trimmed away
+whole, and are named as well, for chains of dependencies lead through them.
+Pure: from what dpkg and the file system say to who brought what, and why.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from imagebuild.dpkg import InstalledPackage
+from partitions.version import Version
+
+CONTENTS_FILE = "contents.json"
+FORMAT = 1
+# Owners that are no packages; a package's name cannot hold a parenthesis.
+AGENT, DEFINITION, BUILD = "(agent)", "(image.yaml)", "(build)"
+_MERGED = ("/bin", "/sbin", "/lib", "/lib64")
+
+
+class Kind(enum.Enum):
+    """What a name in the image is."""
+
+    FILE = "file"
+    LINK = "link"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name in the image; `size_bytes` counts the content of files only; `owner` is a package or one of our own."""
+
+    path: str
+    kind: Kind
+    mode: int
+    size_bytes: int
+    owner: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package; `depends` names alternatives, versions left aside."""
+
+    name: str
+    version: str
+    architecture: str
+    source: str
+    source_version: str
+    summary: str
+    depends: tuple[tuple[str, ...], ...]
+    provides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything in an image; `asked` maps the packages somebody asked for to where that is written."""
+
+    format: int
+    image: str
+    version: Version
+    asked: dict[str, str]
+    packages: tuple[Package, ...]
+    entries: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format} is not known here, only {FORMAT} is")
+
+    @cached_property
+    def shipped(self) -> tuple[Package, ...]:
+        """The packages of which the image holds something, by name."""
+        owners = {entry.owner for entry in self.entries if entry.kind is not Kind.FOLDER}
+        return tuple(package for package in self.packages if package.name in owners)
+
+    @cached_property
+    def reasons(self) -> dict[str, tuple[str, ...]]:
+        """For each package the shortest chain to it: from where it is asked for, over other packages, to itself."""
+        providers: dict[str, list[str]] = {}
+        by_name = {package.name: package for package in self.packages}
+        for package in self.packages:
+            for name in (package.name, *package.provides):
+                providers.setdefault(name, []).append(package.name)
+        found: dict[str, tuple[str, ...]] = {
+            name: (where, name) for name, where in sorted(self.asked.items()) if name in by_name
+        }
+        waiting = deque(found)
+        while waiting:
+            package = by_name[waiting.popleft()]
+            wanted = (
+                each for alternatives in package.depends for name in alternatives for each in providers.get(name, ())
+            )
+            for name in wanted:
+                if name not in found:
+                    found[name] = (*found[package.name], name)
+                    waiting.append(name)
+        return found
+
+
+def make_contents(
+    *,
+    image: str,
+    version: Version,
+    asked: Mapping[str, str],
+    installed: Iterable[InstalledPackage],
+    names: Iterable[tuple[str, Kind, int, int]],
+    agent: Collection[str],
+    definition: Collection[str],
+) -> Contents:
+    """Put together who brought what.
+
+    Args:
+        image: The image's id.
+        version: Its version.
+        asked: The packages somebody asked for, and where that is written.
+        installed: What dpkg recorded.
+        names: Path, kind, mode and size in bytes of everything in the image.
+        agent: Paths that Twinhull puts into every image.
+        definition: Paths that the image definition puts there.
+    """
+    packages = tuple(installed)
+    owners = {merged(path): package.name for package in packages for path in package.files}
+    owners |= dict.fromkeys(agent, AGENT) | dict.fromkeys(definition, DEFINITION)
+    # Kernel modules come compressed and are stored plain.
+    owners |= {path.removesuffix(".xz"): owner for path, owner in owners.items() if path.endswith(".ko.xz")}
+    entries = (Entry(path, kind, mode, size, owners.get(path, BUILD)) for path, kind, mode, size in names)
+    return Contents(
+        format=FORMAT,
+        image=image,
+        version=version,
+        asked=dict(asked),
+        packages=tuple(
+            Package(
+                name=each.name,
+                version=each.version,
+                architecture=each.architecture,
+                source=each.source,
+                source_version=each.source_version,
+                summary=each.summary,
+                depends=each.depends,
+                provides=each.provides,
+            )
+            for each in packages
+        ),
+        entries=tuple(sorted(entries, key=lambda entry: entry.path)),
+    )
+
+
+def merged(path: str) -> str:
+    """Where a path that dpkg knows lies in a file system whose `/bin`, `/sbin` and `/lib` are links into `/usr`."""
+    top = next((top for top in _MERGED if path.startswith(f"{top}/")), None)
+    return f"/usr{path}" if top else path

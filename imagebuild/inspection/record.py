@@ -1,0 +1,87 @@
+"""Writing the record of an image's contents at the end of a build."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from bedrock import strict
+from imagebuild.dpkg import read_database
+from imagebuild.errors import BuildError
+from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
+from imagebuild.plan import DATA
+from imagebuild.workshop import Workshop
+
+BASE = "every Twinhull image"
+_KINDS = {"f": Kind.FILE, "l": Kind.LINK, "d": Kind.FOLDER}
+_TIMEOUT_S = 120
+_PACKAGES = re.compile(r"^Packages=(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
+
+
+def record_contents(shop: Workshop) -> None:
+    """Write `contents.json` into the build's folder.
+
+    Raises:
+        BuildError: The package tree or dpkg's record of it cannot be read.
+    """
+    definition = shop.plan.definition
+    tree = shop.folders.output / "tree"
+    # Without root the tree belongs to other users of the build's namespace, so it is looked at from inside.
+    listing = shop.tools.run(
+        ["find", tree, "-mindepth", "1", "-printf", r"%y %m %s /%P\0"], shop.access, timeout_s=_TIMEOUT_S
+    ).stdout
+    ours = set(_paths_below(shop.work / "extra"))
+    theirs = {str(file.path) for file in definition.files} | {unit.path for unit in definition.units}
+    asked = dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
+    asked |= {definition.kernel: "image.yaml: kernel"} | dict.fromkeys(definition.packages, "image.yaml: packages")
+    contents = make_contents(
+        image=definition.id,
+        version=shop.plan.version,
+        asked=asked,
+        installed=read_database(shop.folders.output / "dpkg"),
+        names=parse_listing(listing),
+        agent=ours - theirs,
+        definition=theirs,
+    )
+    (shop.out / CONTENTS_FILE).write_bytes(strict.dump_json(contents))
+
+
+def read_contents(build: Path) -> Contents:
+    """The record beside a finished build.
+
+    Raises:
+        BuildError: There is none.
+        DocumentError: It was changed by hand, or written by another version of this program.
+    """
+    path = build / CONTENTS_FILE
+    if not path.is_file():
+        raise BuildError(f"{build} holds no {CONTENTS_FILE}: it is no finished build").with_hint(
+            "name the folder that `twinhull build` wrote, such as out/ID/VERSION"
+        )
+    return strict.read_json(Contents, path.read_bytes(), source=str(path))
+
+
+def base_packages(text: str) -> tuple[str, ...]:
+    """The packages that mkosi's configuration `text` asks for."""
+    return tuple(name for found in _PACKAGES.findall(text) for name in found.split())
+
+
+def parse_listing(text: str) -> Iterator[tuple[str, Kind, int, int]]:
+    """Path, kind, mode and size of what `find` listed; devices and sockets have no place in an image.
+
+    Raises:
+        BuildError: There is one.
+    """
+    for line in filter(None, text.split("\0")):
+        letter, mode, size, path = line.split(" ", 3)
+        if letter not in _KINDS:
+            raise BuildError(f"the image holds {path}, which is neither file nor link nor folder")
+        kind = _KINDS[letter]
+        yield path, kind, int(mode, 8), int(size) if kind is Kind.FILE else 0
+
+
+def _paths_below(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            yield f"/{path.relative_to(folder)}"

@@ -1,0 +1,215 @@
+"""What is told about one build: what it holds, what each part of it costs, raw and as a host downloads it.
+
+Bytes as sent are measured, not guessed: everything is packed with the very parameters that publishing uses.  Parts are
+packed one by one, so they add up to a little more than the whole, in which they share what is alike.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bedrock.progress import Progress
+from imagebuild.artifacts import SUMMARY_FILE, read_summary
+from imagebuild.errors import BuildError
+from imagebuild.inspection.contents import Contents, Entry, Kind
+from imagebuild.inspection.record import read_contents
+from imagebuild.tools import Access, ToolsTree
+from partitions.version import Version
+from updater.repository.objects import packed_bytes
+
+ARTIFACTS = ("uki.efi", "root.erofs", "root.verity")
+_UNIT_FOLDER = "/usr/lib/systemd/system"
+_PATH_FOLDERS = ("/usr/bin", "/usr/sbin")
+_FOLDER_DEPTH = 3
+_SETUID = 0o6000
+_TIMEOUT_S = 300
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of a part of the image: of its files, and as sent."""
+
+    raw_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A package of the image, or what did not come in one; `why` leads from where it is asked for to itself."""
+
+    name: str
+    version: str | None
+    files: int
+    cost: Cost
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that is told about a build; `folders` are cut at a depth of three."""
+
+    image: str
+    version: Version
+    wire_bytes: int
+    uki_bytes: int
+    initrd_bytes: int
+    root_bytes: int
+    packages: int
+    artifacts: dict[str, Cost]
+    brought: tuple[Brought, ...]
+    trimmed: tuple[str, ...]
+    folders: dict[str, Cost]
+    executables: tuple[str, ...]
+    setuid: tuple[str, ...]
+    units: tuple[str, ...]
+    enabled: tuple[str, ...]
+    sockets: dict[str, tuple[str, ...]]
+    modules: dict[str, int]
+    kernel_arguments: tuple[str, ...]
+
+
+def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress) -> Inspection:
+    """Look into a finished build; reads only, with a copy of the root filesystem in a temporary folder.
+
+    Raises:
+        BuildError: It is no finished build.
+        DocumentError: One of its documents was changed by hand.
+        ProcessError: The root filesystem cannot be read.
+    """
+    contents = read_contents(build)
+    _require(build, (*ARTIFACTS, SUMMARY_FILE, "config/cmdline"))
+    summary = read_summary(build)
+    progress.step("pack artifacts")
+    artifacts = {name: _artifact_cost(build / name) for name in ARTIFACTS}
+    with tempfile.TemporaryDirectory(prefix="twinhull-inspect-") as scratch:
+        root = Path(scratch) / "root"
+        progress.step("unpack the root filesystem")
+        tools.run(
+            ["fsck.erofs", f"--extract={root}", "--no-preserve", build / "root.erofs"],
+            Access(read=(build,), write=(Path(scratch),)),
+            timeout_s=_TIMEOUT_S,
+        )
+        files = [entry for entry in contents.entries if entry.kind is Kind.FILE]
+        progress.step("pack by package", total=len(files))
+        by_owner = _costs(root, files, lambda entry: entry.owner, progress)
+        progress.step("pack by folder", total=len(files))
+        by_folder = _costs(root, files, lambda entry: folder_of(entry.path), progress)
+        sockets = dict(_sockets(root, contents))
+    return Inspection(
+        image=contents.image,
+        version=contents.version,
+        wire_bytes=sum(cost.sent_bytes for cost in artifacts.values()),
+        uki_bytes=artifacts["uki.efi"].raw_bytes,
+        initrd_bytes=summary.size_bytes["initrd"],
+        root_bytes=artifacts["root.erofs"].raw_bytes,
+        packages=len(contents.shipped),
+        artifacts=artifacts,
+        brought=brought(contents, by_owner),
+        trimmed=tuple(each.name for each in contents.packages if each not in contents.shipped),
+        folders=dict(sorted(by_folder.items())),
+        executables=_names(contents, _is_program),
+        setuid=_names(contents, lambda entry: entry.kind is Kind.FILE and bool(entry.mode & _SETUID)),
+        units=tuple(PurePosixPath(path).name for path in _names(contents, _is_unit)),
+        enabled=tuple(sorted({PurePosixPath(path).name for path in _names(contents, _is_enabling)})),
+        sockets=sockets,
+        modules=_modules(contents),
+        kernel_arguments=tuple((build / "config/cmdline").read_text().split()),
+    )
+
+
+def brought(contents: Contents, costs: dict[str, Cost]) -> tuple[Brought, ...]:
+    """Who brought what, the dearest first."""
+    packages = {package.name: package for package in contents.packages}
+    files: dict[str, int] = defaultdict(int)
+    for entry in contents.entries:
+        files[entry.owner] += entry.kind is not Kind.FOLDER
+    found = (
+        Brought(
+            name=owner,
+            version=packages[owner].version if owner in packages else None,
+            files=count,
+            cost=costs.get(owner, Cost(0, 0)),
+            why=contents.reasons.get(owner, ()),
+        )
+        for owner, count in files.items()
+        if count
+    )
+    return tuple(sorted(found, key=lambda each: (-each.cost.sent_bytes, each.name)))
+
+
+def folder_of(path: str) -> str:
+    """The folder a file is counted to: its own, or the one three steps below the root."""
+    return "/" + "/".join(PurePosixPath(path).parts[1:-1][:_FOLDER_DEPTH])
+
+
+def _costs(root: Path, files: Iterable[Entry], key: Callable[[Entry], str], progress: Progress) -> dict[str, Cost]:
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for entry in files:
+        groups[key(entry)].append(entry)
+    return {name: _group_cost(root, group, progress) for name, group in groups.items()}
+
+
+def _group_cost(root: Path, group: list[Entry], progress: Progress) -> Cost:
+    def chunks() -> Iterator[bytes]:
+        for entry in group:
+            yield from _chunks(root / entry.path.lstrip("/"))
+            progress.advance(1)
+
+    raw = sum(entry.size_bytes for entry in group)
+    return Cost(raw, packed_bytes(chunks(), size_bytes=raw))
+
+
+def _artifact_cost(path: Path) -> Cost:
+    raw = path.stat().st_size
+    return Cost(raw, packed_bytes(_chunks(path), size_bytes=raw))
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _require(build: Path, names: Iterable[str]) -> None:
+    if missing := [name for name in names if not (build / name).is_file()]:
+        raise BuildError(f"{build} is no finished build: it lacks {', '.join(missing)}")
+
+
+def _names(contents: Contents, wanted: Callable[[Entry], bool]) -> tuple[str, ...]:
+    return tuple(entry.path for entry in contents.entries if wanted(entry))
+
+
+def _is_program(entry: Entry) -> bool:
+    return str(PurePosixPath(entry.path).parent) in _PATH_FOLDERS and entry.kind is not Kind.FOLDER
+
+
+def _is_unit(entry: Entry) -> bool:
+    return str(PurePosixPath(entry.path).parent) == _UNIT_FOLDER and entry.kind is not Kind.FOLDER
+
+
+def _is_enabling(entry: Entry) -> bool:
+    parent = PurePosixPath(entry.path).parent
+    return "/systemd/system/" in f"{parent}" and parent.suffix in {".wants", ".requires"} and entry.kind is Kind.LINK
+
+
+def _sockets(root: Path, contents: Contents) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What systemd listens on, by unit."""
+    for path in _names(contents, _is_unit):
+        unit = root / path.lstrip("/")
+        if unit.suffix == ".socket" and unit.is_file() and not unit.is_symlink():
+            lines = (line.partition("=") for line in unit.read_text().splitlines() if line.startswith("Listen"))
+            yield unit.name, tuple(value.strip() for _, _, value in lines)
+
+
+def _modules(contents: Contents) -> dict[str, int]:
+    """Bytes of kernel modules by their folder below `kernel/`."""
+    found: dict[str, int] = defaultdict(int)
+    for entry in contents.entries:
+        if entry.path.endswith(".ko") and "/kernel/" in entry.path:
+            found["/".join(entry.path.split("/kernel/", 1)[1].split("/")[:2])] += entry.size_bytes
+    return dict(sorted(found.items()))
