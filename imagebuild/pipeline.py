@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import os
 import shutil
 import tempfile
 import time
@@ -79,7 +80,7 @@ def _build(plan: BuildPlan, passphrase: PassphraseSource, progress: Progress) ->
     progress.step("tools tree")
     tools = ensure_tools(plan.mirrors, cache=plan.cache, progress=progress)
     seconds = {"tools_tree": time.monotonic() - began}
-    with _working_folder(plan.out) as work:
+    with _usual_umask(), _working_folder(plan.out) as work:
         shop = Workshop(plan, tools, work, seconds)
         try:
             _run_steps(shop, passphrase, progress)
@@ -96,6 +97,16 @@ def _build(plan: BuildPlan, passphrase: PassphraseSource, progress: Progress) ->
         sync_folder(plan.out.parent)
         shop.kept_log.unlink(missing_ok=True)
     return Built(plan.out, fresh=True, summary=summary)
+
+
+@contextmanager
+def _usual_umask() -> Iterator[None]:
+    """What is made without a mode must not depend on who builds: a umask of 077 would close folders of the image."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,23 @@ def test_a_build_is_documented(plan: BuildPlan) -> None:
     assert built.summary.packages == 2
     assert set(built.summary.seconds) == {"tools_tree", "make_all", "total"}
     assert built.summary.size_bytes["initrd"] == len(b"initrd")
+
+
+def test_a_strict_umask_does_not_reach_the_image(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+
+    def look(shop: Workshop, passphrase: PassphraseSource) -> None:
+        make_everything(shop, passphrase)
+        modes.append((shop.out / "uki.efi").stat().st_mode & 0o777)
+
+    monkeypatch.setattr(pipeline, "STEPS", (("all", look),))
+    before = os.umask(0o077)
+    try:
+        build_image(plan, passphrase=NoPassphrase())
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    assert modes == [0o644]
 
 
 def test_the_same_build_is_not_made_twice(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
