@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,27 @@ def test_veritysetup_refuses_it_under_another_root_hash(bench: Workbench, build:
 
 def test_fsck_accepts_the_root_filesystem(bench: Workbench, build: Path) -> None:
     tool(bench, "fsck.erofs", build / "root.erofs", folder=build)
+
+
+def test_another_build_of_the_same_inputs_gives_the_same_bytes(bench: Workbench, build: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    before = os.umask(0o077)
+    try:
+        again = bench.build_again(FIRST, tmp_path / "elsewhere")
+    finally:
+        os.umask(before)
+    for name in ("root.erofs", "root.verity", "contents.json", "packages.json", "config/cmdline"):
+        assert filecmp.cmp(build / name, again / name, shallow=False), name
+    # A signature holds the time it was made, so the signed files are compared without it.
+    assert unsigned(bench, build, tmp_path / "one.efi") == unsigned(bench, again, tmp_path / "other.efi")
+
+
+def unsigned(bench: Workbench, build: Path, copy: Path) -> bytes:
+    """A build's UKI without its signature."""
+    shutil.copy(build / "uki.efi", copy)
+    bench.tools.run(["sbattach", "--remove", copy], Access(write=(copy.parent,)), timeout_s=TIMEOUT_S)
+    assert copy.stat().st_size < (build / "uki.efi").stat().st_size, "there was no signature"
+    return copy.read_bytes()
 
 
 def test_sbverify_accepts_the_uki_with_the_image_s_certificate(bench: Workbench, build: Path) -> None:

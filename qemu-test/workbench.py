@@ -100,6 +100,11 @@ class Workbench:
                 self._built[version] = build_image(plan, passphrase=NoPassphrase()).out
         return self._built[version]
 
+    def build_again(self, version: str, folder: Path) -> Path:
+        """Another build of `version`, from a definition and into a place below `folder`."""
+        with timed(f"build {version} again"):
+            return build_image(self._plan(version, folder), passphrase=NoPassphrase()).out
+
     def disk(self, version: str) -> Path:
         """The disk of a build; not to be written to."""
         return self.build(version) / "disk.raw"
@@ -121,12 +126,12 @@ class Workbench:
         repository.point(versions[0])
         return repository
 
-    def _plan(self, version: str) -> BuildPlan:
+    def _plan(self, version: str, folder: Path = OUT) -> BuildPlan:
         return plan_build(
-            write_definition(OUT / "definitions" / version, version),
+            write_definition(folder / "definitions" / version, version),
             version=Version.from_text(version),
             keyring=self.keyring,
-            out=OUT / "builds" / version,
+            out=folder / "builds" / version,
             cache=cache_folder(),
             root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",
         )
