@@ -79,7 +79,7 @@ def tree_config(
     text += _list("RemoveFiles", definition.drop)
     text += f"ExtraTrees={extra}:/\n"
     text += f"PrepareScripts={scripts / 'modules.prepare'}\nPostInstallationScripts={scripts / 'packages.postinst'}\n"
-    text += f"FinalizeScripts={scripts / 'kernel.finalize'}\n"
+    text += f"FinalizeScripts={scripts / 'kernel.finalize'},{scripts / 'needs.finalize'}\n"
     if merged is not None:
         text += f"\n[Include]\nInclude={merged}\n"
     return text

@@ -21,6 +21,7 @@ class InstalledPackage:
     """A package as dpkg unpacked it.
 
     Attributes:
+        essential: Whether Debian puts it on every system.
         source: Name of the source package, with `source_version`.
         depends: `Pre-Depends` and `Depends`; each entry holds the names of its alternatives, versions left aside.
         provides: Virtual packages.
@@ -34,6 +35,7 @@ class InstalledPackage:
     source_version: str
     section: str
     summary: str
+    essential: bool
     depends: tuple[tuple[str, ...], ...]
     provides: tuple[str, ...]
     files: tuple[str, ...]
@@ -65,6 +67,7 @@ def _package(row: Mapping[str, str], info: Path) -> InstalledPackage:
         source_version=source_version.strip("()") or version,
         section=row.get("Section", ""),
         summary=row.get("Description", "").partition("\n")[0],
+        essential=row.get("Essential") == "yes",
         depends=_names(relations),
         provides=tuple(alternatives[0] for alternatives in _names(row.get("Provides", ""))),
         files=_files(info, name, architecture),

@@ -13,7 +13,7 @@ from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_c
 from imagebuild.plan import DATA
 from imagebuild.workshop import Workshop
 
-BASE = "every Twinhull image"
+BASE, ESSENTIAL = "every Twinhull image", "every Debian system"
 _KINDS = {"f": Kind.FILE, "l": Kind.LINK, "d": Kind.FOLDER}
 _TIMEOUT_S = 120
 _PACKAGES = re.compile(r"^Packages=(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
@@ -33,13 +33,15 @@ def record_contents(shop: Workshop) -> None:
     ).stdout
     ours = set(_paths_below(shop.work / "extra"))
     theirs = {str(file.path) for file in definition.files} | {unit.path for unit in definition.units}
-    asked = dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
+    installed = read_database(shop.folders.output / "dpkg")
+    asked = {package.name: ESSENTIAL for package in installed if package.essential}
+    asked |= dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
     asked |= {definition.kernel: "image.yaml: kernel"} | dict.fromkeys(definition.packages, "image.yaml: packages")
     contents = make_contents(
         image=definition.id,
         version=shop.plan.version,
         asked=asked,
-        installed=read_database(shop.folders.output / "dpkg"),
+        installed=installed,
         names=parse_listing(listing),
         agent=ours - theirs,
         definition=theirs,

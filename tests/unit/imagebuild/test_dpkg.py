@@ -17,6 +17,7 @@ Multi-Arch: same
 Source: glibc (2.41-12)
 Version: 2.41-12+b1
 Section: libs
+Essential: yes
 Depends: libgcc-s1, base-files (>= 13) | other:any
 Pre-Depends: base-first
 Provides: libc6-2.13 (= 2.41)
@@ -43,6 +44,7 @@ def test_a_package_is_read_whole(database: Path) -> None:
     assert (found.name, found.version, found.architecture) == ("libc6", "2.41-12+b1", "amd64")
     assert (found.source, found.source_version) == ("glibc", "2.41-12")
     assert found.depends == (("base-first",), ("libgcc-s1",), ("base-files", "other"))
+    assert found.essential
     assert found.provides == ("libc6-2.13",)
     assert found.summary == "GNU C Library"
     assert found.files == ("/usr", "/usr/lib/libc.so.6")

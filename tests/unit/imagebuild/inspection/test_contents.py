@@ -23,6 +23,7 @@ def package(name: str, *files: str, depends: tuple[tuple[str, ...], ...] = (), p
         source_version="1",
         section="",
         summary=f"{name} it is",
+        essential=False,
         depends=depends,
         provides=(provides,) if provides else (),
         files=files,
