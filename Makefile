@@ -15,13 +15,14 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo test lint unit integration qemu bench-update lock clean distclean
+.PHONY: help setup venv demo image test lint unit integration qemu bench-update lock clean distclean
 
 help: ## Tell what there is
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
 	@echo
 	@echo "  make demo          build, sign, publish, boot, update and roll back a host in a VM (out/demo/report.json)"
 	@echo "  make test          everything that must hold: lint, types, layers, unit, integration and VM tests"
+	@echo "  make image         the reference image, and what each part of it costs (out/image/build, out/size.json)"
 	@echo
 	@echo "Parts of the above:"
 	@echo "  make setup         host packages and the virtual environment (the other targets call it themselves)"
@@ -46,6 +47,17 @@ venv:
 
 demo: setup ## The main job, once, for real
 	@$(PY) -m imagebuild.demo --out out/demo
+
+# With keys of its own: the image is for looking at, not for publishing.
+image: setup ## The reference image, and what each part of it costs
+	@mkdir -p out/image
+	@[[ -d out/image/keys ]] || .venv/bin/twinhull keys init out/image/keys --profile dev
+	@[[ -d out/image/repo ]] || .venv/bin/twinhull repo init out/image/repo --keys out/image/keys
+	@rm -rf out/image/build
+	@.venv/bin/twinhull build examples/container-host --version 1.0.0 --keys out/image/keys --out out/image/build
+	@.venv/bin/twinhull inspect out/image/build --json > out/size.json.new && mv out/size.json.new out/size.json
+	@$(PY) -c 'import json; size = json.load(open("out/size.json")); \
+		print("out/size.json:", *(f"{name} {size[name]}" for name in ("wire_bytes", "uki_bytes", "initrd_bytes", "packages")))'
 
 # Cheap checks first; the clock is told before each step, and the last lines are pytest's own.
 test: setup
