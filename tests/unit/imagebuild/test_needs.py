@@ -1,4 +1,4 @@
-"""The last look at an image: no program may miss a library."""
+"""The last look at an image: no program may miss a library, no script its interpreter."""
 
 from __future__ import annotations
 
@@ -33,8 +33,15 @@ def root(tmp_path: Path) -> Path:
         path = tmp_path / "root" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"\x7fELF\n" + (b"needs liba.so.1\n" if "bin" in name else b""))
-    (tmp_path / "root/usr/bin/script").write_text("#!/bin/sh\nneeds nothing.so\n")
+    (tmp_path / "root/usr/sbin").mkdir()
+    (tmp_path / "root/usr/bin/sh").symlink_to("one")
+    script(tmp_path / "root", "#!/bin/sh -e\nneeds nothing.so\n")
     return tmp_path / "root"
+
+
+def script(root: Path, text: str) -> None:
+    (root / "usr/sbin/script").write_text(text)
+    (root / "usr/sbin/script").chmod(0o755)
 
 
 def look(root: Path) -> subprocess.CompletedProcess[str]:
@@ -63,3 +70,11 @@ def test_a_program_without_its_library_is_told(root: Path, *, dangling: bool) ->
     assert done.returncode != 0
     assert "/usr/bin/one needs liba.so.1" in done.stderr
     assert "/usr/bin/two needs liba.so.1" in done.stderr
+
+
+@pytest.mark.parametrize("line", ["#!/usr/bin/perl -w", "#! /usr/bin/env perl"])
+def test_a_script_without_its_interpreter_is_told(root: Path, line: str) -> None:
+    script(root, f"{line}\nneeds nothing\n")
+    done = look(root)
+    assert done.returncode != 0
+    assert "/usr/sbin/script wants perl" in done.stderr
