@@ -10,10 +10,14 @@ from pathlib import Path
 import click
 
 from bedrock.cli import emit_json, json_option, run_command
+from bedrock.progress import Progress
 from imagebuild.artifacts import Summary
 from imagebuild.console import open_progress, show_summary
 from imagebuild.definition import BuildProfile, starting_definition
 from imagebuild.errors import BuildError
+from imagebuild.inputs.bundle import open_bundle
+from imagebuild.inputs.cli import bundle, lock
+from imagebuild.inputs.supply import Supply, load_lock, locked_supply, newest_supply
 from imagebuild.inspection.cli import diff, inspect
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
@@ -24,6 +28,8 @@ from keys.keyring import Keyring
 from partitions.version import Version
 from updater.repository.cli import channel, repo
 from updater.server.cli import server
+
+_OFFLINE_HELP = "Use what `twinhull bundle` packed; the network is not touched."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -74,6 +80,8 @@ def init_definition(folder: Path) -> None:
 @click.option(
     "--profile", type=click.Choice([p.value for p in BuildProfile]), help="debug: a root login on the console."
 )
+@click.option("--locked", is_flag=True, help="Use what DEFINITION/image.lock names, and nothing else.")
+@click.option("--offline", type=click.Path(path_type=Path, exists=True), metavar="BUNDLE", help=_OFFLINE_HELP)
 @click.option("--quiet", is_flag=True, help="Say nothing while building.")
 @passphrase_option
 @json_option
@@ -85,6 +93,8 @@ def build(
     keys_folder: Path,
     root_of_trust: Path | None,
     profile: str | None,
+    locked: bool,
+    offline: Path | None,
     quiet: bool,
     passphrase_file: Path | None,
     as_json: bool,
@@ -98,22 +108,24 @@ def build(
     \b
     Example:
       twinhull build examples/container-host --version 1.0.0 --keys keys
+      twinhull build my-host --version 1.0.0 --locked
+      twinhull build my-host --version 1.0.0 --offline my-host.bundle
     """
     try:
         version = Version.from_text(version_text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--version") from error
     keyring = Keyring.load(keys_folder)
-    plan = plan_build(
-        definition,
-        version=version,
-        keyring=keyring,
-        cache=cache_folder(),
-        out=out,
-        root_of_trust=root_of_trust,
-        profile=BuildProfile(profile) if profile else None,
-    )
     with open_progress(quiet=quiet or as_json) as progress:
+        plan = plan_build(
+            definition,
+            version=version,
+            keyring=keyring,
+            supply=_supply(definition, locked=locked, packed=offline, progress=progress),
+            out=out,
+            root_of_trust=root_of_trust,
+            profile=BuildProfile(profile) if profile else None,
+        )
         built = build_image(plan, passphrase=passphrase_source(passphrase_file), progress=progress)
     if as_json:
         emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary)})
@@ -121,11 +133,24 @@ def build(
     show_summary(built.summary, out=built.out, fresh=built.fresh)
 
 
+def _supply(definition: Path, *, locked: bool, packed: Path | None, progress: Progress) -> Supply:
+    """The packages and tools of a build: the newest, the locked ones, or those of a bundle."""
+    cache = cache_folder()
+    if packed is not None:
+        progress.step("read the bundle")
+        return locked_supply(
+            definition, open_bundle(packed, definition, cache=cache), cache=cache, offline=True, progress=progress
+        )
+    if locked:
+        return locked_supply(definition, load_lock(definition), cache=cache, progress=progress)
+    return newest_supply(definition, cache=cache, progress=progress)
+
+
 def _fields(summary: Summary) -> dict[str, object]:
     return dict(vars(summary))
 
 
-for command in (inspect, diff, keys, repo, channel, server, vm):
+for command in (lock, bundle, inspect, diff, keys, repo, channel, server, vm):
     twinhull.add_command(command)
 
 

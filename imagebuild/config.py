@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
-from imagebuild.definition import ImageDefinition
+from imagebuild.definition import BuildProfile, ImageDefinition
 from imagebuild.mirror import Mirrors
 from partitions.entries import ENTRIES_FOLDER
 from partitions.layout import EMPTY_LABEL, ESP_LABEL, XBOOTLDR_LABEL, identity_of, slot_label
@@ -46,6 +46,7 @@ class Folders:
     """Where mkosi keeps and puts things on the build host."""
 
     output: Path
+    archive: Path
     cache: Path
     packages: Path
     workspace: Path
@@ -69,20 +70,40 @@ def tree_config(
     base: str,
     scripts: Path,
     merged: Path | None,
+    profile: BuildProfile | None,
     epoch: int,
 ) -> str:
     """`mkosi.conf` of the root filesystem; `merged` is the definition's own mkosi configuration."""
     text = _preamble(definition, folders, "tree", epoch=epoch)
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
-    text += _list("Packages", (definition.kernel, *definition.packages))
+    text += _list("Packages", wanted_packages(definition))
     text += _list("RemoveFiles", definition.drop)
     text += f"ExtraTrees={extra}:/\n"
     text += f"PrepareScripts={scripts / 'modules.prepare'}\nPostInstallationScripts={scripts / 'packages.postinst'}\n"
     text += f"FinalizeScripts={scripts / 'kernel.finalize'},{scripts / 'needs.finalize'}\n"
-    if merged is not None:
-        text += f"\n[Include]\nInclude={merged}\n"
-    return text
+    return text + _profile(profile) + _include(merged)
+
+
+def asking_config(
+    definition: ImageDefinition,
+    *,
+    base: str,
+    initrd: bool = False,
+    profile: BuildProfile | None = None,
+    merged: Path | None = None,
+) -> str:
+    """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem or the initrd asks for."""
+    text = f"[Distribution]\nDistribution=debian\nRelease={definition.release}\n"
+    text += f"Architecture={definition.architecture.value}\n\n{base}\n[Content]\n"
+    if not initrd:
+        text += _list("Packages", (definition.kernel, *definition.packages))
+    return text + _profile(profile) + _include(merged)
+
+
+def wanted_packages(definition: ImageDefinition) -> tuple[str, ...]:
+    """The definition's packages by name: the archive they are installed from holds one version of each."""
+    return tuple(name.partition("/")[0] for name in (definition.kernel, *definition.packages))
 
 
 def initrd_config(
@@ -173,6 +194,7 @@ def _preamble(definition: ImageDefinition, folders: Folders, kind: str, *, epoch
         Distribution=debian
         Release={definition.release}
         Architecture={definition.architecture.value}
+        LocalMirror=file://{folders.archive}
 
         [Output]
         ImageId={definition.id}
@@ -192,6 +214,14 @@ def _preamble(definition: ImageDefinition, folders: Folders, kind: str, *, epoch
 
         """
     return _dedent(text)
+
+
+def _profile(profile: BuildProfile | None) -> str:
+    return "\n[Content]\nPackages=login\nAutologin=yes\nRootPassword=\n" if profile is BuildProfile.DEBUG else ""
+
+
+def _include(merged: Path | None) -> str:
+    return f"\n[Include]\nInclude={merged}\n" if merged else ""
 
 
 def _partition(kind: str, label: str, size: int, more: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from updater.agent.config import Config as UpdaterConfig
 from updater.release import Architecture, Name
 
 FILE_NAME = "image.yaml"
+LOCK_FILE = "image.lock"
 PackageName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*(/[a-z0-9-]+)?", "a Debian package name")]
 ReleaseName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]*", "the code name of a Debian release, such as trixie")]
 MirrorUrl = Annotated[str, strict.Pattern(r"(https?|file|copy):/\S+", "the URL of a mirror such as http://HOST/debian")]
@@ -191,16 +192,22 @@ def starting_definition(folder: Path) -> str:
 
 
 def definition_digest(folder: Path) -> str:
-    """SHA-256 over the names, modes and contents of everything in the definition's folder; `.git` is left aside."""
+    """SHA-256 over names, modes and contents of what is in the definition's folder, `.git` and the lock left aside.
+
+    A lock decides which packages are installed, and they are hashed by themselves.
+    """
     digest = hashlib.sha256()
-    for path in _walk(folder):
+    for name in definition_files(folder):
+        path = folder / name
         mode = path.lstat().st_mode & 0o111
         content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-        digest.update(f"{path.relative_to(folder)}\0{mode:o}\0{len(content)}\0".encode() + content)
+        digest.update(f"{name}\0{mode:o}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def definition_files(folder: Path) -> Iterator[Path]:
+    """The files and links of a definition by their relative paths, sorted; `.git` and the lock are left aside."""
     for path in sorted(folder.rglob("*")):
-        if ".git" not in path.relative_to(folder).parts and (path.is_symlink() or path.is_file()):
-            yield path
+        parts = path.relative_to(folder).parts
+        if ".git" not in parts and parts != (LOCK_FILE,) and (path.is_symlink() or path.is_file()):
+            yield path.relative_to(folder)

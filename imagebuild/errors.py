@@ -5,13 +5,15 @@ ImageBuildError              1
 ├── MirrorError              1  no Debian mirror is known, or it does not answer
 ├── BuildError               1  a step of the build failed
 │   └── BuiltBeforeError     1  this version was built before with other content
+├── LockError                1  there is no lock, or it is not one of this definition
+├── RefusedInputError        3  a file is not the one that was signed or locked
 ├── SpaceError               1  the build host or a slot has too little room
 └── VmError                  1  a virtual machine could not be started or did not do what was asked in time
 """
 
 from __future__ import annotations
 
-from bedrock.errors import TwinhullError
+from bedrock.errors import EXIT_REFUSED, TwinhullError
 
 
 class ImageBuildError(TwinhullError):
@@ -32,6 +34,16 @@ class BuildError(ImageBuildError):
 
 class BuiltBeforeError(BuildError):
     """This version was built before with other content."""
+
+
+class LockError(ImageBuildError):
+    """There is no lock, or it is not one of this definition."""
+
+
+class RefusedInputError(ImageBuildError):
+    """A file is not the one that was signed or locked."""
+
+    exit_code = EXIT_REFUSED
 
 
 class SpaceError(ImageBuildError):

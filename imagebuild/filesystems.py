@@ -17,7 +17,6 @@ from pathlib import Path
 from bedrock import process
 from bedrock.errors import ProcessError
 from imagebuild import config
-from imagebuild.definition import BuildProfile
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.plan import DATA, EPOCH, BuildPlan, tree_digest
 from imagebuild.tools import inside_user_namespace
@@ -26,7 +25,6 @@ from imagebuild.workshop import Workshop
 _MKOSI_TIMEOUT_S = 1800
 _REPART_TIMEOUT_S = 600
 SEED = "6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71"
-DEBUG_CONFIG = "[Content]\nPackages=login\nAutologin=yes\nRootPassword=\n"
 
 
 def write_extra_files(plan: BuildPlan, tree: Path) -> None:
@@ -55,10 +53,9 @@ def make_tree(shop: Workshop) -> None:
         base=(DATA / "image.conf").read_text(),
         scripts=shop.config / "scripts",
         merged=plan.folder if any(plan.folder.glob("mkosi.*")) else None,
+        profile=plan.profile,
         epoch=EPOCH,
     )
-    if plan.profile is BuildProfile.DEBUG:
-        text += f"\n{DEBUG_CONFIG}"
     (folder / "mkosi.conf").write_text(text)
     _mkosi(shop, folder)
     for name in ("vmlinuz", "kernel-version"):
@@ -94,8 +91,7 @@ def make_initrd(shop: Workshop) -> None:
         modules_digest,
         tree_digest((DATA / "initrd",)),
         text_of_initrd,
-        shop.plan.archive_state,
-        shop.plan.definition.release,
+        shop.plan.supply.packages.digest,
     )
     key = hashlib.sha256("\0".join((*inputs, shop.tools.identity)).encode()).hexdigest()[:16]
     cached = shop.plan.cache / "initrd" / f"{key}.cpio.zst"
@@ -157,9 +153,7 @@ def remove_tree(folder: Path) -> None:
 
 def _mkosi_folder(shop: Workshop, name: str) -> Path:
     folder = shop.config / name
-    sources = folder / "mkosi.sandbox/etc/apt/sources.list.d"
-    sources.mkdir(parents=True)
-    (sources / "mkosi.sources").write_text(config.apt_sources(shop.plan.mirrors, shop.plan.definition.release))
+    folder.mkdir(parents=True)
     scripts = shop.config / "scripts"
     if not scripts.exists():
         shutil.copytree(DATA / "scripts", scripts)

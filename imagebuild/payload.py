@@ -18,7 +18,7 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from bedrock.persist import write_atomic
 from imagebuild import freeze
 from imagebuild.errors import BuildError
 from imagebuild.tools import Access, ToolsTree
-from imagebuild.wheels import fetch_wheels, keep_folder, unpack
+from imagebuild.wheels import fetch_wheels, keep_folder, unpack, wheels_folder
 
 HOME = "usr/lib/twinhull"
 LAUNCHER = "usr/bin/updater"
@@ -139,6 +139,30 @@ def build_payload(
     return strict.read_json(Payload, (kept / "payload.json").read_bytes(), source=str(kept / "payload.json"))
 
 
+def agent_wheels(tools: ToolsTree, cache: Path, *, offline: bool = False) -> tuple[Path, ...]:
+    """The agent's third-party packages, fetched into the cache unless they are there.
+
+    Raises:
+        BuildError: One could not be fetched, or is missing and there is no network.
+    """
+    return fetch_wheels(_LOCK, machine=machine_of(tools.root / _INTERPRETER), cache=cache, offline=offline)
+
+
+def keep_agent_wheels(wheels: Mapping[str, Path], cache: Path, *, machine: str = "x86_64") -> None:
+    """Copy the agent's wheels into the cache, by file name, unless they are there."""
+    folder = wheels_folder(_LOCK, machine=machine, cache=cache)
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        for name, path in wheels.items():
+            shutil.copyfile(path, partial / name)
+        keep_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def agent_sources(source_root: Path) -> tuple[Path, ...]:
     """Our own modules the agent can reach, relative to `source_root`: server and repository code stays at home.
 
@@ -180,7 +204,7 @@ def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
         made.mkdir(parents=True, exist_ok=True)
     interpreter = home / "bin/python3"
     shutil.copyfile(inputs.tools.root / _INTERPRETER, interpreter)
-    for wheel in fetch_wheels(_LOCK, machine=machine_of(interpreter), cache=cache):
+    for wheel in agent_wheels(inputs.tools, cache):
         unpack(wheel, app, wanted=lambda name: not is_dead_weight(name))
     for source in inputs.sources:
         (app / source).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Building an image: the steps in order, each thin, each timed.
 
-    tools tree → agent → package tree (mkosi) → initrd (mkosi) → root filesystem and verity tree (systemd-repart)
+    packages fetched → agent → package tree (mkosi) → initrd (mkosi) → root filesystem and verity tree (systemd-repart)
     → UKI (ukify) → signatures (sbsign) → disk (systemd-repart) → documents
 
 Everything is made in a working folder and moved to its place at the end in one step, so that a folder that holds
@@ -31,13 +31,12 @@ from imagebuild.inspection.record import record_contents
 from imagebuild.locking import held_folder, only_one
 from imagebuild.payload import build_payload
 from imagebuild.plan import DATA, EPOCH, INPUTS_FILE, SOURCE_ROOT, BuildPlan
-from imagebuild.tools import ensure_tools
 from imagebuild.workshop import Workshop
 from keys.passphrase import PassphraseSource
 from keys.roles import BootRole
 from keys.signers import boot_signer
 
-Step = Callable[[Workshop, PassphraseSource], None]
+Step = Callable[[Workshop, PassphraseSource, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,16 @@ def _found(plan: BuildPlan) -> Built:
 
 def _build(plan: BuildPlan, passphrase: PassphraseSource, progress: Progress) -> Built:
     began = time.monotonic()
-    progress.step("tools tree")
-    tools = ensure_tools(plan.mirrors, cache=plan.cache, progress=progress)
-    seconds = {"tools_tree": time.monotonic() - began}
+    seconds = {"tools_tree": plan.supply.seconds}
     with _usual_umask(), _working_folder(plan.out) as work:
-        shop = Workshop(plan, tools, work, seconds)
+        shop = Workshop(plan, work, seconds)
         try:
             _run_steps(shop, passphrase, progress)
         except Exception:
             # Of an interrupted build nothing is kept.
             shop.keep_log()
             raise
-        shop.seconds["total"] = time.monotonic() - began
+        shop.seconds["total"] = plan.supply.seconds + time.monotonic() - began
         summary = artifacts.write_documents(shop)
         write_atomic(shop.out / INPUTS_FILE, strict.dump_json(plan.inputs))
         if plan.out.exists():
@@ -134,7 +131,7 @@ def _run_steps(shop: Workshop, passphrase: PassphraseSource, progress: Progress)
         progress.step(title)
         began = time.monotonic()
         try:
-            step(shop, passphrase)
+            step(shop, passphrase, progress)
         except ProcessError as error:
             raise _step_error(title, error, shop) from error
         except OSError as error:
@@ -149,6 +146,11 @@ def _step_error(title: str, error: ProcessError, shop: Workshop) -> ImageBuildEr
     failed = explain(f"the step {title} failed", error)
     failed.add_note(f"the whole log is {shop.kept_log}")
     return failed
+
+
+def _packages(shop: Workshop, progress: Progress) -> None:
+    """Bring every package into the archive that mkosi installs from."""
+    shop.plan.supply.open_archive(progress)
 
 
 def _agent(shop: Workshop) -> None:
@@ -166,12 +168,13 @@ def _agent(shop: Workshop) -> None:
 
 
 STEPS: tuple[tuple[str, Step], ...] = (
-    ("agent", lambda shop, _: _agent(shop)),
-    ("package_tree", lambda shop, _: filesystems.make_tree(shop)),
-    ("contents", lambda shop, _: record_contents(shop)),
-    ("initrd", lambda shop, _: filesystems.make_initrd(shop)),
-    ("root_filesystem", lambda shop, _: filesystems.make_root(shop)),
-    ("uki", lambda shop, _: boot.make_uki(shop)),
-    ("signatures", boot.sign),
-    ("disk", lambda shop, _: boot.make_disk(shop)),
+    ("packages", lambda shop, _, progress: _packages(shop, progress)),
+    ("agent", lambda shop, *_: _agent(shop)),
+    ("package_tree", lambda shop, *_: filesystems.make_tree(shop)),
+    ("contents", lambda shop, *_: record_contents(shop)),
+    ("initrd", lambda shop, *_: filesystems.make_initrd(shop)),
+    ("root_filesystem", lambda shop, *_: filesystems.make_root(shop)),
+    ("uki", lambda shop, *_: boot.make_uki(shop)),
+    ("signatures", lambda shop, passphrase, _: boot.sign(shop, passphrase)),
+    ("disk", lambda shop, *_: boot.make_disk(shop)),
 )

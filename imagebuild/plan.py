@@ -1,6 +1,6 @@
 """What one build is made from and where it goes, known before the first step runs.
 
-A build is named by the hash of all its inputs: definition, version, profile, tools, archive state, agent sources, keys.
+A build is named by the hash of all its inputs: definition, version, profile, tools, packages, agent sources, keys.
 The same inputs are never built twice; other inputs for a version that was built before are refused.
 """
 
@@ -14,14 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import urllib3
-
 from bedrock import strict
 from imagebuild.definition import BuildProfile, ImageDefinition, definition_digest, load_definition
-from imagebuild.errors import BuildError, BuiltBeforeError, MirrorError, SpaceError
-from imagebuild.mirror import Mirrors, find_mirrors
-from imagebuild.tools import RELEASE as TOOLS_RELEASE
-from imagebuild.tools import tools_identity
+from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
+from imagebuild.inputs.supply import Supply
 from keys.keyring import Keyring
 from keys.roles import BootRole
 from partitions.version import Version
@@ -31,8 +27,6 @@ SOURCE_ROOT: Final = Path(__file__).parent.parent
 EPOCH: Final = 1_700_000_000
 INPUTS_FILE: Final = "inputs.json"
 _NEEDED_BYTES: Final = 6 << 30
-_FETCH_TIMEOUT_S: Final = 30
-_MAX_RELEASE_BYTES: Final = 16 << 20
 _UNUSABLE: Final = re.compile(r"[\s#,:%\"'\\]")
 
 
@@ -55,11 +49,14 @@ class BuildPlan:
     profile: BuildProfile | None
     keyring: Keyring
     root_of_trust: Path
-    mirrors: Mirrors
-    archive_state: str
+    supply: Supply
     out: Path
-    cache: Path
     digest: str
+
+    @property
+    def cache(self) -> Path:
+        """Twinhull's cache folder."""
+        return self.supply.cache
 
     @property
     def inputs(self) -> Inputs:
@@ -92,7 +89,7 @@ def plan_build(
     *,
     version: Version,
     keyring: Keyring,
-    cache: Path,
+    supply: Supply,
     out: Path | None = None,
     root_of_trust: Path | None = None,
     profile: BuildProfile | None = None,
@@ -103,33 +100,29 @@ def plan_build(
         folder: The image definition.
         version: The version to build.
         keyring: Keys; only the Secure Boot role db signs here.
-        cache: Twinhull's cache folder.
+        supply: The tools and packages it is made from.
         out: Folder the finished build is put in; `out/<id>/<version>` when None.
         root_of_trust: The TUF root baked into the image; `root.json` in the keys folder when None.
         profile: A named addition to the definition.
 
     Raises:
         DocumentError: The definition has mistakes.
-        MirrorError: No mirror is known or it does not answer.
         BuildError: There is no root of trust, or a path cannot be used.
         SpaceError: The disk is nearly full.
     """
-    definition = load_definition(folder)
+    definition, cache = load_definition(folder), supply.cache
     trust = root_of_trust or keyring.folder / "root.json"
     _require_root(trust, keyring.folder)
     place = (out or Path("out") / definition.id / str(version)).absolute()
     _require_place(place, folder.absolute(), cache.absolute())
     _require_space(place, cache)
-    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
-    state = archive_state(mirrors, definition.release)
     digest = _digest(
         (
             definition_digest(folder),
             str(version),
             profile.value if profile else "",
-            tools_identity(),
-            TOOLS_RELEASE,
-            state,
+            supply.tools.identity,
+            supply.packages.digest,
             tree_digest((DATA, *(SOURCE_ROOT / name for name in ("bedrock", "partitions", "updater", "imagebuild")))),
             hashlib.sha256(trust.read_bytes()).hexdigest(),
             *(keyring.boot_key(role).certificate.read_text() for role in BootRole),
@@ -142,24 +135,10 @@ def plan_build(
         profile=profile,
         keyring=keyring,
         root_of_trust=trust,
-        mirrors=mirrors,
-        archive_state=state,
+        supply=supply,
         out=place,
-        cache=cache.absolute(),
         digest=digest,
     )
-
-
-def archive_state(mirrors: Mirrors, release: str) -> str:
-    """A hash of what the archive offers now: of its signed `InRelease` files.
-
-    Raises:
-        MirrorError: A mirror does not answer.
-    """
-    digest = hashlib.sha256()
-    for url, suite in mirrors.sources(release):
-        digest.update(_fetch(f"{url}/dists/{suite}/InRelease"))
-    return digest.hexdigest()[:16]
 
 
 def tree_digest(folders: Iterable[Path]) -> str:
@@ -172,29 +151,6 @@ def tree_digest(folders: Iterable[Path]) -> str:
             content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
             digest.update(f"{path.relative_to(folder)}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
-
-
-def _fetch(url: str) -> bytes:
-    if url.startswith(("file:", "copy:")):
-        try:
-            return Path(url.split(":", 1)[1]).read_bytes()
-        except OSError as error:
-            raise MirrorError(f"the mirror has no {url}: {error.strerror}") from error
-    try:
-        answer = urllib3.request("GET", url, timeout=_FETCH_TIMEOUT_S, retries=2, preload_content=False)
-        data = answer.read(_MAX_RELEASE_BYTES + 1)
-        answer.close()
-    except urllib3.exceptions.HTTPError as error:
-        raise MirrorError(f"the mirror does not answer: {url}").with_hint(
-            "set mirror: in image.yaml, or TWINHULL_MIRROR, to one that this machine reaches"
-        ) from error
-    if answer.status != 200:  # noqa: PLR2004 - HTTP OK
-        raise MirrorError(f"the mirror answered {answer.status} for {url}").with_hint(
-            "is `release:` a Debian release that this mirror carries?"
-        )
-    if len(data) > _MAX_RELEASE_BYTES:
-        raise MirrorError(f"the mirror sent more than {_MAX_RELEASE_BYTES} bytes for {url}")
-    return data
 
 
 def _require_root(path: Path, keys: Path) -> None:

@@ -180,28 +180,47 @@ def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = N
     with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
         if not (tree.root / ".complete").exists():
             told.step("tools tree (first time: some minutes)")
-            _make(tree.root, mirrors, log=cache / "tools" / f"{tree.root.name}.log")
+            lines = [f"deb {url} {suite} main" for url, suite in mirrors.sources(RELEASE)]
+            _make(tree.root, RELEASE, lines, log=cache / "tools" / f"{tree.root.name}.log")
+            write_atomic(tree.root.parent / "current", tree.root.name + "\n")
     return tree
 
 
-def _make(root: Path, mirrors: Mirrors, *, log: Path) -> None:
+def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Progress | None = None) -> ToolsTree:
+    """Return the tools tree made of a whole local archive and nothing else; writes below `cache` only.
+
+    The archive's folder is named by its content, and so is the tree.
+
+    Raises:
+        ToolsError: mmdebstrap is missing or failed.
+    """
+    inputs = "\n".join((str(_FORMAT), release, archive.name, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
+    tree = ToolsTree(cache / "tools" / f"locked-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}")
+    told = progress or Silent()
+    with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
+        if not (tree.root / ".complete").exists():
+            told.step("tools tree of the lock (first time: some minutes)")
+            log = cache / "tools" / f"{tree.root.name}.log"
+            _make(tree.root, release, [f"deb [trusted=yes] copy://{archive} {release} main"], log=log)
+    return tree
+
+
+def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise ToolsError("mmdebstrap is not installed").with_hint("run `make setup`, or install the package mmdebstrap")
     partial = root.with_suffix(".partial")
     _remove(partial)
     log.unlink(missing_ok=True)
-    lines = [f"deb {url} {suite} main" for url, suite in mirrors.sources(RELEASE)]
     mode = "--mode=root" if os.geteuid() == 0 else "--mode=unshare"
     words = ["mmdebstrap", mode, "--format=directory", *_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
     try:
-        process.run([*words, RELEASE, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
+        process.run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
         _inside(["touch", partial / ".complete"])
         _inside(["mv", partial, root])
     except ProcessError as error:
         raise ToolsError(f"the tools tree could not be made\n{error}").with_hint(
-            f"the whole log is {log}; is the mirror {mirrors.main} reachable?"
+            f"the whole log is {log}; is the mirror reachable?"
         ) from error
-    write_atomic(root.parent / "current", root.name + "\n")
 
 
 def _remove(folder: Path) -> None:

@@ -32,16 +32,23 @@ def platforms(machine: str) -> tuple[str, ...]:
     return (*numbered, f"manylinux2014_{machine}")
 
 
-def fetch_wheels(lock: Path, *, machine: str, cache: Path) -> tuple[Path, ...]:
+def wheels_folder(lock: Path, *, machine: str, cache: Path) -> Path:
+    """Where the wheels of a lock lie in the cache, or would."""
+    key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]
+    return cache / "wheels" / key
+
+
+def fetch_wheels(lock: Path, *, machine: str, cache: Path, offline: bool = False) -> tuple[Path, ...]:
     """Return the wheels a lock names, fetching them into the cache unless they are there.
 
     Raises:
         BuildError: pip could not fetch one, or its hash is not in the lock.
     """
-    key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]
-    folder = cache / "wheels" / key
+    folder = wheels_folder(lock, machine=machine, cache=cache)
+    if not folder.is_dir() and offline:
+        raise BuildError("the agent's packages are not in the cache, and there is no network")
     if not folder.is_dir():
-        partial = cache / "wheels" / f"{key}.{os.getpid()}.partial"
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _download(lock, machine, partial)

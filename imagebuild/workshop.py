@@ -15,9 +15,13 @@ class Workshop:
     """The working folder of one build and what its steps hand on."""
 
     plan: BuildPlan
-    tools: ToolsTree
     work: Path
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tools(self) -> ToolsTree:
+        """The tools tree."""
+        return self.plan.supply.tools
 
     @property
     def out(self) -> Path:
@@ -31,9 +35,10 @@ class Workshop:
 
     @property
     def folders(self) -> Folders:
-        """What mkosi uses; its caches are kept per state of the archive, so that a new package is never missed."""
-        state = self.plan.cache / "mkosi" / f"{self.plan.archive_state}-{self.tools.identity}"
-        return Folders(self.work / "mkosi", state, self.plan.cache / "packages", self.work / "workspace")
+        """What mkosi uses; its caches are kept per set of packages, so that a new one is never missed."""
+        supply = self.plan.supply
+        state = self.plan.cache / "mkosi" / f"{supply.packages.digest[:16]}-{supply.tools.identity}"
+        return Folders(self.work / "mkosi", supply.archive, state, state / "apt", self.work / "workspace")
 
     @property
     def config(self) -> Path:
@@ -48,9 +53,7 @@ class Workshop:
     @property
     def access(self) -> Access:
         """What mkosi and systemd-repart may see of the host."""
-        return Access(
-            read=(self.plan.folder,), write=(self.work, self.folders.cache, self.folders.packages), network=True
-        )
+        return Access(read=(self.plan.folder, self.folders.archive), write=(self.work, self.folders.cache))
 
     def keep_log(self) -> None:
         """Move the log of a failed build beside the build's place (changes names on the disk)."""

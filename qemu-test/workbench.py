@@ -18,7 +18,9 @@ from typing import Any
 
 import yaml
 
+from bedrock.progress import Silent
 from imagebuild.errors import BuildError
+from imagebuild.inputs.supply import newest_supply
 from imagebuild.mirror import find_mirrors
 from imagebuild.pipeline import build_image
 from imagebuild.plan import BuildPlan, plan_build
@@ -127,12 +129,13 @@ class Workbench:
         return repository
 
     def _plan(self, version: str, folder: Path = OUT) -> BuildPlan:
+        definition = write_definition(folder / "definitions" / version, version)
         return plan_build(
-            write_definition(folder / "definitions" / version, version),
+            definition,
             version=Version.from_text(version),
             keyring=self.keyring,
             out=folder / "builds" / version,
-            cache=cache_folder(),
+            supply=newest_supply(definition, cache=cache_folder(), progress=Silent()),
             root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",
         )
 

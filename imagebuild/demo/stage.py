@@ -16,6 +16,7 @@ from bedrock import process
 from bedrock.progress import Progress
 from imagebuild.demo.definitions import write_definition
 from imagebuild.errors import BuildError, BuiltBeforeError
+from imagebuild.inputs.supply import newest_supply
 from imagebuild.pipeline import Built, build_image
 from imagebuild.plan import plan_build
 from imagebuild.tools import cache_folder
@@ -59,7 +60,7 @@ class Stage:
             version=Version.from_text(version),
             keyring=self.keyring,
             out=self.out / "builds" / version,
-            cache=cache_folder(),
+            supply=newest_supply(folder, cache=cache_folder(), progress=progress),
             root_of_trust=self.repository / "metadata" / "1.root.json",
         )
         try:

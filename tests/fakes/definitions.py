@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedrock.progress import Progress
 from imagebuild.definition import ImageDefinition, load_definition
+from imagebuild.inputs.lockfile import Archive, Lock, LockedPackage, LockedWheel, Selection
+from imagebuild.inputs.supply import Supply
 from imagebuild.mirror import Mirrors
 from imagebuild.plan import BuildPlan
+from imagebuild.tools import ToolsTree
 from keys.keyring import Keyring
 from partitions.version import Version
 from tests.fakes.keyrings import dev_folder
@@ -35,12 +39,35 @@ def write_keys(folder: Path) -> Keyring:
     return Keyring.load(keys)
 
 
-def write_mirror(folder: Path, release: str = "trixie") -> Path:
-    """A mirror as files, with nothing but what names its state."""
-    for suite in (release, f"{release}-updates"):
-        (folder / "dists" / suite).mkdir(parents=True)
-        (folder / "dists" / suite / "InRelease").write_text(f"Codename: {suite}\n")
-    return folder
+def package(name: str, content: bytes = b"deb", *, version: str = "1") -> LockedPackage:
+    """A locked package whose file has this content."""
+    return LockedPackage(
+        name=name,
+        version=version,
+        architecture="amd64",
+        archive=Archive.MAIN,
+        path=f"pool/main/{name[0]}/{name}/{name}_{version}_amd64.deb",
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def selection_of(*packages: LockedPackage) -> Selection:
+    """A selection of just these."""
+    return Selection("trixie", tuple(each.name for each in packages), (), packages)
+
+
+def lock_of(*packages: LockedPackage) -> Lock:
+    """A lock of these packages, with no tools and one wheel."""
+    wheel = LockedWheel("tuf-7.0.1-py3-none-any.whl", 1, "a" * 64)
+    return Lock(1, "host", ("root: podman",), selection_of(*packages), selection_of(), (wheel,))
+
+
+def supply_in(folder: Path) -> Supply:
+    """A supply of one package, with tools that are not there."""
+    tools = ToolsTree(folder / "tools/abc")
+    mirrors = Mirrors("http://mirror.test/debian", None)
+    return Supply(tools, selection_of(package("podman")), mirrors, folder / "cache", None, 1.0)
 
 
 def plan_in(folder: Path, text: str = "id: host\n") -> BuildPlan:
@@ -52,10 +79,8 @@ def plan_in(folder: Path, text: str = "id: host\n") -> BuildPlan:
         profile=None,
         keyring=write_keys(folder),
         root_of_trust=folder / "keys/root.json",
-        mirrors=Mirrors("http://mirror.test/debian", None),
-        archive_state="0123456789abcdef",
+        supply=supply_in(folder),
         out=folder / "out/host/1.0.0",
-        cache=folder / "cache",
         digest="d" * 64,
     )
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,8 @@ def shop(tmp_path: Path) -> Workshop:
     loader = tools.root / "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
     loader.parent.mkdir(parents=True)
     loader.write_bytes(b"loader")
-    made = Workshop(plan_in(tmp_path), tools, tmp_path / "work")
+    plan = plan_in(tmp_path)
+    made = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), tmp_path / "work")
     for folder in (made.out, made.config, made.folders.output):
         folder.mkdir(parents=True)
     (made.work / "root-hash").write_text(ROOT_HASH)
@@ -85,7 +86,8 @@ def test_uki_and_loader_are_signed_by_db_and_only_the_keys_folder_is_shown(shop:
 
 def test_a_signature_that_was_not_written_is_an_error(shop: Workshop) -> None:
     (shop.out / "uki.efi").unlink()
-    shop.tools = PlayedTools(shop.tools.root, silent=True)
+    silent = PlayedTools(shop.tools.root, silent=True)
+    shop.plan = replace(shop.plan, supply=replace(shop.plan.supply, tools=silent))
     with pytest.raises(BuildError, match=r"sbsign wrote no uki\.efi"):
         boot.sign(shop, NoPassphrase())
 

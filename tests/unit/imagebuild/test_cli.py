@@ -13,7 +13,7 @@ from imagebuild.definition import load_definition
 from imagebuild.pipeline import Built
 from imagebuild.plan import BuildPlan
 from partitions.version import Version
-from tests.fakes.definitions import plan_in, write_definition, write_keys
+from tests.fakes.definitions import plan_in, supply_in, write_definition, write_keys
 
 SUMMARY = Summary("host", Version("1.0.0"), "ab" * 32, "6.12", 3, {"uki.efi": 1}, {"total": 1.0})
 
@@ -87,13 +87,6 @@ def test_all_mistakes_of_a_definition_are_told(place: Path, capsys: pytest.Captu
     assert "host/image.yaml: packages:" in told
 
 
-def test_an_unreachable_mirror_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_keys(place)
-    write_definition(place / "host", "id: host\nmirror: http://127.0.0.1:9/debian\n")
-    assert run("build", "host", "--version", "1") == EXIT_FAILED
-    assert "the mirror does not answer: http://127.0.0.1:9/debian" in capsys.readouterr().err
-
-
 @pytest.fixture
 def asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What `plan_build` was asked for; nothing is built."""
@@ -104,6 +97,7 @@ def asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         return plan_in(place / "planned")
 
     monkeypatch.setattr(cli, "plan_build", plan)
+    monkeypatch.setattr(cli, "newest_supply", lambda folder, **_: supply_in(folder))
     monkeypatch.setattr(cli, "build_image", lambda plan, **_: Built(plan.out, fresh=True, summary=SUMMARY))
     write_keys(place)
     write_definition(place / "host")

@@ -5,14 +5,14 @@ import json
 from pathlib import Path
 
 from imagebuild import config
-from imagebuild.definition import ImageDefinition
+from imagebuild.definition import BuildProfile, ImageDefinition
 from imagebuild.mirror import Mirrors
 from partitions.layout import identity_of, slot_label, verity_size_for
 from partitions.version import Version
 from tests.fakes.definitions import definition_of
 
 ROOT_HASH = "0123456789abcdef" * 4
-FOLDERS = config.Folders(Path("/w/mkosi"), Path("/c/mkosi"), Path("/c/packages"), Path("/w/space"))
+FOLDERS = config.Folders(*map(Path, ("/w/mkosi", "/c/archives/x", "/c/mkosi", "/c/packages", "/w/space")))
 MIRRORS = Mirrors("http://mirror.test/debian", "http://mirror.test/debian-security")
 
 
@@ -24,7 +24,7 @@ def sections(text: str) -> dict[str, str]:
     return {f"{section}.{name}": value for section in parser.sections() for name, value in parser[section].items()}
 
 
-def tree_text(definition: ImageDefinition, merged: Path | None = None) -> str:
+def tree_text(definition: ImageDefinition, merged: Path | None = None, profile: BuildProfile | None = None) -> str:
     return config.tree_config(
         definition,
         version=Version("1.2.3"),
@@ -33,6 +33,7 @@ def tree_text(definition: ImageDefinition, merged: Path | None = None) -> str:
         base="[Content]\nBootable=no\n",
         scripts=Path("/w/scripts"),
         merged=merged,
+        profile=profile,
         epoch=17,
     )
 
@@ -50,6 +51,26 @@ def test_the_tree_holds_what_the_definition_asks_for(tmp_path: Path) -> None:
     assert found["Distribution.Architecture"] == "x86-64"
     assert found["Content.SourceDateEpoch"] == "17"
     assert "Content.Bootable" in found
+
+
+def test_only_the_supplied_archive_is_installed_from() -> None:
+    definition = ImageDefinition(id="host", packages=("curl/trixie-updates",))
+    found = sections(tree_text(definition))
+    assert found["Distribution.LocalMirror"] == "file:///c/archives/x"
+    assert found["Content.Packages"].split() == ["linux-image-cloud-amd64", "curl"]
+
+
+def test_apt_is_asked_for_the_suite_a_package_is_to_come_from() -> None:
+    definition = ImageDefinition(id="host", packages=("curl/trixie-updates",))
+    text = config.asking_config(definition, base="[Content]\nPackages=systemd\n", merged=Path("/defs/host"))
+    assert "curl/trixie-updates" in sections(text)["Content.Packages"]
+    assert text.endswith("Include=/defs/host\n")
+    assert "curl" not in config.asking_config(definition, base="", initrd=True)
+
+
+def test_the_debug_profile_brings_a_login_to_the_tree_only() -> None:
+    assert "Autologin=yes" in tree_text(ImageDefinition(id="host"), profile=BuildProfile.DEBUG)
+    assert "Autologin" not in tree_text(ImageDefinition(id="host"))
 
 
 def test_nothing_dropped_leaves_no_line_that_would_reset_the_list() -> None:

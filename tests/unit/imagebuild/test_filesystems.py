@@ -11,6 +11,7 @@ from bedrock.errors import ProcessError
 from bedrock.process import Argument, Finished
 from imagebuild import filesystems
 from imagebuild.errors import BuildError, SpaceError
+from imagebuild.plan import BuildPlan
 from imagebuild.tools import Access, ToolsTree
 from imagebuild.workshop import Workshop
 from tests.fakes.definitions import plan_in
@@ -56,11 +57,16 @@ class PlayedTools(ToolsTree):
 
 
 def shop_in(folder: Path, tools: ToolsTree, text: str = "id: host\n") -> Workshop:
-    shop = Workshop(plan_in(folder, text), tools, folder / "work")
+    plan = plan_in(folder, text)
+    shop = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), folder / "work")
     for made in (shop.out, shop.folders.output, shop.folders.cache / "tree", shop.folders.cache / "initrd"):
         made.mkdir(parents=True, exist_ok=True)
     (shop.folders.output / "tree/usr/lib/modules").mkdir(parents=True)
     return shop
+
+
+def with_cache(plan: BuildPlan, cache: Path) -> BuildPlan:
+    return replace(plan, supply=replace(plan.supply, cache=cache))
 
 
 def test_the_files_of_every_image_are_written_with_their_modes(tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_an_equal_initrd_is_made_once(tmp_path: Path) -> None:
     tools = PlayedTools(tmp_path / "tools/abc")
     for name in ("first", "second"):
         shop = shop_in(tmp_path / name, tools)
-        shop.plan = replace(shop.plan, cache=tmp_path / "cache")
+        shop.plan = with_cache(shop.plan, tmp_path / "cache")
         (shop.folders.cache / "initrd").mkdir(parents=True, exist_ok=True)
         (shop.folders.output / "vmlinuz").touch()
         (shop.folders.output / "kernel-version").write_text("6.12\n")
@@ -148,7 +154,7 @@ def test_cached_trees_are_only_trusted_when_mkosi_came_to_its_own_end(
         filesystems.make_tree(shop)
     assert cached.exists()
     again = shop_in(tmp_path / "again", PlayedTools(tmp_path / "tools/abc"))
-    again.plan = replace(again.plan, cache=shop.plan.cache)
+    again.plan = with_cache(again.plan, shop.plan.cache)
     filesystems.make_tree(again)
     assert cached.exists() == kept
     assert not (shop.folders.cache / "tree.unfinished").exists()

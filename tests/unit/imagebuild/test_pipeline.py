@@ -19,7 +19,6 @@ from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, Entr
 from imagebuild.locking import held_folder
 from imagebuild.pipeline import build_image
 from imagebuild.plan import BuildPlan
-from imagebuild.tools import ToolsTree
 from imagebuild.workshop import Workshop
 from keys.errors import PassphraseError, WrongModeError
 from keys.keyring import Keyring
@@ -40,7 +39,7 @@ CONTENTS = Contents(
 )
 
 
-def make_everything(shop: Workshop, _passphrase: PassphraseSource) -> None:
+def make_everything(shop: Workshop, *_: object) -> None:
     """Write what all the steps together leave behind."""
     shop.log.write_text("all is well\n")
     (shop.work / "root-hash").write_text(ROOT_HASH)
@@ -53,8 +52,8 @@ def make_everything(shop: Workshop, _passphrase: PassphraseSource) -> None:
     (shop.out / CONTENTS_FILE).write_bytes(strict.dump_json(CONTENTS))
 
 
-def failing(error: BaseException) -> Callable[[Workshop, PassphraseSource], None]:
-    def step(shop: Workshop, _passphrase: PassphraseSource) -> None:
+def failing(error: BaseException) -> Callable[..., None]:
+    def step(shop: Workshop, *_: object) -> None:
         shop.log.write_text("what the tools said\n")
         raise error
 
@@ -63,7 +62,6 @@ def failing(error: BaseException) -> Callable[[Workshop, PassphraseSource], None
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildPlan:
-    monkeypatch.setattr(pipeline, "ensure_tools", lambda _mirrors, **_: ToolsTree(tmp_path / "tools/abc"))
     monkeypatch.setattr(pipeline, "STEPS", (("make_all", make_everything),))
     return plan_in(tmp_path)
 
@@ -90,8 +88,8 @@ def test_a_build_is_documented(plan: BuildPlan) -> None:
 def test_a_strict_umask_does_not_reach_the_image(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 
-    def look(shop: Workshop, passphrase: PassphraseSource) -> None:
-        make_everything(shop, passphrase)
+    def look(shop: Workshop, *_: object) -> None:
+        make_everything(shop)
         modes.append((shop.out / "uki.efi").stat().st_mode & 0o777)
 
     monkeypatch.setattr(pipeline, "STEPS", (("all", look),))

@@ -11,13 +11,20 @@ from bedrock import strict
 from bedrock.errors import DocumentError
 from imagebuild import plan as planning
 from imagebuild.definition import BuildProfile
-from imagebuild.errors import BuildError, BuiltBeforeError, MirrorError, SpaceError
-from imagebuild.mirror import Mirrors
-from imagebuild.plan import BuildPlan, archive_state, plan_build, tree_digest
+from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
+from imagebuild.plan import BuildPlan, plan_build, tree_digest
+from imagebuild.tools import ToolsTree
 from keys.keyring import Keyring
 from partitions.version import Version
-from tests.fakes.definitions import ROOT_OF_TRUST, plan_in, write_definition, write_keys, write_mirror
-from tests.fakes.http_server import Site, serving
+from tests.fakes.definitions import (
+    ROOT_OF_TRUST,
+    package,
+    plan_in,
+    selection_of,
+    supply_in,
+    write_definition,
+    write_keys,
+)
 
 Usage = namedtuple("Usage", "total used free")  # noqa: PYI024 - shutil's own kind of answer
 
@@ -33,12 +40,12 @@ class Case:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.keyring: Keyring = write_keys(folder)
-        self.mirror = write_mirror(folder / "mirror")
+        self.supply = supply_in(folder)
         self.definition = folder / "host"
         self.say("")
 
     def say(self, more: str) -> None:
-        write_definition(self.definition, f"id: host\nmirror: 'file:{self.mirror}'\n{more}")
+        write_definition(self.definition, f"id: host\n{more}")
 
     def plan(
         self, version: str = "1.0.0", *, profile: BuildProfile | None = None, out: Path | None = None
@@ -47,7 +54,7 @@ class Case:
             self.definition,
             version=Version(version),
             keyring=self.keyring,
-            cache=self.folder / "cache",
+            supply=self.supply,
             out=out if out is not None else self.folder / "out",
             profile=profile,
         )
@@ -66,14 +73,17 @@ def test_each_input_makes_another_build(case: Case, monkeypatch: pytest.MonkeyPa
     digests = [case.plan().digest, case.plan("1.0.1").digest, case.plan(profile=BuildProfile.DEBUG).digest]
     case.say("packages: [curl]\n")
     digests.append(case.plan().digest)
-    (case.mirror / "dists/trixie/InRelease").write_text("new packages")
+    (case.definition / "image.lock").write_text("what a lock holds is known by its packages")
+    assert case.plan().digest == digests[-1]
+    packages, tools = case.supply.packages, case.supply.tools
+    case.supply = replace(case.supply, packages=selection_of(package("podman", version="2")))
+    digests.append(case.plan().digest)
+    case.supply = replace(case.supply, packages=packages, tools=ToolsTree(tools.root.with_name("other")))
     digests.append(case.plan().digest)
     (case.folder / "keys/root.json").write_bytes(ROOT_OF_TRUST + b"\n")
     digests.append(case.plan().digest)
     certificate = case.folder / "keys/db.crt"
     certificate.write_text(certificate.read_text() + "\n")
-    digests.append(case.plan().digest)
-    monkeypatch.setattr(planning, "tools_identity", lambda: "other tools")
     digests.append(case.plan().digest)
     monkeypatch.setattr(planning, "SOURCE_ROOT", write_definition(case.folder / "sources"))
     digests.append(case.plan().digest)
@@ -88,7 +98,7 @@ def test_planning_writes_nothing(case: Case) -> None:
 
 def test_without_a_place_the_id_and_the_version_name_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(case.folder)
-    plan = plan_build(case.definition, version=Version("7"), keyring=case.keyring, cache=case.folder / "cache")
+    plan = plan_build(case.definition, version=Version("7"), keyring=case.keyring, supply=case.supply)
     assert plan.out == case.folder / "out/host/7"
 
 
@@ -175,35 +185,6 @@ def test_a_place_that_holds_something_else_is_left_alone(tmp_path: Path) -> None
     plan.out.touch()
     with pytest.raises(BuildError, match="no finished build"):
         _ = plan.finished
-
-
-def test_a_mirror_over_http_has_the_state_of_its_files(tmp_path: Path) -> None:
-    folder = write_mirror(tmp_path)
-    names = ("/dists/trixie/InRelease", "/dists/trixie-updates/InRelease")
-    with serving(Site({name: (folder / name[1:]).read_bytes() for name in names})) as site:
-        assert archive_state(Mirrors(site.url, None), "trixie") == archive_state(
-            Mirrors(f"file:{folder}", None), "trixie"
-        )
-
-
-def test_a_mirror_without_the_release_says_so(tmp_path: Path) -> None:
-    with serving(Site()) as site, pytest.raises(MirrorError, match="answered 404") as caught:
-        archive_state(Mirrors(site.url, None), "nosuch")
-    assert "release:" in caught.value.hints[0]
-    with pytest.raises(MirrorError, match="the mirror has no"):
-        archive_state(Mirrors(f"file:{tmp_path}", None), "nosuch")
-
-
-def test_a_mirror_that_sends_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_MAX_RELEASE_BYTES", 10)
-    with serving(Site({"/dists/trixie/InRelease": b"x" * 11})) as site, pytest.raises(MirrorError, match="more than"):
-        archive_state(Mirrors(site.url, None), "trixie")
-
-
-def test_an_unreachable_mirror_says_what_to_set() -> None:
-    with pytest.raises(MirrorError, match="does not answer") as caught:
-        archive_state(Mirrors("http://127.0.0.1:9/debian", None), "trixie")
-    assert "TWINHULL_MIRROR" in caught.value.hints[0]
 
 
 def test_compiled_python_is_no_input(tmp_path: Path) -> None:

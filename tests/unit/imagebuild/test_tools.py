@@ -13,7 +13,7 @@ from bedrock.errors import ProcessError
 from bedrock.process import Argument, Finished
 from imagebuild.errors import ToolsError
 from imagebuild.mirror import Mirrors
-from imagebuild.tools import Access, ToolsTree, cache_folder, ensure_tools, tools_identity
+from imagebuild.tools import Access, ToolsTree, cache_folder, ensure_tools, ensure_tools_from, tools_identity
 from tests.fakes.definitions import RecordedProgress
 
 MIRRORS = Mirrors("http://mirror.test/debian", None)
@@ -31,7 +31,7 @@ class PlayedGate:
         self.ran.append(words)
         program, *rest = words[words.index("--") + 1 :] if words[0] == "unshare" else words
         if program == "mmdebstrap":
-            folder = Path(rest[-3])
+            folder = Path(next(word for word in rest if word.endswith(".partial")))
             folder.mkdir()
             if self.fails:
                 raise ProcessError("mmdebstrap failed with exit code 25", returncode=25, tail="E: no such mirror")
@@ -63,11 +63,19 @@ def test_the_tree_is_made_once_and_says_so(tmp_path: Path, gate: PlayedGate) -> 
     assert len(gate.ran) == runs
 
 
+def test_a_locked_tree_is_made_of_its_archive_and_of_nothing_else(tmp_path: Path, gate: PlayedGate) -> None:
+    trees = [ensure_tools_from(tmp_path / name, "trixie", cache=tmp_path) for name in ("a", "b", "a")]
+    assert trees[0] == trees[2] != trees[1]
+    made = [words for words in gate.ran if words[0] == "mmdebstrap"]
+    assert [words[-1] for words in made] == [f"deb [trusted=yes] copy://{tmp_path}/{name} trixie main" for name in "ab"]
+    assert not (tmp_path / "tools/current").exists()
+
+
 def test_a_tree_that_failed_is_not_taken_for_one(tmp_path: Path, gate: PlayedGate) -> None:
     gate.fails = True
     with pytest.raises(ToolsError, match="no such mirror") as caught:
         ensure_tools(MIRRORS, cache=tmp_path)
-    assert "http://mirror.test/debian" in caught.value.hints[0]
+    assert "is the mirror reachable?" in caught.value.hints[0]
     gate.fails = False
     assert (ensure_tools(MIRRORS, cache=tmp_path).root / ".complete").exists()
 

@@ -1,0 +1,83 @@
+"""A Debian archive that holds exactly a selection, so that mkosi and mmdebstrap cannot install anything else.
+
+Nothing in it is signed: it lies in our cache, and each file was hashed against the lock on its way in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from tarfile import TarError
+
+from debian.arfile import ArError
+from debian.debfile import DebError, DebFile
+
+from imagebuild.errors import RefusedInputError
+from imagebuild.inputs.lockfile import LockedPackage, Selection
+from imagebuild.inputs.store import Store
+from imagebuild.wheels import keep_folder
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def ensure_archive(selection: Selection, store: Store, *, cache: Path, debian: str = "amd64") -> Path:
+    """Return the archive's base folder, making it below the cache first when there is none.
+
+    Every package must be in the store (`fetch_packages`).
+
+    Raises:
+        RefusedInputError: A file is no Debian package, or another one than the lock says.
+    """
+    base = cache / "archives" / selection.digest[:16]
+    if not base.is_dir():
+        base.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{base.name}.", suffix=".partial", dir=base.parent))
+        try:
+            _fill(partial, selection, store, debian)
+            partial.chmod(0o755)
+            keep_folder(partial, base)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return base
+
+
+def _fill(base: Path, selection: Selection, store: Store, debian: str) -> None:
+    pool = base / "pool"
+    pool.mkdir()
+    stanzas = []
+    for package in selection.packages:
+        source = store.path(package.sha256)
+        # As in Debian's own pool, the epoch stays out of the name.
+        version = package.version.partition(":")[2] or package.version
+        name = f"{package.name}_{version}_{package.architecture}.deb"
+        (pool / name).hardlink_to(source)
+        stanzas.append(_stanza(package, source, f"pool/{name}"))
+    index = base / "dists" / selection.release / "main" / f"binary-{debian}"
+    index.mkdir(parents=True)
+    text = "\n".join(stanzas).encode()
+    (index / "Packages").write_bytes(text)
+    release = (
+        f"Suite: {selection.release}\nCodename: {selection.release}\nArchitectures: {debian} all\nComponents: main\n"
+        f"Date: {format_datetime(_EPOCH, usegmt=True)}\n"
+        f"SHA256:\n {hashlib.sha256(text).hexdigest()} {len(text)} main/binary-{debian}/Packages\n"
+    )
+    (index.parent.parent / "Release").write_text(release)
+
+
+def _stanza(package: LockedPackage, path: Path, file_name: str) -> str:
+    try:
+        with path.open("rb") as stream:
+            control = DebFile(fileobj=stream).debcontrol()
+    except (ArError, DebError, TarError, EOFError) as error:
+        raise RefusedInputError(f"{package.name} {package.version} is no Debian package: {error}") from error
+    found = (control.get("Package"), control.get("Version"), control.get("Architecture"))
+    if found != (package.name, package.version, package.architecture):
+        raise RefusedInputError(f"the file of {package.name} {package.version} holds {' '.join(map(str, found))}")
+    control["Filename"] = file_name
+    control["Size"] = str(package.size_bytes)
+    control["SHA256"] = package.sha256
+    return str(control)

@@ -1,0 +1,166 @@
+"""Files by their SHA-256, below the cache: what was fetched once is never fetched again, wherever it came from.
+
+Rules: a file gets its name only after all of it was hashed; what comes from a mirror is bounded by the size that was
+signed; a file that is not what its name says is never handed out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO
+
+import urllib3
+
+from bedrock.progress import Progress
+from imagebuild.errors import BuildError, ImageBuildError, MirrorError, RefusedInputError
+from imagebuild.inputs.lockfile import Archive, LockedPackage
+from imagebuild.mirror import Mirrors
+
+_CHUNK_BYTES = 1 << 18
+_THREADS = 4
+_TIMEOUT_S = 60
+_RETRIES = urllib3.Retry(total=4, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504))
+_OK = 200
+
+
+class Store:
+    """A folder of files by hash."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> Path:
+        """Where a file of that hash lies, or would."""
+        return self._folder / sha256[:2] / sha256
+
+    def missing(self, packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
+        """Those that are not here."""
+        return tuple(package for package in packages if not self.path(package.sha256).is_file())
+
+    def put(self, chunks: Iterable[bytes], *, sha256: str, size_bytes: int, what: str) -> Path:
+        """Write a file to the disk under its hash.
+
+        Raises:
+            RefusedInputError: It is not what was promised.
+        """
+        target = self.path(sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as sink:
+                _copy(chunks, sink, sha256=sha256, size_bytes=size_bytes, what=what)
+            Path(name).chmod(0o644)
+            Path(name).replace(target)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return target
+
+
+def fetch_packages(
+    store: Store, packages: Iterable[LockedPackage], mirrors: Mirrors | None, *, progress: Progress
+) -> None:
+    """Bring what is missing into the store (writes to the disk); `mirrors` None means without a network.
+
+    Raises:
+        MirrorError: A mirror does not answer, or no longer has a file.
+        RefusedInputError: It gave a file that is not the locked one.
+        BuildError: A file is missing and there is no network to fetch it from.
+    """
+    missing = store.missing(packages)
+    if not missing:
+        return
+    if mirrors is None:
+        names = ", ".join(package.name for package in missing[:5])
+        raise BuildError(f"{len(missing)} packages are not in the bundle: {names}, …")
+    progress.step(f"fetch {len(missing)} packages", total=sum(package.size_bytes for package in missing))
+    with (
+        urllib3.PoolManager(maxsize=_THREADS, retries=_RETRIES, timeout=_TIMEOUT_S) as pool,
+        ThreadPoolExecutor(_THREADS) as workers,
+    ):
+        jobs = [workers.submit(_fetch, store, package, mirrors, pool, progress) for package in missing]
+        problems = [error for job in jobs if (error := job.exception()) is not None]
+    _raise_all(problems)
+
+
+def _raise_all(problems: list[BaseException]) -> None:
+    """One error for all that failed: the gravest kind, each message once."""
+    for problem in problems:
+        if not isinstance(problem, ImageBuildError):
+            raise problem
+    if not problems:
+        return
+    kind = next((type(each) for each in problems if isinstance(each, RefusedInputError)), type(problems[0]))
+    error = kind("\n".join(dict.fromkeys(map(str, problems))))
+    for note in dict.fromkeys(note for each in problems for note in getattr(each, "__notes__", ())):
+        error.add_note(note)
+    raise error
+
+
+def _fetch(
+    store: Store, package: LockedPackage, mirrors: Mirrors, pool: urllib3.PoolManager, progress: Progress
+) -> None:
+    base = mirrors.security if package.archive is Archive.SECURITY else mirrors.main
+    if base is None:
+        raise MirrorError(f"{package.name} comes from the security archive, and no mirror of it is known").with_hint(
+            "set security_mirror: in image.yaml, or TWINHULL_SECURITY_MIRROR"
+        )
+    chunks = _local(base, package) if base.startswith(("file:", "copy:")) else _remote(base, package, pool)
+    what = f"{package.name} {package.version}"
+    store.put(_told(chunks, progress), sha256=package.sha256, size_bytes=package.size_bytes, what=what)
+
+
+def _remote(base: str, package: LockedPackage, pool: urllib3.PoolManager) -> Iterator[bytes]:
+    url = f"{base}/{package.path.replace('%', '%25')}"
+    try:
+        with closing(pool.request("GET", url, preload_content=False)) as answer:
+            if answer.status != _OK:
+                raise _gone(package, f"it answered {answer.status}")
+            yield from answer.stream(_CHUNK_BYTES, decode_content=False)
+            # Read to its end, the connection serves the next file.
+            answer.release_conn()
+    except urllib3.exceptions.HTTPError as error:
+        raise MirrorError(f"the mirror did not give {package.path}: {error}") from error
+
+
+def _local(base: str, package: LockedPackage) -> Iterator[bytes]:
+    path = Path(re.sub(r"^(file|copy):/*", "/", base)) / package.path
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+    except FileNotFoundError as error:
+        raise _gone(package, "there is no such file") from error
+
+
+def _gone(package: LockedPackage, reason: str) -> MirrorError:
+    error = MirrorError(f"the mirror no longer has {package.name} {package.version} ({package.path}): {reason}")
+    error.add_note("`twinhull lock --update` locks what it has now; a bundle keeps what was locked for good")
+    return error
+
+
+def _told(chunks: Iterable[bytes], progress: Progress) -> Iterator[bytes]:
+    for chunk in chunks:
+        progress.advance(len(chunk))
+        yield chunk
+
+
+def _copy(chunks: Iterable[bytes], sink: BinaryIO, *, sha256: str, size_bytes: int, what: str) -> None:
+    digest = hashlib.sha256()
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > size_bytes:
+            raise RefusedInputError(f"{what} is longer than the locked {size_bytes} bytes")
+        digest.update(chunk)
+        sink.write(chunk)
+    if size != size_bytes:
+        raise RefusedInputError(f"{what} has {size} bytes, and {size_bytes} are locked")
+    if digest.hexdigest() != sha256:
+        raise RefusedInputError(f"{what} has the SHA-256 {digest.hexdigest()}, and {sha256} is locked")

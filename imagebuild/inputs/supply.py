@@ -1,0 +1,204 @@
+"""The way from a definition, or from its lock, to the tools and the packages of one build.
+
+    newest_supply   what the mirrors offer now (nothing is fetched yet but tools and indexes)
+    locked_supply   what the lock names and nothing else; with a network, or from what a bundle brought
+    make_lock       the lock itself
+
+A build installs from the archive that a supply makes (`open_archive`), so all three ways go the same path from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedrock.progress import Progress
+from imagebuild.definition import LOCK_FILE, BuildProfile, ImageDefinition, load_definition
+from imagebuild.errors import LockError, RefusedInputError
+from imagebuild.inputs.archive import ensure_archive
+from imagebuild.inputs.asked import asked_packages
+from imagebuild.inputs.lockfile import FORMAT, Lock, LockedWheel, Selection, read_lock
+from imagebuild.inputs.resolve import Resolver
+from imagebuild.inputs.store import Store, fetch_packages
+from imagebuild.mirror import Mirrors, find_mirrors
+from imagebuild.payload import agent_wheels
+from imagebuild.tools import PACKAGES as TOOLS_PACKAGES
+from imagebuild.tools import RELEASE as TOOLS_RELEASE
+from imagebuild.tools import ToolsTree, ensure_tools, ensure_tools_from
+
+_PROFILES = (None, *BuildProfile)
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What one build is made from.
+
+    Attributes:
+        tools: The tools tree.
+        packages: What may be installed into the image and its initrd.
+        mirrors: Where packages are fetched from; None without a network.
+        cache: Twinhull's cache folder.
+        locked: The lock all of it comes from.
+        seconds: How long it took to make the tools tree ready.
+    """
+
+    tools: ToolsTree
+    packages: Selection
+    mirrors: Mirrors | None
+    cache: Path
+    locked: Lock | None
+    seconds: float
+
+    @property
+    def archive(self) -> Path:
+        """Base folder of the archive to install from, once `open_archive` ran."""
+        return self.cache / "archives" / self.packages.digest[:16]
+
+    def open_archive(self, progress: Progress) -> Path:
+        """Fetch what is missing and make the archive (writes below the cache).
+
+        Raises:
+            MirrorError: A mirror does not answer, or no longer has a file.
+            RefusedInputError: A file is not what was promised.
+        """
+        store = store_in(self.cache)
+        fetch_packages(store, self.packages.packages, self.mirrors, progress=progress)
+        return ensure_archive(self.packages, store, cache=self.cache)
+
+
+def store_in(cache: Path) -> Store:
+    """Twinhull's store of fetched files."""
+    return Store(cache / "files")
+
+
+def newest_supply(folder: Path, *, cache: Path, progress: Progress) -> Supply:
+    """What the mirrors offer now for the definition in `folder`.
+
+    Raises:
+        DocumentError: The definition has mistakes.
+        MirrorError: No mirror is known, it does not answer, or it is not signed by Debian.
+        BuildError: A package is not there, or they cannot be installed together.
+        ToolsError: The tools tree could not be made.
+    """
+    definition, cache = load_definition(folder), cache.absolute()
+    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
+    began = time.monotonic()
+    progress.step("tools tree")
+    tools = ensure_tools(mirrors, cache=cache, progress=progress)
+    seconds = time.monotonic() - began
+    progress.step("choose packages")
+    packages, _ = _choose(folder, definition, tools, mirrors, cache)
+    return Supply(tools, packages, mirrors, cache, None, seconds)
+
+
+def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, offline: bool = False) -> Supply:
+    """What the lock names, and nothing else; `offline`: everything must lie in the cache already.
+
+    Raises:
+        LockError: The lock is of another image or release, or does not name what the definition asks for.
+        MirrorError: A mirror does not answer, or no longer has a locked file.
+        RefusedInputError: A file is not the locked one.
+        BuildError: Something is missing and there is no network.
+    """
+    definition, cache = load_definition(folder), cache.absolute()
+    if (lock.image, lock.image_packages.release) != (definition.id, definition.release):
+        message = f"the lock is of {lock.image} on {lock.image_packages.release}, not of {definition.id}"
+        raise LockError(f"{message} on {definition.release}").with_hint("`twinhull lock --update` makes a new one")
+    mirrors = None if offline else find_mirrors(definition.mirror, definition.security_mirror)
+    began = time.monotonic()
+    progress.step("tools tree")
+    store = store_in(cache)
+    fetch_packages(store, lock.tools_packages.packages, mirrors, progress=progress)
+    base = ensure_archive(lock.tools_packages, store, cache=cache)
+    tools = ensure_tools_from(base, lock.tools_packages.release, cache=cache, progress=progress)
+    seconds = time.monotonic() - began
+    _require_asked(lock, _asked_lines(folder, definition, tools))
+    _require_wheels(lock, _wheels(tools, cache, offline=offline))
+    return Supply(tools, lock.image_packages, mirrors, cache, lock, seconds)
+
+
+def make_lock(folder: Path, *, cache: Path, progress: Progress) -> Lock:
+    """Lock what the mirrors offer now for the definition in `folder`, tools and the agent's wheels too.
+
+    Raises:
+        MirrorError: No mirror is known, it does not answer, or it is not signed by Debian.
+        BuildError: A package is not there, or they cannot be installed together.
+    """
+    definition, cache = load_definition(folder), cache.absolute()
+    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
+    progress.step("tools tree")
+    tools = ensure_tools(mirrors, cache=cache, progress=progress)
+    progress.step("choose packages")
+    packages, asks = _choose(folder, definition, tools, mirrors, cache)
+    tools_packages = Resolver(tools, mirrors, TOOLS_RELEASE, cache=cache).select(("apt", *TOOLS_PACKAGES))
+    progress.step("the agent's packages")
+    return Lock(FORMAT, definition.id, asks, packages, tools_packages, _wheels(tools, cache, offline=False))
+
+
+def load_lock(folder: Path) -> Lock:
+    """The lock beside a definition.
+
+    Raises:
+        LockError: There is none.
+        DocumentError: It has mistakes, or is of another format.
+    """
+    path = folder / LOCK_FILE
+    try:
+        return read_lock(path.read_bytes(), source=str(path))
+    except FileNotFoundError as error:
+        raise LockError(f"{folder} holds no {LOCK_FILE}").with_hint(f"make one: twinhull lock {folder}") from error
+
+
+def asks_of(folder: Path, *, cache: Path, progress: Progress) -> tuple[str, ...]:
+    """What the definition in `folder` asks for now, in the form a lock keeps it."""
+    definition = load_definition(folder)
+    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
+    return _asked_lines(folder, definition, ensure_tools(mirrors, cache=cache, progress=progress))
+
+
+def missing_asks(lock: Lock, asks: tuple[str, ...]) -> tuple[str, ...]:
+    """How a definition differs from what the lock was made for: `+` what the lock lacks, `-` what it has too much."""
+    return (
+        *(f"+ {line}" for line in asks if line not in lock.definition_asks),
+        *(f"- {line}" for line in lock.definition_asks if line not in asks),
+    )
+
+
+def _choose(
+    folder: Path, definition: ImageDefinition, tools: ToolsTree, mirrors: Mirrors, cache: Path
+) -> tuple[Selection, tuple[str, ...]]:
+    # All profiles at once, so that one lock serves each of them.
+    asked = [asked_packages(folder, definition, profile, tools=tools) for profile in _PROFILES]
+    resolver = Resolver(tools, mirrors, definition.release, cache=cache)
+    lists = dict.fromkeys([*(each.root for each in asked), asked[0].initrd])
+    return resolver.select(*lists), tuple(sorted({line for each in asked for line in each.lines}))
+
+
+def _asked_lines(folder: Path, definition: ImageDefinition, tools: ToolsTree) -> tuple[str, ...]:
+    asked = [asked_packages(folder, definition, profile, tools=tools) for profile in _PROFILES]
+    return tuple(sorted({line for each in asked for line in each.lines}))
+
+
+def _require_asked(lock: Lock, asks: tuple[str, ...]) -> None:
+    if different := missing_asks(lock, asks):
+        message = "the lock was made for other packages than the definition asks for:"
+        raise LockError("\n".join((message, *different))).with_hint("`twinhull lock --update` makes a new one")
+
+
+def _wheels(tools: ToolsTree, cache: Path, *, offline: bool) -> tuple[LockedWheel, ...]:
+    found = []
+    for path in agent_wheels(tools, cache, offline=offline):
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        found.append(LockedWheel(path.name, path.stat().st_size, digest))
+    return tuple(found)
+
+
+def _require_wheels(lock: Lock, found: tuple[LockedWheel, ...]) -> None:
+    if found != lock.wheels:
+        names = sorted({wheel.file for wheel in set(found) ^ set(lock.wheels)})
+        raise RefusedInputError(f"the agent's packages are not the locked ones: {', '.join(names)}").with_hint(
+            "the lock belongs to another version of Twinhull; use that one, or `twinhull lock --update`"
+        )
