@@ -37,7 +37,7 @@ class Workshop:
     def folders(self) -> Folders:
         """What mkosi uses; its caches are kept per set of packages, so that a new one is never missed."""
         supply = self.plan.supply
-        state = self.plan.cache / "mkosi" / f"{supply.packages.digest[:16]}-{supply.tools.identity}"
+        state = self.plan.cache / "mkosi" / f"{supply.archive.name}-{supply.tools.identity}"
         return Folders(self.work / "mkosi", supply.archive, state, state / "apt", self.work / "workspace")
 
     @property

@@ -23,6 +23,14 @@ from imagebuild.wheels import keep_folder
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
+LAYOUT = 2
+"""Raised when an archive comes to be written otherwise: a cached one of another layout is not used."""
+
+
+def archive_path(selection: Selection, *, cache: Path) -> Path:
+    """Base folder of the archive that holds `selection`, whether or not it was made."""
+    return cache / "archives" / f"{LAYOUT}-{selection.digest[:16]}"
+
 
 def ensure_archive(selection: Selection, store: Store, *, cache: Path, debian: str = "amd64") -> Path:
     """Return the archive's base folder, making it below the cache first when there is none.
@@ -32,7 +40,7 @@ def ensure_archive(selection: Selection, store: Store, *, cache: Path, debian: s
     Raises:
         RefusedInputError: A file is no Debian package, or another one than the lock says.
     """
-    base = cache / "archives" / selection.digest[:16]
+    base = archive_path(selection, cache=cache)
     if not base.is_dir():
         base.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f"{base.name}.", suffix=".partial", dir=base.parent))

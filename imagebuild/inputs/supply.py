@@ -17,7 +17,7 @@ from pathlib import Path
 from bedrock.progress import Progress
 from imagebuild.definition import LOCK_FILE, BuildProfile, ImageDefinition, load_definition
 from imagebuild.errors import LockError, RefusedInputError
-from imagebuild.inputs.archive import ensure_archive
+from imagebuild.inputs.archive import archive_path, ensure_archive
 from imagebuild.inputs.asked import asked_packages
 from imagebuild.inputs.lockfile import FORMAT, Lock, LockedWheel, Selection, read_lock
 from imagebuild.inputs.resolve import Resolver
@@ -54,7 +54,7 @@ class Supply:
     @property
     def archive(self) -> Path:
         """Base folder of the archive to install from, once `open_archive` ran."""
-        return self.cache / "archives" / self.packages.digest[:16]
+        return archive_path(self.packages, cache=self.cache)
 
     def open_archive(self, progress: Progress) -> Path:
         """Fetch what is missing and make the archive (writes below the cache).

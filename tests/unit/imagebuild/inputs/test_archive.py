@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import RefusedInputError
+from imagebuild.inputs import archive
 from imagebuild.inputs.archive import ensure_archive
 from imagebuild.inputs.lockfile import LockedPackage
 from imagebuild.inputs.store import Store
@@ -60,3 +61,21 @@ def test_a_file_that_is_not_the_package_it_is_locked_as_is_refused(tmp_path: Pat
     with pytest.raises(RefusedInputError, match="podman 1"):
         ensure_archive(selection_of(kept(store, "podman", content)), store, cache=tmp_path)
     assert list((tmp_path / "archives").iterdir()) == []
+
+
+def test_an_archive_of_an_older_layout_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "files")
+    selection = selection_of(kept(store, "podman", deb("podman", "1")))
+    old = ensure_archive(selection, store, cache=tmp_path)
+    monkeypatch.setattr(archive, "LAYOUT", archive.LAYOUT + 1)
+    new = ensure_archive(selection, store, cache=tmp_path)
+    assert new != old
+    assert (new / "dists/trixie/Release").is_file()
+
+
+def test_no_name_in_the_pool_needs_escaping(tmp_path: Path) -> None:
+    """apt's `file:` method decodes names, so an escaped one would not be found."""
+    store = Store(tmp_path / "files")
+    made = kept(store, "libcap2", deb("libcap2", "1:2.75-10"), "1:2.75-10")
+    base = ensure_archive(selection_of(made), store, cache=tmp_path)
+    assert [path.name for path in (base / "pool").iterdir()] == ["libcap2_2.75-10_amd64.deb"]
