@@ -28,6 +28,7 @@ from partitions.version import Version
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.lifetime import Lifetimes
+from updater.repository.objects import QUICK_LEVEL
 from updater.repository.publish import init_repository, publish, read_build
 
 CHANNEL = "stable"
@@ -80,6 +81,7 @@ class Stage:
             lifetimes=Lifetimes(),
             now=datetime.now(UTC),
             progress=progress,
+            level=QUICK_LEVEL,  # one host downloads it, once
         )
 
     def point(self, image: str, version: str) -> None:

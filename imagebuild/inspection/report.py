@@ -1,7 +1,8 @@
 """What is told about one build: what it holds, what each part of it costs, raw and as a host downloads it.
 
-Bytes as sent are measured, not guessed: everything is packed with the very parameters that publishing uses.  Parts are
-packed one by one, so they add up to a little more than the whole, in which they share what is alike.
+Bytes as sent are measured, not guessed.  The artifacts are packed with the very parameters that publishing uses (a
+minute for a root of 264 MB on two cores).  Parts are packed at level 9, one by one, for there are two accounts of them:
+they tell what is dear, and add up to about an eighth more than the whole.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from imagebuild.inspection.contents import Contents, Entry, Kind
 from imagebuild.inspection.record import read_contents
 from imagebuild.tools import Access, ToolsTree
 from partitions.version import Version
-from updater.repository.objects import packed_bytes
+from updater.repository.objects import QUICK_LEVEL, packed_bytes
 
 ARTIFACTS = ("uki.efi", "root.erofs", "root.verity")
 _UNIT_FOLDER = "/usr/lib/systemd/system"
@@ -161,7 +162,7 @@ def _group_cost(root: Path, group: list[Entry], progress: Progress) -> Cost:
             progress.advance(1)
 
     raw = sum(entry.size_bytes for entry in group)
-    return Cost(raw, packed_bytes(chunks(), size_bytes=raw))
+    return Cost(raw, packed_bytes(chunks(), size_bytes=raw, level=QUICK_LEVEL))
 
 
 def _artifact_cost(path: Path) -> Cost:

@@ -18,6 +18,7 @@ from tests.fakes.keyrings import dev_folder
 from updater.release import FORMAT, Architecture, Artifact, Artifacts, Release
 from updater.repository.access import KeyAccess
 from updater.repository.lifetime import Lifetimes
+from updater.repository.objects import QUICK_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -87,9 +88,17 @@ class Workshop:
         return self.publish_folders(folder, now=now)
 
     def publish_folders(self, *folders: Path, now: datetime = NOW) -> tuple[Publication, ...]:
-        """Publish build folders."""
+        """Publish build folders, packed quickly."""
         builds = [read_build(folder) for folder in folders]
-        return publish(self.base, builds, access=self.access, lifetimes=Lifetimes(), now=now, progress=Silent())
+        return publish(
+            self.base,
+            builds,
+            access=self.access,
+            lifetimes=Lifetimes(),
+            now=now,
+            progress=Silent(),
+            level=QUICK_LEVEL,
+        )
 
 
 def snapshot_of(folder: Path) -> dict[str, bytes]:

@@ -3,9 +3,11 @@
 Rules: an object gets its name only when all of it is on the disk; the window never exceeds 8 MiB, so a host
 decompresses in constant, small memory; what compresses to nothing smaller is stored as it is.
 
-Why level 9: 300 MB of programs, libraries and modules take, with two threads on two cores, 1.0 s at level 3 (33.1 %
+Why level 19: 300 MB of programs, libraries and modules take, with two threads on two cores, 1.0 s at level 3 (33.1 %
 of the size), 2.7 s at 9 (30.1 %), 5.8 s at 12 (29.8 %), 22 s at 15 (29.6 %) and 69 s at 19 (26.8 %).
-Nineteen pays for a fleet and is one option away; nine is right for every day.
+A release is packed once and downloaded by every host; nine is for days on which nobody downloads it.
+Nothing above it pays: on a root of 264 MB long-distance matching saves 0.03 % of what 19 leaves, the deepest search
+that fits the window 0.02 %.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from updater.errors import RefusedError, RepositoryError
 from updater.release import Artifact, Compression, StoredObject
 from updater.repository.layout import Layout
 
-DEFAULT_LEVEL = 9
+DEFAULT_LEVEL = 19
+QUICK_LEVEL = 9
 MAX_LEVEL = 19
 WINDOW_LOG = 23
 _CHUNK_BYTES = 1 << 20
