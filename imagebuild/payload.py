@@ -37,7 +37,7 @@ PAYLOAD_PACKAGES: tuple[str, ...] = ("libc6", "libexpat1", "libffi8", "libgcc-s1
 
 _FORMAT = 1
 _ENTRY = "updater.agent.cli"
-_LOCK = Path(__file__).parent / "data/agent.lock"
+LOCK = Path(__file__).parent / "data/agent.lock"
 _STDLIB = "usr/lib/python3.13"
 _INTERPRETER = "usr/bin/python3.13"
 _TIMEOUT_S = 300
@@ -180,7 +180,7 @@ def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
         made.mkdir(parents=True, exist_ok=True)
     interpreter = home / "bin/python3"
     shutil.copyfile(inputs.tools.root / _INTERPRETER, interpreter)
-    for wheel in fetch_wheels(_LOCK, machine=machine_of(interpreter), cache=cache):
+    for wheel in fetch_wheels(LOCK, machine=machine_of(interpreter), cache=cache):
         unpack(wheel, app, wanted=lambda name: not is_dead_weight(name))
     for source in inputs.sources:
         (app / source).parent.mkdir(parents=True, exist_ok=True)
@@ -268,7 +268,7 @@ def fingerprint(inputs: Inputs) -> str:
     """The hash of everything that decides the payload's bytes."""
     digest = hashlib.sha256(f"{_FORMAT} {inputs.epoch}\0".encode())
     named = {str(source): inputs.source_root / source for source in inputs.sources}
-    named |= {f"builder/{path.name}": path for path in (Path(__file__), Path(freeze.__file__), _LOCK)}
+    named |= {f"builder/{path.name}": path for path in (Path(__file__), Path(freeze.__file__), LOCK)}
     named |= {f"debian/{path}": inputs.tools.root / path for path in (_INTERPRETER, "var/lib/dpkg/status")}
     for name, path in sorted(named.items()):
         digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())

@@ -17,6 +17,8 @@ from updater.repository.layout import Layout
 from updater.repository.metadata import Document, State
 from updater.repository.targets import read_target
 
+PROVENANCE = "provenance"
+
 
 def read_release(layout: Layout, state: State, path: str) -> Release:
     """A published release by its target path.
@@ -54,14 +56,30 @@ def rivals(state: State, release: Release) -> tuple[str, ...]:
 
 
 def without_objects(release: Release) -> Release:
-    """The release as the build wrote it: what decides whether two of one name are the same."""
-    return with_artifacts(release, (replace(artifact, objects=()) for artifact in artifacts_of(release).values()))
+    """The release as the build wrote it: what decides whether two of one name are the same.
+
+    The signed provenance is no part of that, for it is made when publishing.
+    """
+    plain = with_artifacts(release, (replace(artifact, objects=()) for artifact in artifacts_of(release).values()))
+    return replace(
+        plain,
+        attachments={
+            name: replace(attachment, objects=())
+            for name, attachment in release.attachments.items()
+            if name != PROVENANCE
+        },
+    )
 
 
 def artifacts_of(release: Release) -> dict[str, Artifact]:
     """The artifacts by name, in the order they are handled."""
     parts = release.artifacts
     return {"uki": parts.uki, "root": parts.root, "verity": parts.verity}
+
+
+def carried_by(release: Release) -> dict[str, Artifact]:
+    """Everything of a release that objects carry: the artifacts, and the attachments by name."""
+    return {**artifacts_of(release), **{f"attachment {name}": each for name, each in release.attachments.items()}}
 
 
 def with_artifacts(release: Release, artifacts: Iterable[Artifact]) -> Release:

@@ -48,6 +48,8 @@ class PlayedTools(ToolsTree):
             (work / "mkosi/vmlinuz").touch()
             (work / "mkosi/kernel-version").write_text("6.12\n")
             (work / "mkosi/initrd.cpio.zst").write_bytes(b"initrd")
+            (work / "mkosi/initrd-dpkg").mkdir(exist_ok=True)
+            (work / "mkosi/initrd-dpkg/status").write_text("what dpkg knew\n")
         else:
             (work / "root.raw").touch()
             (work / "root.root.raw").write_bytes(bytes(self.root_bytes))
