@@ -4,10 +4,10 @@ Rules: unknown keys, missing keys, wrong types and values out of range are mista
 reported together, each with its path (`slots.root_size`); a type is never guessed (`"5"` is not 5, `yes` is not text).
 What a document means beyond its shape belongs in the dataclass's `__post_init__`, which raises `ValueError`.
 
-Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]` (the key
-annotated with a `Pattern`, too), `T | None`,
-`Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, and any class with a classmethod
-`from_text(str)` that raises ValueError.  Not a schema language: defaults and optional keys are the dataclass's own.
+Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]` (its key may be
+annotated, too), `T | None`, `Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, and any class with a
+classmethod `from_text(str)` that raises ValueError.
+Not a schema language: defaults and optional keys are the dataclass's own.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ class _Reader:
         if origin is tuple:
             return self._sequence(typing.get_args(kind)[0], value, path)
         if origin is dict:
-            return self._mapping(*typing.get_args(kind), value, path)
+            key_kind, item_kind = typing.get_args(kind)
+            return self._mapping(key_kind, item_kind, value, path)
         if dataclasses.is_dataclass(kind) and not hasattr(kind, "from_text"):
             return self._record(kind, value, path)
         return self._scalar(kind, value, path, rules)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from imagebuild.attest.materials import gather
 from imagebuild.attest.provenance import Surroundings, make_provenance
-from imagebuild.attest.sbom import SBOM_FILE, make_sbom
+from imagebuild.attest.sbom import make_sbom
 from imagebuild.definition import definition_digest
 from imagebuild.workshop import Workshop
+from updater.repository.attachments import SBOM_FILE
 from updater.repository.publish import ARTIFACT_FILES
 from updater.repository.statement import PROVENANCE_FILE, ExternalParameters
 

@@ -29,7 +29,6 @@ from imagebuild.definition import ImageDefinition
 from imagebuild.plan import EPOCH
 from partitions.version import Version
 
-SBOM_FILE = "sbom.cdx.json"
 # Names of properties; CycloneDX wants a prefix of one's own.
 PART, UNKNOWN_LICENCE = "twinhull:part", "twinhull:licence-unknown"
 SOURCE, SOURCE_VERSION, RELEASE = "twinhull:debian-source", "twinhull:debian-source-version", "twinhull:debian-release"

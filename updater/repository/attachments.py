@@ -18,7 +18,7 @@ from updater.repository.envelope import unseal
 from updater.repository.releases import PROVENANCE, artifacts_of
 from updater.repository.statement import PAYLOAD_TYPE, Statement, parse_statement
 
-SBOM = "sbom"
+SBOM, SBOM_FILE = "sbom", "sbom.cdx.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def subject_problems(statement: Statement, wanted: Mapping[str, str]) -> tuple[s
     found = statement.digests
     problems = [f"the provenance does not name {name}" for name in sorted(wanted.keys() - found.keys())]
     problems += [
-        f"the provenance names {name}, which is no part of the release" for name in sorted(found - wanted.keys())
+        f"the provenance names {name}, which is no part of the release" for name in sorted(found.keys() - wanted.keys())
     ]
     problems += [
         f"the provenance names {name} with the SHA-256 {found[name]}, and the release says {wanted[name]}"
@@ -81,8 +81,13 @@ def attachment_problems(
     if PROVENANCE in names:
         try:
             source = files[PROVENANCE]
-            keys = {"keys": trust.keys, "threshold": trust.threshold}
-            payload = unseal(read(PROVENANCE), payload_type=PAYLOAD_TYPE, source=source, **keys)
+            payload = unseal(
+                read(PROVENANCE),
+                payload_type=PAYLOAD_TYPE,
+                keys=trust.keys,
+                threshold=trust.threshold,
+                source=source,
+            )
             yield from subject_problems(parse_statement(payload, source=source), subjects_of(release, files))
         except TwinhullError as error:
             yield str(error)

@@ -9,8 +9,6 @@ from cyclonedx.model.bom import Bom
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 
-MAX_BOM_BYTES = 64 << 20
-
 
 def parse_bom(data: bytes, *, source: str) -> Bom:
     """Read a CycloneDX document.

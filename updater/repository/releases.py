@@ -77,11 +77,6 @@ def artifacts_of(release: Release) -> dict[str, Artifact]:
     return {"uki": parts.uki, "root": parts.root, "verity": parts.verity}
 
 
-def carried_by(release: Release) -> dict[str, Artifact]:
-    """Everything of a release that objects carry: the artifacts, and the attachments by name."""
-    return {**artifacts_of(release), **{f"attachment {name}": each for name, each in release.attachments.items()}}
-
-
 def with_artifacts(release: Release, artifacts: Iterable[Artifact]) -> Release:
     """The release with other artifacts, in the order of `artifacts_of`."""
     uki, root, verity = artifacts
