@@ -190,10 +190,12 @@ def read_wheel(path: Path, agent: Iterable[str]) -> Wheel:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-            name = next(name for name in members if name.endswith(".dist-info/METADATA") and name.count("/") == 1)
-            metadata = BytesParser().parsebytes(archive.read(name), headersonly=True)
-    except (OSError, zipfile.BadZipFile, StopIteration) as error:
-        raise BuildError(f"{path} cannot be read as a wheel: {error or 'it has no METADATA'}") from error
+            name = next((name for name in members if name.endswith(".dist-info/METADATA") and name.count("/") == 1), "")
+            metadata = BytesParser().parsebytes(archive.read(name) if name else b"", headersonly=True)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BuildError(f"{path} cannot be read as a wheel: {error}") from error
+    if "Name" not in metadata or "Version" not in metadata:
+        raise BuildError(f"{path} cannot be read as a wheel: its METADATA has no name or no version")
     return Wheel(
         name=str(metadata["Name"]),
         version=str(metadata["Version"]),

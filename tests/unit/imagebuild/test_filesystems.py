@@ -108,6 +108,7 @@ def test_an_equal_initrd_is_made_once(tmp_path: Path) -> None:
         (shop.folders.output / "kernel-version").write_text("6.12\n")
         filesystems.make_initrd(shop)
         assert (shop.work / "initrd.cpio.zst").read_bytes() == b"initrd"
+        assert (shop.work / "initrd-dpkg/status").read_text() == "what dpkg knew\n"
     assert len(tools.ran) == 1
 
 
