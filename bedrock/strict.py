@@ -4,9 +4,10 @@ Rules: unknown keys, missing keys, wrong types and values out of range are mista
 reported together, each with its path (`slots.root_size`); a type is never guessed (`"5"` is not 5, `yes` is not text).
 What a document means beyond its shape belongs in the dataclass's `__post_init__`, which raises `ValueError`.
 
-Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]`, `T | None`,
-`Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, and any class with a classmethod
-`from_text(str)` that raises ValueError.  Not a schema language: defaults and optional keys are the dataclass's own.
+Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]` (its key may be
+annotated, too), `T | None`, `Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, and any class with a
+classmethod `from_text(str)` that raises ValueError.
+Not a schema language: defaults and optional keys are the dataclass's own.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ class _Reader:
         if origin is tuple:
             return self._sequence(typing.get_args(kind)[0], value, path)
         if origin is dict:
-            return self._mapping(typing.get_args(kind)[1], value, path)
+            key_kind, item_kind = typing.get_args(kind)
+            return self._mapping(key_kind, item_kind, value, path)
         if dataclasses.is_dataclass(kind) and not hasattr(kind, "from_text"):
             return self._record(kind, value, path)
         return self._scalar(kind, value, path, rules)
@@ -189,7 +191,7 @@ class _Reader:
             return self.fail(path, f"must be a list, not {_shown(value)}")
         return tuple(self.read(kind, item, f"{path}[{index}]") for index, item in enumerate(value))
 
-    def _mapping(self, kind: Any, value: object, path: str) -> Any:
+    def _mapping(self, key_kind: Any, kind: Any, value: object, path: str) -> Any:
         if not isinstance(value, Mapping):
             return self.fail(path, f"must be a mapping, not {_shown(value)}")
         result = {}
@@ -197,6 +199,8 @@ class _Reader:
             if not isinstance(key, str):
                 self.fail(_join(path, str(key)), f"the key must be text, not {_shown(key)}")
                 continue
+            if typing.get_origin(key_kind) is Annotated:
+                self.read(key_kind, key, path)
             result[key] = self.read(kind, item, _join(path, key))
         return result
 

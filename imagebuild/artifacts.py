@@ -14,6 +14,7 @@ from imagebuild.inspection.record import read_contents
 from imagebuild.workshop import Workshop
 from partitions.version import Version
 from updater.release import FORMAT, Artifact, Artifacts, Release
+from updater.repository.publish import ATTACHMENT_FILES
 
 SUMMARY_FILE = "summary.json"
 
@@ -57,6 +58,9 @@ def write_documents(shop: Workshop) -> Summary:
             root=_artifact(shop.out / "root.erofs"),
             verity=_artifact(shop.out / "root.verity"),
         ),
+        attachments={
+            name: _artifact(shop.out / file) for name, file in ATTACHMENT_FILES.items() if (shop.out / file).is_file()
+        },
     )
     (shop.out / "release.json").write_bytes(strict.dump_json(release))
     shipped = read_contents(shop.out).shipped

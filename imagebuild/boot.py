@@ -21,6 +21,8 @@ from partitions.entries import BootEntry
 
 _TIMEOUT_S = 300
 _EFI_FOLDER = Path("usr/lib/systemd/boot/efi")
+LOADER = _EFI_FOLDER / "systemd-bootx64.efi"
+STUB = _EFI_FOLDER / "linuxx64.efi.stub"
 _FAT_SLACK = 1 << 20
 
 
@@ -39,7 +41,7 @@ def make_uki(shop: Workshop) -> None:
             f"--cmdline=@{shop.config / 'cmdline'}",
             f"--os-release=@{output / 'tree/usr/lib/os-release'}",
             f"--uname={(output / 'kernel-version').read_text().strip()}",
-            f"--stub=/{_EFI_FOLDER / 'linuxx64.efi.stub'}",
+            f"--stub=/{STUB}",
             f"--output={shop.work / 'unsigned.efi'}",
         ],
         shop.access,
@@ -51,7 +53,7 @@ def make_uki(shop: Workshop) -> None:
 
 def sign(shop: Workshop, passphrase: PassphraseSource) -> None:
     """Sign the UKI and systemd-boot with the db key, and lay the certificates beside the build."""
-    shutil.copy(shop.tools.root / _EFI_FOLDER / "systemd-bootx64.efi", shop.work / "loader.efi")
+    shutil.copy(shop.tools.root / LOADER, shop.work / "loader.efi")
     with boot_signer(shop.plan.keyring, BootRole.DB, passphrase) as signer:
         _sbsign(shop, signer, shop.work / "unsigned.efi", shop.out / "uki.efi")
         _sbsign(shop, signer, shop.work / "loader.efi", shop.work / "loader.signed.efi")

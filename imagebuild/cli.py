@@ -12,6 +12,7 @@ import click
 from bedrock.cli import emit_json, json_option, run_command
 from bedrock.progress import Progress
 from imagebuild.artifacts import Summary
+from imagebuild.attest.cli import scan
 from imagebuild.console import open_progress, show_summary
 from imagebuild.definition import BuildProfile, starting_definition
 from imagebuild.errors import BuildError
@@ -45,6 +46,7 @@ def twinhull() -> None:
       twinhull init my-host
       twinhull build my-host --version 1.0.0 --keys keys
       twinhull inspect out/my-host/1.0.0
+      twinhull scan out/my-host/1.0.0 --tracker tracker.json
       twinhull repo publish repo out/my-host/1.0.0 --keys keys
       twinhull channel set repo stable --release my-host/1.0.0 --keys keys
       twinhull server repo
@@ -102,8 +104,9 @@ def build(
     """Build the image that DEFINITION describes.
 
     The result is a folder: disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to
-    publish, release.json, packages.json and contents.json (what the image holds), the configuration given to mkosi and
-    systemd-repart, and the log.
+    publish, release.json, packages.json and contents.json (what the image holds), sbom.cdx.json (the same for
+    scanners), provenance.json (what it was made from), the configuration given to mkosi and systemd-repart, and the
+    log.
 
     \b
     Example:
@@ -150,7 +153,7 @@ def _fields(summary: Summary) -> dict[str, object]:
     return dict(vars(summary))
 
 
-for command in (lock, bundle, inspect, diff, keys, repo, channel, server, vm):
+for command in (lock, bundle, inspect, diff, scan, keys, repo, channel, server, vm):
     twinhull.add_command(command)
 
 

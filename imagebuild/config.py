@@ -37,6 +37,8 @@ ARGUMENTS = (
     "console=tty0",
     "console=ttyS0,115200",
 )
+# What dpkg knew of the initrd, and which names are left in it; for the image itself the folder is `dpkg`.
+INITRD_RECORD = "initrd-dpkg"
 UPDATER_FILE = "/usr/lib/twinhull/updater.yaml"
 ROOT_OF_TRUST_FILE = "/usr/lib/twinhull/root.json"
 
@@ -114,7 +116,9 @@ def initrd_config(
     text += "[Output]\nFormat=cpio\nOutput=initrd\nManifestFormat=\nCompressOutput=zstd\nCompressLevel=19\n\n"
     text += base + "\n[Content]\n"
     text += _list("ExtraTrees", (f"{source}:{target}" for source, target in trees.items()))
-    return text + f"FinalizeScripts={scripts / 'initrd.finalize'}\n"
+    text += f"PostInstallationScripts={scripts / 'packages.postinst'}\n"
+    text += f"FinalizeScripts={scripts / 'initrd.finalize'}\n"
+    return text + f"\n[Build]\nEnvironment=PACKAGE_RECORD={INITRD_RECORD}\n"
 
 
 def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:

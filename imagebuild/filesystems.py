@@ -86,7 +86,8 @@ def make_initrd(shop: Workshop) -> None:
         epoch=EPOCH,
     )
     (folder / "mkosi.conf").write_text(text)
-    text_of_initrd = (DATA / "initrd.conf").read_text() + (DATA / "scripts/initrd.finalize").read_text()
+    scripts = (DATA / "scripts" / name for name in ("initrd.finalize", "packages.postinst"))
+    text_of_initrd = (DATA / "initrd.conf").read_text() + "".join(script.read_text() for script in scripts)
     inputs = (
         modules_digest,
         tree_digest((DATA / "initrd",)),
@@ -95,13 +96,25 @@ def make_initrd(shop: Workshop) -> None:
     )
     key = hashlib.sha256("\0".join((*inputs, shop.tools.identity)).encode()).hexdigest()[:16]
     cached = shop.plan.cache / "initrd" / f"{key}.cpio.zst"
-    if not cached.is_file():
+    record = cached.with_name(f"{key}.dpkg")
+    if not (cached.is_file() and record.is_dir()):
         _mkosi(shop, folder, read=(DATA,))
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        partial = cached.with_suffix(".partial")
-        shutil.copy(shop.folders.output / "initrd.cpio.zst", partial)
-        partial.rename(cached)
+        _keep_initrd(shop, cached, record)
     shutil.copy(cached, shop.work / "initrd.cpio.zst")
+    shutil.copytree(record, shop.work / config.INITRD_RECORD)
+
+
+def _keep_initrd(shop: Workshop, cached: Path, record: Path) -> None:
+    """Put an initrd and the record of its packages into the cache; whoever finds the initrd finds the record."""
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    partial = record.with_suffix(".partial")
+    for stale in (partial, record):
+        shutil.rmtree(stale, ignore_errors=True)
+    shutil.copytree(shop.folders.output / config.INITRD_RECORD, partial)
+    partial.rename(record)
+    partial = cached.with_suffix(".partial")
+    shutil.copy(shop.folders.output / "initrd.cpio.zst", partial)
+    partial.rename(cached)
 
 
 def make_root(shop: Workshop) -> None:

@@ -37,7 +37,7 @@ PAYLOAD_PACKAGES: tuple[str, ...] = ("libc6", "libexpat1", "libffi8", "libgcc-s1
 
 _FORMAT = 1
 _ENTRY = "updater.agent.cli"
-_LOCK = Path(__file__).parent / "data/agent.lock"
+LOCK = Path(__file__).parent / "data/agent.lock"
 _STDLIB = "usr/lib/python3.13"
 _INTERPRETER = "usr/bin/python3.13"
 _TIMEOUT_S = 300
@@ -145,12 +145,12 @@ def agent_wheels(tools: ToolsTree, cache: Path, *, offline: bool = False) -> tup
     Raises:
         BuildError: One could not be fetched, or is missing and there is no network.
     """
-    return fetch_wheels(_LOCK, machine=machine_of(tools.root / _INTERPRETER), cache=cache, offline=offline)
+    return fetch_wheels(LOCK, machine=machine_of(tools.root / _INTERPRETER), cache=cache, offline=offline)
 
 
 def keep_agent_wheels(wheels: Mapping[str, Path], cache: Path, *, machine: str = "x86_64") -> None:
     """Copy the agent's wheels into the cache, by file name, unless they are there."""
-    folder = wheels_folder(_LOCK, machine=machine, cache=cache)
+    folder = wheels_folder(LOCK, machine=machine, cache=cache)
     if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -292,7 +292,7 @@ def fingerprint(inputs: Inputs) -> str:
     """The hash of everything that decides the payload's bytes."""
     digest = hashlib.sha256(f"{_FORMAT} {inputs.epoch}\0".encode())
     named = {str(source): inputs.source_root / source for source in inputs.sources}
-    named |= {f"builder/{path.name}": path for path in (Path(__file__), Path(freeze.__file__), _LOCK)}
+    named |= {f"builder/{path.name}": path for path in (Path(__file__), Path(freeze.__file__), LOCK)}
     named |= {f"debian/{path}": inputs.tools.root / path for path in (_INTERPRETER, "var/lib/dpkg/status")}
     for name, path in sorted(named.items()):
         digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())

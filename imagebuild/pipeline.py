@@ -1,7 +1,8 @@
 """Building an image: the steps in order, each thin, each timed.
 
     packages fetched → agent → package tree (mkosi) → initrd (mkosi) → root filesystem and verity tree (systemd-repart)
-    → UKI (ukify) → signatures (sbsign) → disk (systemd-repart) → documents
+    → UKI (ukify) → signatures (sbsign) → disk (systemd-repart)
+    → bill of materials and provenance → documents
 
 Everything is made in a working folder and moved to its place at the end in one step, so that a folder that holds
 `inputs.json` is a whole build.  Not here: what the tools are told (`config.py`).
@@ -25,6 +26,7 @@ from bedrock.errors import ProcessError
 from bedrock.persist import sync_folder, write_atomic
 from bedrock.progress import Progress, Silent
 from imagebuild import artifacts, boot, filesystems
+from imagebuild.attest.documents import write_attestations
 from imagebuild.diagnosis import explain
 from imagebuild.errors import ImageBuildError, SpaceError
 from imagebuild.inspection.record import record_contents
@@ -177,4 +179,5 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("uki", lambda shop, *_: boot.make_uki(shop)),
     ("signatures", lambda shop, passphrase, _: boot.sign(shop, passphrase)),
     ("disk", lambda shop, *_: boot.make_disk(shop)),
+    ("attestations", lambda shop, *_: write_attestations(shop)),
 )

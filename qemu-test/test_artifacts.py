@@ -13,11 +13,17 @@ from disks import BootPartition, map_of
 from workbench import FIRST, Workbench
 
 from bedrock.process import Finished
+from imagebuild.attest.materials import Part
+from imagebuild.attest.sbom import PART
 from imagebuild.tools import Access
 from partitions.entries import parse_entry
 from partitions.gpt import GptEntry
 from partitions.layout import EMPTY_LABEL, identity_of
 from updater.release import Release, parse_release
+from updater.repository.attachments import subjects_of
+from updater.repository.bom import parse_bom
+from updater.repository.publish import RELEASE_FILES
+from updater.repository.statement import parse_statement
 
 TIMEOUT_S = 300
 
@@ -76,7 +82,7 @@ def test_another_build_of_the_same_inputs_gives_the_same_bytes(bench: Workbench,
         again = bench.build_again(FIRST, tmp_path / "elsewhere")
     finally:
         os.umask(before)
-    for name in ("root.erofs", "root.verity", "contents.json", "packages.json", "config/cmdline"):
+    for name in ("root.erofs", "root.verity", "contents.json", "packages.json", "sbom.cdx.json", "config/cmdline"):
         assert filecmp.cmp(build / name, again / name, shallow=False), name
     # A signature holds the time it was made, so the signed files are compared without it.
     assert unsigned(bench, build, tmp_path / "one.efi") == unsigned(bench, again, tmp_path / "other.efi")
@@ -88,6 +94,24 @@ def unsigned(bench: Workbench, build: Path, copy: Path) -> bytes:
     bench.tools.run(["sbattach", "--remove", copy], Access(write=(copy.parent,)), timeout_s=TIMEOUT_S)
     assert copy.stat().st_size < (build / "uki.efi").stat().st_size, "there was no signature"
     return copy.read_bytes()
+
+
+def test_the_bill_of_materials_lists_every_shipped_package_with_its_hash(build: Path) -> None:
+    bom = parse_bom((build / "sbom.cdx.json").read_bytes(), source="sbom.cdx.json")
+    found = {component.name: component for component in bom.components}
+    for package in json.loads((build / "packages.json").read_bytes()):
+        component = found[package["name"]]
+        assert component.version == package["version"]
+        assert str(component.purl).startswith(f"pkg:deb/debian/{package['name'].replace('+', '%2B')}@")
+    parts = {value.value for component in bom.components for value in component.properties if value.name == PART}
+    assert parts == {part.value for part in Part}
+    unhashed = {component.name for component in bom.components if not component.hashes}
+    assert unhashed == {"twinhull-updater"}
+
+
+def test_the_provenance_speaks_of_exactly_the_release(build: Path, release: Release) -> None:
+    statement = parse_statement((build / "provenance.json").read_bytes(), source="provenance.json")
+    assert statement.digests == subjects_of(release, RELEASE_FILES)
 
 
 def test_sbverify_accepts_the_uki_with_the_image_s_certificate(bench: Workbench, build: Path) -> None:

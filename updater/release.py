@@ -7,7 +7,7 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
@@ -19,6 +19,7 @@ MAX_DOCUMENT_BYTES = 1 << 20
 
 Sha256 = Annotated[str, strict.Pattern(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 Name = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "a name of a-z, 0-9 and -, at most 63 long")]
+AttachmentName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]{0,31}", "an attachment's name of a-z, 0-9 and -")]
 ArtifactBytes = Annotated[int, strict.Range(1, 1 << 44)]
 
 
@@ -75,7 +76,12 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class Release:
-    """A release: what it is, the root hash that names it on a disk, and its artifacts."""
+    """A release: what it is, the root hash that names it on a disk, its artifacts, and what is told about it.
+
+    Attributes:
+        attachments: Documents for people and scanners (bill of materials, provenance), carried like artifacts.  A host
+            neither needs nor fetches them, and a name it does not know is no mistake.
+    """
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
     image: Name
@@ -83,6 +89,7 @@ class Release:
     architecture: Architecture
     root_hash: Sha256
     artifacts: Artifacts
+    attachments: dict[AttachmentName, Artifact] = field(default_factory=dict)
 
     @property
     def target_path(self) -> str:

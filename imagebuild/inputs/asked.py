@@ -42,6 +42,8 @@ def asked_packages(
     Raises:
         BuildError: mkosi does not accept the definition's own configuration.
     """
+    # mkosi's sandbox is told absolute paths only.
+    folder = folder.absolute()
     merged = folder if any(folder.glob("mkosi.*")) else None
     root = asking_config(definition, base=(DATA / "image.conf").read_text(), profile=profile, merged=merged)
     initrd = asking_config(definition, base=(DATA / "initrd.conf").read_text(), initrd=True)

@@ -49,6 +49,11 @@ pkgCacheGen::ForceEssential ",";
 """
 
 
+def lists_in(cache: Path) -> tuple[Path, ...]:
+    """The indexes of packages that were fetched into the cache, whichever mirror and release they are of."""
+    return tuple(sorted((cache / "apt").glob("*/lists/*_Packages")))
+
+
 class Resolver:
     """apt's view of one release on one pair of mirrors, kept below the cache; indexes are fetched when they changed."""
 

@@ -91,6 +91,20 @@ def check_object(path: Path, stored: StoredObject, artifact: Artifact) -> tuple[
     return tuple(f"{stored.path} {problem}" for problem in _content_problems(path, stored, artifact))
 
 
+def read_object(path: Path, stored: StoredObject, artifact: Artifact) -> bytes:
+    """The content an object carries, all of it in memory: for documents, after `check_object` found nothing.
+
+    Raises:
+        RefusedError: It is not what was signed.
+        OSError: It cannot be read.
+    """
+    problems = check_object(path, stored, artifact)
+    if problems:
+        raise RefusedError("\n".join(problems))
+    with path.open("rb") as stream:
+        return b"".join(_unpacked(stream, stored.compression))
+
+
 def check_file(path: Path, artifact: Artifact, progress: Progress) -> tuple[str, ...]:
     """What is wrong with a plain artifact's file, read only."""
     if not path.is_file():

@@ -7,6 +7,7 @@ A version is published once: again with the same content is nothing to do, with 
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Targets
 
 from bedrock import strict
@@ -21,8 +23,10 @@ from bedrock.persist import sync_folder
 from bedrock.progress import Progress
 from keys.roles import TufRole
 from updater.errors import ConflictError, RefusedError, RepositoryError
-from updater.release import Release, parse_release
+from updater.release import Artifact, Release, parse_release
 from updater.repository.access import KeyAccess
+from updater.repository.attachments import SBOM, SBOM_FILE, subject_problems, subjects_of
+from updater.repository.envelope import ENVELOPE_FILE, seal
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
@@ -34,24 +38,38 @@ from updater.repository.metadata import (
     load_state,
 )
 from updater.repository.objects import DEFAULT_LEVEL, check_file, put_object, remove_leftovers
-from updater.repository.releases import artifacts_of, read_release, rivals, with_artifacts, without_objects
+from updater.repository.releases import (
+    PROVENANCE,
+    artifacts_of,
+    read_release,
+    rivals,
+    with_artifacts,
+    without_objects,
+)
+from updater.repository.statement import PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
 from updater.repository.targets import write_target
 
 RELEASE_FILE = "release.json"
 ARTIFACT_FILES = {"uki": "uki.efi", "root": "root.erofs", "verity": "root.verity"}
+# A build has those it made; the signed provenance is made from its `provenance.json` when it is published.
+ATTACHMENT_FILES = {SBOM: SBOM_FILE, PROVENANCE: ENVELOPE_FILE, "lock": "image.lock", "signatures": "signatures.json"}
+RELEASE_FILES = ARTIFACT_FILES | ATTACHMENT_FILES
 ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 
 
 @dataclass(frozen=True)
 class Build:
-    """A folder that a build wrote, its release document read."""
+    """A folder that a build wrote, its release document and its provenance (as it will be signed) read."""
 
     folder: Path
     release: Release
+    provenance: bytes | None = None
 
-    def file(self, artifact: str) -> Path:
-        """The file of an artifact."""
-        return self.folder / ARTIFACT_FILES[artifact]
+    @property
+    def parts(self) -> tuple[tuple[Path, Artifact], ...]:
+        """The files of the release's artifacts and attachments."""
+        named = artifacts_of(self.release) | self.release.attachments
+        return tuple((self.folder / RELEASE_FILES[name], artifact) for name, artifact in named.items())
 
 
 @dataclass(frozen=True)
@@ -101,7 +119,7 @@ def read_build(folder: Path) -> Build:
     """Read what a build says it made; its files are checked when it is published.
 
     Raises:
-        RepositoryError: The folder is not one a build wrote.
+        RepositoryError: The folder is not one a build wrote, or its release has an attachment nobody knows.
         DocumentError: Its release document has mistakes.
     """
     path = folder / RELEASE_FILE
@@ -111,7 +129,13 @@ def read_build(folder: Path) -> Build:
         raise RepositoryError(f"{folder} is not the output of a build: {path}: {error.strerror}").with_hint(
             "build it first: twinhull build DEFINITION --version V --out OUT"
         ) from error
-    return Build(folder, without_objects(parse_release(data, source=str(path))))
+    release = without_objects(parse_release(data, source=str(path)))
+    if unknown := release.attachments.keys() - ATTACHMENT_FILES.keys():
+        raise RepositoryError(f"{path} names the attachment {min(unknown)}, which is not known here").with_hint(
+            f"known are {', '.join(sorted(ATTACHMENT_FILES))}"
+        )
+    provenance = folder / PROVENANCE_FILE
+    return Build(folder, release, provenance.read_bytes() if provenance.is_file() else None)
 
 
 def publish(
@@ -143,7 +167,8 @@ def publish(
             signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
             _check_space(layout, news)
             remove_leftovers(layout)
-            releases = {build.release.target_path: _store(layout, build, level, progress) for build in news}
+            store = _Store(layout, signers[TufRole.RELEASES], level, progress)
+            releases = {build.release.target_path: store.put(build) for build in news}
             changed = _with_releases(layout, state, releases)
             progress.step("signing the metadata")
             changes = {TufRole.RELEASES: changed}
@@ -154,14 +179,22 @@ def publish(
 def _check_files(builds: Sequence[Build], progress: Progress) -> None:
     problems: list[str] = []
     for build in builds:
-        artifacts = artifacts_of(build.release)
-        total = sum(artifact.size_bytes for artifact in artifacts.values())
+        total = sum(artifact.size_bytes for _, artifact in build.parts)
         progress.step(f"checking {build.folder}", total=total)
-        for name, artifact in artifacts.items():
-            problems += check_file(build.file(name), artifact, progress)
+        for path, artifact in build.parts:
+            problems += check_file(path, artifact, progress)
+        problems += _provenance_problems(build)
     if problems:
         message = "the build is not what its release.json says; nothing was published\n"
         raise RefusedError(message + "\n".join(problems)).with_hint("build it again")
+
+
+def _provenance_problems(build: Build) -> list[str]:
+    path = build.folder / PROVENANCE_FILE
+    if build.provenance is None:
+        return [f"{path} is missing"] if SBOM in build.release.attachments else []
+    statement = parse_statement(build.provenance, source=str(path))
+    return [f"{path}: {problem}" for problem in subject_problems(statement, subjects_of(build.release, RELEASE_FILES))]
 
 
 def _unique(builds: Sequence[Build]) -> tuple[Build, ...]:
@@ -200,7 +233,7 @@ def _is_new(layout: Layout, state: State, release: Release) -> bool:
 
 
 def _check_space(layout: Layout, builds: Sequence[Build]) -> None:
-    needed = sum(artifact.size_bytes for build in builds for artifact in artifacts_of(build.release).values())
+    needed = sum(artifact.size_bytes for build in builds for _, artifact in build.parts)
     free = shutil.disk_usage(layout.base).free
     # Compression needs less in the end, but a root that does not compress needs all of it.
     if free < needed:
@@ -208,14 +241,35 @@ def _check_space(layout: Layout, builds: Sequence[Build]) -> None:
         raise RepositoryError(message).with_hint("make room on that disk; nothing was changed")
 
 
-def _store(layout: Layout, build: Build, level: int, progress: Progress) -> Release:
-    """Write the objects of a build to the disk; the release with the objects in it."""
-    carried = []
-    for name, artifact in artifacts_of(build.release).items():
-        progress.step(f"compressing {build.file(name)}", total=artifact.size_bytes)
-        stored = put_object(layout, build.file(name), artifact, level=level, progress=progress)
-        carried.append(replace(artifact, objects=(stored.stored,)))
-    return with_artifacts(build.release, carried)
+@dataclass(frozen=True)
+class _Store:
+    """Puts the files of builds into the repository as objects; holds what that takes."""
+
+    layout: Layout
+    signers: Sequence[Signer]
+    level: int
+    progress: Progress
+
+    def put(self, build: Build) -> Release:
+        """Write the objects of a build to the disk; the release with the objects in it, and with its provenance."""
+        carried = [self._carried(path, artifact) for path, artifact in build.parts]
+        count = len(ARTIFACT_FILES)
+        attachments = dict(zip(build.release.attachments, carried[count:], strict=True))
+        if build.provenance is not None:
+            attachments[PROVENANCE] = self._signed(build.provenance)
+        return replace(with_artifacts(build.release, carried[:count]), attachments=attachments)
+
+    def _carried(self, path: Path, artifact: Artifact) -> Artifact:
+        self.progress.step(f"compressing {path}", total=artifact.size_bytes)
+        stored = put_object(self.layout, path, artifact, level=self.level, progress=self.progress)
+        return replace(artifact, objects=(stored.stored,))
+
+    def _signed(self, statement: bytes) -> Artifact:
+        envelope = seal(statement, payload_type=PAYLOAD_TYPE, signers=self.signers)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / ENVELOPE_FILE
+            path.write_bytes(envelope)
+            return self._carried(path, Artifact(hashlib.sha256(envelope).hexdigest(), len(envelope)))
 
 
 def _with_releases(layout: Layout, state: State, releases: dict[str, Release]) -> Targets:

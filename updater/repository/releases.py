@@ -17,6 +17,8 @@ from updater.repository.layout import Layout
 from updater.repository.metadata import Document, State
 from updater.repository.targets import read_target
 
+PROVENANCE = "provenance"
+
 
 def read_release(layout: Layout, state: State, path: str) -> Release:
     """A published release by its target path.
@@ -54,8 +56,19 @@ def rivals(state: State, release: Release) -> tuple[str, ...]:
 
 
 def without_objects(release: Release) -> Release:
-    """The release as the build wrote it: what decides whether two of one name are the same."""
-    return with_artifacts(release, (replace(artifact, objects=()) for artifact in artifacts_of(release).values()))
+    """The release as the build wrote it: what decides whether two of one name are the same.
+
+    The signed provenance is no part of that, for it is made when publishing.
+    """
+    plain = with_artifacts(release, (replace(artifact, objects=()) for artifact in artifacts_of(release).values()))
+    return replace(
+        plain,
+        attachments={
+            name: replace(attachment, objects=())
+            for name, attachment in release.attachments.items()
+            if name != PROVENANCE
+        },
+    )
 
 
 def artifacts_of(release: Release) -> dict[str, Artifact]:

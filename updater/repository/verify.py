@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from keys.roles import TufRole
 from updater.channel import parse_channel
 from updater.errors import RefusedError, RepositoryError
 from updater.release import Release, parse_release, release_path
+from updater.repository.attachments import Trust, attachment_problems
 from updater.repository.layout import Layout
 from updater.repository.metadata import (
     DELEGATED_PATHS,
@@ -33,9 +35,12 @@ from updater.repository.metadata import (
     load_targets,
     read_document,
 )
-from updater.repository.objects import check_object
+from updater.repository.objects import check_object, read_object
+from updater.repository.publish import RELEASE_FILES
 from updater.repository.releases import artifacts_of
 from updater.repository.targets import read_target
+
+MAX_ATTACHMENT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -199,16 +204,17 @@ class _Walk:
             with self._problem_if_refused():
                 if role is TufRole.RELEASES:
                     self._published.add(path)
-                    self._release(path, target)
+                    self._release(path, target, trust_in(targets, role))
                 else:
                     self._channel(path, target)
 
-    def _release(self, path: str, target: TargetFile) -> None:
+    def _release(self, path: str, target: TargetFile, trust: Trust) -> None:
         release = parse_release(read_target(self._layout, target), source=path)
         if release.target_path != path:
             raise RefusedError(f"the target {path} speaks of {release.target_path}")
         self._releases[path] = release
-        for name, artifact in artifacts_of(release).items():
+        known = len(self._problems)
+        for name, artifact in (artifacts_of(release) | release.attachments).items():
             if not artifact.objects:
                 self._problems.append(f"{path}: nothing carries the artifact {name}")
             for stored in artifact.objects:
@@ -217,6 +223,17 @@ class _Walk:
                 found = check_object(self._layout.object_file(stored), stored, artifact)
                 self._progress.advance(stored.size_bytes)
                 self._problems += [f"{path}: {name}: {problem}" for problem in found]
+        if len(self._problems) == known:
+            problems = attachment_problems(release, RELEASE_FILES, trust, partial(self._content, release))
+            self._problems += [f"{path}: {problem}" for problem in problems]
+
+    def _content(self, release: Release, name: str) -> bytes:
+        """An attachment whose objects were found sound."""
+        artifact = release.attachments[name]
+        if artifact.size_bytes > MAX_ATTACHMENT_BYTES:
+            raise RefusedError(f"the attachment {name} has {artifact.size_bytes} bytes, at most {MAX_ATTACHMENT_BYTES}")
+        stored = artifact.objects[0]
+        return read_object(self._layout.object_file(stored), stored, artifact)
 
     def _channel(self, path: str, target: TargetFile) -> None:
         channel = parse_channel(read_target(self._layout, target), source=path)
@@ -233,6 +250,20 @@ class _Walk:
         orphans = files - self._objects
         if orphans:
             self._notes.append(f"{len(orphans)} objects are named by no release (an interrupted publish leaves such)")
+
+
+def trust_in(targets: Targets, role: TufRole) -> Trust:
+    """The keys and the threshold that a delegation asks for.
+
+    Raises:
+        RefusedError: The role is not delegated.
+    """
+    delegations = targets.delegations
+    delegated = (delegations.roles or {}).get(role.value) if delegations else None
+    if delegations is None or delegated is None:
+        raise RefusedError(f"the role {role.value} is not delegated in this repository")
+    keys = tuple(delegations.keys[keyid] for keyid in delegated.keyids if keyid in delegations.keys)
+    return Trust(keys, delegated.threshold)
 
 
 def _given_root(raw: bytes) -> Document[Root]:

@@ -68,6 +68,22 @@ def test_defaults_fill_what_is_not_given() -> None:
     assert strict.read_yaml(Hull, GOOD, source="hull.yaml") == Hull("ferry", Slots(2 << 20))
 
 
+@dataclass(frozen=True)
+class Ports:
+    named: dict[Annotated[str, strict.Pattern(r"[a-z]+", "a port's name of a-z")], int]
+
+
+def test_keys_of_a_mapping_obey_their_rule_too() -> None:
+    assert strict.read_yaml(Ports, "named: {http: 80}", source="ports.yaml") == Ports({"http": 80})
+    with pytest.raises(DocumentError) as caught:
+        strict.read_yaml(Ports, "named: {HTTP: 80, x1: a}", source="ports.yaml")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "named: 'HTTP' is not a port's name of a-z",
+        "named: 'x1' is not a port's name of a-z",
+        "named.x1: must be a whole number, not 'a'",
+    ]
+
+
 def test_every_kind_of_value_is_read() -> None:
     text = "{name: ferry, slots: {root_size: 5, count: 1}, colour: blue, wait: 2min, tags: [A, B]"
     text += ", labels: {x: y}, note: hi, crewed: true}"

@@ -95,6 +95,14 @@ def test_trees_of_different_kinds_do_not_share_a_cache() -> None:
     assert sections(tree_text(definition))["Build.CacheDirectory"] == "/c/mkosi/tree"
 
 
+def test_the_initrd_s_packages_are_recorded_beside_the_image_s() -> None:
+    words = {"folders": FOLDERS, "trees": {}, "base": "", "scripts": Path("/s"), "epoch": 1}
+    initrd = config.initrd_config(ImageDefinition(id="host"), **words)  # type: ignore[arg-type]
+    assert "PostInstallationScripts=/s/packages.postinst\n" in initrd
+    assert initrd.endswith("[Build]\nEnvironment=PACKAGE_RECORD=initrd-dpkg\n")
+    assert "PACKAGE_RECORD" not in tree_text(ImageDefinition(id="host"))
+
+
 def test_kernel_arguments_begin_with_the_root_hash_and_end_with_the_users(tmp_path: Path) -> None:
     words = config.kernel_arguments(
         definition_of(tmp_path, "id: host\nkernel_arguments: [a=1, b]\n"), ROOT_HASH

@@ -49,6 +49,8 @@ class PlayedTools(ToolsTree):
             (work / "mkosi/vmlinuz").touch()
             (work / "mkosi/kernel-version").write_text("6.12\n")
             (work / "mkosi/initrd.cpio.zst").write_bytes(b"initrd")
+            (work / "mkosi/initrd-dpkg").mkdir(exist_ok=True)
+            (work / "mkosi/initrd-dpkg/status").write_text("what dpkg knew\n")
         else:
             (work / "root.raw").touch()
             (work / "root.root.raw").write_bytes(bytes(self.root_bytes))
@@ -112,6 +114,7 @@ def test_an_equal_initrd_is_made_once(tmp_path: Path) -> None:
         (shop.folders.output / "kernel-version").write_text("6.12\n")
         filesystems.make_initrd(shop)
         assert (shop.work / "initrd.cpio.zst").read_bytes() == b"initrd"
+        assert (shop.work / "initrd-dpkg/status").read_text() == "what dpkg knew\n"
     assert len(tools.ran) == 1
 
 

@@ -85,6 +85,18 @@ def test_a_build_is_documented(plan: BuildPlan) -> None:
     assert built.summary.size_bytes["initrd"] == len(b"initrd")
 
 
+def test_the_release_names_the_attachments_that_were_made(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def attest(shop: Workshop, *_: object) -> None:
+        for name in ("sbom.cdx.json", "provenance.json", "other.json"):
+            (shop.out / name).write_text(name)
+
+    monkeypatch.setattr(pipeline, "STEPS", (("make_all", make_everything), ("attestations", attest)))
+    build_image(plan, passphrase=NoPassphrase())
+    release = parse_release((plan.out / "release.json").read_bytes(), source="release.json")
+    assert set(release.attachments) == {"sbom"}
+    assert release.attachments["sbom"].size_bytes == len("sbom.cdx.json")
+
+
 def test_a_strict_umask_does_not_reach_the_image(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 

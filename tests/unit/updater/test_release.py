@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from bedrock import strict
 from bedrock.errors import DocumentError
 from partitions.version import Version
-from updater.release import Architecture, Compression, Release, StoredObject, parse_release, release_path
+from updater.release import (
+    MAX_DOCUMENT_BYTES,
+    Architecture,
+    Compression,
+    Release,
+    StoredObject,
+    parse_release,
+    release_path,
+)
 
 HASH = "0123456789abcdef" * 4
 
@@ -52,6 +60,18 @@ def test_release_is_read() -> None:
     assert release.target_path == "releases/host/1.0.0/x86-64.json"
 
 
+def test_attachments_are_read_even_those_nobody_here_knows() -> None:
+    assert parse(document()).attachments == {}
+    artifact = document()["artifacts"]["uki"]
+    assert set(parse(document(attachments={"sbom": artifact, "poem": artifact})).attachments) == {"sbom", "poem"}
+
+
+def test_a_release_with_many_attachments_stays_a_small_document() -> None:
+    artifact = document()["artifacts"]["uki"] | {"objects": [{"sha256": HASH, "size_bytes": 5, "compression": "zstd"}]}
+    release = parse(document(attachments={f"name-{number}": artifact for number in range(100)}))
+    assert len(strict.dump_json(release)) < MAX_DOCUMENT_BYTES // 10
+
+
 def test_what_is_written_reads_back_the_same() -> None:
     value = document()
     value["artifacts"]["root"]["objects"] = [{"sha256": HASH, "size_bytes": 5, "compression": "zstd"}]
@@ -79,6 +99,8 @@ def test_what_is_written_reads_back_the_same() -> None:
         (lambda value: value["artifacts"]["root"].update(size_bytes=4097), "artifacts"),
         (lambda value: value["artifacts"]["verity"].update(size_bytes=4097), "artifacts"),
         (lambda value: value["artifacts"]["uki"].update(objects={}), "artifacts.uki.objects"),
+        (lambda value: value.update(attachments={"SBOM": value["artifacts"]["uki"]}), "attachments"),
+        (lambda value: value.update(attachments={"sbom": {}}), "attachments.sbom.sha256"),
         (
             lambda value: value["artifacts"]["uki"].update(
                 objects=[{"sha256": HASH, "size_bytes": 1, "compression": "xz"}]

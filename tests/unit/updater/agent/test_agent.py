@@ -25,7 +25,7 @@ from updater.agent.store import HintStore
 from updater.agent.trial import NOT_TAKEN
 from updater.channel import Channel, Instant, Pace
 from updater.errors import BusyError, FetchError, PolicyError, SlotError, UpdaterError
-from updater.release import Architecture
+from updater.release import Architecture, Artifact
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1", "1.0.2")}
 
@@ -88,6 +88,14 @@ def test_two_updates_go_from_a_to_b_and_back_to_a(story: Story) -> None:
     assert story.agent.facts().slot.value == "a"
     assert story.machine.entry_names() == ("host_1.0.1.efi", "host_1.0.2.efi")
     assert story.agent.hints().newest_blessed == v("1.0.2")
+
+
+def test_attachments_are_left_where_they_are(story: Story) -> None:
+    plain = RELEASES["1.0.1"]
+    # Nobody carries it: an agent that wanted it could not update.
+    nowhere = {"sbom": Artifact("00" * 32, 1 << 40), "poem": Artifact("11" * 32, 1)}
+    story.server.releases["1.0.1"] = replace(plain, release=replace(plain.release, attachments=nowhere))
+    story.update_to("1.0.1")
 
 
 def test_an_unhealthy_version_falls_back_by_itself_and_is_not_tried_again(story: Story) -> None:

@@ -1,0 +1,51 @@
+"""SHA-256 of Debian packages: as the build's own selection names them, or its lock, else as the indexes apt fetched do.
+
+All three come from indexes that Debian signed.
+A package that is in none (it left the archive since the tools tree was made) has no hash here, and none is made up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from imagebuild.inputs.resolve import lists_in
+from imagebuild.inputs.supply import Supply
+
+_FIELD = re.compile(rb"^(Package|Version|Architecture|SHA256): (.*)$", re.MULTILINE)
+
+
+class PackageId(NamedTuple):
+    """What tells one binary package from every other in the archive."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+def package_hashes(wanted: Collection[PackageId], supply: Supply) -> dict[PackageId, str]:
+    """The hashes of those packages that are known to what a build is made from."""
+    known = (*supply.packages.packages, *(supply.locked.packages if supply.locked else ()))
+    named = {PackageId(each.name, each.version, each.architecture): each.sha256 for each in known}
+    found = {package: named[package] for package in wanted if package in named}
+    missing = set(wanted) - found.keys()
+    for path in lists_in(supply.cache) if missing and supply.locked is None else ():
+        found |= {package: digest for package, digest in listed_hashes(path, missing).items() if package not in found}
+    return found
+
+
+def listed_hashes(path: Path, wanted: Collection[PackageId]) -> dict[PackageId, str]:
+    """The hashes that one list of the archive names for some packages."""
+    names = {package.name.encode() for package in wanted}
+    found = {}
+    # Tens of thousands of paragraphs, of which a few are wanted: their first line tells, the rest is not parsed.
+    for paragraph in path.read_bytes().split(b"\n\n"):
+        if paragraph.partition(b"\n")[0].removeprefix(b"Package: ") not in names:
+            continue
+        fields = {key.decode(): value.decode() for key, value in _FIELD.findall(paragraph)}
+        package = PackageId(fields.get("Package", ""), fields.get("Version", ""), fields.get("Architecture", ""))
+        if package in wanted and "SHA256" in fields:
+            found[package] = fields["SHA256"]
+    return found

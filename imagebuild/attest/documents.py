@@ -1,0 +1,40 @@
+"""The last step of a build: `sbom.cdx.json` and `provenance.json` into its folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from imagebuild.attest.materials import gather
+from imagebuild.attest.provenance import Surroundings, make_provenance
+from imagebuild.attest.sbom import make_sbom
+from imagebuild.definition import definition_digest
+from imagebuild.workshop import Workshop
+from updater.repository.attachments import SBOM_FILE
+from updater.repository.publish import ARTIFACT_FILES
+from updater.repository.statement import PROVENANCE_FILE, ExternalParameters
+
+
+def write_attestations(shop: Workshop) -> None:
+    """Write what the build is made of and how it was made into its folder.
+
+    Raises:
+        BuildError: What dpkg recorded of the image, the initrd or the tools tree cannot be read.
+    """
+    plan, materials = shop.plan, gather(shop)
+    sbom = make_sbom(plan.definition, plan.version, materials, inputs_digest=plan.digest)
+    (shop.out / SBOM_FILE).write_bytes(sbom)
+    subjects = {name: _sha256(shop.out / name) for name in (*ARTIFACT_FILES.values(), SBOM_FILE)}
+    asked = ExternalParameters(
+        image=plan.definition.id,
+        version=str(plan.version),
+        profile=plan.profile.value if plan.profile else "",
+        definitionSha256=definition_digest(plan.folder),
+    )
+    surroundings = Surroundings(shop.tools.identity, plan.supply.packages.digest)
+    (shop.out / PROVENANCE_FILE).write_bytes(make_provenance(subjects, asked, materials, surroundings))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,79 @@
+"""What a bill of materials says is shipped, as far as Debian's security tracker can speak of it.
+
+Components are found by their purl, so documents of other programs can be read too: Debian's source package stands in
+our properties, else in the qualifier `upstream`.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component
+from packageurl import PackageURL
+
+from bedrock.errors import DocumentError, Problem
+from imagebuild.attest.sbom import SOURCE, SOURCE_VERSION
+
+_SIGNED = "linux-signed-"
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """A Debian source package at one version, in one Debian release."""
+
+    name: str
+    version: str
+    release: str
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The source packages of which something is shipped, with the purls of what is; and the image's own purl."""
+
+    image: PackageURL | None
+    sources: dict[Source, tuple[PackageURL, ...]]
+
+
+def take_inventory(bom: Bom, *, source: str) -> Inventory:
+    """Read what matters of a bill of materials.
+
+    Raises:
+        DocumentError: It names no Debian package, or one without version or release.
+    """
+    found: dict[Source, list[PackageURL]] = defaultdict(list)
+    problems = []
+    for component in bom.components:
+        purl = component.purl
+        if purl is None or (purl.type, purl.namespace) != ("deb", "debian"):
+            continue
+        release = _qualifiers(purl).get("distro")
+        if not purl.version or not release:
+            problems.append(Problem(f"components.{component.name}.purl", f"{purl} has no version or no distro"))
+            continue
+        name, version = _source(component, purl)
+        found[Source(name, version, release)].append(purl)
+    if not found and not problems:
+        problems.append(Problem("components", "there is no Debian package among them"))
+    if problems:
+        raise DocumentError(source, tuple(problems))
+    subject = bom.metadata.component
+    sources = {each: tuple(sorted(found[each], key=str)) for each in sorted(found)}
+    return Inventory(subject.purl if subject else None, sources)
+
+
+def _source(component: Component, purl: PackageURL) -> tuple[str, str]:
+    """The source package the tracker knows, and its version."""
+    properties = {each.name: each.value or "" for each in component.properties}
+    upstream, _, upstream_version = _qualifiers(purl).get("upstream", "").partition("@")
+    name = properties.get(SOURCE) or upstream or purl.name
+    version = properties.get(SOURCE_VERSION) or upstream_version or str(purl.version)
+    # Signed kernels come from a source package of their own, which the tracker does not follow; the binary package has
+    # the version of the source it was compiled from.
+    return ("linux", str(purl.version)) if name.startswith(_SIGNED) else (name, version)
+
+
+def _qualifiers(purl: PackageURL) -> dict[str, str]:
+    return dict(purl.qualifiers) if isinstance(purl.qualifiers, dict) else {}

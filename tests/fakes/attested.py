@@ -1,0 +1,80 @@
+"""Builds that carry a bill of materials and provenance, as `twinhull build` leaves them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from bedrock import strict
+from imagebuild.attest.archive import PackageId
+from imagebuild.attest.licences import Licences
+from imagebuild.attest.materials import DebianPackage, Materials, Own, Part, Wheel
+from imagebuild.attest.provenance import Surroundings, make_provenance
+from imagebuild.attest.sbom import make_sbom
+from imagebuild.definition import ImageDefinition
+from tests.fakes.builds import write_build
+from updater.release import Artifact, parse_release
+from updater.repository.publish import ARTIFACT_FILES
+from updater.repository.statement import ExternalParameters
+
+GLIBC = DebianPackage(
+    PackageId("libc6", "2.41-12", "amd64"),
+    source="glibc",
+    source_version="2.41-12",
+    release="trixie",
+    summary="GNU C Library",
+    licences=Licences(names=("GPL-2+", "LGPL-2.1+")),
+    sha256="aa" * 32,
+    parts=(Part.ROOT, Part.INITRD),
+)
+KERNEL = DebianPackage(
+    PackageId("linux-image-6.12-cloud-amd64", "6.12.5-1", "amd64"),
+    source="linux-signed-amd64",
+    source_version="6.12.5+1",
+    release="trixie",
+    summary="Linux",
+    licences=Licences(names=("GPL-2",)),
+    sha256=None,
+    parts=(Part.ROOT, Part.KERNEL),
+)
+BUILD_ONLY = replace(GLIBC, id=PackageId("perl-base", "5.40", "amd64"), source="perl", source_version="5.40", parts=())
+WHEEL = Wheel("tuf", "7.0.1", "updates", Licences(expression="Apache-2.0 OR MIT"), "bb" * 32, shipped=True)
+LEFT_OUT = replace(WHEEL, name="pycparser", shipped=False)
+MATERIALS = Materials((GLIBC, KERNEL, BUILD_ONLY), (LEFT_OUT, WHEEL), Own("0.1.0", "cc" * 32))
+
+
+def definition() -> ImageDefinition:
+    return strict.read(ImageDefinition, {"id": "host"}, source="image.yaml")
+
+
+def attested_build(folder: Path, *, version: str = "1.0.0", seed: int = 1, digest: str = "inputs") -> Path:
+    """A build folder with `sbom.cdx.json` and `provenance.json`."""
+    write_build(folder, version=version, seed=seed)
+    release = parse_release((folder / "release.json").read_bytes(), source="release.json")
+    sbom = make_sbom(definition(), release.version, MATERIALS, inputs_digest=digest)
+    (folder / "sbom.cdx.json").write_bytes(sbom)
+    release = replace(release, attachments={"sbom": artifact(sbom)})
+    (folder / "release.json").write_bytes(strict.dump_json(release))
+    subjects = {name: sha256((folder / name).read_bytes()) for name in (*ARTIFACT_FILES.values(), "sbom.cdx.json")}
+    asked = ExternalParameters("host", version, "", "dd" * 32)
+    surroundings = Surroundings("tools", "archive")
+    (folder / "provenance.json").write_bytes(make_provenance(subjects, asked, MATERIALS, surroundings))
+    return folder
+
+
+def edit_json(path: Path, old: str, new: str) -> None:
+    """Replace text in a JSON file; it must be there and the file must stay JSON."""
+    text = path.read_text()
+    assert old in text
+    json.loads(text.replace(old, new))
+    path.write_text(text.replace(old, new))
+
+
+def artifact(content: bytes) -> Artifact:
+    return Artifact(sha256(content), len(content))
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

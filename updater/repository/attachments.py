@@ -1,0 +1,93 @@
+"""What goes with a release beside its artifacts: bill of materials, provenance, lock, signatures.
+
+Rules: a release that names a bill of materials has provenance, and the other way round; the provenance speaks of
+exactly the release's files; an attachment this program does not know is carried and its objects are checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from securesystemslib.signer import Key
+
+from bedrock.errors import TwinhullError
+from updater.release import Release
+from updater.repository.bom import parse_bom
+from updater.repository.envelope import unseal
+from updater.repository.releases import PROVENANCE, artifacts_of
+from updater.repository.statement import PAYLOAD_TYPE, Statement, parse_statement
+
+SBOM, SBOM_FILE = "sbom", "sbom.cdx.json"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose signatures a provenance must carry: the keys of the role `releases`, and how many of them."""
+
+    keys: Sequence[Key]
+    threshold: int
+
+
+def subjects_of(release: Release, files: Mapping[str, str]) -> dict[str, str]:
+    """The files that a release's provenance must speak of, with their SHA-256.
+
+    Args:
+        release: The release.
+        files: File names of artifacts and attachments.
+    """
+    subjects = {files[name]: artifact.sha256 for name, artifact in artifacts_of(release).items()}
+    if SBOM in release.attachments:
+        subjects[files[SBOM]] = release.attachments[SBOM].sha256
+    return subjects
+
+
+def subject_problems(statement: Statement, wanted: Mapping[str, str]) -> tuple[str, ...]:
+    """Where a provenance speaks of other files than it must, in words."""
+    found = statement.digests
+    problems = [f"the provenance does not name {name}" for name in sorted(wanted.keys() - found.keys())]
+    problems += [
+        f"the provenance names {name}, which is no part of the release" for name in sorted(found.keys() - wanted.keys())
+    ]
+    problems += [
+        f"the provenance names {name} with the SHA-256 {found[name]}, and the release says {wanted[name]}"
+        for name in sorted(found.keys() & wanted.keys())
+        if found[name] != wanted[name]
+    ]
+    return tuple(problems)
+
+
+def attachment_problems(
+    release: Release, files: Mapping[str, str], trust: Trust, read: Callable[[str], bytes]
+) -> Iterator[str]:
+    """What is wrong with the meaning of a release's attachments.
+
+    Args:
+        release: The release.
+        files: File names of artifacts and attachments.
+        trust: Who must have signed the provenance.
+        read: The content of an attachment whose objects are sound.
+    """
+    names = release.attachments.keys()
+    if SBOM in names and PROVENANCE not in names:
+        yield "there is a bill of materials and no provenance"
+    if PROVENANCE in names and SBOM not in names:
+        yield "there is provenance and no bill of materials"
+    if SBOM in names:
+        try:
+            parse_bom(read(SBOM), source=files[SBOM])
+        except TwinhullError as error:
+            yield str(error)
+    if PROVENANCE in names:
+        try:
+            source = files[PROVENANCE]
+            payload = unseal(
+                read(PROVENANCE),
+                payload_type=PAYLOAD_TYPE,
+                keys=trust.keys,
+                threshold=trust.threshold,
+                source=source,
+            )
+            yield from subject_problems(parse_statement(payload, source=source), subjects_of(release, files))
+        except TwinhullError as error:
+            yield str(error)

@@ -1,0 +1,63 @@
+"""A signed statement: a DSSE envelope around bytes, with the keys of a TUF role.
+
+Rules: what is handed on are the very bytes that were signed; keys and threshold are those the repository's own
+metadata delegates, so a statement has the weight of the role that signed it.
+Source: Dead Simple Signing Envelope 1.0.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import Key, Signer
+
+from bedrock import strict
+from bedrock.errors import DocumentError, Problem
+from updater.errors import RefusedError
+
+ENVELOPE_FILE = "provenance.intoto.json"
+
+
+@dataclass(frozen=True)
+class _Signature:
+    keyid: str
+    sig: str
+
+
+@dataclass(frozen=True)
+class _Document:
+    payload: str
+    payloadType: str  # noqa: N815 - DSSE's name
+    signatures: tuple[_Signature, ...]
+
+
+def seal(payload: bytes, *, payload_type: str, signers: Sequence[Signer]) -> bytes:
+    """The bytes of an envelope that all the signers signed."""
+    envelope = Envelope(payload, payload_type, {})
+    for signer in signers:
+        envelope.sign(signer)
+    return strict.dump_json(envelope.to_dict())
+
+
+def unseal(data: bytes, *, payload_type: str, keys: Sequence[Key], threshold: int, source: str) -> bytes:
+    """The payload of an envelope, after enough of the keys proved to have signed it.
+
+    Raises:
+        DocumentError: It is no envelope.
+        RefusedError: Too few good signatures, or another type of payload.
+    """
+    document = strict.read_json(_Document, data, source=source)
+    try:
+        envelope = Envelope.from_dict(strict.plain(document))
+    except (ValueError, KeyError) as error:
+        raise DocumentError(source, (Problem("", f"no DSSE envelope: {error}"),)) from error
+    if envelope.payload_type != payload_type:
+        raise RefusedError(f"{source} holds {envelope.payload_type!r}, not {payload_type}")
+    try:
+        envelope.verify(list(keys), threshold)
+    except (VerificationError, ValueError) as error:
+        raise RefusedError(f"the signature of {source} is refused: {error}") from error
+    return envelope.payload
