@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bench_build import make_peer
-from boot_times import read_startup, split
+from boot_times import read_blame, read_startup, split
 from figures import Bar, Facts, facts, median_of, table, write_document
 from hosts import BOOT_TIMEOUT_S, machine_folder
 from workbench import FIRST, SOURCE, Workbench, make_workbench
@@ -146,7 +146,7 @@ def boot(bench: Workbench, name: str, disk: Path) -> Boot:
             split(startup, firmware_s=firmware_s, podman_s=podman_s, uptime_s=float(match[1])),
             startup,
             said["time"].splitlines()[0],
-            said["blame"].splitlines()[:_BLAME_LINES],
+            read_blame(said["blame"])[:_BLAME_LINES],
             said["critical-chain"].splitlines(),
         )
 

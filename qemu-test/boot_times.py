@@ -44,6 +44,11 @@ def read_startup(text: str) -> dict[str, float]:
     return parts
 
 
+def read_blame(text: str) -> list[str]:
+    """The lines of `systemd-analyze blame`, but for devices: those are counted from the start and start nothing."""
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.endswith(".device")]
+
+
 def split(startup: dict[str, float], *, firmware_s: float, podman_s: float, uptime_s: float) -> dict[str, float]:
     """Seconds per part until podman answered, and `total`.
 

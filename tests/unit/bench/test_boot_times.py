@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from boot_times import read_span, read_startup, split
+from boot_times import read_blame, read_span, read_startup, split
 
 STARTUP = """\
 Startup finished in 1.204s (kernel) + 3.051s (initrd) + 1min 2.540s (userspace) = 1min 6.796s
@@ -41,6 +41,11 @@ def test_an_unfinished_startup_is_refused() -> None:
 def test_a_startup_without_its_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="does not name the parts"):
         read_startup("Startup finished in 3s = 3s")
+
+
+def test_devices_are_no_part_of_the_blame() -> None:
+    text = "17.3s dev-ttyS0.device\n 2.1s podman-restart.service\n"
+    assert read_blame(text) == ["2.1s podman-restart.service"]
 
 
 def test_the_parts_add_up_to_the_total() -> None:
