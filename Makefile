@@ -8,14 +8,14 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
 PYTHON ?= python3
 # More words for pytest, such as PYTEST_ARGS='-k verity'.
 PYTEST_ARGS ?=
-# More words for the benchmark, such as BENCH_ARGS='--json --rounds 3'.
+# More words for a benchmark, such as BENCH_ARGS='--json --rounds 3'.
 BENCH_ARGS ?=
 CI ?=
 
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu bench-update lock clean distclean
+.PHONY: help setup venv demo image test lint unit integration qemu bench-update bench-build bench-boot lock clean distclean
 
 help: ## Tell what there is
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -31,6 +31,8 @@ help: ## Tell what there is
 	@echo "  make integration   tests that run real tools on real files"
 	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
 	@echo "  make bench-update  speed and memory of an update in a VM, beside dd on the same disk"
+	@echo "  make bench-build   seconds of a build, cold and after a change, beside plain mkosi (out/bench-build.json)"
+	@echo "  make bench-boot    seconds from power on until podman answers, beside plain mkosi (out/bench-boot.json)"
 	@echo
 	@echo "For maintainers:"
 	@echo "  make lock          the newest versions that fit, with hashes, into the lock files"
@@ -89,6 +91,12 @@ qemu: setup
 
 bench-update: setup
 	@PYTHONPATH=. $(PY) qemu-test/bench_update.py $(BENCH_ARGS)
+
+bench-build: setup
+	@PYTHONPATH=. $(PY) qemu-test/bench_build.py $(BENCH_ARGS)
+
+bench-boot: setup
+	@PYTHONPATH=. $(PY) qemu-test/bench_boot.py $(BENCH_ARGS)
 
 lock:
 	@$(PYTHON) -m setup lock

@@ -9,17 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from bedrock import process
 from bedrock.errors import ProcessError
 from imagebuild import config
 from imagebuild.errors import BuildError, SpaceError
+from imagebuild.inputs.archive import ensure_archive
+from imagebuild.inputs.lockfile import Selection
+from imagebuild.inputs.part import part_of
+from imagebuild.inputs.supply import store_in
+from imagebuild.inspection.record import base_packages
 from imagebuild.plan import DATA, EPOCH, BuildPlan, tree_digest
-from imagebuild.tools import inside_user_namespace
+from imagebuild.tools import Access, inside_user_namespace
 from imagebuild.workshop import Workshop
 
 _MKOSI_TIMEOUT_S = 1800
@@ -57,10 +62,25 @@ def make_tree(shop: Workshop) -> None:
         epoch=EPOCH,
     )
     (folder / "mkosi.conf").write_text(text)
-    _mkosi(shop, folder)
+    _mkosi(shop, folder, shop.folders)
     for name in ("vmlinuz", "kernel-version"):
         if not (shop.folders.output / name).is_file():
             raise BuildError(f"mkosi left no {name}: does the image hold a kernel?")
+
+
+def make_tree_and_initrd_base(shop: Workshop) -> None:
+    """Let mkosi make the package tree and, beside it, install the initrd's packages, which need not wait for it."""
+    beside_log = shop.log.with_name("initrd-base.log")
+    try:
+        with ThreadPoolExecutor(1) as beside:
+            base = beside.submit(_make_initrd_base, shop, beside_log)
+            make_tree(shop)
+            base.result()
+    finally:
+        if beside_log.exists():
+            with shop.log.open("a") as whole:
+                whole.write(beside_log.read_text(errors="replace"))
+            beside_log.unlink()
 
 
 def make_initrd(shop: Workshop) -> None:
@@ -70,6 +90,7 @@ def make_initrd(shop: Workshop) -> None:
     kernel_version = (shop.folders.output / "kernel-version").read_text().strip()
     modules_digest = _digest_of_tree(modules)
     folder = _mkosi_folder(shop, "initrd")
+    part = _initrd_part(shop)
     # mkosi selects modules for the kernels it finds, so it must see this one; `initrd.finalize` drops it again.
     extra = {
         DATA / "initrd": "/",
@@ -77,28 +98,20 @@ def make_initrd(shop: Workshop) -> None:
         modules: "/usr/lib/modules",
         kernel: f"/usr/lib/modules/{kernel_version}/vmlinuz",
     }
-    text = config.initrd_config(
-        shop.plan.definition,
-        folders=shop.folders,
-        trees=extra,
-        base=(DATA / "initrd.conf").read_text(),
-        scripts=shop.config / "scripts",
-        epoch=EPOCH,
-    )
-    (folder / "mkosi.conf").write_text(text)
+    (folder / "mkosi.conf").write_text(_initrd_config(shop, part, extra))
     scripts = (DATA / "scripts" / name for name in ("initrd.finalize", "packages.postinst"))
     text_of_initrd = (DATA / "initrd.conf").read_text() + "".join(script.read_text() for script in scripts)
     inputs = (
         modules_digest,
         tree_digest((DATA / "initrd",)),
         text_of_initrd,
-        shop.plan.supply.packages.digest,
+        part.digest,
     )
     key = hashlib.sha256("\0".join((*inputs, shop.tools.identity)).encode()).hexdigest()[:16]
     cached = shop.plan.cache / "initrd" / f"{key}.cpio.zst"
     record = cached.with_name(f"{key}.dpkg")
     if not (cached.is_file() and record.is_dir()):
-        _mkosi(shop, folder, read=(DATA,))
+        _mkosi(shop, folder, shop.folders_of(part), read=(DATA,))
         _keep_initrd(shop, cached, record)
     shutil.copy(cached, shop.work / "initrd.cpio.zst")
     shutil.copytree(record, shop.work / config.INITRD_RECORD)
@@ -164,24 +177,67 @@ def remove_tree(folder: Path) -> None:
     process.run([*inside_user_namespace(), "rm", "-rf", "--one-file-system", folder], timeout_s=300)
 
 
+def _make_initrd_base(shop: Workshop, log: Path) -> None:
+    """Let mkosi install the initrd's packages into its cache, unless they are there; the initrd itself is not made."""
+    part = _initrd_part(shop)
+    folders = shop.folders_of(part)
+    if any((folders.cache / "initrd").glob("*.cache")) and not (folders.cache / "initrd.unfinished").exists():
+        return
+    folder = _mkosi_folder(shop, "initrd-base")
+    (folder / "mkosi.conf").write_text(_initrd_config(shop, part, {}))
+    # mkosi passes over an image without a format, unless it has something to build.
+    words = ("--format=none", f"--build-script={shop.config / 'scripts/nothing.build'}")
+    _mkosi(shop, folder, folders, kind="initrd", words=words, log=log)
+    shutil.rmtree(folder)
+
+
+def _initrd_part(shop: Workshop) -> Selection:
+    """The packages the initrd can hold; their archive is made below the cache."""
+    supply = shop.plan.supply
+    names = base_packages((DATA / "initrd.conf").read_text())
+    part = part_of(supply.packages, names, archive=supply.archive)
+    ensure_archive(part, store_in(supply.cache), cache=supply.cache)
+    return part
+
+
+def _initrd_config(shop: Workshop, part: Selection, trees: Mapping[Path, str]) -> str:
+    return config.initrd_config(
+        shop.plan.definition,
+        folders=shop.folders_of(part),
+        trees=trees,
+        base=(DATA / "initrd.conf").read_text(),
+        scripts=shop.config / "scripts",
+        epoch=EPOCH,
+    )
+
+
 def _mkosi_folder(shop: Workshop, name: str) -> Path:
     folder = shop.config / name
     folder.mkdir(parents=True)
-    scripts = shop.config / "scripts"
-    if not scripts.exists():
-        shutil.copytree(DATA / "scripts", scripts)
     return folder
 
 
-def _mkosi(shop: Workshop, folder: Path, read: tuple[Path, ...] = ()) -> None:
-    access = replace(shop.access, read=(*shop.access.read, *read))
-    with _whole_cache(shop.folders.cache, folder.name):
+def _mkosi(
+    shop: Workshop,
+    folder: Path,
+    folders: config.Folders,
+    *,
+    kind: str | None = None,
+    words: tuple[str, ...] = (),
+    read: tuple[Path, ...] = (),
+    log: Path | None = None,
+) -> None:
+    name = kind or folder.name
+    for kept in (folders.cache / name, folders.packages):
+        kept.mkdir(parents=True, exist_ok=True)
+    access = Access(read=(shop.plan.folder, folders.archive, *read), write=(shop.work, folders.cache))
+    with _whole_cache(folders.cache, name):
         shop.tools.run(
-            ["mkosi", "--directory", folder, "--force", "build"],
+            ["mkosi", "--directory", folder, *words, "--force", "build"],
             access,
             timeout_s=_MKOSI_TIMEOUT_S,
             cwd=folder,
-            log=shop.log,
+            log=log or shop.log,
         )
 
 

@@ -125,9 +125,9 @@ def _working_folder(out: Path) -> Iterator[Path]:
 
 
 def _run_steps(shop: Workshop, passphrase: PassphraseSource, progress: Progress) -> None:
-    kept = (*(shop.folders.cache / kind for kind in ("tree", "initrd")), shop.folders.packages)
-    for folder in (shop.out, shop.folders.output, shop.folders.workspace, *kept):
+    for folder in (shop.out, shop.folders.output, shop.folders.workspace):
         folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(DATA / "scripts", shop.config / "scripts")
     for name, step in STEPS:
         title = name.replace("_", " ")
         progress.step(title)
@@ -172,7 +172,7 @@ def _agent(shop: Workshop) -> None:
 STEPS: tuple[tuple[str, Step], ...] = (
     ("packages", lambda shop, _, progress: _packages(shop, progress)),
     ("agent", lambda shop, *_: _agent(shop)),
-    ("package_tree", lambda shop, *_: filesystems.make_tree(shop)),
+    ("package_tree", lambda shop, *_: filesystems.make_tree_and_initrd_base(shop)),
     ("contents", lambda shop, *_: record_contents(shop)),
     ("initrd", lambda shop, *_: filesystems.make_initrd(shop)),
     ("root_filesystem", lambda shop, *_: filesystems.make_root(shop)),

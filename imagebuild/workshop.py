@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagebuild.config import Folders
+from imagebuild.inputs.archive import archive_path
+from imagebuild.inputs.lockfile import Selection
 from imagebuild.plan import BuildPlan
 from imagebuild.tools import Access, ToolsTree
 
@@ -35,10 +37,14 @@ class Workshop:
 
     @property
     def folders(self) -> Folders:
+        """What mkosi uses to make the package tree."""
+        return self.folders_of(self.plan.supply.packages)
+
+    def folders_of(self, packages: Selection) -> Folders:
         """What mkosi uses; its caches are kept per set of packages, so that a new one is never missed."""
-        supply = self.plan.supply
-        state = self.plan.cache / "mkosi" / f"{supply.archive.name}-{supply.tools.identity}"
-        return Folders(self.work / "mkosi", supply.archive, state, state / "apt", self.work / "workspace")
+        archive = archive_path(packages, cache=self.plan.cache)
+        state = self.plan.cache / "mkosi" / f"{archive.name}-{self.tools.identity}"
+        return Folders(self.work / "mkosi", archive, state, state / "apt", self.work / "workspace")
 
     @property
     def config(self) -> Path:

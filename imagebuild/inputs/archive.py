@@ -32,6 +32,11 @@ def archive_path(selection: Selection, *, cache: Path) -> Path:
     return cache / "archives" / f"{LAYOUT}-{selection.digest[:16]}"
 
 
+def index_path(base: Path, release: str, *, debian: str = "amd64") -> Path:
+    """Where an archive describes its packages."""
+    return base / "dists" / release / "main" / f"binary-{debian}" / "Packages"
+
+
 def ensure_archive(selection: Selection, store: Store, *, cache: Path, debian: str = "amd64") -> Path:
     """Return the archive's base folder, making it below the cache first when there is none.
 
@@ -64,16 +69,16 @@ def _fill(base: Path, selection: Selection, store: Store, debian: str) -> None:
         name = f"{package.name}_{version}_{package.architecture}.deb"
         (pool / name).hardlink_to(source)
         stanzas.append(_stanza(package, source, f"pool/{name}"))
-    index = base / "dists" / selection.release / "main" / f"binary-{debian}"
-    index.mkdir(parents=True)
+    index = index_path(base, selection.release, debian=debian)
+    index.parent.mkdir(parents=True)
     text = "\n".join(stanzas).encode()
-    (index / "Packages").write_bytes(text)
+    index.write_bytes(text)
     release = (
         f"Suite: {selection.release}\nCodename: {selection.release}\nArchitectures: {debian} all\nComponents: main\n"
         f"Date: {format_datetime(_EPOCH, usegmt=True)}\n"
         f"SHA256:\n {hashlib.sha256(text).hexdigest()} {len(text)} main/binary-{debian}/Packages\n"
     )
-    (index.parent.parent / "Release").write_text(release)
+    (index.parent.parent.parent / "Release").write_text(release)
 
 
 def _stanza(package: LockedPackage, path: Path, file_name: str) -> str:

@@ -58,6 +58,7 @@ class Machine:
         self._qmp: Qmp | None = None
         self._shell: GuestShell | None = None
         self._boot_starts_at = 0
+        self._powered_on_at = 0.0
         self.panics_are_fatal = True
 
     def __enter__(self) -> Self:
@@ -75,6 +76,11 @@ class Machine:
     def console_log(self) -> Path:
         """The file that holds everything the guest wrote to its serial console."""
         return VmPaths(self._folder, self._folder).console_log
+
+    @property
+    def powered_on_at(self) -> float:
+        """When the machine was last switched on, on its clock."""
+        return self._powered_on_at
 
     @property
     def shell(self) -> GuestShell:
@@ -100,6 +106,7 @@ class Machine:
         try:
             if self.config.tpm:
                 self._tpm = start_tpm(paths, self._tools, clock=self._clock)
+            self._powered_on_at = self._clock.now()
             self._vm = self._start_qemu(paths)
             self._qmp = wait_for(self._connect, what="QEMU", timeout_s=_START_TIMEOUT_S, clock=self._clock)
             if self.config.guest_shell:

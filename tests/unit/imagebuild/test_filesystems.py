@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from bedrock.errors import ProcessError
 from bedrock.process import Argument, Finished
 from imagebuild import filesystems
 from imagebuild.errors import BuildError, SpaceError
+from imagebuild.inputs.archive import index_path
 from imagebuild.plan import BuildPlan
 from imagebuild.tools import Access, ToolsTree
 from imagebuild.workshop import Workshop
-from tests.fakes.definitions import plan_in
+from tests.fakes.definitions import package, plan_in, selection_of
 
 ROOT_HASH = "cd" * 32
 NOTHING = Access()
@@ -27,6 +29,7 @@ class PlayedTools(ToolsTree):
     root_bytes: int = 8192
     rows: tuple[dict[str, str], ...] = ({"type": "root", "roothash": ROOT_HASH},)
     mkosi_fails: BaseException | None = None
+    base_fails: BaseException | None = None
     ran: list[list[str]] = field(default_factory=list)
 
     def run(
@@ -46,6 +49,8 @@ class PlayedTools(ToolsTree):
         if words[0] == "mkosi":
             if self.mkosi_fails is not None:
                 raise self.mkosi_fails
+            if self.base_fails is not None and "--format=none" in words:
+                raise self.base_fails
             (work / "mkosi/vmlinuz").touch()
             (work / "mkosi/kernel-version").write_text("6.12\n")
             (work / "mkosi/initrd.cpio.zst").write_bytes(b"initrd")
@@ -61,9 +66,21 @@ class PlayedTools(ToolsTree):
 def shop_in(folder: Path, tools: ToolsTree, text: str = "id: host\n") -> Workshop:
     plan = plan_in(folder, text)
     shop = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), folder / "work")
-    for made in (shop.out, shop.folders.output, shop.folders.cache / "tree", shop.folders.cache / "initrd"):
+    for made in (shop.out, shop.folders.output, shop.folders.cache / "tree"):
         made.mkdir(parents=True, exist_ok=True)
     (shop.folders.output / "tree/usr/lib/modules").mkdir(parents=True)
+    with_archive(shop)
+    return shop
+
+
+def with_archive(shop: Workshop, text: str = "Package: podman\n") -> None:
+    index = index_path(shop.folders.archive, "trixie")
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.write_text(text)
+
+
+def shop_again(shop: Workshop) -> Workshop:
+    shutil.rmtree(shop.config)
     return shop
 
 
@@ -109,13 +126,46 @@ def test_an_equal_initrd_is_made_once(tmp_path: Path) -> None:
     for name in ("first", "second"):
         shop = shop_in(tmp_path / name, tools)
         shop.plan = with_cache(shop.plan, tmp_path / "cache")
-        (shop.folders.cache / "initrd").mkdir(parents=True, exist_ok=True)
+        with_archive(shop)
         (shop.folders.output / "vmlinuz").touch()
         (shop.folders.output / "kernel-version").write_text("6.12\n")
         filesystems.make_initrd(shop)
         assert (shop.work / "initrd.cpio.zst").read_bytes() == b"initrd"
         assert (shop.work / "initrd-dpkg/status").read_text() == "what dpkg knew\n"
     assert len(tools.ran) == 1
+
+
+def test_an_initrd_is_kept_when_a_package_changes_that_it_cannot_hold(tmp_path: Path) -> None:
+    tools = PlayedTools(tmp_path / "tools/abc")
+    for version in ("1", "2"):
+        shop = shop_in(tmp_path / version, tools)
+        packages = selection_of(package("podman", version=version))
+        supply = replace(shop.plan.supply, cache=tmp_path / "cache", packages=packages)
+        shop.plan = replace(shop.plan, supply=supply)
+        with_archive(shop)
+        (shop.folders.output / "vmlinuz").touch()
+        (shop.folders.output / "kernel-version").write_text("6.12\n")
+        filesystems.make_initrd(shop)
+    assert len(tools.ran) == 1
+
+
+def test_the_initrds_packages_are_installed_beside_the_tree_and_only_once(tmp_path: Path) -> None:
+    tools = PlayedTools(tmp_path / "tools/abc")
+    shop = shop_in(tmp_path, tools)
+    filesystems.make_tree_and_initrd_base(shop)
+    assert sorted("--format=none" in words for words in tools.ran) == [False, True]
+    assert not (shop.config / "initrd-base").exists()
+    for state in (shop.plan.cache / "mkosi").iterdir():
+        (state / "initrd/debian.cache").mkdir(parents=True)
+    tools.ran.clear()
+    filesystems.make_tree_and_initrd_base(shop_again(shop))
+    assert ["--format=none" in words for words in tools.ran] == [False]
+
+
+def test_a_failed_installation_of_the_initrds_packages_fails_the_step(tmp_path: Path) -> None:
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", base_fails=ProcessError("failed", returncode=1)))
+    with pytest.raises(ProcessError, match="failed"):
+        filesystems.make_tree_and_initrd_base(shop)
 
 
 def test_the_root_hash_and_both_files_come_out_of_repart(tmp_path: Path) -> None:

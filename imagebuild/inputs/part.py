@@ -1,0 +1,71 @@
+"""The part of a selection that an image made of some of its packages can ever hold.
+
+The initrd is installed from an archive of its own part, so what is kept of it stays valid while packages change that it
+cannot hold.  The part is everything that can be reached through dependencies, whichever alternative apt takes: too
+large is harmless, and too small cannot give another initrd, only a build that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from debian.deb822 import Packages
+
+from imagebuild.inputs.archive import index_path
+from imagebuild.inputs.lockfile import Selection
+
+# What mkosi installs into every tree, beside what is marked as essential.
+_ALWAYS = ("base-files",)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What an index says of a package: what it needs (any alternative) and what else it stands for."""
+
+    needs: frozenset[str]
+    stands_for: frozenset[str]
+    essential: bool
+
+
+def part_of(selection: Selection, names: Iterable[str], *, archive: Path) -> Selection:
+    """The part of a selection that `names` can draw in, by the index of its whole archive."""
+    index = read_index(index_path(archive, selection.release).read_bytes())
+    reached = reachable(index, names)
+    packages = tuple(package for package in selection.packages if package.name in reached)
+    return replace(selection, asked=tuple(sorted(names)), packages=packages)
+
+
+def read_index(data: bytes) -> dict[str, Described]:
+    """What an index (`Packages`) says of each package."""
+    found = {}
+    for row in Packages.iter_paragraphs(data, use_apt_pkg=False):
+        relations = row.relations
+        needs = (name for kind in ("depends", "pre-depends") for name in _names(relations[kind]))
+        provided = _names(relations["provides"])
+        found[row["Package"]] = Described(frozenset(needs), frozenset(provided), row.get("Essential") == "yes")
+    return found
+
+
+def _names(groups: Any) -> Iterator[str]:
+    return (each["name"] for group in groups for each in group)
+
+
+def reachable(index: Mapping[str, Described], names: Iterable[str]) -> frozenset[str]:
+    """The packages that can be reached from `names` and from what every tree holds.
+
+    A name that no package has or stands for is passed over: the installation itself will say so.
+    """
+    by_name: dict[str, set[str]] = {}
+    for name, described in index.items():
+        for alias in (name, *described.stands_for):
+            by_name.setdefault(alias, set()).add(name)
+    todo = [*names, *_ALWAYS, *(name for name, described in index.items() if described.essential)]
+    reached: set[str] = set()
+    while todo:
+        for package in by_name.get(todo.pop(), set()) - reached:
+            reached.add(package)
+            todo += index[package].needs
+    return frozenset(reached)
