@@ -22,6 +22,7 @@ from imagebuild.inputs.supply import Supply, load_lock, locked_supply, newest_su
 from imagebuild.inspection.cli import diff, inspect
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
+from imagebuild.signing import KeySource
 from imagebuild.tools import cache_folder
 from imagebuild.vm.cli import vm
 from keys.cli import keys, passphrase_option, passphrase_source
@@ -123,13 +124,13 @@ def build(
         plan = plan_build(
             definition,
             version=version,
-            keyring=keyring,
+            signatures=KeySource(keyring, passphrase_source(passphrase_file)),
+            root_of_trust=root_of_trust or keyring.folder / "root.json",
             supply=_supply(definition, locked=locked, packed=offline, progress=progress),
             out=out,
-            root_of_trust=root_of_trust,
             profile=BuildProfile(profile) if profile else None,
         )
-        built = build_image(plan, passphrase=passphrase_source(passphrase_file), progress=progress)
+        built = build_image(plan, progress=progress)
     if as_json:
         emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary)})
         return

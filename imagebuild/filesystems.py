@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from imagebuild.workshop import Workshop
 
 _MKOSI_TIMEOUT_S = 1800
 _REPART_TIMEOUT_S = 600
-SEED = "6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71"
+_SEEDS = uuid.UUID("6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71")
 
 
 def write_extra_files(plan: BuildPlan, tree: Path) -> None:
@@ -144,7 +145,7 @@ def make_root(shop: Workshop) -> None:
             "--offline=yes",
             "--split=yes",
             "--json=short",
-            f"--seed={SEED}",
+            f"--seed={seed_of(shop.plan.definition.id)}",
             f"--root={shop.folders.output / 'tree'}",
             f"--definitions={definitions}",
             f"--architecture={shop.plan.definition.architecture.value}",
@@ -170,6 +171,14 @@ def make_root(shop: Workshop) -> None:
             raise SpaceError(f"{name} has {size >> 20} MiB, its slot only {room >> 20} MiB").with_hint(
                 "raise slots.root in image.yaml; hosts that were installed with smaller slots cannot take this image"
             )
+
+
+def seed_of(image: str) -> uuid.UUID:
+    """What systemd-repart derives identifiers and the verity salt from: constant per image.
+
+    Equal blocks of two releases of an image so have equal hashes, and the trees of two images have nothing in common.
+    """
+    return uuid.uuid5(_SEEDS, image)
 
 
 def remove_tree(folder: Path) -> None:

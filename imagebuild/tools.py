@@ -39,6 +39,7 @@ PACKAGES = (
     "dosfstools",
     "e2fsprogs",
     "erofs-utils",
+    "faketime",
     "fdisk",
     "gdisk",
     "kmod",
