@@ -6,6 +6,7 @@ The unsigned parts are made first; who signs them is `signing.py`'s business.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -133,7 +134,11 @@ def _stage(shop: Workshop) -> Path:
         raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
     for name in ("root.erofs", "root.verity"):
         (source / name).hardlink_to(shop.out / name)
-    uki.hardlink_to(shop.out / "uki.efi")
+    shutil.copyfile(shop.out / "uki.efi", uki)
+    # FAT keeps the times of what is copied into it.
+    for folder in (source / "esp", source / "xbootldr"):
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (EPOCH, EPOCH))
     return source
 
 
