@@ -22,6 +22,7 @@ from imagebuild.inputs.supply import Supply, load_lock, locked_supply, newest_su
 from imagebuild.inspection.cli import diff, inspect
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
+from imagebuild.reproduction.cli import reproduce_command
 from imagebuild.signing import KeySource
 from imagebuild.tools import cache_folder
 from imagebuild.vm.cli import vm
@@ -50,6 +51,7 @@ def twinhull() -> None:
       twinhull scan out/my-host/1.0.0 --tracker tracker.json
       twinhull repo publish repo out/my-host/1.0.0 --keys keys
       twinhull channel set repo stable --release my-host/1.0.0 --keys keys
+      twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
       twinhull server repo
       twinhull vm run out/my-host/1.0.0
 
@@ -154,7 +156,7 @@ def _fields(summary: Summary) -> dict[str, object]:
     return dict(vars(summary))
 
 
-for command in (lock, bundle, inspect, diff, scan, keys, repo, channel, server, vm):
+for command in (lock, bundle, inspect, diff, scan, reproduce_command, keys, repo, channel, server, vm):
     twinhull.add_command(command)
 
 
