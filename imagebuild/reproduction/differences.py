@@ -14,13 +14,13 @@ from pathlib import Path
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from imagebuild.reproduction.documents import places
 from imagebuild.tools import Access, ToolsTree
 
 MOST_LINES = 20
 _TIMEOUT_S = 300
 _DIFFOSCOPE_TIMEOUT_S = 1800
-_CHUNK_BYTES = 1 << 20
-_SHOWN_LENGTH = 60
+_BLOCK_BYTES = 4096
 
 
 def where(old: Path, new: Path, *, tools: ToolsTree) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def where(old: Path, new: Path, *, tools: ToolsTree) -> tuple[str, ...]:
     Raises:
         ProcessError: A file system or a program cannot be taken apart.
     """
-    found = list(islice(_places(old, new, tools), MOST_LINES + 1))
+    found = list(islice(_places(old.resolve(), new.resolve(), tools), MOST_LINES + 1))
     return (*found[:MOST_LINES], "…") if len(found) > MOST_LINES else tuple(found)
 
 
@@ -53,28 +53,13 @@ def _places(old: Path, new: Path, tools: ToolsTree) -> Iterator[str]:
         except ValueError:
             yield from _bytes(old, new)
             return
-        yield from _values("", *values)
+        yield from places(*values)
         return
     if new.suffix == ".erofs":
         yield from _files(old, new, tools)
     elif new.suffix == ".efi":
         yield from _sections(old, new, tools)
     yield from _bytes(old, new)
-
-
-def _values(path: str, old: object, new: object) -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            name = f"{path}.{key}" if path else str(key)
-            if key not in new or key not in old:
-                yield f"{name}: {'gone' if key in old else 'new'}"
-            else:
-                yield from _values(name, old[key], new[key])
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (before, after) in enumerate(zip(old, new, strict=True)):
-            yield from _values(f"{path}[{index}]", before, after)
-    elif old != new:
-        yield f"{path}: {_short(old)} -> {_short(new)}"
 
 
 def _files(old: Path, new: Path, tools: ToolsTree) -> Iterator[str]:
@@ -124,29 +109,23 @@ def _sections(old: Path, new: Path, tools: ToolsTree) -> Iterator[str]:
 
 
 def _inspected(path: Path, tools: ToolsTree) -> dict[str, object]:
-    words: list[str | Path] = ["/usr/lib/systemd/ukify", "inspect", "--json=short", path]
+    words: list[str | Path] = ["/usr/lib/systemd/ukify", "inspect", path, "--json=short"]
     done = tools.run(words, Access(read=(path.parent,)), timeout_s=_TIMEOUT_S)
     found = json.loads(done.stdout)
     return {name: value.get("sha256") for name, value in found.items() if isinstance(value, dict)}
 
 
 def _bytes(old: Path, new: Path) -> Iterator[str]:
-    """The first byte that differs, and how many do."""
+    """How many blocks differ, and where the first does."""
     sizes = old.stat().st_size, new.stat().st_size
     if sizes[0] != sizes[1]:
         yield f"{sizes[1]} bytes, not {sizes[0]}"
     first, count, offset = None, 0, 0
     with old.open("rb") as before, new.open("rb") as after:
-        while (mine := before.read(_CHUNK_BYTES)) and (theirs := after.read(_CHUNK_BYTES)):
+        while (mine := before.read(_BLOCK_BYTES)) and (theirs := after.read(_BLOCK_BYTES)):
             if mine != theirs:
-                places = [at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other]
-                first = offset + places[0] if first is None and places else first
-                count += len(places)
-            offset += _CHUNK_BYTES
+                first = offset if first is None else first
+                count += 1
+            offset += _BLOCK_BYTES
     if first is not None:
-        yield f"{count} bytes differ, the first at {first}"
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}…"
+        yield f"{count} blocks of {_BLOCK_BYTES} bytes differ, the first at byte {first}"

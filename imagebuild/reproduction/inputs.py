@@ -6,11 +6,14 @@ Pure.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from bedrock.errors import DocumentError
 from imagebuild.inputs.lockfile import changes, read_lock
+from imagebuild.reproduction.documents import places
 from updater.repository.statement import Statement
 
 _SHOWN = 10
@@ -66,4 +69,4 @@ def _lock_problems(mine: bytes, published: bytes) -> Iterator[str]:
     if len(found) > _SHOWN:
         yield f"  and {len(found) - _SHOWN} more"
     if not found:
-        yield "  it names the same packages, and differs in where they come from or what was asked for"
+        yield from (f"  {place}" for place in islice(places(json.loads(published), json.loads(mine)), _SHOWN))
