@@ -123,6 +123,7 @@ def _run_steps(shop: Workshop, progress: Progress) -> None:
     for folder in (shop.out, shop.folders.output, shop.folders.workspace):
         folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(DATA / "scripts", shop.config / "scripts")
+    filesystems.stage_definition(shop.plan.folder, shop.definition)
     for name, step in STEPS:
         title = name.replace("_", " ")
         progress.step(title)
@@ -161,7 +162,7 @@ def _agent(shop: Workshop) -> None:
         source_root=SOURCE_ROOT,
         source_date_epoch=EPOCH,
     )
-    filesystems.write_extra_files(shop.plan, extra)
+    filesystems.write_extra_files(shop, extra)
 
 
 STEPS: tuple[tuple[str, Step], ...] = (
