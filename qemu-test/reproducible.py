@@ -2,7 +2,7 @@
 
 They differ in folder and file system (a disk, a RAM disk: another order of directories), the tools' clock, umask,
 locale and time zone, processors, user, caches (three from scratch with empty ones, tools tree included) and network
-(two in a namespace without an interface, from a bundle).  Every file of a build that is no log must have the same bytes.
+(two in a namespace without an interface, from a bundle).  Every file that is no log must have the same bytes.
 """
 
 from __future__ import annotations

@@ -93,10 +93,8 @@ def test_a_difference_would_be_seen(bench: Workbench, pair: Pair, tmp_path: Path
         file.seek(5000)
         file.write(bytes([byte ^ 1]))
     names = ("release.json", "root.verity")
-    first, other = (
-        Made(HERE, folder, 0.0, {name: sha256_of(folder / name) for name in names})
-        for folder in (pair.here.out, changed)
-    )
+    folders = (pair.here.out, changed)
+    first, other = (Made(HERE, folder, 0.0, {name: sha256_of(folder / name) for name in names}) for folder in folders)
     assert differing(first, other) == ("root.verity",)
     told = explained(first, other, bench.tools)
     assert told == {"root.verity": ("1 blocks of 4096 bytes differ, the first at byte 4096",)}

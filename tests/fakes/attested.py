@@ -50,7 +50,14 @@ def definition() -> ImageDefinition:
 
 
 def attested_build(
-    folder: Path, *, version: str = "1.0.0", seed: int = 1, digest: str = "inputs", lock: bytes | None = None
+    folder: Path,
+    *,
+    version: str = "1.0.0",
+    seed: int = 1,
+    digest: str = "inputs",
+    lock: bytes | None = None,
+    definition_sha256: str = "dd" * 32,
+    root: str = "ee" * 32,
 ) -> Path:
     """A build folder with `sbom.cdx.json` and `provenance.json`, and with the lock when there is one."""
     write_build(folder, version=version, seed=seed)
@@ -62,7 +69,7 @@ def attested_build(
         (folder / "image.lock").write_bytes(lock)
     (folder / "release.json").write_bytes(strict.dump_json(release))
     subjects = {name: sha256((folder / name).read_bytes()) for name in (*ARTIFACT_FILES.values(), "sbom.cdx.json")}
-    asked = ExternalParameters("host", version, "", "dd" * 32, "ee" * 32, sha256(lock) if lock else None)
+    asked = ExternalParameters("host", version, "", definition_sha256, root, sha256(lock) if lock else None)
     surroundings = Surroundings("tools", "archive")
     (folder / "provenance.json").write_bytes(make_provenance(subjects, asked, MATERIALS, surroundings))
     return folder
