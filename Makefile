@@ -92,7 +92,7 @@ qemu: setup
 
 reproducible: setup
 	@$(PYTHON) -m setup rootless
-	@PYTHONPATH=. $(PY) qemu-test/reproducible.py
+	@PYTHONPATH=. $(PY) qemu-test/reproducible.py $(BENCH_ARGS)
 
 bench-update: setup
 	@PYTHONPATH=. $(PY) qemu-test/bench_update.py $(BENCH_ARGS)

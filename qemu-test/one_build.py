@@ -131,10 +131,11 @@ def become_user(request: Request) -> None:
         (place / name).write_text(Path("/etc", name).read_text() + line)
         process.run(["mount", "--bind", place / name, Path("/etc", name)], timeout_s=_TIMEOUT_S)
     process.run(["mount", "--bind", base, interpreter], timeout_s=_TIMEOUT_S)
+    # Asked while root's home is still open to us.
+    path = os.pathsep.join((str(SOURCE), sysconfig.get_paths()["purelib"]))
     os.setgroups([])
     os.setresgid(USER, USER, USER)
     os.setresuid(USER, USER, USER)
-    path = os.pathsep.join((str(SOURCE), sysconfig.get_paths()["purelib"]))
     program = interpreter / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     environment = {**os.environ, "PYTHONPATH": path, "HOME": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     os.chdir(place)
