@@ -7,6 +7,7 @@ ImageBuildError              1
 │   └── BuiltBeforeError     1  this version was built before with other content
 ├── LockError                1  there is no lock, or it is not one of this definition
 ├── RefusedInputError        3  a file is not the one that was signed or locked
+├── BudgetError              1  the image outgrew the budget of its definition
 ├── SpaceError               1  the build host or a slot has too little room
 └── VmError                  1  a virtual machine could not be started or did not do what was asked in time
 """
@@ -44,6 +45,10 @@ class RefusedInputError(ImageBuildError):
     """A file is not the one that was signed or locked."""
 
     exit_code = EXIT_REFUSED
+
+
+class BudgetError(ImageBuildError):
+    """The image outgrew the budget of its definition."""
 
 
 class SpaceError(ImageBuildError):
