@@ -1,4 +1,4 @@
-"""What goes with a release beside its artifacts: bill of materials, provenance, lock, signatures.
+"""What goes with a release beside its artifacts: bill of materials, provenance, disk layout, lock, signatures.
 
 Rules: a release that names a bill of materials has provenance, and the other way round; the provenance speaks of
 exactly the release's files; an attachment this program does not know is carried and its objects are checked.
@@ -15,6 +15,7 @@ from bedrock.errors import TwinhullError
 from updater.release import Release
 from updater.repository.bom import parse_bom
 from updater.repository.envelope import unseal
+from updater.repository.field.room import LAYOUT, family_problems, parse_layout
 from updater.repository.releases import PROVENANCE, artifacts_of
 from updater.repository.statement import PAYLOAD_TYPE, Statement, parse_statement
 
@@ -89,5 +90,10 @@ def attachment_problems(
                 source=source,
             )
             yield from subject_problems(parse_statement(payload, source=source), subjects_of(release, files))
+        except TwinhullError as error:
+            yield str(error)
+    if LAYOUT in names:
+        try:
+            yield from family_problems(parse_layout(read(LAYOUT), source=files[LAYOUT]), release)
         except TwinhullError as error:
             yield str(error)
