@@ -7,7 +7,7 @@ host with it is left; publishing a release that has it brings it back.  That wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -86,15 +86,17 @@ def require_room(layout: Layout, state: State, candidates: Sequence[Candidate]) 
         RepositoryError: A release document is missing.
     """
     back: set[str] = set()
+    recorded: set[str] = set()
     wrong: list[Misfit] = []
     for family in dict.fromkeys(family_of(candidate.release) for candidate in candidates):
         ours = [candidate for candidate in candidates if family_of(candidate.release) == family]
         known = read_field(layout, state, family).layouts
+        recorded |= {each.slots.id for each in known}
         together = _with_own(known, ours)
         back |= {each.slots.id for each in known if each.retired and each.slots in {own.slots for own in ours}}
         wrong += misfits((candidate.release for candidate in ours), together)
     if wrong:
-        raise _outgrown(layout, wrong)
+        raise _outgrown(layout, wrong, recorded)
     return tuple(sorted(back))
 
 
@@ -225,10 +227,11 @@ def _with_own(known: Iterable[Known], candidates: Iterable[Candidate]) -> tuple[
     return tuple(found.values())
 
 
-def _outgrown(layout: Layout, wrong: Sequence[Misfit]) -> OutgrownError:
-    lines = ["hosts in the field have no room for it; nothing was published", *map(str, wrong)]
+def _outgrown(layout: Layout, wrong: Sequence[Misfit], recorded: Collection[str]) -> OutgrownError:
+    lines = ["a release does not fit the disks of hosts; nothing was published", *map(str, wrong)]
     error = OutgrownError("\n".join(lines))
     error.add_note("make the image smaller: `twinhull inspect` tells what is dear")
     for layout_id in dict.fromkeys(misfit.known.slots.id for misfit in wrong):
-        error.add_note(f"or, when no such host is left: twinhull repo layouts {layout.base} --retire {layout_id}")
+        if layout_id in recorded:
+            error.add_note(f"or, when no such host is left: twinhull repo layouts {layout.base} --retire {layout_id}")
     return error

@@ -24,6 +24,7 @@ MAX_LAYOUT_BYTES = 1 << 16
 HISTORY = 8
 DEFAULT_WARN_WITHIN = 12
 _ID_DIGITS = 12
+_FEW = 3  # versions named one by one
 LayoutId = Annotated[str, strict.Pattern(rf"[0-9a-f]{{{_ID_DIGITS}}}", f"a layout's id of {_ID_DIGITS} digits")]
 
 
@@ -99,8 +100,9 @@ class Known:
     @property
     def installed_with(self) -> str:
         """The releases whose disk images have it, for a person."""
-        first, last = self.versions[0], self.versions[-1]
-        return f"{first}" if first == last else f"{first} to {last} ({len(self.versions)} releases)"
+        if len(self.versions) <= _FEW:
+            return ", ".join(map(str, self.versions))
+        return f"{self.versions[0]} to {self.versions[-1]} ({len(self.versions)} releases)"
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def test_a_misfit_names_sizes_versions_and_what_is_missing() -> None:
     (found,) = misfits([release("1.0.4", root=66 * MIB)], [known()])
     assert str(found) == (
         "host 1.0.4: the root filesystem has 69206016 bytes, and the root partition has 67108864: 2097152 missing "
-        f"(layout {SLOTS.id}: root 64 MiB, verity 1 MiB, boot 41 MiB; installed with 1.0.0 to 1.0.3 (2 releases))"
+        f"(layout {SLOTS.id}: root 64 MiB, verity 1 MiB, boot 41 MiB; installed with 1.0.0, 1.0.3)"
     )
 
 
@@ -191,3 +191,9 @@ def test_no_history_and_a_span_of_nothing_tell_nothing() -> None:
 
 def test_mebibytes_are_short_when_they_are_whole() -> None:
     assert (in_mib(512 * MIB), in_mib(MIB + MIB // 2)) == ("512 MiB", "1.5 MiB")
+
+
+def test_many_versions_are_named_by_the_first_and_the_last() -> None:
+    versions = tuple(Version(f"1.0.{number}") for number in range(4))
+    assert replace(known(), versions=versions[:3]).installed_with == "1.0.0, 1.0.1, 1.0.2"
+    assert replace(known(), versions=versions).installed_with == "1.0.0 to 1.0.3 (4 releases)"
