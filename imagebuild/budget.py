@@ -174,6 +174,8 @@ def overrun_message(excesses: Iterable[Excess], unmeasured: Iterable[Measure], a
     if waiting := ", ".join(measure.value for measure in unmeasured):
         lines.append(f"not measured, for the build ended here: {waiting}")
     lines += around.unread
+    if around.earlier is None:
+        lines.append(f"no earlier build of it lies in {around.place} to compare with")
     if over & {Measure.UKI, Measure.INITRD, Measure.WIRE}:
         lines += _boot_lines(around)
     if over & {Measure.PACKAGES, Measure.ROOT, Measure.WIRE}:
@@ -191,6 +193,8 @@ def size(size_bytes: int) -> str:
 
 def signed_size(size_bytes: int) -> str:
     """A difference in bytes for a person."""
+    if size_bytes == 0:
+        return "unchanged"
     return f"{'-' if size_bytes < 0 else '+'}{size(abs(size_bytes))}"
 
 
@@ -216,7 +220,7 @@ def _boot_lines(around: Surroundings) -> Iterator[str]:
 
 def _root_lines(around: Surroundings, *, packages: bool) -> Iterator[str]:
     if around.earlier is None:
-        yield f"no earlier build of it lies in {around.place}; the largest in the root filesystem, raw:"
+        yield "the largest in the root filesystem, in raw bytes:"
         largest = sorted(owner_bytes(around.contents).items(), key=lambda item: (-item[1], item[0]))
         yield from _some([f"{size(held):>11}  {owner}" for owner, held in largest])
         return
@@ -225,7 +229,7 @@ def _root_lines(around: Surroundings, *, packages: bool) -> Iterator[str]:
         yield from _came_and_went(old, new)
     changes = growth(old, new)
     total = sum(change.delta_bytes for change in changes)
-    yield f"against {around.earlier.version} the files of the root filesystem have {signed_size(total)}, raw:"
+    yield f"the files of the root filesystem against {around.earlier.version}, {signed_size(total)} in raw bytes:"
     yield from _some([str(change) for change in changes if change.delta_bytes > 0 or change.old_bytes is None])
     # The largest saving first.
     yield from _some([str(each) for each in reversed(changes) if each.delta_bytes < 0 or each.new_bytes is None])

@@ -105,7 +105,7 @@ def test_a_root_that_outgrew_its_limit_is_explained_by_package() -> None:
     assert told(Measure.ROOT, within=within) == [
         "host 1.0.1 is over its budget",
         "root: 110 bytes, the limit is 100: 10 too many",
-        "against 1.0.0 the files of the root filesystem have +3.0 MiB, raw:",
+        "the files of the root filesystem against 1.0.0, +3.0 MiB in raw bytes:",
         "   +3.0 MiB  podman  1 → 2",
         "   +4.0 KiB  fresh  new",
         "  -10 bytes  gone  gone",
@@ -128,7 +128,8 @@ def test_an_initrd_is_not_explained_by_packages_of_the_root() -> None:
 def test_without_an_earlier_build_the_largest_are_told() -> None:
     held = {f"p{number:02}": number for number in range(20)}
     lines = told(Measure.WIRE, within=around(held, None))
-    assert "no earlier build of it lies in out/host; the largest in the root filesystem, raw:" in lines
+    assert "no earlier build of it lies in out/host to compare with" in lines
+    assert "the largest in the root filesystem, in raw bytes:" in lines
     assert lines[-1].strip() == "and 8 more"
     assert lines[-2].strip() == "8 bytes  p08"
 
@@ -139,9 +140,10 @@ def test_what_was_not_measured_or_not_read_is_told() -> None:
     assert text.splitlines()[2:] == [
         "not measured, for the build ended here: uki, wire",
         "not compared with out/host/0.9: it is damaged",
+        "no earlier build of it lies in out/host to compare with",
     ]
 
 
 def test_sizes_are_told_in_powers_of_1024() -> None:
     assert (size(0), size(1023), size(1024), size(3 << 20)) == ("0 bytes", "1023 bytes", "1.0 KiB", "3.0 MiB")
-    assert (signed_size(-2048), signed_size(5)) == ("-2.0 KiB", "+5 bytes")
+    assert (signed_size(-2048), signed_size(0), signed_size(5)) == ("-2.0 KiB", "unchanged", "+5 bytes")
