@@ -15,7 +15,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu bench-update bench-build bench-boot lock clean distclean
+.PHONY: help setup venv demo image test lint unit integration qemu reproducible bench-update bench-build bench-boot lock clean distclean
 
 help: ## Tell what there is
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -30,6 +30,7 @@ help: ## Tell what there is
 	@echo "  make unit          unit tests: no root, no network, seconds"
 	@echo "  make integration   tests that run real tools on real files"
 	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
+	@echo "  make reproducible  ten builds of one lock, compared byte by byte (out/reproducible.json)"
 	@echo "  make bench-update  speed and memory of an update in a VM, beside dd on the same disk"
 	@echo "  make bench-build   seconds of a build, cold and after a change, beside plain mkosi (out/bench-build.json)"
 	@echo "  make bench-boot    seconds from power on until podman answers, beside plain mkosi (out/bench-boot.json)"
@@ -88,6 +89,10 @@ integration: setup
 
 qemu: setup
 	@$(PY) -m pytest qemu-test $(PYTEST_ARGS)
+
+reproducible: setup
+	@$(PYTHON) -m setup rootless
+	@PYTHONPATH=. $(PY) qemu-test/reproducible.py
 
 bench-update: setup
 	@PYTHONPATH=. $(PY) qemu-test/bench_update.py $(BENCH_ARGS)

@@ -1,30 +1,39 @@
 """What the firmware sees: the UKI, its signature, systemd-boot, and the disk that holds them.
 
-The unsigned parts are made first; the Secure Boot key is open only while sbsign runs.
+The unsigned parts are made first; who signs them is `signing.py`'s business.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from pathlib import Path
 
 from bedrock import strict
 from imagebuild import config
-from imagebuild.errors import BuildError, SpaceError
-from imagebuild.filesystems import SEED, write_definitions
+from imagebuild.errors import SpaceError
+from imagebuild.filesystems import seed_of, write_definitions
 from imagebuild.plan import EPOCH
-from imagebuild.tools import Access
+from imagebuild.signing import attach
 from imagebuild.workshop import Workshop
-from keys.passphrase import PassphraseSource
-from keys.roles import BootRole
-from keys.signers import BootSigner, boot_signer
 from partitions.entries import BootEntry
 from partitions.layout import boot_bytes_for
-from updater.repository.field.room import FORMAT, LAYOUT_FILE, SlotLayout
+from updater.repository.field.room import FORMAT as LAYOUT_FORMAT
+from updater.repository.field.room import LAYOUT_FILE, SlotLayout
+from updater.repository.signatures import (
+    FORMAT,
+    LOADER,
+    SIGNATURES_FILE,
+    UKI,
+    Detached,
+    Signatures,
+    dump_signatures,
+)
 
 _TIMEOUT_S = 300
 _EFI_FOLDER = Path("usr/lib/systemd/boot/efi")
-LOADER = _EFI_FOLDER / "systemd-bootx64.efi"
+LOADER_PROGRAM = _EFI_FOLDER / "systemd-bootx64.efi"
 STUB = _EFI_FOLDER / "linuxx64.efi.stub"
 
 
@@ -53,16 +62,25 @@ def make_uki(shop: Workshop) -> None:
     )
 
 
-def sign(shop: Workshop, passphrase: PassphraseSource) -> None:
-    """Sign the UKI and systemd-boot with the db key, and lay the certificates beside the build."""
-    shutil.copy(shop.tools.root / LOADER, shop.work / "loader.efi")
-    with boot_signer(shop.plan.keyring, BootRole.DB, passphrase) as signer:
-        _sbsign(shop, signer, shop.work / "unsigned.efi", shop.out / "uki.efi")
-        _sbsign(shop, signer, shop.work / "loader.efi", shop.work / "loader.signed.efi")
+def sign(shop: Workshop) -> None:
+    """Sign the UKI and systemd-boot, and lay the signatures (`signatures.json`) and certificates beside the build."""
+    source = shop.plan.signatures
+    loader = shop.work / "loader.unsigned.efi"
+    shutil.copyfile(shop.tools.root / LOADER_PROGRAM, loader)
+    unsigned = {UKI: shop.work / "unsigned.efi", LOADER: loader}
+    made = source.detached(unsigned, tools=shop.tools, work=shop.work, log=shop.log)
+    for name, signed in ((UKI, shop.out / "uki.efi"), (LOADER, shop.work / "loader.signed.efi")):
+        attach(made[name], unsigned[name], signed, tools=shop.tools, log=shop.log)
+    document = Signatures(
+        format=FORMAT,
+        certificates={role.value: text for role, text in source.certificates.items()},
+        files={name: Detached.of(made[name], unsigned_sha256=_sha256(path)) for name, path in unsigned.items()},
+    )
+    (shop.out / SIGNATURES_FILE).write_bytes(dump_signatures(document))
     certificates = shop.out / "certificates"
     certificates.mkdir()
-    for role in BootRole:
-        shutil.copy(shop.plan.keyring.boot_key(role).certificate, certificates / f"{role.value}.pem")
+    for name, text in document.certificates.items():
+        (certificates / f"{name}.pem").write_text(text)
 
 
 def make_disk(shop: Workshop) -> None:
@@ -82,7 +100,7 @@ def make_disk(shop: Workshop) -> None:
             f"--size={size + definition.slots.var + (4 << 20)}",
             "--dry-run=no",
             "--offline=yes",
-            f"--seed={SEED}",
+            f"--seed={seed_of(definition.id)}",
             f"--root={source}",
             f"--definitions={definitions}",
             f"--architecture={definition.architecture.value}",
@@ -105,7 +123,7 @@ def record_layout(shop: Workshop) -> None:
     """Write the sizes that hosts get which are installed from this build's disk: later releases must fit them."""
     definition = shop.plan.definition
     slots = SlotLayout(
-        format=FORMAT,
+        format=LAYOUT_FORMAT,
         image=definition.id,
         architecture=definition.architecture,
         root_bytes=definition.slots.root,
@@ -134,18 +152,14 @@ def _stage(shop: Workshop) -> Path:
         raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
     for name in ("root.erofs", "root.verity"):
         (source / name).hardlink_to(shop.out / name)
-    uki.hardlink_to(shop.out / "uki.efi")
+    shutil.copyfile(shop.out / "uki.efi", uki)
+    # FAT keeps the times of what is copied into it.
+    for folder in (source / "esp", source / "xbootldr"):
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (EPOCH, EPOCH))
     return source
 
 
-def _sbsign(shop: Workshop, signer: BootSigner, unsigned: Path, signed: Path) -> None:
-    engine = ["--engine", signer.engine] if signer.engine else []
-    read = (signer.certificate.parent, *(() if signer.engine else (Path(signer.key).parent,)))
-    shop.tools.run(
-        ["sbsign", *engine, "--key", signer.key, "--cert", signer.certificate, "--output", signed, unsigned],
-        Access(read=tuple(dict.fromkeys(read)), write=(shop.work,)),
-        timeout_s=_TIMEOUT_S,
-        log=shop.log,
-    )
-    if not signed.is_file():
-        raise BuildError(f"sbsign wrote no {signed.name}")
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

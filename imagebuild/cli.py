@@ -22,6 +22,8 @@ from imagebuild.inputs.supply import Supply, load_lock, locked_supply, newest_su
 from imagebuild.inspection.cli import diff, inspect
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
+from imagebuild.reproduction.cli import reproduce_command
+from imagebuild.signing import KeySource
 from imagebuild.tools import cache_folder
 from imagebuild.vm.cli import vm
 from keys.cli import keys, passphrase_option, passphrase_source
@@ -49,6 +51,7 @@ def twinhull() -> None:
       twinhull scan out/my-host/1.0.0 --tracker tracker.json
       twinhull repo publish repo out/my-host/1.0.0 --keys keys
       twinhull channel set repo stable --release my-host/1.0.0 --keys keys
+      twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
       twinhull server repo
       twinhull vm run out/my-host/1.0.0
 
@@ -123,13 +126,13 @@ def build(
         plan = plan_build(
             definition,
             version=version,
-            keyring=keyring,
+            signatures=KeySource(keyring, passphrase_source(passphrase_file)),
+            root_of_trust=root_of_trust or keyring.folder / "root.json",
             supply=_supply(definition, locked=locked, packed=offline, progress=progress),
             out=out,
-            root_of_trust=root_of_trust,
             profile=BuildProfile(profile) if profile else None,
         )
-        built = build_image(plan, passphrase=passphrase_source(passphrase_file), progress=progress)
+        built = build_image(plan, progress=progress)
     if as_json:
         emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary)})
         return
@@ -153,7 +156,7 @@ def _fields(summary: Summary) -> dict[str, object]:
     return dict(vars(summary))
 
 
-for command in (lock, bundle, inspect, diff, scan, keys, repo, channel, server, vm):
+for command in (lock, bundle, inspect, diff, scan, reproduce_command, keys, repo, channel, server, vm):
     twinhull.add_command(command)
 
 

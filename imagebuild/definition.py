@@ -213,17 +213,22 @@ def starting_definition(folder: Path) -> str:
 
 
 def definition_digest(folder: Path) -> str:
-    """SHA-256 over names, modes and contents of what is in the definition's folder, `.git` and the lock left aside.
+    """SHA-256 over the definition's files, which of them are executable, and links; `.git` and the lock left aside.
 
     A lock decides which packages are installed, and they are hashed by themselves.
     """
     digest = hashlib.sha256()
     for name in definition_files(folder):
         path = folder / name
-        mode = path.lstat().st_mode & 0o111
+        executable = not path.is_symlink() and is_executable(path)
         content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-        digest.update(f"{name}\0{mode:o}\0{len(content)}\0".encode() + content)
+        digest.update(f"{name}\0{executable:d}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+def is_executable(path: Path) -> bool:
+    """Whether a file is one to be run: all of its mode that git keeps, and so all that counts."""
+    return bool(path.stat().st_mode & 0o111)
 
 
 def definition_files(folder: Path) -> Iterator[Path]:

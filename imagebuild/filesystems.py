@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,28 +19,47 @@ from pathlib import Path
 from bedrock import process
 from bedrock.errors import ProcessError
 from imagebuild import config
+from imagebuild.definition import definition_files, is_executable
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.inputs.archive import ensure_archive
 from imagebuild.inputs.lockfile import Selection
 from imagebuild.inputs.part import part_of
 from imagebuild.inputs.supply import store_in
 from imagebuild.inspection.record import base_packages
-from imagebuild.plan import DATA, EPOCH, BuildPlan, tree_digest
+from imagebuild.plan import DATA, EPOCH, tree_digest
 from imagebuild.tools import Access, inside_user_namespace
 from imagebuild.workshop import Workshop
 
 _MKOSI_TIMEOUT_S = 1800
 _REPART_TIMEOUT_S = 600
-SEED = "6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71"
+_SEEDS = uuid.UUID("6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71")
 
 
-def write_extra_files(plan: BuildPlan, tree: Path) -> None:
+def stage_definition(folder: Path, target: Path) -> None:
+    """Copy a definition's files into the new folder `target`, as git would hand them out to anybody.
+
+    Of a mode only whether the file can be executed counts, and of times nothing: they depend on who checked it out.
+    """
+    target.mkdir()
+    for name in definition_files(folder):
+        source, copy = folder / name, target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            copy.symlink_to(source.readlink())
+        else:
+            shutil.copyfile(source, copy)
+            copy.chmod(0o755 if is_executable(source) else 0o644)
+    for path in (target, *target.rglob("*")):
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+
+
+def write_extra_files(shop: Workshop, tree: Path) -> None:
     """Write what the definition and Twinhull put into every image into the tree at `tree`."""
-    definition = plan.definition
+    plan, definition = shop.plan, shop.plan.definition
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:
-        content = (plan.folder / file.source).read_bytes() if file.source else (file.content or "").encode()
+        content = (shop.definition / file.source).read_bytes() if file.source else (file.content or "").encode()
         _put(tree, str(file.path), content, mode=int(file.mode, 8))
     for unit in definition.units:
         _put(tree, unit.path, unit.content.encode())
@@ -57,7 +78,7 @@ def make_tree(shop: Workshop) -> None:
         extra=shop.work / "extra",
         base=(DATA / "image.conf").read_text(),
         scripts=shop.config / "scripts",
-        merged=plan.folder if any(plan.folder.glob("mkosi.*")) else None,
+        merged=shop.definition if any(shop.definition.glob("mkosi.*")) else None,
         profile=plan.profile,
         epoch=EPOCH,
     )
@@ -144,7 +165,7 @@ def make_root(shop: Workshop) -> None:
             "--offline=yes",
             "--split=yes",
             "--json=short",
-            f"--seed={SEED}",
+            f"--seed={seed_of(shop.plan.definition.id)}",
             f"--root={shop.folders.output / 'tree'}",
             f"--definitions={definitions}",
             f"--architecture={shop.plan.definition.architecture.value}",
@@ -170,6 +191,14 @@ def make_root(shop: Workshop) -> None:
             raise SpaceError(f"{name} has {size >> 20} MiB, its slot only {room >> 20} MiB").with_hint(
                 "raise slots.root in image.yaml; hosts that were installed with smaller slots cannot take this image"
             )
+
+
+def seed_of(image: str) -> uuid.UUID:
+    """What systemd-repart derives identifiers and the verity salt from: constant per image.
+
+    Equal blocks of two releases of an image so have equal hashes, and the trees of two images have nothing in common.
+    """
+    return uuid.uuid5(_SEEDS, image)
 
 
 def remove_tree(folder: Path) -> None:
@@ -230,7 +259,7 @@ def _mkosi(
     name = kind or folder.name
     for kept in (folders.cache / name, folders.packages):
         kept.mkdir(parents=True, exist_ok=True)
-    access = Access(read=(shop.plan.folder, folders.archive, *read), write=(shop.work, folders.cache))
+    access = Access(read=(folders.archive, *read), write=(shop.work, folders.cache))
     with _whole_cache(folders.cache, name):
         shop.tools.run(
             ["mkosi", "--directory", folder, *words, "--force", "build"],

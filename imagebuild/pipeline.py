@@ -35,11 +35,8 @@ from imagebuild.payload import build_payload
 from imagebuild.plan import DATA, EPOCH, INPUTS_FILE, SOURCE_ROOT, BuildPlan
 from imagebuild.spending import Watch
 from imagebuild.workshop import Workshop
-from keys.passphrase import PassphraseSource
-from keys.roles import BootRole
-from keys.signers import boot_signer
 
-Step = Callable[[Workshop, PassphraseSource, Progress], None]
+Step = Callable[[Workshop, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Built:
     summary: artifacts.Summary
 
 
-def build_image(plan: BuildPlan, *, passphrase: PassphraseSource, progress: Progress | None = None) -> Built:
+def build_image(plan: BuildPlan, *, progress: Progress | None = None) -> Built:
     """Build what the plan says; writes to its `out` and below its `cache`.
 
     Raises:
@@ -65,26 +62,24 @@ def build_image(plan: BuildPlan, *, passphrase: PassphraseSource, progress: Prog
     told = progress or Silent()
     if plan.finished:
         return _found(plan)
-    # Opened and closed again, so that a missing passphrase is told now and not after the work is done.
-    with boot_signer(plan.keyring, BootRole.DB, passphrase):
-        pass
+    plan.signatures.check()
     waiting = f"waiting for another build that uses {plan.cache}"
     with only_one(plan.cache / "build.lock", on_wait=lambda: told.step(waiting)):
         # The build waited for may have been this very one.
-        return _found(plan) if plan.finished else _build(plan, passphrase, told)
+        return _found(plan) if plan.finished else _build(plan, told)
 
 
 def _found(plan: BuildPlan) -> Built:
     return Built(plan.out, fresh=False, summary=artifacts.read_summary(plan.out))
 
 
-def _build(plan: BuildPlan, passphrase: PassphraseSource, progress: Progress) -> Built:
+def _build(plan: BuildPlan, progress: Progress) -> Built:
     began = time.monotonic()
     seconds = {"tools_tree": plan.supply.seconds}
     with _usual_umask(), _working_folder(plan.out) as work:
         shop = Workshop(plan, work, seconds)
         try:
-            _run_steps(shop, passphrase, progress)
+            _run_steps(shop, progress)
         except Exception:
             # Of an interrupted build nothing is kept.
             shop.keep_log()
@@ -126,17 +121,18 @@ def _working_folder(out: Path) -> Iterator[Path]:
             filesystems.remove_tree(work)
 
 
-def _run_steps(shop: Workshop, passphrase: PassphraseSource, progress: Progress) -> None:
+def _run_steps(shop: Workshop, progress: Progress) -> None:
     for folder in (shop.out, shop.folders.output, shop.folders.workspace):
         folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(DATA / "scripts", shop.config / "scripts")
     watch = Watch(shop)
+    filesystems.stage_definition(shop.plan.folder, shop.definition)
     for name, step in STEPS:
         title = name.replace("_", " ")
         progress.step(title)
         began = time.monotonic()
         try:
-            step(shop, passphrase, progress)
+            step(shop, progress)
         except ProcessError as error:
             raise _step_error(title, error, shop) from error
         except OSError as error:
@@ -171,18 +167,18 @@ def _agent(shop: Workshop) -> None:
         source_root=SOURCE_ROOT,
         source_date_epoch=EPOCH,
     )
-    filesystems.write_extra_files(shop.plan, extra)
+    filesystems.write_extra_files(shop, extra)
 
 
 STEPS: tuple[tuple[str, Step], ...] = (
-    ("packages", lambda shop, _, progress: _packages(shop, progress)),
-    ("agent", lambda shop, *_: _agent(shop)),
-    ("package_tree", lambda shop, *_: filesystems.make_tree_and_initrd_base(shop)),
-    ("contents", lambda shop, *_: record_contents(shop)),
-    ("initrd", lambda shop, *_: filesystems.make_initrd(shop)),
-    ("root_filesystem", lambda shop, *_: filesystems.make_root(shop)),
-    ("uki", lambda shop, *_: boot.make_uki(shop)),
-    ("signatures", lambda shop, passphrase, _: boot.sign(shop, passphrase)),
-    ("disk", lambda shop, *_: boot.make_disk(shop)),
-    ("attestations", lambda shop, *_: write_attestations(shop)),
+    ("packages", _packages),
+    ("agent", lambda shop, _: _agent(shop)),
+    ("package_tree", lambda shop, _: filesystems.make_tree_and_initrd_base(shop)),
+    ("contents", lambda shop, _: record_contents(shop)),
+    ("initrd", lambda shop, _: filesystems.make_initrd(shop)),
+    ("root_filesystem", lambda shop, _: filesystems.make_root(shop)),
+    ("uki", lambda shop, _: boot.make_uki(shop)),
+    ("signatures", lambda shop, _: boot.sign(shop)),
+    ("disk", lambda shop, _: boot.make_disk(shop)),
+    ("attestations", lambda shop, _: write_attestations(shop)),
 )

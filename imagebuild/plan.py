@@ -18,7 +18,7 @@ from bedrock import strict
 from imagebuild.definition import BuildProfile, ImageDefinition, definition_digest, load_definition
 from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
 from imagebuild.inputs.supply import Supply
-from keys.keyring import Keyring
+from imagebuild.signing import SignatureSource
 from keys.roles import BootRole
 from partitions.version import Version
 
@@ -47,7 +47,7 @@ class BuildPlan:
     definition: ImageDefinition
     version: Version
     profile: BuildProfile | None
-    keyring: Keyring
+    signatures: SignatureSource
     root_of_trust: Path
     supply: Supply
     out: Path
@@ -88,10 +88,10 @@ def plan_build(
     folder: Path,
     *,
     version: Version,
-    keyring: Keyring,
+    signatures: SignatureSource,
+    root_of_trust: Path,
     supply: Supply,
     out: Path | None = None,
-    root_of_trust: Path | None = None,
     profile: BuildProfile | None = None,
 ) -> BuildPlan:
     """Gather and check everything a build needs; writes nothing.
@@ -99,10 +99,10 @@ def plan_build(
     Args:
         folder: The image definition.
         version: The version to build.
-        keyring: Keys; only the Secure Boot role db signs here.
+        signatures: Who signs what the firmware checks.
+        root_of_trust: The TUF root baked into the image.
         supply: The tools and packages it is made from.
         out: Folder the finished build is put in; `out/<id>/<version>` when None.
-        root_of_trust: The TUF root baked into the image; `root.json` in the keys folder when None.
         profile: A named addition to the definition.
 
     Raises:
@@ -111,8 +111,7 @@ def plan_build(
         SpaceError: The disk is nearly full.
     """
     definition, cache = load_definition(folder), supply.cache
-    trust = root_of_trust or keyring.folder / "root.json"
-    _require_root(trust, keyring.folder)
+    _require_root(root_of_trust)
     place = (out or Path("out") / definition.id / str(version)).absolute()
     _require_place(place, folder.absolute(), cache.absolute())
     _require_space(place, cache)
@@ -124,8 +123,8 @@ def plan_build(
             supply.tools.identity,
             supply.packages.digest,
             tree_digest((DATA, *(SOURCE_ROOT / name for name in ("bedrock", "partitions", "updater", "imagebuild")))),
-            hashlib.sha256(trust.read_bytes()).hexdigest(),
-            *(keyring.boot_key(role).certificate.read_text() for role in BootRole),
+            hashlib.sha256(root_of_trust.read_bytes()).hexdigest(),
+            *(signatures.certificates[role] for role in BootRole),
         )
     )
     return BuildPlan(
@@ -133,8 +132,8 @@ def plan_build(
         definition=definition,
         version=version,
         profile=profile,
-        keyring=keyring,
-        root_of_trust=trust,
+        signatures=signatures,
+        root_of_trust=root_of_trust,
         supply=supply,
         out=place,
         digest=digest,
@@ -153,11 +152,11 @@ def tree_digest(folders: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _require_root(path: Path, keys: Path) -> None:
+def _require_root(path: Path) -> None:
     """Hosts that boot with something else baked in could never be updated again."""
     if not path.is_file():
         raise BuildError(f"there is no root of trust at {path}").with_hint(
-            f"`twinhull repo init REPO --keys {keys}` makes it, or name one with --root-of-trust"
+            "`twinhull repo init REPO --keys KEYS` makes it, or name one with --root-of-trust"
         )
     document = strict.parse_json(path.read_bytes(), source=str(path))
     signed = document.get("signed") if isinstance(document, dict) else None

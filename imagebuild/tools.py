@@ -39,6 +39,7 @@ PACKAGES = (
     "dosfstools",
     "e2fsprogs",
     "erofs-utils",
+    "faketime",
     "fdisk",
     "gdisk",
     "kmod",
@@ -74,6 +75,7 @@ _MMDEBSTRAP_OPTIONS = (
 _FORMAT = 1
 _LINKS = (("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib"), ("usr/lib64", "/lib64"))
 _BUILD_TIMEOUT_S = 1800
+_MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def cache_folder() -> Path:
@@ -212,8 +214,9 @@ def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
     partial = root.with_suffix(".partial")
     _remove(partial)
     log.unlink(missing_ok=True)
-    mode = "--mode=root" if os.geteuid() == 0 else "--mode=unshare"
-    words = ["mmdebstrap", mode, "--format=directory", *_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
+    is_root = os.geteuid() == 0
+    mode, prefix = ("--mode=root", _namespaces(bound=True)) if is_root else ("--mode=unshare", _MORTAL)
+    words = [*prefix, "mmdebstrap", mode, "--format=directory", *_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
     try:
         process.run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
         _inside(["touch", partial / ".complete"])
@@ -240,9 +243,8 @@ def inside_user_namespace() -> tuple[str, ...]:
 
 
 def _namespaces(*, bound: bool) -> tuple[str, ...]:
-    # A killed mkosi would leave dpkg and cp at work in a folder that is being removed; a process namespace takes them
-    # along.
-    flags = ("--pid", "--fork", "--kill-child") if bound else ()
-    if os.geteuid() != 0:
-        flags = ("--user", "--map-root-user", "--map-auto", *flags)
-    return ("unshare", *flags, "--") if flags else ()
+    user = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+    # A program that outlives a killed Twinhull would go on writing into a folder that the next build removes, and a
+    # killed mkosi would leave dpkg and cp at work: the kernel ends the first with us (a change of user would undo that,
+    # so it comes after), and a process namespace takes along what it started.
+    return (*user, *_MORTAL, "unshare", "--pid", "--fork", "--kill-child", "--") if bound else user

@@ -31,6 +31,11 @@ class Workshop:
         return self.work / "out"
 
     @property
+    def definition(self) -> Path:
+        """The definition's files as they are built from: with no mode or time of this host."""
+        return self.work / "definition"
+
+    @property
     def log(self) -> Path:
         """The build log."""
         return self.out / "build.log"
@@ -59,7 +64,7 @@ class Workshop:
     @property
     def access(self) -> Access:
         """What mkosi and systemd-repart may see of the host."""
-        return Access(read=(self.plan.folder, self.folders.archive), write=(self.work, self.folders.cache))
+        return Access(read=(self.folders.archive,), write=(self.work, self.folders.cache))
 
     def keep_log(self) -> None:
         """Move the log of a failed build beside the build's place (changes names on the disk)."""

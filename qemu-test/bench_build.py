@@ -42,6 +42,7 @@ from imagebuild.inputs.asked import asked_packages
 from imagebuild.inputs.supply import Supply, newest_supply
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
+from imagebuild.signing import KeySource
 from imagebuild.tools import cache_folder
 from keys.passphrase import NoPassphrase
 from partitions.version import Version
@@ -145,12 +146,12 @@ class Course:
         plan = plan_build(
             definition,
             version=Version.from_text(version),
-            keyring=self.bench.keyring,
+            signatures=KeySource(self.bench.keyring, NoPassphrase()),
             out=FOLDER / "builds" / version,
             supply=supply,
             root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",
         )
-        summary = build_image(plan, passphrase=NoPassphrase()).summary
+        summary = build_image(plan).summary
         return time.monotonic() - began, summary.seconds
 
 

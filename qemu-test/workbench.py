@@ -24,6 +24,7 @@ from imagebuild.inputs.supply import newest_supply
 from imagebuild.mirror import find_mirrors
 from imagebuild.pipeline import build_image
 from imagebuild.plan import BuildPlan, plan_build
+from imagebuild.signing import KeySource
 from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.vm.accelerator import Finding, find_accelerator
 from imagebuild.vm.config import BootCertificates
@@ -99,13 +100,13 @@ class Workbench:
             if not _is_fresh(plan):
                 shutil.rmtree(plan.out)
             with timed(f"build {version}"):
-                self._built[version] = build_image(plan, passphrase=NoPassphrase()).out
+                self._built[version] = build_image(plan).out
         return self._built[version]
 
     def build_again(self, version: str, folder: Path) -> Path:
         """Another build of `version`, from a definition and into a place below `folder`."""
         with timed(f"build {version} again"):
-            return build_image(self._plan(version, folder), passphrase=NoPassphrase()).out
+            return build_image(self._plan(version, folder)).out
 
     def disk(self, version: str) -> Path:
         """The disk of a build; not to be written to."""
@@ -133,7 +134,7 @@ class Workbench:
         return plan_build(
             definition,
             version=Version.from_text(version),
-            keyring=self.keyring,
+            signatures=KeySource(self.keyring, NoPassphrase()),
             out=folder / "builds" / version,
             supply=newest_supply(definition, cache=cache_folder(), progress=Silent()),
             root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",

@@ -1,4 +1,4 @@
-"""The set-up's commands, called by the Makefile: `python3 -m setup host|venv|all|lock|forget`."""
+"""The set-up's commands, called by the Makefile: `python3 -m setup host|rootless|venv|all|lock|forget`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m setup", description="Make this machine ready for Twinhull.")
     parser.add_argument(
         "command",
-        choices=("host", "venv", "all", "lock", "forget"),
-        help="host: host packages; venv: the virtual environment; all: both; "
+        choices=("host", "rootless", "venv", "all", "lock", "forget"),
+        help="host: host packages; rootless: those for builds of other users too; venv: the virtual environment; "
+        "all: host and venv; "
         "lock: write the lock files anew; forget: remove the environment and the cache",
     )
     command = parser.parse_args(arguments).command
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run(command: str) -> None:
     if command in {"host", "all"}:
         ensure_host_packages(_say, log=ROOT / "out/setup/apt.log")
+    if command == "rootless":
+        ensure_host_packages(_say, log=ROOT / "out/setup/apt.log", rootless=True)
     if command in {"venv", "all"}:
         venv.ensure_venv(ROOT, _say)
     if command == "lock":

@@ -76,8 +76,8 @@ def install_command(packages: Iterable[HostPackage]) -> str:
     return f"sudo apt-get update && sudo apt-get install -y --no-install-recommends {_names(packages)}"
 
 
-def ensure_host_packages(say: Callable[[str], None], *, log: Path) -> None:
-    """Install the missing host packages (as root), or say how.
+def ensure_host_packages(say: Callable[[str], None], *, log: Path, rootless: bool = False) -> None:
+    """Install the missing host packages (as root), or say how; `rootless`: those of other users' builds as well.
 
     Raises:
         MissingPackagesError: Some are missing and this user may not install them.
@@ -85,11 +85,11 @@ def ensure_host_packages(say: Callable[[str], None], *, log: Path) -> None:
     """
     is_root = os.geteuid() == 0
     packages = parse_list(LIST.read_text())
-    lacking = missing(packages, is_root=is_root, present=is_present)
+    lacking = missing(packages, is_root=is_root and not rootless, present=is_present)
     if lacking:
         _install(lacking, is_root=is_root, say=say, log=log)
         importlib.invalidate_caches()
-        still = missing(lacking, is_root=is_root, present=is_present)
+        still = missing(lacking, is_root=is_root and not rootless, present=is_present)
         if still:
             raise SetupError(f"installed, but still not found: {', '.join(package.subject for package in still)}")
     if not is_root:

@@ -1,4 +1,4 @@
-"""The last step of a build: `sbom.cdx.json` and `provenance.json` into its folder."""
+"""The last step of a build: `sbom.cdx.json`, `provenance.json` and the lock it was made from into its folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from imagebuild.attest.materials import gather
 from imagebuild.attest.provenance import Surroundings, make_provenance
 from imagebuild.attest.sbom import make_sbom
-from imagebuild.definition import definition_digest
+from imagebuild.definition import LOCK_FILE, definition_digest
+from imagebuild.inputs.lockfile import write_lock
 from imagebuild.workshop import Workshop
 from updater.repository.attachments import SBOM_FILE
 from updater.repository.publish import ARTIFACT_FILES
@@ -16,7 +17,7 @@ from updater.repository.statement import PROVENANCE_FILE, ExternalParameters
 
 
 def write_attestations(shop: Workshop) -> None:
-    """Write what the build is made of and how it was made into its folder.
+    """Write what the build is made of, how it was made, and from which lock, into its folder.
 
     Raises:
         BuildError: What dpkg recorded of the image, the initrd or the tools tree cannot be read.
@@ -24,12 +25,18 @@ def write_attestations(shop: Workshop) -> None:
     plan, materials = shop.plan, gather(shop)
     sbom = make_sbom(plan.definition, plan.version, materials, inputs_digest=plan.digest)
     (shop.out / SBOM_FILE).write_bytes(sbom)
+    lock = None
+    if plan.supply.locked is not None:
+        lock = shop.out / LOCK_FILE
+        lock.write_bytes(write_lock(plan.supply.locked))
     subjects = {name: _sha256(shop.out / name) for name in (*ARTIFACT_FILES.values(), SBOM_FILE)}
     asked = ExternalParameters(
         image=plan.definition.id,
         version=str(plan.version),
         profile=plan.profile.value if plan.profile else "",
         definitionSha256=definition_digest(plan.folder),
+        rootOfTrustSha256=_sha256(plan.root_of_trust),
+        lockSha256=_sha256(lock) if lock else None,
     )
     surroundings = Surroundings(shop.tools.identity, plan.supply.packages.digest)
     (shop.out / PROVENANCE_FILE).write_bytes(make_provenance(subjects, asked, materials, surroundings))

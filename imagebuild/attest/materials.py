@@ -18,7 +18,7 @@ from imagebuild import config
 from imagebuild.attest.archive import PackageId, package_hashes
 from imagebuild.attest.licences import Licences, debian_licences, wheel_licences
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
-from imagebuild.boot import LOADER, STUB
+from imagebuild.boot import LOADER_PROGRAM, STUB
 from imagebuild.dpkg import InstalledPackage, read_database
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import AGENT
@@ -150,7 +150,7 @@ def trees_of(shop: Workshop, agent: frozenset[str], shipped: frozenset[str]) -> 
     initrd = Tree(in_initrd, initrd_record / "copyright", release, {Part.INITRD: owners_of(names, in_initrd)})
     used = {
         Part.INTERPRETER: interpreter_owners(agent, tools),
-        Part.LOADER: owners_of((f"/{LOADER}",), tools),
+        Part.LOADER: owners_of((f"/{LOADER_PROGRAM}",), tools),
         Part.STUB: owners_of((f"/{STUB}",), tools),
     }
     return image, initrd, Tree(tools, shop.tools.root / "usr/share/doc", TOOLS_RELEASE, used, nested=True)

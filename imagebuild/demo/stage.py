@@ -19,6 +19,7 @@ from imagebuild.errors import BuildError, BuiltBeforeError
 from imagebuild.inputs.supply import newest_supply
 from imagebuild.pipeline import Built, build_image
 from imagebuild.plan import plan_build
+from imagebuild.signing import KeySource
 from imagebuild.tools import cache_folder
 from keys.generate import init
 from keys.keyring import Keyring
@@ -59,17 +60,17 @@ class Stage:
         plan = plan_build(
             folder,
             version=Version.from_text(version),
-            keyring=self.keyring,
+            signatures=KeySource(self.keyring, NoPassphrase()),
             out=self.out / "builds" / version,
             supply=newest_supply(folder, cache=cache_folder(), progress=progress),
             root_of_trust=self.repository / "metadata" / "1.root.json",
         )
         try:
-            return build_image(plan, passphrase=NoPassphrase(), progress=progress)
+            return build_image(plan, progress=progress)
         except BuiltBeforeError:
             # Nothing the demo builds is ever published for others, so that it may start its versions anew.
             shutil.rmtree(plan.out)
-            return build_image(plan, passphrase=NoPassphrase(), progress=progress)
+            return build_image(plan, progress=progress)
 
     def publish(self, *versions: str, progress: Progress) -> None:
         """Publish builds."""

@@ -23,7 +23,7 @@ from typing import Annotated
 
 from bedrock import strict
 from bedrock.progress import Progress
-from imagebuild.definition import LOCK_FILE, definition_files
+from imagebuild.definition import LOCK_FILE, definition_files, is_executable
 from imagebuild.errors import BuildError, LockError, RefusedInputError
 from imagebuild.inputs.lockfile import ArchivePath, Lock, read_lock
 from imagebuild.inputs.store import Store
@@ -113,7 +113,7 @@ def _lay_out(base: Path, folder: Path, lock: Lock, store: Store, wheels: Iterabl
         target = base / "definition" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / path, target)
-        target.chmod(0o755 if (folder / path).stat().st_mode & 0o111 else 0o644)
+        target.chmod(0o755 if is_executable(folder / path) else 0o644)
     shutil.copyfile(folder / LOCK_FILE, base / "definition" / LOCK_FILE)
     for package in lock.packages:
         _keep(base, store.path(package.sha256), package.sha256)
@@ -137,9 +137,8 @@ def _object(base: Path, sha256: str) -> Path:
 
 def _described(base: Path) -> Iterator[BundledFile]:
     for path in sorted(each for each in base.rglob("*") if each.is_file() and each.name != INDEX):
-        mode = path.stat().st_mode
         name = path.relative_to(base).as_posix()
-        yield BundledFile(name, path.stat().st_size, _digest(path), executable=bool(mode & 0o111))
+        yield BundledFile(name, path.stat().st_size, _digest(path), executable=is_executable(path))
 
 
 def _tar(base: Path, target: Path) -> Path:
@@ -148,7 +147,7 @@ def _tar(base: Path, target: Path) -> Path:
         for path in sorted(each for each in base.rglob("*") if each.is_file()):
             entry = tarfile.TarInfo(path.relative_to(base).as_posix())
             entry.size = path.stat().st_size
-            entry.mode = 0o755 if path.stat().st_mode & 0o111 else 0o644
+            entry.mode = 0o755 if is_executable(path) else 0o644
             with path.open("rb") as stream:
                 archive.addfile(entry, stream)
     return target

@@ -49,16 +49,27 @@ def definition() -> ImageDefinition:
     return strict.read(ImageDefinition, {"id": "host"}, source="image.yaml")
 
 
-def attested_build(folder: Path, *, version: str = "1.0.0", seed: int = 1, digest: str = "inputs") -> Path:
-    """A build folder with `sbom.cdx.json` and `provenance.json`."""
+def attested_build(
+    folder: Path,
+    *,
+    version: str = "1.0.0",
+    seed: int = 1,
+    digest: str = "inputs",
+    lock: bytes | None = None,
+    definition_sha256: str = "dd" * 32,
+    root: str = "ee" * 32,
+) -> Path:
+    """A build folder with `sbom.cdx.json` and `provenance.json`, and with the lock when there is one."""
     write_build(folder, version=version, seed=seed)
     release = parse_release((folder / "release.json").read_bytes(), source="release.json")
     sbom = make_sbom(definition(), release.version, MATERIALS, inputs_digest=digest)
     (folder / "sbom.cdx.json").write_bytes(sbom)
-    release = replace(release, attachments={"sbom": artifact(sbom)})
+    release = replace(release, attachments={"sbom": artifact(sbom)} | ({"lock": artifact(lock)} if lock else {}))
+    if lock:
+        (folder / "image.lock").write_bytes(lock)
     (folder / "release.json").write_bytes(strict.dump_json(release))
     subjects = {name: sha256((folder / name).read_bytes()) for name in (*ARTIFACT_FILES.values(), "sbom.cdx.json")}
-    asked = ExternalParameters("host", version, "", "dd" * 32)
+    asked = ExternalParameters("host", version, "", definition_sha256, root, sha256(lock) if lock else None)
     surroundings = Surroundings("tools", "archive")
     (folder / "provenance.json").write_bytes(make_provenance(subjects, asked, MATERIALS, surroundings))
     return folder

@@ -12,8 +12,10 @@ from imagebuild.inputs.lockfile import Archive, Lock, LockedPackage, LockedWheel
 from imagebuild.inputs.supply import Supply
 from imagebuild.mirror import Mirrors
 from imagebuild.plan import BuildPlan
+from imagebuild.signing import KeySource
 from imagebuild.tools import ToolsTree
 from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
 from partitions.version import Version
 from tests.fakes.keyrings import dev_folder
 
@@ -77,7 +79,7 @@ def plan_in(folder: Path, text: str = "id: host\n") -> BuildPlan:
         definition=definition_of(folder / "definition", text),
         version=Version("1.0.0"),
         profile=None,
-        keyring=write_keys(folder),
+        signatures=KeySource(write_keys(folder), NoPassphrase()),
         root_of_trust=folder / "keys/root.json",
         supply=supply_in(folder),
         out=folder / "out/host/1.0.0",

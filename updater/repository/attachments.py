@@ -1,25 +1,34 @@
 """What goes with a release beside its artifacts: bill of materials, provenance, disk layout, lock, signatures.
 
 Rules: a release that names a bill of materials has provenance, and the other way round; the provenance speaks of
-exactly the release's files; an attachment this program does not know is carried and its objects are checked.
+exactly the release's files, and of the lock exactly when there is one; an attachment this program does not know is
+carried and its objects are checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from securesystemslib.signer import Key
 
+from bedrock import strict
 from bedrock.errors import TwinhullError
 from updater.release import Release
 from updater.repository.bom import parse_bom
 from updater.repository.envelope import unseal
 from updater.repository.field.room import LAYOUT, family_problems, parse_layout
 from updater.repository.releases import PROVENANCE, artifacts_of
+from updater.repository.signatures import SIGNATURES, parse_signatures
 from updater.repository.statement import PAYLOAD_TYPE, Statement, parse_statement
 
 SBOM, SBOM_FILE = "sbom", "sbom.cdx.json"
+LOCK, LOCK_FILE = "lock", "image.lock"
+
+
+class _Parser(Protocol):
+    def __call__(self, data: bytes, /, *, source: str) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,10 @@ class Trust:
 
     keys: Sequence[Key]
     threshold: int
+
+
+# Documents with a meaning of their own; a lock is the build's business, here it is only known to be one document.
+_PARSED: Mapping[str, _Parser] = {SBOM: parse_bom, SIGNATURES: parse_signatures, LOCK: strict.parse_json}
 
 
 def subjects_of(release: Release, files: Mapping[str, str]) -> dict[str, str]:
@@ -41,6 +54,16 @@ def subjects_of(release: Release, files: Mapping[str, str]) -> dict[str, str]:
     if SBOM in release.attachments:
         subjects[files[SBOM]] = release.attachments[SBOM].sha256
     return subjects
+
+
+def statement_problems(statement: Statement, release: Release, files: Mapping[str, str]) -> tuple[str, ...]:
+    """Where a provenance speaks of another release, or of another lock, than it comes with, in words."""
+    lock = release.attachments.get(LOCK)
+    said, there = statement.predicate.buildDefinition.externalParameters.lockSha256, lock.sha256 if lock else None
+    problems = subject_problems(statement, subjects_of(release, files))
+    if said == there:
+        return problems
+    return (*problems, f"the provenance speaks of the lock {said}, and the release has {there}".replace("None", "none"))
 
 
 def subject_problems(statement: Statement, wanted: Mapping[str, str]) -> tuple[str, ...]:
@@ -70,15 +93,13 @@ def attachment_problems(
         read: The content of an attachment whose objects are sound.
     """
     names = release.attachments.keys()
-    if SBOM in names and PROVENANCE not in names:
-        yield "there is a bill of materials and no provenance"
-    if PROVENANCE in names and SBOM not in names:
-        yield "there is provenance and no bill of materials"
-    if SBOM in names:
-        try:
-            parse_bom(read(SBOM), source=files[SBOM])
-        except TwinhullError as error:
-            yield str(error)
+    yield from _lonely(names)
+    for name, parse in _PARSED.items():
+        if name in names:
+            try:
+                parse(read(name), source=files[name])
+            except TwinhullError as error:
+                yield str(error)
     if PROVENANCE in names:
         try:
             source = files[PROVENANCE]
@@ -89,7 +110,7 @@ def attachment_problems(
                 threshold=trust.threshold,
                 source=source,
             )
-            yield from subject_problems(parse_statement(payload, source=source), subjects_of(release, files))
+            yield from statement_problems(parse_statement(payload, source=source), release, files)
         except TwinhullError as error:
             yield str(error)
     if LAYOUT in names:
@@ -97,3 +118,13 @@ def attachment_problems(
             yield from family_problems(parse_layout(read(LAYOUT), source=files[LAYOUT]), release)
         except TwinhullError as error:
             yield str(error)
+
+
+def _lonely(names: Collection[str]) -> Iterator[str]:
+    """Attachments without the one that goes with them, in words."""
+    if SBOM in names and PROVENANCE not in names:
+        yield "there is a bill of materials and no provenance"
+    if PROVENANCE in names and SBOM not in names:
+        yield "there is provenance and no bill of materials"
+    if LOCK in names and PROVENANCE not in names:
+        yield "there is a lock and no provenance that speaks of it"

@@ -92,18 +92,19 @@ class State:
         }
 
 
-def load_state(layout: Layout, keyring: Keyring | None) -> State:
+def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes | None = None) -> State:
     """Read the current state along its chain of signatures.
 
     Args:
         layout: The repository.
         keyring: Whose root keys to trust; None trusts the repository's own root, for commands that only show.
+        trusted_root: A root document to start from, as hosts do, instead of either.
 
     Raises:
         RepositoryError: There is no repository, or a document is missing or unreadable.
         RefusedError: A signature, a threshold, a version or a hash does not hold.
     """
-    root = _load_root(layout, keyring)
+    root = _load_root(layout, keyring) if trusted_root is None else follow_roots(layout, given_root(trusted_root))
     timestamp = read_document(layout.timestamp_file, Timestamp)
     check_signatures(root.signed, TufRole.TIMESTAMP, timestamp.metadata)
     meta = timestamp.signed.snapshot_meta
@@ -153,6 +154,41 @@ def check_signatures(delegator: Delegator, role: TufRole, metadata: Metadata[T])
         ) from error
     except ValueError as error:
         raise RefusedError(f"the role {role.value} is not delegated in this repository: {error}") from error
+
+
+def given_root(raw: bytes) -> Document[Root]:
+    """A root document that somebody trusts already.
+
+    Raises:
+        RepositoryError: It is none.
+    """
+    try:
+        metadata = Metadata[Root].from_bytes(raw)
+    except DeserializationError as error:
+        raise RepositoryError(f"the given root is no TUF metadata: {error}") from error
+    if not isinstance(metadata.signed, Root):
+        raise RepositoryError(f"the given root holds {metadata.signed.type} metadata")
+    return Document(metadata, raw)
+
+
+def follow_roots(layout: Layout, first: Document[Root]) -> Document[Root]:
+    """The newest root that a chain of signatures leads to from `first`, as a client goes (TUF 1.0.34, 5.3).
+
+    Raises:
+        RefusedError: A link of the chain does not hold.
+        RepositoryError: A document is unreadable.
+    """
+    check_signatures(first.signed, TufRole.ROOT, first.metadata)
+    versions, current = layout.versions_on_disk(TufRole.ROOT), first
+    while current.signed.version + 1 in versions:
+        path = layout.role_file(TufRole.ROOT, current.signed.version + 1)
+        following = read_document(path, Root)
+        for delegator in (current.signed, following.signed):
+            check_signatures(delegator, TufRole.ROOT, following.metadata)
+        if following.signed.version != current.signed.version + 1:
+            raise RefusedError(f"{path} says version {following.signed.version}")
+        current = following
+    return current
 
 
 def initial_documents(keyring: Keyring) -> dict[TufRole, Signed]:

@@ -115,6 +115,20 @@ def read_object(path: Path, stored: StoredObject, artifact: Artifact) -> bytes:
         return b"".join(_unpacked(stream, stored.compression))
 
 
+def extract_object(path: Path, stored: StoredObject, artifact: Artifact, target: Path) -> None:
+    """Write the content an object carries to a file of its own, after everything about it was checked.
+
+    Raises:
+        RefusedError: It is not what was signed; nothing was written.
+        OSError: It cannot be read or written.
+    """
+    if problems := check_object(path, stored, artifact):
+        raise RefusedError("\n".join(problems))
+    with path.open("rb") as stream, target.open("xb") as sink:
+        for chunk in _unpacked(stream, stored.compression):
+            sink.write(chunk)
+
+
 def check_file(path: Path, artifact: Artifact, progress: Progress) -> tuple[str, ...]:
     """What is wrong with a plain artifact's file, read only."""
     if not path.is_file():

@@ -25,7 +25,7 @@ from keys.roles import TufRole
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.release import Artifact, Release, parse_release
 from updater.repository.access import KeyAccess
-from updater.repository.attachments import SBOM, SBOM_FILE, subject_problems, subjects_of
+from updater.repository.attachments import LOCK, LOCK_FILE, SBOM, SBOM_FILE, statement_problems
 from updater.repository.envelope import ENVELOPE_FILE, seal
 from updater.repository.field.layouts import Candidate, bring_back, require_room
 from updater.repository.field.room import LAYOUT, LAYOUT_FILE, SlotLayout, family_problems, parse_layout
@@ -48,6 +48,7 @@ from updater.repository.releases import (
     with_artifacts,
     without_objects,
 )
+from updater.repository.signatures import SIGNATURES, SIGNATURES_FILE
 from updater.repository.statement import PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
 from updater.repository.targets import write_target
 
@@ -58,8 +59,8 @@ ATTACHMENT_FILES = {
     SBOM: SBOM_FILE,
     PROVENANCE: ENVELOPE_FILE,
     LAYOUT: LAYOUT_FILE,
-    "lock": "image.lock",
-    "signatures": "signatures.json",
+    LOCK: LOCK_FILE,
+    SIGNATURES: SIGNATURES_FILE,
 }
 RELEASE_FILES = ARTIFACT_FILES | ATTACHMENT_FILES
 ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
@@ -217,7 +218,7 @@ def _provenance_problems(build: Build) -> list[str]:
     if build.provenance is None:
         return [f"{path} is missing"] if SBOM in build.release.attachments else []
     statement = parse_statement(build.provenance, source=str(path))
-    return [f"{path}: {problem}" for problem in subject_problems(statement, subjects_of(build.release, RELEASE_FILES))]
+    return [f"{path}: {problem}" for problem in statement_problems(statement, build.release, RELEASE_FILES)]
 
 
 def _unique(builds: Sequence[Build]) -> tuple[Build, ...]:

@@ -51,12 +51,14 @@ class Resource:
 
 @dataclass(frozen=True)
 class ExternalParameters:
-    """What whoever started the build decided."""
+    """What whoever started the build decided; `lockSha256` is missing when the build was not locked."""
 
     image: Name
     version: str
     profile: str
     definitionSha256: Sha256
+    rootOfTrustSha256: Sha256
+    lockSha256: Sha256 | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ def make_statement(subjects: Mapping[str, str], predicate: Provenance) -> Statem
 def dump_statement(statement: Statement) -> bytes:
     """A statement as deterministic JSON; what is not known is left out."""
     body = strict.plain(statement)
+    asked = body["predicate"]["buildDefinition"]["externalParameters"]
+    if asked["lockSha256"] is None:
+        del asked["lockSha256"]
     for resource in body["predicate"]["buildDefinition"]["resolvedDependencies"]:
         if resource["digest"] is None:
             del resource["digest"]

@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tuf.api.metadata import DelegatedRole, Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
-from tuf.api.serialization import DeserializationError
+from tuf.api.metadata import DelegatedRole, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
@@ -31,6 +30,8 @@ from updater.repository.metadata import (
     DELEGATED_PATHS,
     Document,
     check_signatures,
+    follow_roots,
+    given_root,
     load_named,
     load_targets,
     read_document,
@@ -78,7 +79,7 @@ def verify(base: Path, *, now: datetime, progress: Progress, trusted_root: bytes
             f"make one: twinhull repo init {base} --keys DIR"
         )
     walk = _Walk(layout, now, progress)
-    walk.run(_given_root(trusted_root) if trusted_root is not None else None)
+    walk.run(given_root(trusted_root) if trusted_root is not None else None)
     return walk.report()
 
 
@@ -134,17 +135,7 @@ class _Walk:
 
     def _root(self, trusted: Document[Root] | None) -> Root:
         versions = self._layout.versions_on_disk(TufRole.ROOT)
-        first = trusted or self._first_root(versions)
-        check_signatures(first.signed, TufRole.ROOT, first.metadata)
-        current = first
-        while current.signed.version + 1 in versions:
-            path = self._layout.role_file(TufRole.ROOT, current.signed.version + 1)
-            following = read_document(path, Root)
-            for delegator in (current.signed, following.signed):
-                check_signatures(delegator, TufRole.ROOT, following.metadata)
-            if following.signed.version != current.signed.version + 1:
-                raise RefusedError(f"{path} says version {following.signed.version}")
-            current = following
+        current = follow_roots(self._layout, trusted or self._first_root(versions))
         if versions and versions[-1] > current.signed.version:
             self._problems.append(f"{versions[-1]}.root.json is out of reach: {current.signed.version + 1} is missing")
         self._note_expiry(TufRole.ROOT, current)
@@ -264,13 +255,3 @@ def trust_in(targets: Targets, role: TufRole) -> Trust:
         raise RefusedError(f"the role {role.value} is not delegated in this repository")
     keys = tuple(delegations.keys[keyid] for keyid in delegated.keyids if keyid in delegations.keys)
     return Trust(keys, delegated.threshold)
-
-
-def _given_root(raw: bytes) -> Document[Root]:
-    try:
-        metadata = Metadata[Root].from_bytes(raw)
-    except DeserializationError as error:
-        raise RepositoryError(f"the given root is no TUF metadata: {error}") from error
-    if not isinstance(metadata.signed, Root):
-        raise RepositoryError(f"the given root holds {metadata.signed.type} metadata")
-    return Document(metadata, raw)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,12 +11,15 @@ import pytest
 from bedrock.process import Argument, Finished
 from imagebuild import boot
 from imagebuild.errors import BuildError, SpaceError
+from imagebuild.signing import GivenSignatures, KeySource
 from imagebuild.tools import Access, ToolsTree
 from imagebuild.workshop import Workshop
-from keys.passphrase import NoPassphrase
+from keys.certificates import read_certificate
+from keys.roles import BootRole
 from partitions.layout import verity_size_for
 from tests.fakes.definitions import plan_in
 from updater.repository.field.room import Part, parse_layout
+from updater.repository.signatures import parse_signatures
 
 ROOT_HASH = "ef" * 32
 NOTHING = Access()
@@ -43,7 +48,10 @@ class PlayedTools(ToolsTree):
         self.ran.append(words)
         self.seen.append(access)
         if "--output" in words and not self.silent:
-            Path(words[words.index("--output") + 1]).write_bytes(b"signed")
+            Path(words[words.index("--output") + 1]).write_bytes(b"signature")
+        if words[0] == "sbattach":
+            signature, target = map(Path, words[-2:])
+            target.write_bytes(target.read_bytes() + b"+" + signature.read_bytes())
         return Finished(tuple(words), 0, "", "")
 
 
@@ -59,6 +67,7 @@ def shop(tmp_path: Path) -> Workshop:
         folder.mkdir(parents=True)
     (made.work / "root-hash").write_text(ROOT_HASH)
     (made.folders.output / "kernel-version").write_text("6.12\n")
+    (made.work / "unsigned.efi").write_bytes(b"unsigned")
     for name in ("root.erofs", "root.verity", "uki.efi"):
         (made.out / name).write_bytes(b"x")
     return made
@@ -77,21 +86,52 @@ def test_the_uki_carries_the_root_hash(shop: Workshop) -> None:
 
 
 def test_uki_and_loader_are_signed_by_db_and_only_the_keys_folder_is_shown(shop: Workshop) -> None:
-    boot.sign(shop, NoPassphrase())
-    keys = shop.plan.keyring.folder
-    assert [words[words.index("--key") + 1] for words in played(shop).ran] == [str(keys / "db.pem")] * 2
-    assert all(access.read == (keys,) and not access.network for access in played(shop).seen)
-    assert (shop.out / "uki.efi").read_bytes() == b"signed"
+    boot.sign(shop)
+    assert isinstance(shop.plan.signatures, KeySource)
+    keys = shop.plan.signatures.keyring.folder
+    signing = [words for words in played(shop).ran if "sbsign" in words]
+    assert [words[words.index("--key") + 1] for words in signing] == [str(keys / "db.pem")] * 2
+    assert [access.read for access in played(shop).seen if keys in access.read] == [(keys,)] * 2
+    assert not any(access.network for access in played(shop).seen)
     assert sorted(path.name for path in (shop.out / "certificates").iterdir()) == ["KEK.pem", "PK.pem", "db.pem"]
     assert b"PRIVATE" not in b"".join(path.read_bytes() for path in (shop.out / "certificates").iterdir())
 
 
+def test_signatures_lie_beside_what_they_were_made_for(shop: Workshop) -> None:
+    boot.sign(shop)
+    document = parse_signatures((shop.out / "signatures.json").read_bytes(), source="signatures.json")
+    assert document.files["uki.efi"].der == b"signature"
+    assert document.files["uki.efi"].unsigned_sha256 == hashlib.sha256(b"unsigned").hexdigest()
+    assert (shop.out / "uki.efi").read_bytes() == b"unsigned+signature"
+    assert (shop.work / "loader.signed.efi").read_bytes() == b"loader+signature"
+
+
+def test_given_signatures_need_no_key_and_make_the_same_files(shop: Workshop) -> None:
+    boot.sign(shop)
+    signed, document = (shop.out / "uki.efi").read_bytes(), (shop.out / "signatures.json").read_bytes()
+    shutil.rmtree(shop.out / "certificates")
+    played(shop).ran.clear()
+    given = GivenSignatures(parse_signatures(document, source="signatures.json"))
+    shop.plan = replace(shop.plan, signatures=given)
+    boot.sign(shop)
+    assert {words[0] for words in played(shop).ran} == {"sbattach"}
+    assert (shop.out / "uki.efi").read_bytes() == signed
+    assert (shop.out / "signatures.json").read_bytes() == document
+
+
+def test_the_time_in_a_signature_is_the_certificates(shop: Workshop) -> None:
+    boot.sign(shop)
+    assert isinstance(shop.plan.signatures, KeySource)
+    begins = read_certificate(shop.plan.signatures.keyring.boot_key(BootRole.DB).certificate).not_valid_before_utc
+    words = next(words for words in played(shop).ran if "sbsign" in words)
+    assert words[:4] == ["faketime", "-f", f"{begins:%Y-%m-%d %H:%M:%S}", "sbsign"]
+
+
 def test_a_signature_that_was_not_written_is_an_error(shop: Workshop) -> None:
-    (shop.out / "uki.efi").unlink()
     silent = PlayedTools(shop.tools.root, silent=True)
     shop.plan = replace(shop.plan, supply=replace(shop.plan.supply, tools=silent))
-    with pytest.raises(BuildError, match=r"sbsign wrote no uki\.efi"):
-        boot.sign(shop, NoPassphrase())
+    with pytest.raises(BuildError, match=r"sbsign wrote no signature of unsigned\.efi"):
+        boot.sign(shop)
 
 
 def test_the_first_entry_is_blessed_and_the_loader_lies_where_firmware_looks(shop: Workshop) -> None:

@@ -100,15 +100,40 @@ units:
 """
     (tmp_path / "definition").mkdir()
     (tmp_path / "definition/tool.sh").write_text("#!/bin/sh\n")
-    plan = plan_in(tmp_path, text)
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"), text)
+    filesystems.stage_definition(shop.plan.folder, shop.definition)
     tree = tmp_path / "tree"
-    filesystems.write_extra_files(plan, tree)
+    filesystems.write_extra_files(shop, tree)
     assert (tree / "etc/motd").read_text() == "hello"
     assert (tree / "usr/bin/tool").stat().st_mode & 0o777 == 0o755
     assert (tree / "usr/share/containers/systemd/web.container").read_text() == "[Container]"
     assert (tree / "usr/lib/systemd/system-preset/10-image.preset").read_text() == "enable a.service\n"
-    assert (tree / "usr/lib/twinhull/root.json").read_bytes() == plan.root_of_trust.read_bytes()
+    assert (tree / "usr/lib/twinhull/root.json").read_bytes() == shop.plan.root_of_trust.read_bytes()
     assert json.loads((tree / "usr/lib/twinhull/updater.yaml").read_bytes())["tries"] == 3
+
+
+def test_a_staged_definition_has_nothing_of_who_checked_it_out(tmp_path: Path) -> None:
+    for name, mode in (("mine", 0o077), ("theirs", 0o002)):
+        folder = tmp_path / name
+        (folder / "mkosi.extra").mkdir(parents=True)
+        (folder / "mkosi.extra/tool").write_text("#!/bin/sh")
+        (folder / "mkosi.extra/tool").chmod(0o777 & ~mode)
+        (folder / "mkosi.extra/text").write_text("text")
+        (folder / "mkosi.extra/text").chmod(0o666 & ~mode)
+        (folder / "link").symlink_to("nowhere")
+        (folder / "image.lock").touch()
+        filesystems.stage_definition(folder, tmp_path / f"staged-{name}")
+    seen = [
+        {
+            str(path.relative_to(tmp_path / name)): (path.lstat().st_mode, path.lstat().st_mtime)
+            for path in (tmp_path / name).rglob("*")
+        }
+        for name in ("staged-mine", "staged-theirs")
+    ]
+    assert seen[0] == seen[1]
+    assert set(seen[0]) == {"mkosi.extra", "mkosi.extra/tool", "mkosi.extra/text", "link"}
+    assert seen[0]["mkosi.extra/tool"][0] & 0o777 == 0o755
+    assert seen[0]["mkosi.extra/text"][0] & 0o777 == 0o644
 
 
 def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_path: Path) -> None:
@@ -117,8 +142,10 @@ def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_
     assert "[Include]" not in (shop.config / "tree/mkosi.conf").read_text()
     other = shop_in(tmp_path / "b", PlayedTools(tmp_path / "tools/abc"))
     (other.plan.folder / "mkosi.extra").mkdir()
+    (other.plan.folder / "mkosi.extra/file").touch()
+    filesystems.stage_definition(other.plan.folder, other.definition)
     filesystems.make_tree(other)
-    assert f"Include={other.plan.folder}" in (other.config / "tree/mkosi.conf").read_text()
+    assert f"Include={other.definition}" in (other.config / "tree/mkosi.conf").read_text()
 
 
 def test_an_equal_initrd_is_made_once(tmp_path: Path) -> None:

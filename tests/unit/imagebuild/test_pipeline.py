@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, Entr
 from imagebuild.locking import held_folder
 from imagebuild.pipeline import build_image
 from imagebuild.plan import BuildPlan
+from imagebuild.signing import KeySource
 from imagebuild.workshop import Workshop
 from keys.errors import PassphraseError, WrongModeError
 from keys.keyring import Keyring
@@ -71,7 +73,7 @@ def beside(plan: BuildPlan) -> list[str]:
 
 
 def test_a_build_is_documented(plan: BuildPlan) -> None:
-    built = build_image(plan, passphrase=NoPassphrase())
+    built = build_image(plan)
     assert built.fresh
     assert beside(plan) == ["1.0.0"]
     release = parse_release((plan.out / "release.json").read_bytes(), source="release.json")
@@ -91,7 +93,7 @@ def test_the_release_names_the_attachments_that_were_made(plan: BuildPlan, monke
             (shop.out / name).write_text(name)
 
     monkeypatch.setattr(pipeline, "STEPS", (("make_all", make_everything), ("attestations", attest)))
-    build_image(plan, passphrase=NoPassphrase())
+    build_image(plan)
     release = parse_release((plan.out / "release.json").read_bytes(), source="release.json")
     assert set(release.attachments) == {"sbom"}
     assert release.attachments["sbom"].size_bytes == len("sbom.cdx.json")
@@ -107,7 +109,7 @@ def test_a_strict_umask_does_not_reach_the_image(plan: BuildPlan, monkeypatch: p
     monkeypatch.setattr(pipeline, "STEPS", (("all", look),))
     before = os.umask(0o077)
     try:
-        build_image(plan, passphrase=NoPassphrase())
+        build_image(plan)
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
@@ -115,9 +117,9 @@ def test_a_strict_umask_does_not_reach_the_image(plan: BuildPlan, monkeypatch: p
 
 
 def test_the_same_build_is_not_made_twice(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = build_image(plan, passphrase=NoPassphrase())
+    first = build_image(plan)
     monkeypatch.setattr(pipeline, "STEPS", (("make_all", failing(AssertionError("built again"))),))
-    second = build_image(plan, passphrase=NoPassphrase())
+    second = build_image(plan)
     assert not second.fresh
     assert second.summary == first.summary
 
@@ -127,7 +129,7 @@ def test_other_content_for_a_version_is_refused_before_any_step(plan: BuildPlan,
     (plan.out / "inputs.json").write_text(json.dumps({"digest": "0" * 64, "version": "1.0.0", "image": "host"}))
     progress = RecordedProgress()
     with pytest.raises(BuiltBeforeError):
-        build_image(plan, passphrase=NoPassphrase(), progress=progress)
+        build_image(plan, progress=progress)
     assert progress.steps == []
 
 
@@ -135,7 +137,7 @@ def test_a_failed_program_is_told_with_its_cause_and_its_log(plan: BuildPlan, mo
     error = ProcessError("mkosi failed", returncode=1, tail="E: Unable to locate package nope")
     monkeypatch.setattr(pipeline, "STEPS", (("package_tree", failing(error)),))
     with pytest.raises(BuildError, match="the step package tree failed") as caught:
-        build_image(plan, passphrase=NoPassphrase())
+        build_image(plan)
     assert str(caught.value) == "the step package tree failed: the mirror has no package nope"
     kept = plan.out.parent / "1.0.0.failed.log"
     assert any(str(kept) in hint for hint in caught.value.hints)
@@ -147,7 +149,7 @@ def test_a_full_disk_in_the_middle_leaves_no_half_build(plan: BuildPlan, monkeyp
     error = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(pipeline, "STEPS", (("first", make_everything), ("disk", failing(error))))
     with pytest.raises(SpaceError, match="the step disk failed: the disk is full"):
-        build_image(plan, passphrase=NoPassphrase())
+        build_image(plan)
     assert beside(plan) == ["1.0.0.failed.log"]
 
 
@@ -157,14 +159,14 @@ def test_an_interrupted_build_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(pipeline, "STEPS", (("all", make_everything), ("disk", failing(interruption))))
     with pytest.raises(type(interruption)):
-        build_image(plan, passphrase=NoPassphrase())
+        build_image(plan)
     assert beside(plan) == []
 
 
 def test_a_success_drops_the_log_of_an_earlier_failure(plan: BuildPlan) -> None:
     plan.out.parent.mkdir(parents=True)
     (plan.out.parent / "1.0.0.failed.log").touch()
-    build_image(plan, passphrase=NoPassphrase())
+    build_image(plan)
     assert beside(plan) == ["1.0.0"]
 
 
@@ -174,13 +176,13 @@ def test_what_a_killed_build_left_is_removed_and_a_living_one_is_not(plan: Build
         folder.mkdir(parents=True)
         (folder / "file").touch()
     with held_folder(living):
-        build_image(plan, passphrase=NoPassphrase())
+        build_image(plan)
     assert beside(plan) == [".1.0.0.living.partial", "1.0.0"]
 
 
-def with_keys(plan: BuildPlan, folder: Path) -> BuildPlan:
+def with_keys(plan: BuildPlan, folder: Path, passphrase: PassphraseSource) -> BuildPlan:
     keys = production_folder(folder / "production")
-    return BuildPlan(**{**vars(plan), "keyring": Keyring.load(keys)})
+    return replace(plan, signatures=KeySource(Keyring.load(keys), passphrase))
 
 
 @pytest.mark.parametrize("passphrase", [NoPassphrase(), FixedPassphrase("wrong")])
@@ -190,18 +192,18 @@ def test_a_key_that_does_not_open_is_told_before_any_step(
     progress = RecordedProgress()
     (tmp_path / "production").mkdir()
     with pytest.raises(PassphraseError):
-        build_image(with_keys(plan, tmp_path), passphrase=passphrase, progress=progress)
+        build_image(with_keys(plan, tmp_path, passphrase), progress=progress)
     assert progress.steps == []
 
 
 def test_the_right_passphrase_opens_it(plan: BuildPlan, tmp_path: Path) -> None:
     (tmp_path / "production").mkdir()
-    assert build_image(with_keys(plan, tmp_path), passphrase=FixedPassphrase(PASSPHRASE)).fresh
+    assert build_image(with_keys(plan, tmp_path, FixedPassphrase(PASSPHRASE))).fresh
 
 
 def test_a_key_open_to_others_is_told_before_any_step(plan: BuildPlan, tmp_path: Path) -> None:
     (tmp_path / "keys/db.pem").chmod(0o644)
     progress = RecordedProgress()
     with pytest.raises(WrongModeError):
-        build_image(plan, passphrase=NoPassphrase(), progress=progress)
+        build_image(plan, progress=progress)
     assert progress.steps == []

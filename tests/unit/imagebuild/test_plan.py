@@ -13,8 +13,10 @@ from imagebuild import plan as planning
 from imagebuild.definition import BuildProfile
 from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
 from imagebuild.plan import BuildPlan, plan_build, tree_digest
+from imagebuild.signing import KeySource
 from imagebuild.tools import ToolsTree
 from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
 from partitions.version import Version
 from tests.fakes.definitions import (
     ROOT_OF_TRUST,
@@ -53,9 +55,10 @@ class Case:
         return plan_build(
             self.definition,
             version=Version(version),
-            keyring=self.keyring,
+            signatures=KeySource(self.keyring, NoPassphrase()),
+            root_of_trust=self.keyring.folder / "root.json",
             supply=self.supply,
-            out=out if out is not None else self.folder / "out",
+            out=out,
             profile=profile,
         )
 
@@ -98,7 +101,7 @@ def test_planning_writes_nothing(case: Case) -> None:
 
 def test_without_a_place_the_id_and_the_version_name_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(case.folder)
-    plan = plan_build(case.definition, version=Version("7"), keyring=case.keyring, supply=case.supply)
+    plan = case.plan("7")
     assert plan.out == case.folder / "out/host/7"
 
 

@@ -17,7 +17,6 @@ from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, Entr
 from imagebuild.pipeline import build_image
 from imagebuild.plan import BuildPlan
 from imagebuild.workshop import Workshop
-from keys.passphrase import NoPassphrase
 from partitions.version import Version
 from tests.fakes.definitions import RecordedProgress, plan_in
 from updater.repository.objects import DEFAULT_LEVEL, QUICK_LEVEL, packed_bytes
@@ -74,7 +73,7 @@ def within(plan: BuildPlan, budget: Budget, *, version: str = "1.0.0") -> BuildP
 
 def refusal(plan: BuildPlan, progress: RecordedProgress | None = None) -> str:
     with pytest.raises(BudgetError) as caught:
-        build_image(plan, passphrase=NoPassphrase(), progress=progress)
+        build_image(plan, progress=progress)
     assert caught.value.exit_code == 1
     return str(caught.value)
 
@@ -86,7 +85,7 @@ def sent(level: int) -> int:
 
 def test_a_build_within_its_budget_is_finished(plan: BuildPlan) -> None:
     budget = Budget(packages=2, initrd=700, root=len(ROOT), uki=900, wire=sent(QUICK_LEVEL))
-    assert build_image(within(plan, budget), passphrase=NoPassphrase()).fresh
+    assert build_image(within(plan, budget)).fresh
 
 
 @pytest.mark.parametrize(
@@ -122,16 +121,14 @@ def test_the_slow_level_is_measured_only_when_the_quick_one_does_not_fit(plan: B
     asked = []
     for number, limit in enumerate((sent(QUICK_LEVEL), sent(DEFAULT_LEVEL))):
         progress = RecordedProgress()
-        build_image(
-            within(plan, Budget(wire=limit), version=f"1.0.{number}"), passphrase=NoPassphrase(), progress=progress
-        )
+        build_image(within(plan, Budget(wire=limit), version=f"1.0.{number}"), progress=progress)
         asked.append([step.rpartition(" ")[2] for step in progress.steps if "budget" in step])
     assert asked == [["9"], ["9", "19"]]
 
 
 def test_without_a_limit_nothing_is_packed(plan: BuildPlan) -> None:
     progress = RecordedProgress()
-    built = build_image(plan, passphrase=NoPassphrase(), progress=progress)
+    built = build_image(plan, progress=progress)
     assert not any("budget" in step for step in progress.steps)
     assert "budget" not in built.summary.seconds
 
@@ -140,7 +137,7 @@ def test_growth_is_told_against_the_newest_lower_version(plan: BuildPlan, monkey
     for version, names in (("1.0.9", "abc"), ("1.0.10", "abd"), ("2.0.0", "a")):
         steps = (("contents", record(names)), ("initrd", make_initrd), ("rest", make_rest))
         monkeypatch.setattr(pipeline, "STEPS", steps)
-        build_image(within(plan, Budget(), version=version), passphrase=NoPassphrase())
+        build_image(within(plan, Budget(), version=version))
     monkeypatch.setattr(pipeline, "STEPS", (("contents", record("abe")), ("initrd", make_initrd), ("rest", make_rest)))
     text = refusal(within(plan, Budget(packages=2), version="1.0.11"))
     assert "packages new against 1.0.10: e" in text
@@ -149,7 +146,7 @@ def test_growth_is_told_against_the_newest_lower_version(plan: BuildPlan, monkey
 
 def test_a_damaged_earlier_build_is_told_and_the_one_before_it_is_taken(plan: BuildPlan) -> None:
     for version in ("1.0.0", "1.0.1"):
-        build_image(within(plan, Budget(), version=version), passphrase=NoPassphrase())
+        build_image(within(plan, Budget(), version=version))
     (plan.out.with_name("1.0.1") / CONTENTS_FILE).write_text("[]")
     text = refusal(within(plan, Budget(root=1), version="1.0.2"))
     assert f"not compared with {plan.out.with_name('1.0.1')}: " in text
@@ -157,8 +154,8 @@ def test_a_damaged_earlier_build_is_told_and_the_one_before_it_is_taken(plan: Bu
 
 
 def test_another_image_and_an_unfinished_build_are_not_compared(plan: BuildPlan) -> None:
-    build_image(within(plan, Budget(), version="0.8"), passphrase=NoPassphrase())
-    build_image(within(plan, Budget(), version="0.9"), passphrase=NoPassphrase())
+    build_image(within(plan, Budget(), version="0.8"))
+    build_image(within(plan, Budget(), version="0.9"))
     (plan.out.with_name("0.9") / "inputs.json").unlink()
     inputs = plan.out.with_name("0.8") / "inputs.json"
     inputs.write_text(json.dumps({**json.loads(inputs.read_text()), "image": "other"}))

@@ -19,6 +19,13 @@ from tests.fakes.definitions import RecordedProgress
 MIRRORS = Mirrors("http://mirror.test/debian", None)
 
 
+def bare(words: list[str]) -> list[str]:
+    """A command without what it is started through."""
+    while words[0] in {"unshare", "setpriv"}:
+        words = words[words.index("--") + 1 :]
+    return words
+
+
 @dataclass
 class PlayedGate:
     """Plays mmdebstrap, and does what the small programs would do."""
@@ -29,7 +36,7 @@ class PlayedGate:
     def run(self, argv: Sequence[Argument], *, timeout_s: float, log: Path | None = None) -> Finished:
         words = [str(word) for word in argv if word]
         self.ran.append(words)
-        program, *rest = words[words.index("--") + 1 :] if words[0] == "unshare" else words
+        program, *rest = bare(words)
         if program == "mmdebstrap":
             folder = Path(next(word for word in rest if word.endswith(".partial")))
             folder.mkdir()
@@ -66,7 +73,7 @@ def test_the_tree_is_made_once_and_says_so(tmp_path: Path, gate: PlayedGate) -> 
 def test_a_locked_tree_is_made_of_its_archive_and_of_nothing_else(tmp_path: Path, gate: PlayedGate) -> None:
     trees = [ensure_tools_from(tmp_path / name, "trixie", cache=tmp_path) for name in ("a", "b", "a")]
     assert trees[0] == trees[2] != trees[1]
-    made = [words for words in gate.ran if words[0] == "mmdebstrap"]
+    made = [words for words in gate.ran if bare(words)[0] == "mmdebstrap"]
     assert [words[-1] for words in made] == [f"deb [trusted=yes] copy://{tmp_path}/{name} trixie main" for name in "ab"]
     assert not (tmp_path / "tools/current").exists()
 
@@ -95,7 +102,7 @@ def test_who_is_not_root_uses_a_user_namespace(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: user)
     tree = ensure_tools(MIRRORS, cache=tmp_path)
-    assert mode in next(words for words in gate.ran if words[0] == "mmdebstrap")
+    assert mode in next(words for words in gate.ran if bare(words)[0] == "mmdebstrap")
     assert ("--map-root-user" in tree.command(["true"])) == (user != 0)
 
 
@@ -115,6 +122,17 @@ def test_what_a_bound_program_starts_ends_with_it() -> None:
     tree = ToolsTree(Path("/cache/tools/abc"))
     assert "--kill-child" in tree.command(["mkosi"], bound=True)
     assert "--kill-child" not in tree.command(["qemu"])
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_a_bound_program_ends_with_us_whoever_we_are(monkeypatch: pytest.MonkeyPatch, user: int) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    words = ToolsTree(Path("/cache/tools/abc")).command(["mkosi"], bound=True)
+    death = words.index("--pdeathsig")
+    assert words[death - 1 : death + 3] == ["setpriv", "--pdeathsig", "KILL", "--"]
+    # The kernel forgets the signal when a process changes its user.
+    assert ("--map-root-user" in words[:death]) == (user != 0)
+    assert "--user" not in words[death:]
 
 
 def test_an_error_names_the_program_and_not_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:

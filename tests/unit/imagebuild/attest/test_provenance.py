@@ -10,7 +10,7 @@ SUBJECTS = {"uki.efi": "11" * 32, "root.erofs": "22" * 32}
 
 
 def provenance() -> bytes:
-    asked = ExternalParameters("host", "1.0.0", "debug", "dd" * 32)
+    asked = ExternalParameters("host", "1.0.0", "debug", "dd" * 32, "ee" * 32)
     return make_provenance(SUBJECTS, asked, MATERIALS, Surroundings("tools", "archive"))
 
 

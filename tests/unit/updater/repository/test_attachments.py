@@ -25,6 +25,7 @@ from updater.repository.layout import Layout
 from updater.repository.metadata import load_state
 from updater.repository.objects import put_object
 from updater.repository.releases import artifacts_of, read_release
+from updater.repository.signatures import Detached, Signatures, dump_signatures
 from updater.repository.statement import PAYLOAD_TYPE, parse_statement
 from updater.repository.targets import write_target
 from updater.repository.verify import verify
@@ -116,15 +117,50 @@ def test_a_build_of_before_is_published_without_attachments(workshop: Workshop) 
     assert problems(workshop) == ()
 
 
-def test_optional_attachments_are_carried(workshop: Workshop, tmp_path: Path) -> None:
-    build = attested_build(tmp_path / "build")
-    (build / "image.lock").write_bytes(b"lock\n")
+LOCK = b'{"format": 1}\n'
+SIGNATURES = Signatures(
+    format=1,
+    certificates=dict.fromkeys(("PK", "KEK", "db"), "-----BEGIN CERTIFICATE-----"),
+    files={name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
+)
+
+
+def with_attachment(build: Path, name: str, file: str, content: bytes) -> Path:
+    """The build with one more attachment, named by its release."""
+    (build / file).write_bytes(content)
     release = parse_release((build / "release.json").read_bytes(), source="release.json")
-    release = replace(release, attachments={**release.attachments, "lock": artifact(b"lock\n")})
+    release = replace(release, attachments={**release.attachments, name: artifact(content)})
     (build / "release.json").write_bytes(strict.dump_json(release))
-    workshop.publish_folders(build)
-    assert set(release_of(workshop).attachments) == {"sbom", "provenance", "lock"}
+    return build
+
+
+def test_lock_and_signatures_are_carried(workshop: Workshop, tmp_path: Path) -> None:
+    build = attested_build(tmp_path / "build", lock=LOCK)
+    workshop.publish_folders(with_attachment(build, "signatures", "signatures.json", dump_signatures(SIGNATURES)))
+    assert set(release_of(workshop).attachments) == {"sbom", "provenance", "lock", "signatures"}
     assert problems(workshop) == ()
+
+
+def test_a_lock_that_the_provenance_does_not_speak_of_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    build = with_attachment(attested_build(tmp_path / "build"), "lock", "image.lock", LOCK)
+    with pytest.raises(RefusedError, match="the provenance speaks of the lock none"):
+        workshop.publish_folders(build)
+
+
+def test_another_lock_than_the_provenances_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    build = with_attachment(attested_build(tmp_path / "build", lock=LOCK), "lock", "image.lock", LOCK + b"\n")
+    with pytest.raises(RefusedError, match="the provenance speaks of the lock"):
+        workshop.publish_folders(build)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"{}", "signatures.json: files"), (dump_signatures(SIGNATURES).replace(b"ZGVy", b"Z*Vy"), "is not base64")],
+)
+def test_malformed_signatures_are_told_by_verify(workshop: Workshop, tmp_path: Path, content: bytes, told: str) -> None:
+    build = attested_build(tmp_path / "build")
+    workshop.publish_folders(with_attachment(build, "signatures", "signatures.json", content))
+    assert told in " ".join(problems(workshop))
 
 
 @pytest.mark.parametrize("name", ["sbom.cdx.json", "provenance.json"])

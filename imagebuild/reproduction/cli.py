@@ -1,0 +1,80 @@
+"""`twinhull reproduce`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from bedrock import strict
+from bedrock.cli import FromText, emit_json, json_option
+from bedrock.errors import EXIT_REFUSED
+from imagebuild.console import open_progress
+from imagebuild.filesystems import remove_tree
+from imagebuild.reproduction.rebuild import Report, Wanted, reproduce
+from imagebuild.reproduction.shown import show_report
+from imagebuild.tools import cache_folder
+from updater.repository.channels import ReleaseChoice
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_RELEASE = FromText("release", ReleaseChoice.from_text)
+
+
+@click.command("reproduce")
+@click.argument("release", metavar="IMAGE/VERSION", type=_RELEASE)
+@click.option("--repo", "base", type=_FOLDER, required=True, help="The repository, or a copy of it.")
+@click.option("--definition", type=_FOLDER, required=True, help="The image definition the release was built from.")
+@click.option("--root", type=_FILE, help="The root.json hosts start from; else the repository's own is trusted.")
+@click.option("--offline", type=click.Path(path_type=Path, exists=True), metavar="BUNDLE", help="Build from a bundle.")
+@click.option("--out", type=click.Path(path_type=Path), help="Keep the new build in this folder.")
+@click.option("--quiet", is_flag=True, help="Say nothing while working.")
+@json_option
+@click.pass_context
+def reproduce_command(
+    context: click.Context,
+    *,
+    release: ReleaseChoice,
+    base: Path,
+    definition: Path,
+    root: Path | None,
+    offline: Path | None,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Build a published release again from its lock, and tell whether the same bytes come out.
+
+    Needs no key: the published signatures are attached to what is built here. Needs the image definition and the
+    Twinhull the release was built with; the lock comes from the repository. Every published file is checked first.
+    Exit code 3 when something differs; then it is told where (diffoscope, if installed, writes all of it), and the
+    new build is kept.
+
+    \b
+    Example:
+      twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
+    """
+    trusted = root.read_bytes() if root else None
+    wanted = Wanted(base, release, definition, trusted_root=trusted, bundle=offline)
+    place = out.absolute() if out else Path(tempfile.mkdtemp(prefix="twinhull-reproduced-")) / "build"
+    kept = out is not None
+    try:
+        with open_progress(quiet=quiet or as_json) as progress:
+            report = reproduce(wanted, out=place, cache=cache_folder(), progress=progress)
+        kept = kept or not report.identical
+    finally:
+        if not kept:
+            remove_tree(place.parent)
+    _tell(report, kept=kept, as_json=as_json)
+    if not report.identical:
+        context.exit(EXIT_REFUSED)
+
+
+def _tell(report: Report, *, kept: bool, as_json: bool) -> None:
+    if as_json:
+        emit_json({"identical": report.identical, **strict.plain(report), "out": str(report.out) if kept else None})
+        return
+    show_report(report)
+    if kept:
+        click.echo(f"the new build: {report.out}", err=True)

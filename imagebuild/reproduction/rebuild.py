@@ -1,0 +1,194 @@
+"""Building a published release again from its lock, and comparing the bytes.
+
+    release out of the repository (everything checked) → are the inputs the same? → build, published signatures attached
+    → compare every file
+
+Whoever does this needs the definition, this very version of Twinhull and the repository, and no key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+from bedrock.progress import Progress
+from imagebuild.attest.materials import OWN_PACKAGES
+from imagebuild.definition import LOCK_FILE, BuildProfile, definition_digest, load_definition
+from imagebuild.errors import BuildError, NotReproducedError
+from imagebuild.inputs.bundle import open_bundle
+from imagebuild.inputs.lockfile import read_lock
+from imagebuild.inputs.supply import Supply, locked_supply
+from imagebuild.pipeline import build_image
+from imagebuild.plan import DATA, SOURCE_ROOT, plan_build, tree_digest
+from imagebuild.reproduction.differences import ask_diffoscope, where
+from imagebuild.reproduction.inputs import Here, input_problems
+from imagebuild.signing import GivenSignatures
+from updater.repository.channels import ReleaseChoice
+from updater.repository.envelope import ENVELOPE_FILE
+from updater.repository.extract import Extracted, extract
+from updater.repository.publish import ATTACHMENT_FILES, RELEASE_FILE, RELEASE_FILES
+from updater.repository.releases import PROVENANCE
+from updater.repository.signatures import SIGNATURES_FILE, Signatures, parse_signatures
+from updater.repository.statement import PROVENANCE_FILE, Statement
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """One file of the release: its SHA-256 as published and as built now (None: not there), and where they differ."""
+
+    name: str
+    published: str | None
+    rebuilt: str | None
+    differences: tuple[str, ...] = ()
+    diffoscope: Path | None = None
+
+    @property
+    def identical(self) -> bool:
+        """Whether the bytes are the same."""
+        return self.published == self.rebuilt
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out; `out` is the folder of the new build."""
+
+    image: str
+    version: str
+    out: Path
+    files: tuple[FileReport, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every file has the published bytes."""
+        return all(file.identical for file in self.files)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be built again.
+
+    Attributes:
+        base: The repository.
+        choice: The release.
+        definition: The folder with the image definition.
+        trusted_root: A root document a host would start from; the repository's own when None.
+        bundle: A bundle to build from without a network, if any.
+    """
+
+    base: Path
+    choice: ReleaseChoice
+    definition: Path
+    trusted_root: bytes | None = None
+    bundle: Path | None = None
+
+
+def reproduce(wanted: Wanted, *, out: Path, cache: Path, progress: Progress) -> Report:
+    """Build a published release again into the new folder `out`, and compare.
+
+    Raises:
+        NotReproducedError: The release cannot be built again from what is here; the message says what is different.
+        RepositoryError: There is no repository, or no such release.
+        RefusedError: What was published does not verify.
+        ImageBuildError: The build failed.
+    """
+    if out.exists():
+        raise BuildError(f"{out} exists; nothing was changed").with_hint("choose another --out")
+    with tempfile.TemporaryDirectory(prefix="twinhull-reproduce-") as scratch:
+        folder = Path(scratch) / "published"
+        taken = extract(wanted.base, wanted.choice, folder, progress=progress, trusted_root=wanted.trusted_root)
+        statement = _require_reproducible(taken)
+        _require_inputs(wanted.definition, taken, statement)
+        root = _root_of_trust(taken, statement, Path(scratch) / "root.json")
+        supply = _supply(wanted, taken, cache=cache, progress=progress)
+        profile = statement.predicate.buildDefinition.externalParameters.profile
+        plan = plan_build(
+            wanted.definition,
+            version=taken.release.version,
+            signatures=GivenSignatures(_signatures(taken)),
+            root_of_trust=root,
+            supply=supply,
+            out=out,
+            profile=BuildProfile(profile) if profile else None,
+        )
+        build_image(plan, progress=progress)
+        progress.step("compare")
+        files = tuple(_explained(file, taken, out, supply) for file in compared(folder, out))
+    return Report(taken.release.image, str(taken.release.version), out, files)
+
+
+def compared(published: Path, out: Path) -> Iterator[FileReport]:
+    """The files of a release, as a build writes them, beside those of another build, by their hashes."""
+    for name in (RELEASE_FILE, *RELEASE_FILES.values(), PROVENANCE_FILE):
+        # Publishing makes the signed envelope; what it signed is compared.
+        if name != ENVELOPE_FILE and ((published / name).is_file() or (out / name).is_file()):
+            yield FileReport(name, _sha256(published / name), _sha256(out / name))
+
+
+def _explained(file: FileReport, taken: Extracted, out: Path, supply: Supply) -> FileReport:
+    old, new = taken.folder / file.name, out / file.name
+    if file.identical or not (old.is_file() and new.is_file()):
+        return file
+    report = out.with_name(f"{out.name}.{file.name}.diffoscope.txt")
+    asked = ask_diffoscope(old, new, report)
+    return replace(file, differences=where(old, new, tools=supply.tools), diffoscope=report if asked else None)
+
+
+def _require_reproducible(taken: Extracted) -> Statement:
+    missing = [name for name in ("lock", "signatures", PROVENANCE) if name not in taken.release.attachments]
+    if missing or taken.statement is None:
+        names = ", ".join(ATTACHMENT_FILES[name] for name in missing)
+        raise NotReproducedError(f"{taken.release.target_path} was published without {names}").with_hint(
+            "`twinhull build --locked` makes releases that can be built again"
+        )
+    return taken.statement
+
+
+def _require_inputs(definition: Path, taken: Extracted, statement: Statement) -> None:
+    lock = definition / LOCK_FILE
+    here = Here(
+        image=load_definition(definition).id,
+        definition_sha256=definition_digest(definition),
+        own_version=version_of("twinhull"),
+        own_sha256=tree_digest((DATA, *(SOURCE_ROOT / name for name in OWN_PACKAGES))),
+        lock=lock.read_bytes() if lock.is_file() else None,
+    )
+    if problems := input_problems(statement, (taken.folder / LOCK_FILE).read_bytes(), here):
+        message = "what is here is not what the release was built from; nothing was built"
+        raise NotReproducedError("\n".join((message, *problems)))
+
+
+def _root_of_trust(taken: Extracted, statement: Statement, target: Path) -> Path:
+    """The root document that was baked in, found among the repository's by its hash."""
+    wanted = statement.predicate.buildDefinition.externalParameters.rootOfTrustSha256
+    for raw in taken.roots:
+        if hashlib.sha256(raw).hexdigest() == wanted:
+            target.write_bytes(raw)
+            return target
+    raise NotReproducedError(f"the release trusts a root with the SHA-256 {wanted}, which the repository does not have")
+
+
+def _signatures(taken: Extracted) -> Signatures:
+    path = taken.folder / SIGNATURES_FILE
+    return parse_signatures(path.read_bytes(), source=f"the published {SIGNATURES_FILE}")
+
+
+def _supply(wanted: Wanted, taken: Extracted, *, cache: Path, progress: Progress) -> Supply:
+    lock = read_lock((taken.folder / LOCK_FILE).read_bytes(), source=f"the published {LOCK_FILE}")
+    if wanted.bundle is not None:
+        progress.step("read the bundle")
+        packed = open_bundle(wanted.bundle, wanted.definition, cache=cache)
+        if packed != lock:
+            raise NotReproducedError(f"{wanted.bundle} holds another lock than the published one")
+    offline = wanted.bundle is not None
+    return locked_supply(wanted.definition, lock, cache=cache, progress=progress, offline=offline)
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,157 @@
+"""Building again, with a build that is played: what is refused before it, and what is told after it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bedrock import strict
+from bedrock.progress import Silent
+from imagebuild.definition import definition_digest
+from imagebuild.errors import BuildError, NotReproducedError
+from imagebuild.inputs.lockfile import write_lock
+from imagebuild.inputs.supply import Supply
+from imagebuild.plan import BuildPlan
+from imagebuild.reproduction import rebuild
+from imagebuild.reproduction.rebuild import Report, Wanted, reproduce
+from imagebuild.signing import GivenSignatures
+from partitions.version import Version
+from tests.fakes import attested
+from tests.fakes.attested import artifact, attested_build
+from tests.fakes.builds import Workshop
+from tests.fakes.definitions import lock_of, package, plan_in, supply_in, write_definition
+from updater.errors import RefusedError
+from updater.release import parse_release
+from updater.repository.channels import ReleaseChoice
+from updater.repository.signatures import Detached, Signatures, dump_signatures
+
+LOCK = write_lock(lock_of(package("podman")))
+SIGNATURES = Signatures(
+    1,
+    dict.fromkeys(("PK", "KEK", "db"), "certificate"),
+    {name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
+)
+
+
+@dataclass
+class Case:
+    """A published release, a definition, and what the played build will leave behind."""
+
+    workshop: Workshop
+    published: Path
+    definition: Path
+    out: Path
+    planned: list[BuildPlan]
+
+    def reproduce(self, *, trusted_root: bytes | None = None) -> Report:
+        choice = ReleaseChoice("host", Version("1.0.0"))
+        wanted = Wanted(self.workshop.base, choice, self.definition, trusted_root=trusted_root)
+        return reproduce(wanted, out=self.out, cache=self.workshop.folder / "cache", progress=Silent())
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    definition = write_definition(tmp_path / "definition")
+    workshop = Workshop.make(tmp_path)
+    root = (workshop.base / "metadata/1.root.json").read_bytes()
+    monkeypatch.setattr(rebuild, "tree_digest", lambda _folders: attested.MATERIALS.own.source_sha256)
+    build = attested_build(
+        tmp_path / "published", lock=LOCK, definition_sha256=definition_digest(definition), root=artifact(root).sha256
+    )
+    (build / "signatures.json").write_bytes(dump_signatures(SIGNATURES))
+    release = parse_release((build / "release.json").read_bytes(), source="release.json")
+    more = {**release.attachments, "signatures": artifact(dump_signatures(SIGNATURES))}
+    (build / "release.json").write_bytes(strict.dump_json(replace(release, attachments=more)))
+    workshop.publish_folders(build, now=datetime.now(UTC))
+    made = Case(workshop, build, definition, tmp_path / "again", [])
+
+    def supply(*_: object, **__: object) -> Supply:
+        return supply_in(tmp_path)
+
+    def plan(_folder: Path, **wanted: object) -> BuildPlan:
+        (tmp_path / "planned").mkdir(exist_ok=True)
+        changed = {name: wanted[name] for name in ("signatures", "root_of_trust", "out")}
+        made.planned.append(replace(plan_in(tmp_path / "planned"), **changed))  # type: ignore[arg-type]
+        return made.planned[-1]
+
+    monkeypatch.setattr(rebuild, "locked_supply", supply)
+    monkeypatch.setattr(rebuild, "plan_build", plan)
+    monkeypatch.setattr(rebuild, "build_image", lambda plan, **_: shutil.copytree(build, plan.out))
+    return made
+
+
+def test_the_same_bytes_are_identical(case: Case) -> None:
+    report = case.reproduce()
+    assert report.identical
+    assert {file.name for file in report.files} >= {"release.json", "uki.efi", "root.erofs", "provenance.json"}
+    assert isinstance(case.planned[0].signatures, GivenSignatures)
+    assert case.planned[0].signatures.signatures == SIGNATURES
+
+
+def test_the_baked_root_is_found_by_its_hash(case: Case) -> None:
+    seen = []
+    case.reproduce()
+    seen.append(case.planned[0].root_of_trust.name)
+    assert seen == ["root.json"]
+
+
+def test_one_changed_byte_is_told_with_its_place(case: Case) -> None:
+    with (case.published / "root.verity").open("r+b") as file:
+        file.seek(4100)
+        file.write(b"\xff")
+    report = case.reproduce()
+    assert not report.identical
+    (file_report,) = [file for file in report.files if not file.identical]
+    assert file_report.name == "root.verity"
+    assert file_report.differences == ("1 blocks of 4096 bytes differ, the first at byte 4096",)
+
+
+def test_a_file_that_is_not_made_any_more_is_told(case: Case) -> None:
+    (case.published / "sbom.cdx.json").unlink()
+    report = case.reproduce()
+    (missing,) = [file for file in report.files if not file.identical]
+    assert (missing.name, missing.rebuilt) == ("sbom.cdx.json", None)
+
+
+def test_another_definition_is_refused_before_anything_is_built(case: Case) -> None:
+    write_definition(case.definition, "id: host\npackages: [curl]\n")
+    with pytest.raises(NotReproducedError, match="the definition is another one"):
+        case.reproduce()
+    assert case.planned == []
+
+
+def test_a_folder_that_is_there_is_left_alone(case: Case) -> None:
+    case.out.mkdir()
+    with pytest.raises(BuildError, match="exists"):
+        case.reproduce()
+
+
+def test_a_release_without_a_lock_says_how_to_make_one(case: Case, tmp_path: Path) -> None:
+    other = attested_build(tmp_path / "unlocked", version="1.0.1", seed=2)
+    case.workshop.publish_folders(other, now=datetime.now(UTC))
+    wanted = Wanted(case.workshop.base, ReleaseChoice("host", Version("1.0.1")), case.definition)
+    with pytest.raises(NotReproducedError, match=r"without image\.lock, signatures\.json") as caught:
+        reproduce(wanted, out=case.out, cache=tmp_path, progress=Silent())
+    assert "--locked" in caught.value.hints[0]
+
+
+def test_a_changed_object_is_refused(case: Case) -> None:
+    largest = max(case.workshop.base.glob("objects/*/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[100] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(RefusedError, match="another content than its name says"):
+        case.reproduce()
+
+
+def test_a_trusted_root_whose_signature_does_not_hold_is_refused(case: Case) -> None:
+    root = json.loads((case.workshop.base / "metadata/1.root.json").read_bytes())
+    root["signed"]["expires"] = "2099-01-01T00:00:00Z"
+    with pytest.raises(RefusedError):
+        case.reproduce(trusted_root=json.dumps(root).encode())
+    assert case.planned == []

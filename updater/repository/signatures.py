@@ -1,0 +1,78 @@
+"""Secure Boot signatures as data beside the bytes they sign: `signatures.json`.
+
+A build keeps each signature apart from the unsigned file it was made for, and publishing carries them with the release.
+Whoever makes the same unsigned files attaches the published signatures and has the published files, without a key.
+Source: Authenticode, a PKCS #7 SignedData (RFC 2315) in the certificate table of a PE file.
+Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Annotated
+
+from bedrock import strict
+from updater.release import Sha256
+
+FORMAT = 1
+SIGNATURES, SIGNATURES_FILE = "signatures", "signatures.json"
+# The loader is part of a disk and of no release: hosts keep the one they were installed with.
+UKI, LOADER = "uki.efi", "loader.efi"
+
+_FileName = Annotated[str, strict.Pattern(f"{UKI}|{LOADER}".replace(".", r"\."), f"{UKI} or {LOADER}")]
+_RoleName = Annotated[str, strict.Pattern("PK|KEK|db", "PK, KEK or db")]
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A signature, in DER and base64, and the SHA-256 of the unsigned file it was made for."""
+
+    unsigned_sha256: Sha256
+    pkcs7: str
+
+    def __post_init__(self) -> None:
+        try:
+            binascii.a2b_base64(self.pkcs7, strict_mode=True)
+        except ValueError as error:
+            raise ValueError(f"pkcs7: is not base64: {error}") from error
+
+    @classmethod
+    def of(cls, der: bytes, *, unsigned_sha256: str) -> Detached:
+        """A signature given as bytes."""
+        return cls(unsigned_sha256, base64.b64encode(der).decode())
+
+    @property
+    def der(self) -> bytes:
+        """The signature's bytes."""
+        return binascii.a2b_base64(self.pkcs7)
+
+
+@dataclass(frozen=True)
+class Signatures:
+    """All signatures of a build, by file, and the certificates (PEM, by role) a machine's firmware is given."""
+
+    format: Annotated[int, strict.Range(FORMAT, FORMAT)]
+    certificates: dict[_RoleName, str]
+    files: dict[_FileName, Detached]
+
+    def __post_init__(self) -> None:
+        if missing := {UKI, LOADER} - self.files.keys():
+            raise ValueError(f"files: {', '.join(sorted(missing))} is missing")
+        if missing := {"PK", "KEK", "db"} - self.certificates.keys():
+            raise ValueError(f"certificates: {', '.join(sorted(missing))} is missing")
+
+
+def parse_signatures(data: bytes, *, source: str) -> Signatures:
+    """Read the document strictly.
+
+    Raises:
+        DocumentError: Not JSON, of another format, unknown keys, wrong types, or no base64.
+    """
+    return strict.read_json(Signatures, data, source=source)
+
+
+def dump_signatures(signatures: Signatures) -> bytes:
+    """The document's bytes: the same for the same signatures."""
+    return strict.dump_json(signatures)
