@@ -220,19 +220,27 @@ def _boot_lines(around: Surroundings) -> Iterator[str]:
 
 def _root_lines(around: Surroundings, *, packages: bool) -> Iterator[str]:
     if around.earlier is None:
-        yield "the largest in the root filesystem, in raw bytes:"
-        largest = sorted(owner_bytes(around.contents).items(), key=lambda item: (-item[1], item[0]))
-        yield from _some([f"{size(held):>11}  {owner}" for owner, held in largest])
+        yield from _largest(around.contents)
         return
     old, new = around.earlier.contents, around.contents
     if packages:
         yield from _came_and_went(old, new)
     changes = growth(old, new)
+    if not changes:
+        yield f"no package has another size than in {around.earlier.version}"
+        yield from _largest(new)
+        return
     total = sum(change.delta_bytes for change in changes)
     yield f"the files of the root filesystem against {around.earlier.version}, {signed_size(total)} in raw bytes:"
     yield from _some([str(change) for change in changes if change.delta_bytes > 0 or change.old_bytes is None])
     # The largest saving first.
     yield from _some([str(each) for each in reversed(changes) if each.delta_bytes < 0 or each.new_bytes is None])
+
+
+def _largest(contents: Contents) -> Iterator[str]:
+    yield "the largest in the root filesystem, in raw bytes:"
+    largest = sorted(owner_bytes(contents).items(), key=lambda item: (-item[1], item[0]))
+    yield from _some([f"{size(held):>11}  {owner}" for owner, held in largest])
 
 
 def _came_and_went(old: Contents, new: Contents) -> Iterator[str]:

@@ -134,6 +134,12 @@ def test_without_an_earlier_build_the_largest_are_told() -> None:
     assert lines[-2].strip() == "8 bytes  p08"
 
 
+def test_when_nothing_grew_the_largest_are_told() -> None:
+    lines = told(Measure.ROOT, within=around({"podman": 5}, {"podman": 5}))
+    assert "no package has another size than in 1.0.0" in lines
+    assert lines[-1].strip() == "5 bytes  podman"
+
+
 def test_what_was_not_measured_or_not_read_is_told() -> None:
     within = Surroundings(contents({}), None, None, ("not compared with out/host/0.9: it is damaged",), "out/host")
     text = overrun_message([Excess(Measure.INITRD, 2, 1)], [Measure.UKI, Measure.WIRE], within)
