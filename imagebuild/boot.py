@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from bedrock import strict
 from imagebuild import config
 from imagebuild.errors import SpaceError
 from imagebuild.filesystems import seed_of, write_definitions
@@ -17,6 +18,9 @@ from imagebuild.plan import EPOCH
 from imagebuild.signing import attach
 from imagebuild.workshop import Workshop
 from partitions.entries import BootEntry
+from partitions.layout import boot_bytes_for
+from updater.repository.field.room import FORMAT as LAYOUT_FORMAT
+from updater.repository.field.room import LAYOUT_FILE, SlotLayout
 from updater.repository.signatures import (
     FORMAT,
     LOADER,
@@ -31,7 +35,6 @@ _TIMEOUT_S = 300
 _EFI_FOLDER = Path("usr/lib/systemd/boot/efi")
 LOADER_PROGRAM = _EFI_FOLDER / "systemd-bootx64.efi"
 STUB = _EFI_FOLDER / "linuxx64.efi.stub"
-_FAT_SLACK = 1 << 20
 
 
 def make_uki(shop: Workshop) -> None:
@@ -85,6 +88,7 @@ def make_disk(shop: Workshop) -> None:
     definition, version = shop.plan.definition, shop.plan.version
     root_hash = (shop.work / "root-hash").read_text()
     source = _stage(shop)
+    record_layout(shop)
     definitions = shop.config / "disk"
     write_definitions(definitions, config.disk_partitions(definition, version=version, root_hash=root_hash))
     disk = shop.out / "disk.raw"
@@ -115,6 +119,20 @@ def make_disk(shop: Workshop) -> None:
     )
 
 
+def record_layout(shop: Workshop) -> None:
+    """Write the sizes that hosts get which are installed from this build's disk: later releases must fit them."""
+    definition = shop.plan.definition
+    slots = SlotLayout(
+        format=LAYOUT_FORMAT,
+        image=definition.id,
+        architecture=definition.architecture,
+        root_bytes=definition.slots.root,
+        verity_bytes=definition.slots.verity,
+        boot_bytes=definition.slots.boot,
+    )
+    (shop.out / LAYOUT_FILE).write_bytes(strict.dump_json(slots))
+
+
 def _stage(shop: Workshop) -> Path:
     """Lay out what systemd-repart copies into the disk; the first UKI is blessed, for it is the only one."""
     source = shop.work / "disk"
@@ -130,7 +148,7 @@ def _stage(shop: Workshop) -> Path:
     uki = source / "xbootldr" / config.entry_path(entry.file_name)
     uki.parent.mkdir(parents=True)
     size = (shop.out / "uki.efi").stat().st_size
-    if 2 * size + _FAT_SLACK > shop.plan.definition.slots.boot:
+    if boot_bytes_for(size) > shop.plan.definition.slots.boot:
         raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
     for name in ("root.erofs", "root.verity"):
         (source / name).hardlink_to(shop.out / name)

@@ -108,8 +108,8 @@ def build(
 
     The result is a folder: disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to
     publish, release.json, packages.json and contents.json (what the image holds), sbom.cdx.json (the same for
-    scanners), provenance.json (what it was made from), the configuration given to mkosi and systemd-repart, and the
-    log.
+    scanners), provenance.json (what it was made from), layout.json (the sizes of its disk), the configuration given to
+    mkosi and systemd-repart, and the log.
 
     \b
     Example:

@@ -35,6 +35,7 @@ KernelArgument = Annotated[
 # What mkosi's configuration can carry: no comment sign, no list separator, no specifier.
 DropPath = Annotated[str, strict.Pattern(r"/[^\s#,:%\"'\\]+", "a path inside the image such as /usr/share/info/*")]
 UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.@-]{1,200}\.[a-z]+", "a unit name such as web.container")]
+BudgetBytes = Annotated[int, strict.Size(), strict.Range(1, 1 << 44)]
 Mode = Annotated[str, strict.Pattern(r"0[0-7]{3}", "a mode in octal such as 0644")]
 
 
@@ -130,6 +131,25 @@ class Slots:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What the image may come to at most; None is no limit.
+
+    Attributes:
+        wire: Bytes a host downloads: UKI, root filesystem and verity tree, packed as publishing packs them.
+        root: Bytes of `root.erofs`.
+        uki: Bytes of `uki.efi`.
+        initrd: Bytes of the initrd in it.
+        packages: How many Debian packages the image holds something of.
+    """
+
+    wire: BudgetBytes | None = None
+    root: BudgetBytes | None = None
+    uki: BudgetBytes | None = None
+    initrd: BudgetBytes | None = None
+    packages: Annotated[int, strict.Range(1, 100_000)] | None = None
+
+
+@dataclass(frozen=True)
 class ImageDefinition:
     """Everything `image.yaml` says."""
 
@@ -143,6 +163,7 @@ class ImageDefinition:
     drop: tuple[DropPath, ...] = ()
     kernel_arguments: tuple[KernelArgument, ...] = ()
     slots: Slots = field(default_factory=Slots)
+    budget: Budget = field(default_factory=Budget)
     updater: UpdaterConfig = field(default_factory=UpdaterConfig)
     files: tuple[ExtraFile, ...] = ()
     units: tuple[ExtraUnit, ...] = ()

@@ -7,6 +7,7 @@ ImageBuildError              1
 │   └── BuiltBeforeError     1  this version was built before with other content
 ├── LockError                1  there is no lock, or it is not one of this definition
 ├── RefusedInputError        3  a file is not the one that was signed or locked
+├── BudgetError              1  the image outgrew the budget of its definition
 ├── NotReproducedError       3  a release cannot be built again from what is here
 ├── SpaceError               1  the build host or a slot has too little room
 └── VmError                  1  a virtual machine could not be started or did not do what was asked in time
@@ -45,6 +46,10 @@ class RefusedInputError(ImageBuildError):
     """A file is not the one that was signed or locked."""
 
     exit_code = EXIT_REFUSED
+
+
+class BudgetError(ImageBuildError):
+    """The image outgrew the budget of its definition."""
 
 
 class NotReproducedError(ImageBuildError):

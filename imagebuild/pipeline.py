@@ -33,6 +33,7 @@ from imagebuild.inspection.record import record_contents
 from imagebuild.locking import held_folder, only_one
 from imagebuild.payload import build_payload
 from imagebuild.plan import DATA, EPOCH, INPUTS_FILE, SOURCE_ROOT, BuildPlan
+from imagebuild.spending import Watch
 from imagebuild.workshop import Workshop
 
 Step = Callable[[Workshop, Progress], None]
@@ -53,6 +54,7 @@ def build_image(plan: BuildPlan, *, progress: Progress | None = None) -> Built:
     Raises:
         BuiltBeforeError: `out` holds this version, built from other content.
         BuildError: A step failed; the message names it and the log.
+        BudgetError: The image outgrew its budget.
         MirrorError: A package could not be fetched.
         SpaceError: The disk or a slot is too small.
         KeysError: The key that signs the UKI cannot be opened.
@@ -123,6 +125,7 @@ def _run_steps(shop: Workshop, progress: Progress) -> None:
     for folder in (shop.out, shop.folders.output, shop.folders.workspace):
         folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(DATA / "scripts", shop.config / "scripts")
+    watch = Watch(shop)
     filesystems.stage_definition(shop.plan.folder, shop.definition)
     for name, step in STEPS:
         title = name.replace("_", " ")
@@ -137,6 +140,8 @@ def _run_steps(shop: Workshop, progress: Progress) -> None:
                 raise
             raise SpaceError(f"the step {title} failed: the disk is full") from error
         shop.seconds[name] = time.monotonic() - began
+        watch.look()
+    watch.finish(progress)
 
 
 def _step_error(title: str, error: ProcessError, shop: Workshop) -> ImageBuildError:

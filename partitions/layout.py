@@ -39,6 +39,8 @@ ATTRIBUTE_NO_AUTO = 1 << 63
 WRITTEN_ATTRIBUTES = ATTRIBUTE_READ_ONLY
 EMPTY_ATTRIBUTES = ATTRIBUTE_READ_ONLY | ATTRIBUTE_NO_AUTO
 
+# What a FAT filesystem of some hundred MiB takes for itself.
+_FAT_SLACK_BYTES = MIB
 _ROOT_HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -112,6 +114,11 @@ def verity_size_for(root_slot_bytes: int) -> int:
         ValueError: The slot has no room for a single block.
     """
     return _round_up(tree_layout(root_slot_bytes // BLOCK_SIZE).size_bytes)
+
+
+def boot_bytes_for(uki_bytes: int) -> int:
+    """Room the boot partition must have for UKIs of this size: one of each slot, and what FAT itself takes."""
+    return 2 * uki_bytes + _FAT_SLACK_BYTES
 
 
 @dataclass(frozen=True)

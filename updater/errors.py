@@ -2,7 +2,8 @@
 
     UpdaterError                 1
     ├── RepositoryError          1  the repository on disk cannot be read or written as asked
-    │   └── ConflictError        1  published before with other content
+    │   ├── ConflictError        1  published before with other content
+    │   └── OutgrownError        1  a release does not fit the slots of hosts in the field
     ├── RefusedError             3  verification failed: signature, expiry, rollback, hash, length, wrong image
     ├── FetchError               1  the update server is unreachable or answered nonsense
     ├── SlotError                1  a slot or boot entry could not be written or is not what it should be
@@ -28,6 +29,10 @@ class RepositoryError(UpdaterError):
 
 class ConflictError(RepositoryError):
     """This version was published before with other content."""
+
+
+class OutgrownError(RepositoryError):
+    """A release does not fit the slots of hosts in the field."""
 
 
 class RefusedError(UpdaterError):

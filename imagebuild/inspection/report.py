@@ -20,7 +20,7 @@ from imagebuild.inspection.contents import Contents, Entry, Kind
 from imagebuild.inspection.record import read_contents
 from imagebuild.tools import Access, ToolsTree
 from partitions.version import Version
-from updater.repository.objects import QUICK_LEVEL, packed_bytes
+from updater.repository.objects import QUICK_LEVEL, packed_bytes, packed_file_bytes
 
 ARTIFACTS = ("uki.efi", "root.erofs", "root.verity")
 _UNIT_FOLDER = "/usr/lib/systemd/system"
@@ -85,8 +85,9 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress) -> Inspe
     contents = read_contents(build)
     _require(build, (*ARTIFACTS, SUMMARY_FILE, "config/cmdline"))
     summary = read_summary(build)
-    progress.step("pack artifacts")
-    artifacts = {name: _artifact_cost(build / name) for name in ARTIFACTS}
+    raw = {name: (build / name).stat().st_size for name in ARTIFACTS}
+    progress.step("pack artifacts", total=sum(raw.values()))
+    artifacts = {name: Cost(size, packed_file_bytes(build / name, progress=progress)) for name, size in raw.items()}
     with tempfile.TemporaryDirectory(prefix="twinhull-inspect-") as scratch:
         root = Path(scratch) / "root"
         progress.step("unpack the root filesystem")
@@ -163,11 +164,6 @@ def _group_cost(root: Path, group: list[Entry], progress: Progress) -> Cost:
 
     raw = sum(entry.size_bytes for entry in group)
     return Cost(raw, packed_bytes(chunks(), size_bytes=raw, level=QUICK_LEVEL))
-
-
-def _artifact_cost(path: Path) -> Cost:
-    raw = path.stat().st_size
-    return Cost(raw, packed_bytes(_chunks(path), size_bytes=raw))
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

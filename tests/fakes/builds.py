@@ -17,6 +17,8 @@ from partitions.version import Version
 from tests.fakes.keyrings import dev_folder
 from updater.release import FORMAT, Architecture, Artifact, Artifacts, Release
 from updater.repository.access import KeyAccess
+from updater.repository.field.room import FORMAT as LAYOUT_FORMAT
+from updater.repository.field.room import LAYOUT, LAYOUT_FILE, SlotLayout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.objects import QUICK_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
@@ -26,15 +28,22 @@ FILES = {"uki": "uki.efi", "root": "root.erofs", "verity": "root.verity"}
 
 
 def write_build(
-    folder: Path, *, version: str = "1.0.0", image: str = "host", architecture: str = "x86-64", seed: int = 1
+    folder: Path,
+    *,
+    version: str = "1.0.0",
+    image: str = "host",
+    architecture: str = "x86-64",
+    seed: int = 1,
+    slots: SlotLayout | None = None,
+    root_blocks: int = 20,
 ) -> Path:
-    """A folder as a build writes it; `seed` decides the content."""
+    """A folder as a build writes it; `seed` decides the content, and `slots` is the layout it records."""
     folder.mkdir(parents=True)
     noise = random.Random(seed)  # noqa: S311 - content, not secrets
     contents = {
         # Noise does not compress, repetition does: both ways an object can be stored are met.
         "uki": noise.randbytes(5001),
-        "root": noise.randbytes(4096) * 20,
+        "root": noise.randbytes(4096) * root_blocks,
         "verity": noise.randbytes(4096) + bytes(4096),
     }
     for name, content in contents.items():
@@ -46,9 +55,26 @@ def write_build(
         architecture=Architecture(architecture),
         root_hash=hashlib.sha256(contents["verity"]).hexdigest(),
         artifacts=Artifacts(**{name: _artifact(content) for name, content in contents.items()}),
+        attachments={LAYOUT: _artifact(strict.dump_json(slots))} if slots else {},
     )
+    if slots:
+        (folder / LAYOUT_FILE).write_bytes(strict.dump_json(slots))
     (folder / "release.json").write_bytes(strict.dump_json(release))
     return folder
+
+
+def slots_of(
+    *, root_blocks: int = 100, verity_bytes: int = 1 << 20, boot_bytes: int = 2 << 20, architecture: str = "x86-64"
+) -> SlotLayout:
+    """A layout with room for small builds."""
+    return SlotLayout(
+        format=LAYOUT_FORMAT,
+        image="host",
+        architecture=Architecture(architecture),
+        root_bytes=4096 * root_blocks,
+        verity_bytes=verity_bytes,
+        boot_bytes=boot_bytes,
+    )
 
 
 @dataclass(frozen=True)

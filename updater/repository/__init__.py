@@ -3,6 +3,7 @@
     REPO/metadata/  N.root.json N.targets.json N.releases.json N.channels.json N.snapshot.json timestamp.json
     REPO/targets/   releases/<image>/<version>/<sha256>.<architecture>.json   channels/<sha256>.<name>.json
     REPO/objects/   <first two digits>/<sha256>
+    REPO/retired-layouts.json   the publisher's own note (`field/`); no reader needs it
 
 Rules: a file is written once and never changed, `timestamp.json` excepted, which is replaced in one step and last; so a
 reader sees the old state or the new one, whenever it looks and wherever a publisher was interrupted.

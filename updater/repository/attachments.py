@@ -1,4 +1,4 @@
-"""What goes with a release beside its artifacts: bill of materials, provenance, lock, signatures.
+"""What goes with a release beside its artifacts: bill of materials, provenance, disk layout, lock, signatures.
 
 Rules: a release that names a bill of materials has provenance, and the other way round; the provenance speaks of
 exactly the release's files, and of the lock exactly when there is one; an attachment this program does not know is
@@ -7,7 +7,7 @@ carried and its objects are checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from bedrock.errors import TwinhullError
 from updater.release import Release
 from updater.repository.bom import parse_bom
 from updater.repository.envelope import unseal
+from updater.repository.field.room import LAYOUT, family_problems, parse_layout
 from updater.repository.releases import PROVENANCE, artifacts_of
 from updater.repository.signatures import SIGNATURES, parse_signatures
 from updater.repository.statement import PAYLOAD_TYPE, Statement, parse_statement
@@ -92,12 +93,7 @@ def attachment_problems(
         read: The content of an attachment whose objects are sound.
     """
     names = release.attachments.keys()
-    if SBOM in names and PROVENANCE not in names:
-        yield "there is a bill of materials and no provenance"
-    if PROVENANCE in names and SBOM not in names:
-        yield "there is provenance and no bill of materials"
-    if LOCK in names and PROVENANCE not in names:
-        yield "there is a lock and no provenance that speaks of it"
+    yield from _lonely(names)
     for name, parse in _PARSED.items():
         if name in names:
             try:
@@ -117,3 +113,18 @@ def attachment_problems(
             yield from statement_problems(parse_statement(payload, source=source), release, files)
         except TwinhullError as error:
             yield str(error)
+    if LAYOUT in names:
+        try:
+            yield from family_problems(parse_layout(read(LAYOUT), source=files[LAYOUT]), release)
+        except TwinhullError as error:
+            yield str(error)
+
+
+def _lonely(names: Collection[str]) -> Iterator[str]:
+    """Attachments without the one that goes with them, in words."""
+    if SBOM in names and PROVENANCE not in names:
+        yield "there is a bill of materials and no provenance"
+    if PROVENANCE in names and SBOM not in names:
+        yield "there is provenance and no bill of materials"
+    if LOCK in names and PROVENANCE not in names:
+        yield "there is a lock and no provenance that speaks of it"

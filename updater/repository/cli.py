@@ -29,6 +29,9 @@ from updater.repository.channels import (
     set_channel,
     show_channel,
 )
+from updater.repository.field.cli import layouts
+from updater.repository.field.layouts import read_outlooks
+from updater.repository.field.room import DEFAULT_WARN_WITHIN, family_of
 from updater.repository.lifetime import Lifetimes
 from updater.repository.objects import DEFAULT_LEVEL, MAX_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
@@ -164,6 +167,14 @@ def init_command(
     show_default=True,
     help="zstd level. 300 MB on two cores: 19 takes 69 s for 27 %, 9 takes 3 s for 30 %.",
 )
+@click.option(
+    "--warn-within",
+    type=click.IntRange(min=0),
+    default=DEFAULT_WARN_WITHIN,
+    show_default=True,
+    metavar="N",
+    help="Warn when growth reaches the slots of hosts within N releases.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 def publish_command(
@@ -175,6 +186,7 @@ def publish_command(
     online_lifetime: timedelta | None,
     release_lifetime: timedelta | None,
     level: int,
+    warn_within: int,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -183,6 +195,7 @@ def publish_command(
     Every file is checked against its release.json before anything is written. A version is
     published once: again with the same content is nothing to do, with other content an error.
     An interrupted publish shows readers nothing; run it again to complete it.
+    A release that does not fit the disks of hosts in the field is refused (twinhull repo layouts).
 
     \b
     Example:
@@ -197,8 +210,12 @@ def publish_command(
         progress=_progress(quiet=quiet),
         level=level,
     )
+    families = [family_of(publication.release) for publication in done]
+    warnings = read_outlooks(base, families, within=warn_within)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
-        emit_json({"published": [_publication(publication) for publication in done]})
+        emit_json({"published": [_publication(publication) for publication in done], "warnings": warnings})
         return
     for publication in done:
         click.echo(_sentence(publication))
@@ -270,6 +287,9 @@ def verify_command(context: click.Context, base: Path, root: Path | None, quiet:
         _tell(base, report)
     if not report.ok:
         context.exit(EXIT_REFUSED)
+
+
+repo.add_command(layouts)
 
 
 @click.group("channel")

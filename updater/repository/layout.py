@@ -44,6 +44,11 @@ class Layout:
         return self.base / ".lock"
 
     @property
+    def retired_layouts_file(self) -> Path:
+        """Which disk layouts no host has any more: for the publisher only."""
+        return self.base / "retired-layouts.json"
+
+    @property
     def timestamp_file(self) -> Path:
         """The one file that is ever replaced."""
         return self.metadata / "timestamp.json"

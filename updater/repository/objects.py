@@ -71,6 +71,16 @@ def packed_bytes(chunks: Iterable[bytes], *, size_bytes: int, level: int = DEFAU
     return min(packed, size_bytes)
 
 
+def packed_file_bytes(path: Path, *, level: int = DEFAULT_LEVEL, progress: Progress) -> int:
+    """How many bytes would be sent for a file, packed as objects are; reads only.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as stream:
+        return packed_bytes(_told(stream, progress), size_bytes=path.stat().st_size, level=level)
+
+
 def remove_leftovers(layout: Layout) -> None:
     """Remove from the disk what interrupted writers left half-written; call it holding the repository's lock."""
     for path in layout.objects.glob(f"{_INCOMING}*"):
@@ -258,6 +268,12 @@ def _parameters(level: int, size_bytes: int) -> zstandard.ZstdCompressionParamet
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
     while chunk := stream.read(_CHUNK_BYTES):
         yield chunk
+
+
+def _told(stream: BinaryIO, progress: Progress) -> Iterator[bytes]:
+    for chunk in _chunks(stream):
+        yield chunk
+        progress.advance(len(chunk))
 
 
 def _digest(path: Path) -> str:

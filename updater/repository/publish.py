@@ -27,6 +27,8 @@ from updater.release import Artifact, Release, parse_release
 from updater.repository.access import KeyAccess
 from updater.repository.attachments import LOCK, LOCK_FILE, SBOM, SBOM_FILE, statement_problems
 from updater.repository.envelope import ENVELOPE_FILE, seal
+from updater.repository.field.layouts import Candidate, bring_back, require_room
+from updater.repository.field.room import LAYOUT, LAYOUT_FILE, SlotLayout, family_problems, parse_layout
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
@@ -53,18 +55,25 @@ from updater.repository.targets import write_target
 RELEASE_FILE = "release.json"
 ARTIFACT_FILES = {"uki": "uki.efi", "root": "root.erofs", "verity": "root.verity"}
 # A build has those it made; the signed provenance is made from its `provenance.json` when it is published.
-ATTACHMENT_FILES = {SBOM: SBOM_FILE, PROVENANCE: ENVELOPE_FILE, LOCK: LOCK_FILE, SIGNATURES: SIGNATURES_FILE}
+ATTACHMENT_FILES = {
+    SBOM: SBOM_FILE,
+    PROVENANCE: ENVELOPE_FILE,
+    LAYOUT: LAYOUT_FILE,
+    LOCK: LOCK_FILE,
+    SIGNATURES: SIGNATURES_FILE,
+}
 RELEASE_FILES = ARTIFACT_FILES | ATTACHMENT_FILES
 ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 
 
 @dataclass(frozen=True)
 class Build:
-    """A folder that a build wrote, its release document and its provenance (as it will be signed) read."""
+    """A folder that a build wrote, its release document, its provenance (as it will be signed) and its layout read."""
 
     folder: Path
     release: Release
     provenance: bytes | None = None
+    slots: SlotLayout | None = None
 
     @property
     def parts(self) -> tuple[tuple[Path, Artifact], ...]:
@@ -121,7 +130,7 @@ def read_build(folder: Path) -> Build:
 
     Raises:
         RepositoryError: The folder is not one a build wrote, or its release has an attachment nobody knows.
-        DocumentError: Its release document has mistakes.
+        DocumentError: Its release document or its layout has mistakes.
     """
     path = folder / RELEASE_FILE
     try:
@@ -135,8 +144,16 @@ def read_build(folder: Path) -> Build:
         raise RepositoryError(f"{path} names the attachment {min(unknown)}, which is not known here").with_hint(
             f"known are {', '.join(sorted(ATTACHMENT_FILES))}"
         )
-    provenance = folder / PROVENANCE_FILE
-    return Build(folder, release, provenance.read_bytes() if provenance.is_file() else None)
+    provenance, slots = folder / PROVENANCE_FILE, folder / LAYOUT_FILE
+    return Build(
+        folder,
+        release,
+        provenance=provenance.read_bytes() if provenance.is_file() else None,
+        # One that is named and missing is told with the other files.
+        slots=parse_layout(slots.read_bytes(), source=str(slots))
+        if LAYOUT in release.attachments and slots.is_file()
+        else None,
+    )
 
 
 def publish(
@@ -154,6 +171,7 @@ def publish(
     Raises:
         RefusedError: A file is not what its release says, or the repository's signatures do not hold.
         ConflictError: A version was published before with other content.
+        OutgrownError: A release does not fit the slots of hosts in the field.
         BusyError: Somebody else is publishing.
         RepositoryError: There is no repository.
         KeysError: The keys of releases, snapshot or timestamp cannot be opened.
@@ -165,12 +183,15 @@ def publish(
         news = [build for build in _unique(builds) if _is_new(layout, state, build.release)]
         releases = {}
         if news:
+            back = require_room(layout, state, [Candidate(build.release, build.slots) for build in news])
             signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
             _check_space(layout, news)
             remove_leftovers(layout)
             store = _Store(layout, signers[TufRole.RELEASES], level, progress)
             releases = {build.release.target_path: store.put(build) for build in news}
             changed = _with_releases(layout, state, releases)
+            # Before the release is there: a layout too many in the field harms nobody.
+            bring_back(layout, back)
             progress.step("signing the metadata")
             changes = {TufRole.RELEASES: changed}
             state = commit(layout, state, changed=changes, signers=signers, lifetimes=lifetimes, now=now)
@@ -185,6 +206,8 @@ def _check_files(builds: Sequence[Build], progress: Progress) -> None:
         for path, artifact in build.parts:
             problems += check_file(path, artifact, progress)
         problems += _provenance_problems(build)
+        if build.slots is not None:
+            problems += family_problems(build.slots, build.release)
     if problems:
         message = "the build is not what its release.json says; nothing was published\n"
         raise RefusedError(message + "\n".join(problems)).with_hint("build it again")

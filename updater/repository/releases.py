@@ -42,6 +42,12 @@ def published(state: State, image: str) -> tuple[tuple[str, Architecture], ...]:
     return tuple((version, arch) for name, version, arch in _split_all(state.releases) if name == image)
 
 
+def published_images(state: State) -> tuple[tuple[str, Architecture], ...]:
+    """The images that have published releases, with their architectures, sorted."""
+    found = {(image, architecture) for image, _, architecture in _split_all(state.releases)}
+    return tuple(sorted(found, key=lambda each: (each[0], each[1].value)))
+
+
 def rivals(state: State, release: Release) -> tuple[str, ...]:
     """Published versions of the same image and architecture that rank equal to `release` but are written otherwise.
 

@@ -16,7 +16,9 @@ from imagebuild.tools import Access, ToolsTree
 from imagebuild.workshop import Workshop
 from keys.certificates import read_certificate
 from keys.roles import BootRole
+from partitions.layout import verity_size_for
 from tests.fakes.definitions import plan_in
+from updater.repository.field.room import Part, parse_layout
 from updater.repository.signatures import parse_signatures
 
 ROOT_HASH = "ef" * 32
@@ -147,3 +149,11 @@ def test_two_ukis_that_do_not_fit_are_refused(shop: Workshop) -> None:
         uki.truncate(300 << 20)
     with pytest.raises(SpaceError, match=r"slots\.boot"):
         boot.make_disk(shop)
+
+
+def test_the_build_records_the_sizes_its_disk_was_made_with(shop: Workshop) -> None:
+    (shop.work / "loader.signed.efi").write_bytes(b"x")
+    boot.make_disk(shop)
+    slots = parse_layout((shop.out / "layout.json").read_bytes(), source="layout.json")
+    assert (slots.image, slots.architecture.value) == ("host", "x86-64")
+    assert [slots.room(part) for part in Part] == [512 << 20, verity_size_for(512 << 20), 512 << 20]

@@ -12,6 +12,7 @@ from bedrock import strict
 from bedrock.errors import DocumentError
 from imagebuild.definition import (
     AbsolutePath,
+    Budget,
     ExtraUnit,
     ImageDefinition,
     Slots,
@@ -97,6 +98,18 @@ def test_sizes_that_are_too_small_are_told_together(tmp_path: Path) -> None:
     message = problems_of(tmp_path, "id: host\nslots: {root: 1M, boot: 10M}\n")["slots"]
     assert all(name in message for name in ("root must", "boot must"))
     assert "esp" not in message
+
+
+def test_a_budget_is_read_strictly(tmp_path: Path) -> None:
+    text = "id: host\nbudget: {wire: 80M, root: 0, uki: -1, initrd: big, packages: 1.5, rot: 1}\n"
+    names = {"budget.root", "budget.uki", "budget.initrd", "budget.packages", "budget.rot"}
+    assert set(problems_of(tmp_path, text)) == names
+
+
+def test_a_budget_takes_bytes_and_text(tmp_path: Path) -> None:
+    budget = definition_of(tmp_path, "id: host\nbudget: {wire: 80M, root: 4096, packages: 120}\n").budget
+    assert budget == Budget(wire=80 * MIB, root=4096, packages=120)
+    assert definition_of(tmp_path, "id: host\n").budget == Budget()
 
 
 def test_one_path_given_twice_is_refused(tmp_path: Path) -> None:

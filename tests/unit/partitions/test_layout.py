@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from partitions.hashtree import tree_layout
-from partitions.layout import MIB, DiskLayout, Slot, identity_of, root_types, slot_label, verity_size_for
+from partitions.layout import (
+    MIB,
+    DiskLayout,
+    Slot,
+    boot_bytes_for,
+    identity_of,
+    root_types,
+    slot_label,
+    verity_size_for,
+)
 from partitions.version import Version
 
 ROOT_HASH = "00112233445566778899aabbccddeeff" + "ffeeddccbbaa99887766554433221100"
@@ -76,3 +85,7 @@ def test_verity_slot_too_small_for_its_tree_is_refused() -> None:
 def test_odd_root_slot_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="root_slot_bytes must be"):
         DiskLayout.for_root(size)
+
+
+def test_the_boot_partition_holds_two_ukis_and_what_fat_takes() -> None:
+    assert boot_bytes_for(20 * MIB) == 41 * MIB

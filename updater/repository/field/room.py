@@ -1,0 +1,266 @@
+"""What fits a disk's slots, and how many releases of usual growth still will.
+
+Rules: a release fits a layout when its root and its tree fit their partitions, and the boot partition could hold its
+UKI twice; a layout is named by its own content, so the same sizes have the same name wherever they are recorded.
+Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+from bedrock import strict
+from partitions.layout import boot_bytes_for
+from partitions.version import Version
+from updater.release import Architecture, ArtifactBytes, Name, Release
+
+LAYOUT, LAYOUT_FILE = "layout", "layout.json"
+FORMAT = 1
+MAX_LAYOUT_BYTES = 1 << 16
+HISTORY = 8
+DEFAULT_WARN_WITHIN = 12
+_ID_DIGITS = 12
+_FEW = 3  # versions named one by one
+LayoutId = Annotated[str, strict.Pattern(rf"[0-9a-f]{{{_ID_DIGITS}}}", f"a layout's id of {_ID_DIGITS} digits")]
+
+
+class Part(Enum):
+    """A partition that bounds how large a release may be."""
+
+    ROOT = "root"
+    VERITY = "verity"
+    BOOT = "boot"
+
+
+# The tree grows with the root, which would be told twice.
+GROWING = (Part.ROOT, Part.BOOT)
+
+
+@dataclass(frozen=True)
+class Family:
+    """The releases that follow each other on a host: those of one image and one architecture."""
+
+    image: str
+    architecture: Architecture
+
+    def __str__(self) -> str:
+        return f"{self.image} ({self.architecture.value})"
+
+
+@dataclass(frozen=True)
+class SlotLayout:
+    """`layout.json`: the sizes in bytes of the partitions that a disk image was made with.
+
+    Attributes:
+        root_bytes: Each of the two root partitions.
+        verity_bytes: Each of the two verity partitions.
+        boot_bytes: The partition of the UKIs.
+    """
+
+    format: Annotated[int, strict.Range(FORMAT, FORMAT)]
+    image: Name
+    architecture: Architecture
+    root_bytes: ArtifactBytes
+    verity_bytes: ArtifactBytes
+    boot_bytes: ArtifactBytes
+
+    @property
+    def id(self) -> str:
+        """The layout's name: the first digits of the SHA-256 of its document."""
+        return hashlib.sha256(strict.dump_json(self)).hexdigest()[:_ID_DIGITS]
+
+    @property
+    def family(self) -> Family:
+        """Whose disk it is."""
+        return Family(self.image, self.architecture)
+
+    def room(self, part: Part) -> int:
+        """Bytes of a partition."""
+        return {Part.ROOT: self.root_bytes, Part.VERITY: self.verity_bytes, Part.BOOT: self.boot_bytes}[part]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A layout that was recorded.
+
+    Attributes:
+        slots: The layout.
+        versions: The releases whose disk images have it, oldest first.
+        retired: Whether an operator said that no host with it is left.
+    """
+
+    slots: SlotLayout
+    versions: tuple[Version, ...]
+    retired: bool
+
+    @property
+    def installed_with(self) -> str:
+        """The releases whose disk images have it, for a person."""
+        if len(self.versions) <= _FEW:
+            return ", ".join(map(str, self.versions))
+        return f"{self.versions[0]} to {self.versions[-1]} ({len(self.versions)} releases)"
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A release that a layout has no room for."""
+
+    release: Release
+    known: Known
+    part: Part
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much the partition is too small."""
+        return need(self.release, self.part) - self.known.slots.room(self.part)
+
+    def __str__(self) -> str:
+        slots = self.known.slots
+        sizes = ", ".join(f"{part.value} {in_mib(slots.room(part))}" for part in Part)
+        return (
+            f"{self.release.image} {self.release.version}: {_WANTED[self.part]} {need(self.release, self.part)} bytes, "
+            f"and the {self.part.value} partition has {slots.room(self.part)}: {self.missing_bytes} missing "
+            f"(layout {slots.id}: {sizes}; installed with {self.known.installed_with})"
+        )
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A partition that releases of usual growth will fill soon.
+
+    Attributes:
+        layout: The layout's id.
+        image: Whose disk it is.
+        architecture: Of which architecture.
+        part: The partition.
+        needed_bytes: What the newest release needs of it.
+        room_bytes: What it has.
+        growth_bytes: Mean growth of that need per release, rounded.
+        over_releases: Over how many releases the mean was taken.
+        releases_left: The how-manieth release from now will not fit, if they go on growing like that.
+    """
+
+    layout: str
+    image: str
+    architecture: Architecture
+    part: Part
+    needed_bytes: int
+    room_bytes: int
+    growth_bytes: int
+    over_releases: int
+    releases_left: int
+
+    def __str__(self) -> str:
+        left = self.releases_left
+        when = f"{left} more release{'' if left == 1 else 's'} will outgrow" if left > 0 else "the newest outgrew"
+        return (
+            f"{Family(self.image, self.architecture)}: {when} the {self.part.value} partition of layout {self.layout}: "
+            f"{in_mib(self.needed_bytes)} of {in_mib(self.room_bytes)} are needed now, "
+            f"{self.growth_bytes} bytes more per release (mean of the last {self.over_releases})"
+        )
+
+
+def parse_layout(data: bytes, *, source: str) -> SlotLayout:
+    """Read a layout strictly.
+
+    Raises:
+        DocumentError: Not JSON, unknown keys, wrong types, or values out of range.
+    """
+    return strict.read_json(SlotLayout, data, source=source)
+
+
+def family_of(release: Release) -> Family:
+    """The releases it follows and is followed by."""
+    return Family(release.image, release.architecture)
+
+
+def family_problems(slots: SlotLayout, release: Release) -> tuple[str, ...]:
+    """Where a layout speaks of another image or architecture than the release it goes with, in words."""
+    if slots.family == family_of(release):
+        return ()
+    return (f"the layout is one of {slots.family}, and the release is of {family_of(release)}",)
+
+
+def need(release: Release, part: Part) -> int:
+    """Bytes a partition must have for a release."""
+    artifacts = release.artifacts
+    return {
+        Part.ROOT: artifacts.root.size_bytes,
+        Part.VERITY: artifacts.verity.size_bytes,
+        Part.BOOT: boot_bytes_for(artifacts.uki.size_bytes),
+    }[part]
+
+
+def fill(release: Release, slots: SlotLayout, part: Part) -> float:
+    """How much of a partition a release needs: 1 is all of it."""
+    return need(release, part) / slots.room(part)
+
+
+def misfits(releases: Iterable[Release], layouts: Sequence[Known]) -> tuple[Misfit, ...]:
+    """Every release of `releases` that a layout in the field has no room for; all are of one family."""
+    return tuple(
+        Misfit(release, known, part)
+        for release in releases
+        for known in layouts
+        for part in Part
+        if not known.retired and need(release, part) > known.slots.room(part)
+    )
+
+
+def releases_left(needs: Sequence[int], room: int) -> int | None:
+    """The how-manieth release from now will not fit into `room` bytes, at the mean growth of `needs` (bytes).
+
+    Returns:
+        1 is the next release, 0 or less one that was there already; None when nothing grows.
+    """
+    steps, grown = len(needs) - 1, needs[-1] - needs[0] if needs else 0
+    return (room - needs[-1]) * steps // grown + 1 if grown > 0 else None
+
+
+def outlooks(history: Sequence[Release], layouts: Iterable[Known], *, within: int) -> tuple[Outlook, ...]:
+    """What will be full within so many further releases.
+
+    Args:
+        history: Every release of a family, oldest first; the last eight tell the growth.
+        layouts: The layouts of that family.
+        within: Number of releases; 0 asks for nothing.
+    """
+    recent = history[-HISTORY:]
+    found = (
+        _outlook(recent, known.slots, part, within=within) for known in layouts if not known.retired for part in GROWING
+    )
+    return tuple(outlook for outlook in found if outlook is not None)
+
+
+def in_mib(size_bytes: int) -> str:
+    """Bytes for a person: slots are made of whole MiB."""
+    return f"{size_bytes / (1 << 20):.1f}".removesuffix(".0") + " MiB"
+
+
+def _outlook(recent: Sequence[Release], slots: SlotLayout, part: Part, *, within: int) -> Outlook | None:
+    needs = [need(release, part) for release in recent]
+    left = releases_left(needs, slots.room(part))
+    if left is None or left > within:
+        return None
+    return Outlook(
+        layout=slots.id,
+        image=slots.image,
+        architecture=slots.architecture,
+        part=part,
+        needed_bytes=needs[-1],
+        room_bytes=slots.room(part),
+        growth_bytes=round((needs[-1] - needs[0]) / (len(needs) - 1)),
+        over_releases=len(needs),
+        releases_left=left,
+    )
+
+
+_WANTED = {
+    Part.ROOT: "the root filesystem has",
+    Part.VERITY: "the verity tree has",
+    Part.BOOT: "its UKI twice and FAT itself take",
+}
