@@ -1,26 +1,14 @@
-"""Fixtures of the integration tests."""
+"""Fixtures of the integration tests: real programs come from the tools tree, so that no test depends on the host's."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+from imagebuild.mirror import find_mirrors
+from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
 
 
-@pytest.fixture
-def tool() -> Callable[[str], Path]:
-    """Finds a program by name, in the administrator's folders too; a missing one fails the test."""
-
-    def find(name: str) -> Path:
-        path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN))
-        found = shutil.which(name, path=path)
-        if found is None:
-            pytest.fail(f"this test needs the program {name!r}, which is not installed")
-        return Path(found)
-
-    return find
+@pytest.fixture(scope="session")
+def tools() -> ToolsTree:
+    """The tools tree."""
+    return ensure_tools(find_mirrors(), cache=cache_folder())

@@ -9,12 +9,9 @@ import shutil
 import time
 from pathlib import Path
 
-import pytest
-
 from bedrock import process
-from imagebuild.mirror import find_mirrors
 from imagebuild.payload import HOME, PAYLOAD_PACKAGES, Payload, build_payload
-from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.tools import ToolsTree, cache_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SANDBOX = "usr/lib/python3/dist-packages/mkosi/sandbox.py"
@@ -43,11 +40,6 @@ print(json.dumps({
     "rss_kib": int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]),
 }))
 """
-
-
-@pytest.fixture(scope="session")
-def tools() -> ToolsTree:
-    return ensure_tools(find_mirrors(), cache=cache_folder())
 
 
 def build(tools: ToolsTree, destination: Path, *, cache: Path, source_root: Path = REPOSITORY) -> Payload:

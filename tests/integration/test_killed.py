@@ -7,8 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from imagebuild.mirror import find_mirrors
-from imagebuild.tools import cache_folder, ensure_tools
+from imagebuild.tools import ToolsTree
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -43,8 +42,7 @@ def wait_until(what: str, holds: object) -> None:
         time.sleep(0.05)
 
 
-def test_no_tool_outlives_a_killed_program(tmp_path: Path) -> None:
-    tools = ensure_tools(find_mirrors(), cache=cache_folder())
+def test_no_tool_outlives_a_killed_program(tools: ToolsTree, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(tools.root), str(tmp_path)]
     with subprocess.Popen(command, cwd=REPOSITORY) as started:
         wait_until("the tool did not begin", (tmp_path / "begun").exists)

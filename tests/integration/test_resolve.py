@@ -13,15 +13,10 @@ import urllib3
 from imagebuild.errors import BuildError, MirrorError
 from imagebuild.inputs.resolve import Resolver
 from imagebuild.mirror import Mirrors, find_mirrors
-from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.tools import ToolsTree
 from tests.fakes.http_server import Site, serving
 
 RELEASE = "trixie"
-
-
-@pytest.fixture(scope="module")
-def tools() -> ToolsTree:
-    return ensure_tools(find_mirrors(), cache=cache_folder())
 
 
 @pytest.fixture(scope="module")
