@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import glob
-import os
 import shutil
 import tempfile
 import time
@@ -34,6 +33,7 @@ from imagebuild.locking import held_folder, only_one
 from imagebuild.payload import build_payload
 from imagebuild.plan import DATA, EPOCH, INPUTS_FILE, SOURCE_ROOT, BuildPlan
 from imagebuild.spending import Watch
+from imagebuild.tools import usual_umask
 from imagebuild.workshop import Workshop
 
 Step = Callable[[Workshop, Progress], None]
@@ -76,7 +76,7 @@ def _found(plan: BuildPlan) -> Built:
 def _build(plan: BuildPlan, progress: Progress) -> Built:
     began = time.monotonic()
     seconds = {"tools_tree": plan.supply.seconds}
-    with _usual_umask(), _working_folder(plan.out) as work:
+    with usual_umask(), _working_folder(plan.out) as work:
         shop = Workshop(plan, work, seconds)
         try:
             _run_steps(shop, progress)
@@ -93,16 +93,6 @@ def _build(plan: BuildPlan, progress: Progress) -> Built:
         sync_folder(plan.out.parent)
         shop.kept_log.unlink(missing_ok=True)
     return Built(plan.out, fresh=True, summary=summary)
-
-
-@contextmanager
-def _usual_umask() -> Iterator[None]:
-    """What is made without a mode must not depend on who builds: a umask of 077 would close folders of the image."""
-    before = os.umask(0o022)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 @contextmanager

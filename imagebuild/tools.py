@@ -13,7 +13,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -214,11 +215,20 @@ def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
     partial = root.with_suffix(".partial")
     _remove(partial)
     log.unlink(missing_ok=True)
-    is_root = os.geteuid() == 0
-    mode, prefix = ("--mode=root", _namespaces(bound=True)) if is_root else ("--mode=unshare", _MORTAL)
-    words = [*prefix, "mmdebstrap", mode, "--format=directory", *_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
+    # In a namespace where this user is root: mmdebstrap's own way there has another user than this one as root, who could
+    # not enter a home folder that is closed to others.
+    prefix = _namespaces(bound=True)
+    words = [
+        *prefix,
+        "mmdebstrap",
+        "--mode=root",
+        "--format=directory",
+        *_MMDEBSTRAP_OPTIONS,
+        f"--include={','.join(PACKAGES)}",
+    ]
     try:
-        process.run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
+        with usual_umask():
+            process.run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
         _inside(["touch", partial / ".complete"])
         _inside(["mv", partial, root])
     except ProcessError as error:
@@ -235,6 +245,16 @@ def _remove(folder: Path) -> None:
 def _inside(argv: Iterable[Argument]) -> None:
     """Run a program where the tree's files belong to root: here as root, else in the tree's user namespace."""
     process.run([*inside_user_namespace(), *argv], timeout_s=300)
+
+
+@contextmanager
+def usual_umask() -> Iterator[None]:
+    """What is made without a mode must not depend on who builds: a umask of 077 would close folders of an image."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def inside_user_namespace() -> tuple[str, ...]:
