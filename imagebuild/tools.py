@@ -215,17 +215,10 @@ def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
     partial = root.with_suffix(".partial")
     _remove(partial)
     log.unlink(missing_ok=True)
-    # In a namespace where this user is root: mmdebstrap's own way there has another user than this one as root, who could
-    # not enter a home folder that is closed to others.
-    prefix = _namespaces(bound=True)
-    words = [
-        *prefix,
-        "mmdebstrap",
-        "--mode=root",
-        "--format=directory",
-        *_MMDEBSTRAP_OPTIONS,
-        f"--include={','.join(PACKAGES)}",
-    ]
+    # In a namespace where this user is root: in mmdebstrap's own, root is another user, who could not enter a home folder
+    # that is closed to others.
+    words = [*_namespaces(bound=True), "mmdebstrap", "--mode=root", "--format=directory"]
+    words += [*_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
     try:
         with usual_umask():
             process.run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
