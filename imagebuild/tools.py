@@ -215,7 +215,7 @@ def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
     partial = root.with_suffix(".partial")
     _remove(partial)
     log.unlink(missing_ok=True)
-    # In a namespace where this user is root: in mmdebstrap's own, root is another user, who could not enter a home folder
+    # In a namespace where this user is root: in mmdebstrap's own, root is another user, who cannot enter a home folder
     # that is closed to others.
     words = [*_namespaces(bound=True), "mmdebstrap", "--mode=root", "--format=directory"]
     words += [*_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
