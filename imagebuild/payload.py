@@ -59,8 +59,12 @@ from {_ENTRY} import main
 
 sys.exit(main())
 """
-# The library's modules that are imported by name at run time, where no syntax tree shows it.
-_ALWAYS = (
+# Where the program starts, and what is imported by name at run time, where no syntax tree shows it.
+_ROOTS = (
+    _ENTRY,
+    *("_cffi_backend", "cryptography.exceptions", "cryptography.utils"),
+    *(f"cryptography.hazmat.primitives.asymmetric.{name}" for name in ("ec", "ed25519", "padding", "rsa", "utils")),
+    *(f"cryptography.hazmat.primitives.{name}" for name in ("hashes", "serialization.ssh")),
     *(f"encodings.{name}" for name in ("aliases", "ascii", "charmap", "cp437", "idna", "iso8859_1", "latin_1")),
     *(f"encodings.{name}" for name in ("punycode", "raw_unicode_escape", "unicode_escape")),
     *(f"encodings.{name}" for name in ("utf_16", "utf_16_be", "utf_16_le", "utf_8", "utf_8_sig")),
@@ -75,6 +79,7 @@ _DROP = (
     "doctest",  # self-tests at the end of library modules, and with it unittest, pdb and asyncio
     "ftplib",  # urllib.request's ftp:
     "multiprocessing",  # process pools of concurrent.futures
+    "statistics",  # the self-test of random, and with it fractions and decimal
     "webbrowser",  # click.launch
 )
 _UNWANTED_FILES = re.compile(
@@ -248,7 +253,7 @@ def _freeze(tools: ToolsTree, app: Path, library: Path, code: Path, *, own: list
         code=str(code),
         shown_library=f"/{HOME}/lib/python3.13",
         shown_code=f"/{HOME}/app",
-        always=_ALWAYS,
+        roots=_ROOTS,
         drop=_DROP,
         with_source=tuple(own),
     )
