@@ -29,7 +29,8 @@ class Request:
     """What to freeze.
 
     `app` holds the packages (host paths); `stdlib` is where this interpreter's library lies; `library` and `code` are
-    the folders to fill; `shown_library` and `shown_code` are what tracebacks call them.  `with_source` names the
+    the folders to fill; `shown_library` and `shown_code` are what tracebacks call them.  `roots` are the modules the
+    program starts from, and those that are imported by name where no syntax tree shows it.  `with_source` names the
     packages whose sources are kept beside the byte code.
     """
 
@@ -39,7 +40,7 @@ class Request:
     code: str
     shown_library: str
     shown_code: str
-    always: tuple[str, ...]
+    roots: tuple[str, ...]
     drop: tuple[str, ...]
     with_source: tuple[str, ...]
 
@@ -95,22 +96,16 @@ def find(name: str, folders: Sequence[Path]) -> Path | None:
 
 
 def freeze(request: Request) -> tuple[str, ...]:
-    """Write the byte code of the packages and of the library they need; return the library's module names."""
+    """Write the byte code of every module the program can reach, of packages and library; return their names."""
     app, stdlib = Path(request.app), Path(request.stdlib)
-    files = sorted(path for path in app.rglob("*") if path.is_file())
-    roots: set[str] = set(request.always)
-    for path in files:
-        if path.suffix == ".py":
-            name = ".".join(path.relative_to(app).with_suffix("").parts).removesuffix(".__init__")
-            roots |= module_imports(path.read_text("utf-8"), name, is_package=path.name == "__init__.py")
-    dynamic = stdlib / "lib-dynload"
-    modules = closure(roots, (stdlib, dynamic), request.drop)
-    for path in files:
-        relative = path.relative_to(app)
-        keep = relative.parts[0] in request.with_source
-        _place(path, relative, Path(request.code), request.shown_code, keep_source=keep)
+    modules = closure(request.roots, (stdlib, stdlib / "lib-dynload", app), request.drop)
     for path in sorted(set(modules.values())):
-        _place(path, path.relative_to(stdlib), Path(request.library), request.shown_library, keep_source=False)
+        if path.is_relative_to(app):
+            relative = path.relative_to(app)
+            keep = relative.parts[0] in request.with_source
+            _place(path, relative, Path(request.code), request.shown_code, keep_source=keep)
+        else:
+            _place(path, path.relative_to(stdlib), Path(request.library), request.shown_library, keep_source=False)
     return tuple(sorted(modules))
 
 

@@ -1,7 +1,7 @@
 """The on-host agent as a self-contained program: its own interpreter, the library it needs, its packages.
 
-The image has no Python.  `/usr/lib/twinhull/` is assembled from Debian 13's interpreter and standard library (as the
-tools tree holds them), the locked wheels, and our own packages; `/usr/bin/updater` starts it.
+The image has no Python.  `/usr/lib/twinhull/` is assembled from Debian 13's interpreter, standard library and
+cryptography (as the tools tree holds them), the locked wheels, and our own packages; `/usr/bin/updater` starts it.
 
 Rules: the same inputs give the same bytes (sorted, fixed times, no path of the build host inside); byte code is made
 ahead and never checked against sources, because the file system it lies on is verified as a whole.  Sources are kept
@@ -34,8 +34,11 @@ HOME = "usr/lib/twinhull"
 LAUNCHER = "usr/bin/updater"
 # What the image must hold for the payload to run; `build_payload` proves that nothing else is needed.
 PAYLOAD_PACKAGES: tuple[str, ...] = ("libc6", "libexpat1", "libffi8", "libgcc-s1", "libssl3t64", "zlib1g")
+# Taken from Debian, not from wheels: linked to the image's OpenSSL, which Debian mends, where the wheel brings its own.
+BORROWED = ("cryptography", "_cffi_backend")
+PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
 
-_FORMAT = 1
+_FORMAT = 2
 _ENTRY = "updater.agent.cli"
 LOCK = Path(__file__).parent / "data/agent.lock"
 _STDLIB = "usr/lib/python3.13"
@@ -44,8 +47,11 @@ _TIMEOUT_S = 300
 _MACHINES = {62: "x86_64", 183: "aarch64"}
 _LAUNCHER_TEXT = f"""\
 #!/{HOME}/bin/python3 -IS
+import os
 import sys
 
+# The image has no OpenSSL module with algorithms of old, and cryptography takes that for a fault unless told.
+os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
 sys.dont_write_bytecode = True
 sys.path.append("/{HOME}/app")
 
@@ -53,8 +59,12 @@ from {_ENTRY} import main
 
 sys.exit(main())
 """
-# The library's modules that are imported by name at run time, where no syntax tree shows it.
-_ALWAYS = (
+# Where the program starts, and what is imported by name at run time, where no syntax tree shows it.
+_ROOTS = (
+    _ENTRY,
+    *("_cffi_backend", "cryptography.exceptions", "cryptography.utils"),
+    *(f"cryptography.hazmat.primitives.asymmetric.{name}" for name in ("ec", "ed25519", "padding", "rsa", "utils")),
+    *(f"cryptography.hazmat.primitives.{name}" for name in ("hashes", "serialization.ssh")),
     *(f"encodings.{name}" for name in ("aliases", "ascii", "charmap", "cp437", "idna", "iso8859_1", "latin_1")),
     *(f"encodings.{name}" for name in ("punycode", "raw_unicode_escape", "unicode_escape")),
     *(f"encodings.{name}" for name in ("utf_16", "utf_16_be", "utf_16_le", "utf_8", "utf_8_sig")),
@@ -69,6 +79,7 @@ _DROP = (
     "doctest",  # self-tests at the end of library modules, and with it unittest, pdb and asyncio
     "ftplib",  # urllib.request's ftp:
     "multiprocessing",  # process pools of concurrent.futures
+    "statistics",  # the self-test of random, and with it fractions and decimal
     "webbrowser",  # click.launch
 )
 _UNWANTED_FILES = re.compile(
@@ -76,7 +87,6 @@ _UNWANTED_FILES = re.compile(
     [^/]+\.(dist-info|data)/            # no metadata is read at run time
     | .*\.(pyi|pxd|h|c|typed|txt|md)$
     | .*/(tests?|test_data)/
-    | (cffi|pycparser)/                 # compile C declarations; only their `_cffi_backend` is loaded
     | yaml/_yaml\. | _yaml/             # the strict reader builds on the loader written in Python
     | zstandard/(_cffi\.|backend_cffi)  # the second of two equal backends
     | urllib3/contrib/(emscripten|pyopenssl|socks)
@@ -206,6 +216,7 @@ def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
     shutil.copyfile(inputs.tools.root / _INTERPRETER, interpreter)
     for wheel in agent_wheels(inputs.tools, cache):
         unpack(wheel, app, wanted=lambda name: not is_dead_weight(name))
+    _borrow(inputs.tools.root / PACKAGES_FOLDER, app)
     for source in inputs.sources:
         (app / source).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(inputs.source_root / source, app / source)
@@ -220,6 +231,20 @@ def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
     write_atomic(folder / "payload.json", strict.dump_json(payload))
 
 
+def _borrow(packages: Path, app: Path) -> None:
+    """Copy Debian's build of what is `BORROWED`, without the byte code its package made."""
+    left_out = shutil.ignore_patterns("__pycache__", "*.pyi", "py.typed")
+    for name in BORROWED:
+        found = sorted(path for path in packages.glob(f"{name}*") if path.name.partition(".")[0] == name)
+        if not found:
+            raise BuildError(f"{packages} holds no {name}, which the agent needs")
+        for path in found:
+            if path.is_dir():
+                shutil.copytree(path, app / path.name, ignore=left_out)
+            else:
+                shutil.copyfile(path, app / path.name)
+
+
 def _freeze(tools: ToolsTree, app: Path, library: Path, code: Path, *, own: list[str]) -> None:
     request = freeze.Request(
         app=str(app),
@@ -228,7 +253,7 @@ def _freeze(tools: ToolsTree, app: Path, library: Path, code: Path, *, own: list
         code=str(code),
         shown_library=f"/{HOME}/lib/python3.13",
         shown_code=f"/{HOME}/app",
-        always=_ALWAYS,
+        roots=_ROOTS,
         drop=_DROP,
         with_source=tuple(own),
     )

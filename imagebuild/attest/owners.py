@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from imagebuild.dpkg import InstalledPackage
 from imagebuild.inspection.contents import merged
-from imagebuild.payload import HOME
+from imagebuild.payload import BORROWED, HOME, PACKAGES_FOLDER
 
 _INTERPRETER = f"/{HOME}/bin/python3"
 _LIBRARY = f"/{HOME}/lib/"
@@ -25,13 +25,14 @@ def owners_of(paths: Iterable[str], installed: Iterable[InstalledPackage]) -> fr
 
 
 def interpreter_owners(agent: Iterable[str], installed: Iterable[InstalledPackage]) -> frozenset[str]:
-    """The tools tree's packages that the agent's interpreter and standard library were copied from.
+    """The tools tree's packages that the agent's interpreter, standard library and `BORROWED` were copied from.
 
     Args:
         agent: Absolute paths of the agent's files in the image.
         installed: The packages of the tools tree.
     """
     copied = {_stem(f"/usr/lib/{path.removeprefix(_LIBRARY)}") for path in agent if path.startswith(_LIBRARY)}
+    copied |= {_stem(f"/{PACKAGES_FOLDER}/{name}") for name in map(_in_code, agent) if _top(name) in BORROWED}
     program = "/usr/bin/python3.13" if _INTERPRETER in agent else None
     return frozenset(
         package.name
@@ -46,6 +47,14 @@ def wheel_is_shipped(members: Iterable[str], agent: Iterable[str]) -> bool:
     """Whether the agent holds something of a wheel: sources are shipped as byte code."""
     shipped = {_stem(path.removeprefix(_CODE)) for path in agent if path.startswith(_CODE)}
     return any(_stem(member) in shipped for member in members)
+
+
+def _in_code(path: str) -> str:
+    return path.removeprefix(_CODE) if path.startswith(_CODE) else ""
+
+
+def _top(name: str) -> str:
+    return name.partition("/")[0].partition(".")[0]
 
 
 def _stem(path: str) -> str:

@@ -63,6 +63,7 @@ def frozen(tmp_path: Path, name: str) -> Path:
     (app / "ours").mkdir(parents=True)
     (app / "ours/__init__.py").write_text("import needed\nimport theirs\n")
     (app / "theirs.py").write_text("NAMES = frozenset({'a', 'b', 'c'})\n")
+    (app / "unreached.py").write_text("import idle\n")
     write(stdlib, needed="X = 1", idle="")
     request = freeze.Request(
         app=str(app),
@@ -71,11 +72,11 @@ def frozen(tmp_path: Path, name: str) -> Path:
         code=str(out / "app"),
         shown_library="/usr/lib/x/lib",
         shown_code="/usr/lib/x/app",
-        always=(),
+        roots=("ours",),
         drop=(),
         with_source=("ours",),
     )
-    assert freeze.freeze(request) == ("needed",)
+    assert freeze.freeze(request) == ("needed", "ours", "theirs")
     return out
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from imagebuild import payload
 from imagebuild.errors import BuildError
-from imagebuild.tools import ToolsTree
+from imagebuild.tools import PACKAGES, ToolsTree
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -105,6 +106,12 @@ def test_the_cache_key_follows_every_input(tmp_path: Path) -> None:
 def test_the_agent_of_this_repository_brings_no_server_and_no_keys() -> None:
     tops = {"/".join(path.parts[:2]) for path in payload.agent_sources(REPOSITORY)}
     assert not {top for top in tops if top.startswith(("keys", "imagebuild", "updater/server", "updater/repository"))}
+
+
+def test_the_tools_tree_holds_what_is_borrowed_from_debian() -> None:
+    assert "python3-cryptography" in PACKAGES
+    locked = (REPOSITORY / "imagebuild/data/agent.lock").read_text()
+    assert not [name for name in payload.BORROWED if re.search(rf"(?m)^{name}==", locked)]
 
 
 def test_every_image_holds_the_packages_the_agent_needs() -> None:

@@ -63,6 +63,20 @@ def test_the_interpreter_s_packages_are_those_copied_from() -> None:
     assert interpreter_owners(AGENT, installed) == {"python3.13-minimal", "libpython3.13-minimal"}
 
 
+def test_what_the_agent_borrows_from_debian_is_debian_s_and_a_wheel_of_the_same_name_is_not() -> None:
+    folder = "/usr/lib/python3/dist-packages"
+    installed = (
+        package("python3-cryptography", f"{folder}/cryptography/utils.py", f"{folder}/cryptography/x509.py"),
+        package("python3-cffi-backend", f"{folder}/_cffi_backend.cpython-313-x86_64-linux-gnu.so"),
+        package("python3-yaml", f"{folder}/yaml/loader.py"),
+    )
+    code = "/usr/lib/twinhull/app"
+    agent = (f"{code}/cryptography/utils.pyc", f"{code}/yaml/loader.pyc")
+    assert interpreter_owners(agent, installed) == {"python3-cryptography"}
+    extension = f"{code}/_cffi_backend.cpython-313-x86_64-linux-gnu.so"
+    assert interpreter_owners((extension,), installed) == {"python3-cffi-backend"}
+
+
 def test_a_wheel_is_shipped_when_something_of_it_is_left() -> None:
     assert wheel_is_shipped(("tuf/api/metadata.py", "tuf/repository/x.py"), AGENT)
     assert not wheel_is_shipped(("pycparser/lextab.py",), AGENT)
