@@ -35,10 +35,11 @@ KernelArgument = Annotated[
 # What mkosi's configuration can carry: no comment sign, no list separator, no specifier.
 DropPath = Annotated[str, strict.Pattern(r"/[^\s#,:%\"'\\]+", "a path inside the image such as /usr/share/info/*")]
 # Where mkosi's regular expressions are made from (config.py); `*` is any part of one name.
+MODULE_PATTERN = r"([A-Za-z0-9_+*.-]+/)+([A-Za-z0-9_+*.-]+\.ko)?"
 ModulePath = Annotated[
     str,
     strict.Pattern(
-        r"([A-Za-z0-9_+*.-]+/)+([A-Za-z0-9_+*.-]+\.ko)?",
+        MODULE_PATTERN,
         "a folder below kernel/ with / at its end such as drivers/isdn/, or a module such as fs/nfs/nfs.ko",
     ),
 ]

@@ -8,7 +8,8 @@ ImageBuildError              1
 ├── LockError                1  there is no lock, or it is not one of this definition
 ├── RefusedInputError        3  a file is not the one that was signed or locked
 ├── SpaceError               1  the build host or a slot has too little room
-└── VmError                  1  a virtual machine could not be started or did not do what was asked in time
+├── VmError                  1  a virtual machine could not be started or did not do what was asked in time
+└── TrimError                1  what a host touches could not be recorded, or its workload failed
 """
 
 from __future__ import annotations
@@ -52,3 +53,7 @@ class SpaceError(ImageBuildError):
 
 class VmError(ImageBuildError):
     """A virtual machine could not be started, or did not do what was asked in time."""
+
+
+class TrimError(ImageBuildError):
+    """What a host touches could not be recorded, or its workload failed."""

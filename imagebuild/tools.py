@@ -59,6 +59,7 @@ PACKAGES = (
     "systemd-repart",
     "systemd-ukify",
     "uidmap",
+    "util-linux-extra",
     "xz-utils",
     "zstd",
 )

@@ -119,7 +119,7 @@ class _Story:
         )
         began = time.monotonic()
         with Machine(config, tools=self.tools, accelerator=finding.accelerator, folder=folder) as machine:
-            return self._live(Guest(machine), finding.accelerator.value, began)
+            return self._live(Guest(machine.shell), finding.accelerator.value, began)
 
     def _live(self, guest: Guest, accelerator: str, began: float) -> Report:
         self.line.tell(f"switch on: {FIRST}, Secure Boot enforced")
@@ -161,7 +161,7 @@ class _Story:
         began = time.monotonic()
         self.stage.point(IMAGE, SECOND)
         self.line.tell(f"channel {CHANNEL} names {SECOND}; the agent finds it by itself")
-        guest.machine.shell.wait_reboot(timeout_s=UPDATE_S)
+        guest.shell.wait_reboot(timeout_s=UPDATE_S)
         self.line.timed("update", began)
         downloaded = self.served.sent_bytes() - before
         self.line.tell(f"slot B is written ({downloaded / 1e6:.1f} MB downloaded), the host has rebooted")
@@ -185,7 +185,7 @@ class _Story:
     def _stays(self, guest: Guest, version: str) -> bool:
         """Whether the agent, asked again, leaves the bad version alone."""
         before = self.served.sent_bytes()
-        answer = guest.machine.shell.run("updater check --json", timeout_s=COMMAND_S)
+        answer = guest.shell.run("updater check --json", timeout_s=COMMAND_S)
         asked = self.served.sent_bytes() > before
         stays = asked and answer.exit_code == 4 and guest.status()["version"] == version  # noqa: PLR2004 - nothing to do
         self.line.tell(f"asked again, the agent stays on {version}: {stays}")

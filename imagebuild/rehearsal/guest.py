@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 from imagebuild.errors import VmError
 from imagebuild.rehearsal.stage import CHANNEL
 from imagebuild.vm.config import Credential
-from imagebuild.vm.guest import GuestRebootedError
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.guest import Answer, GuestRebootedError
 from imagebuild.vm.waiting import wait_for
 
 # This host's loopback, as the guest sees it.
@@ -35,19 +34,38 @@ def updater_credential(port: int, **more: Any) -> Credential:
     return Credential("twinhull.updater", yaml.safe_dump(settings).encode())
 
 
+class Shell(Protocol):
+    """A shell in the host (`imagebuild.vm.guest.GuestShell`)."""
+
+    def run(self, command: str, *, timeout_s: float = 60) -> Answer:
+        """Run a shell command to its end."""
+
+    def check_run(self, command: str, *, timeout_s: float = 60) -> str:
+        """Run a shell command that must succeed; what it printed."""
+
+    def wait_ready(self, *, timeout_s: float) -> str:
+        """Wait until the shell is there; the id of this boot."""
+
+    def wait_reboot(self, *, timeout_s: float) -> str:
+        """Wait until the shell is there in another boot; its id."""
+
+    def reboot(self, *, timeout_s: float) -> str:
+        """Reboot the host and wait until the shell is there again; the id of the new boot."""
+
+
 @dataclass(frozen=True)
 class Guest:
     """The host in the machine."""
 
-    machine: Machine
+    shell: Shell
 
     def succeeds(self, command: str) -> bool:
         """Whether a shell command ends well."""
-        return self.machine.shell.run(command, timeout_s=COMMAND_S).exit_code == 0
+        return self.shell.run(command, timeout_s=COMMAND_S).exit_code == 0
 
     def status(self) -> dict[str, Any]:
         """`updater status --json`."""
-        found: dict[str, Any] = json.loads(self.machine.shell.check_run("updater status --json", timeout_s=COMMAND_S))
+        found: dict[str, Any] = json.loads(self.shell.check_run("updater status --json", timeout_s=COMMAND_S))
         return found
 
     def wait_blessed(self, version: str) -> dict[str, Any]:
@@ -56,7 +74,7 @@ class Guest:
         Raises:
             VmError: It was not, in time.
         """
-        self.machine.shell.wait_ready(timeout_s=BOOT_S)
+        self.shell.wait_ready(timeout_s=BOOT_S)
         return self.wait_status(
             lambda status: status["version"] == version and bool(status["blessed"]),
             what=f"a host that runs {version} and has blessed it",
@@ -73,7 +91,7 @@ class Guest:
 
         def look() -> dict[str, Any] | None:
             try:
-                answer = self.machine.shell.run("updater status --json", timeout_s=COMMAND_S)
+                answer = self.shell.run("updater status --json", timeout_s=COMMAND_S)
             except GuestRebootedError:
                 return None
             if answer.exit_code != 0:
@@ -88,14 +106,13 @@ class Guest:
 
     def first_container(self, reference: str) -> bool:
         """Pull the image and run a container that says its kernel's name."""
-        shell = self.machine.shell
-        shell.check_run(f"podman pull --quiet --tls-verify=false {reference}", timeout_s=COMMAND_S)
-        shell.check_run(
+        self.shell.check_run(f"podman pull --quiet --tls-verify=false {reference}", timeout_s=COMMAND_S)
+        self.shell.check_run(
             f"podman create --name {CONTAINER} {reference} echo hello from $(uname -r)", timeout_s=COMMAND_S
         )
         return self.same_container()
 
     def same_container(self) -> bool:
         """Start the container that was made on the first version."""
-        answer = self.machine.shell.run(f"podman start --attach {CONTAINER}", timeout_s=COMMAND_S)
+        answer = self.shell.run(f"podman start --attach {CONTAINER}", timeout_s=COMMAND_S)
         return answer.exit_code == 0 and "hello from" in answer.output
