@@ -40,7 +40,7 @@ def show_outcome(found: Outcome, *, everything: bool) -> None:
             for package, group in _by_package(some):
                 below = branch.add(_line(package, _sum(group)))
                 for each in group:
-                    below.add(_line("  ".join(each.proposal.lines), f"{_files(each)}{_sum([each])}"))
+                    below.add(_line(each.proposal.lines[0], f"{_more(each)}{_sum([each])}"))
     if rest:
         root.add(Text(f"… {len(rest)} more below {decimal(SMALL_BYTES)} each, {_sum(rest)} (--all)", style="dim"))
     root.add(_line("together", _sum(listed)))
@@ -59,9 +59,10 @@ def _by_package(proposals: Sequence[Priced]) -> list[tuple[str, list[Priced]]]:
     return sorted(groups.items(), key=lambda item: -sum(each.cost.sent_bytes for each in item[1]))
 
 
-def _files(each: Priced) -> str:
-    count = len(each.proposal.files)
-    return f"{count} files, " if count > 1 else ""
+def _more(each: Priced) -> str:
+    files, links = len(each.proposal.files), len(each.proposal.lines) - 1
+    told = (f"{files} files, " if files > 1 else "", f"{links} link{'s' if links > 1 else ''} to it, " if links else "")
+    return "".join(told)
 
 
 def _sum(proposals: Iterable[Priced]) -> str:
