@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from imagebuild.errors import TrimError, VmError
 from imagebuild.inspection.contents import Contents
-from imagebuild.rehearsal.guest import BOOT_S, Guest
+from imagebuild.rehearsal.guest import UPDATE_S, Guest
 from imagebuild.trim import workload
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.recording import Recorder
@@ -57,7 +57,7 @@ class Life:
         recorder.do(workload.Step("an update", "updater update --no-reboot"))
         recorder.sample()
         recorder.progress.step("the boot after the update")
-        recorder.shell.reboot(timeout_s=BOOT_S)
+        recorder.shell.reboot(timeout_s=UPDATE_S)
         self._blessed(guest, SECOND)
         self._require(guest.same_container(), "the first container did not run after the update")
         recorder.do(workload.quadlet_runs(), workload.agent())

@@ -80,7 +80,9 @@ def trim(wishes: Wishes, *, progress: Progress) -> Outcome:
     """
     definition = load_definition(wishes.definition)
     keep = load_keep_list().with_own(definition.trim)
-    tools = ensure_tools(find_mirrors(), cache=cache_folder(), progress=progress)
+    tools = ensure_tools(
+        find_mirrors(definition.mirror, definition.security_mirror), cache=cache_folder(), progress=progress
+    )
     rehearsal = _Rehearsal(wishes, definition, set_stage(wishes.out), tools, progress)
     builds = rehearsal.build()
     contents = read_contents(builds[0])
