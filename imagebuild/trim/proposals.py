@@ -71,7 +71,7 @@ def propose(tree: ImageTree, stays: frozenset[str]) -> tuple[Proposal, ...]:
     goes = _going(tree, stays)
     files = {path for path in goes if module_place(path) is None}
     modules = {place: path for path in goes if (place := module_place(path)) is not None}
-    found = (*_paths(tree, files), *_modules(tree, modules))
+    found = (*_paths(tree, files, stays), *_modules(tree, modules))
     return tuple(proposal for proposal in found if proposal.raw_bytes)
 
 
@@ -85,9 +85,9 @@ def _going(tree: ImageTree, stays: frozenset[str]) -> frozenset[str]:
     return frozenset(files | {link for link in links if tree.resolve(link) in files})
 
 
-def _paths(tree: ImageTree, goes: set[str]) -> Iterator[Proposal]:
+def _paths(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> Iterator[Proposal]:
     """Proposals for `drop:`; a link that does not lie beside what it leads to brings a line of its own."""
-    folders = _whole_folders(tree, goes)
+    folders = _whole_folders(tree, goes, stays)
     globs = _library_globs(tree, goes)
 
     def line_of(path: str) -> str:
@@ -113,10 +113,13 @@ def _removes_only(line: str, tree: ImageTree, paths: set[str]) -> bool:
     return all(path in paths for path in matched_by(line, tree.entries) if tree.entries[path].kind is not Kind.FOLDER)
 
 
-def _whole_folders(tree: ImageTree, goes: set[str]) -> frozenset[str]:
-    """The folders below which everything goes, but none that lies in another of them; empty folders stay."""
+def _whole_folders(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> frozenset[str]:
+    """The folders below which everything goes, but none that lies in another of them.
+
+    Empty folders stay, and so do those that a link leads to which stays.
+    """
     leaves = tree.entries.keys() - {posixpath.dirname(path) for path in tree.entries}
-    blocked = {parent for path in leaves - goes for parent in _with_parents(path)}
+    blocked = {parent for path in (leaves | stays) - goes for parent in _with_parents(path)}
     whole = {
         path
         for path, entry in tree.entries.items()

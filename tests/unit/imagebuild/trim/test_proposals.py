@@ -62,6 +62,11 @@ def test_an_empty_kept_folder_keeps_the_folder_around_it() -> None:
     assert lines(found) == [("/usr/share/x/a",)]
 
 
+def test_a_folder_that_a_kept_link_leads_to_does_not_go_whole() -> None:
+    tree = tree_of({"/usr/share/x/a": 1}, {"/etc/x": "/usr/share/x"})
+    assert lines(proposed(tree, keep=KeepList(paths=("/etc",)))) == [("/usr/share/x/a",)]
+
+
 def test_an_empty_file_wins_nothing() -> None:
     assert proposed(tree_of({"/usr/bin/empty": 0})) == []
 
