@@ -91,6 +91,7 @@ def _values(each: Priced) -> dict[str, Any]:
         "lines": proposal.lines,
         "packages": proposal.packages,
         "files": [entry.path for entry in proposal.files],
+        "needed_by": proposal.needed_by,
         **_cost((each,)),
     }
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from imagebuild.definition import MODULE_PATTERN
 from imagebuild.inspection.contents import AGENT, DEFINITION, Entry, Kind
@@ -36,12 +36,13 @@ class Proposal:
         lines: What to write under `drop:`, or under `drop_modules:` when `modules` is set.
         modules: Whether it is kernel modules.
         files: The files that go, by path.
-        packages: Who brought them.
+        needed_by: Files of other proposals that need one of these, so that whoever takes this takes those as well.
     """
 
     lines: tuple[str, ...]
     modules: bool
     files: tuple[Entry, ...]
+    needed_by: tuple[str, ...] = ()
 
     @property
     def raw_bytes(self) -> int:
@@ -68,11 +69,46 @@ def staying(tree: ImageTree, touched: Sample, keep: KeepList) -> frozenset[str]:
 
 def propose(tree: ImageTree, stays: frozenset[str]) -> tuple[Proposal, ...]:
     """What could be dropped, in no order; no two proposals remove the same file, and none is empty."""
+    while True:
+        found = _proposals(tree, stays)
+        there = {entry.path for each in found for entry in each.files}
+        left = {e.path for e in tree.contents.entries if e.kind is Kind.FILE} - stays - there
+        if not left:
+            return _with_users(tree, found)
+        # What no line can name stays, and so does what it needs.
+        stays = tree.with_needs(stays | left)
+
+
+def with_users(proposals: Sequence[Proposal], wanted: Iterable[int]) -> frozenset[int]:
+    """The places of these proposals and of all that must go with them: what is left would miss what it needs."""
+    places = {entry.path: place for place, each in enumerate(proposals) for entry in each.files}
+    chosen: set[int] = set()
+    waiting = list(wanted)
+    while waiting:
+        place = waiting.pop()
+        if place not in chosen:
+            chosen.add(place)
+            waiting += [places[path] for path in proposals[place].needed_by]
+    return frozenset(chosen)
+
+
+def _proposals(tree: ImageTree, stays: frozenset[str]) -> tuple[Proposal, ...]:
     goes = _going(tree, stays)
     files = {path for path in goes if module_place(path) is None}
     modules = {place: path for path in goes if (place := module_place(path)) is not None}
     found = (*_paths(tree, files, stays), *_modules(tree, modules))
     return tuple(proposal for proposal in found if proposal.raw_bytes)
+
+
+def _with_users(tree: ImageTree, found: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
+    places = {entry.path: place for place, each in enumerate(found) for entry in each.files}
+    users: dict[int, set[str]] = defaultdict(set)
+    for path, place in places.items():
+        for needed in tree.needed(path):
+            there = places.get(tree.resolve(needed) or needed)
+            if there is not None and there != place:
+                users[there].add(path)
+    return tuple(replace(each, needed_by=tuple(sorted(users[place]))) for place, each in enumerate(found))
 
 
 def _going(tree: ImageTree, stays: frozenset[str]) -> frozenset[str]:

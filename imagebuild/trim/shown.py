@@ -11,15 +11,21 @@ from rich.text import Text
 from rich.tree import Tree
 
 from imagebuild.trim.judging import Outcome, Priced
+from imagebuild.trim.proposals import with_users
 from imagebuild.trim.writing import added_text, lines_of
 
 # Below that, looking at a proposal costs more than it wins.
 SMALL_BYTES = 16 << 10
 
 
-def worth_listing(proposals: Iterable[Priced], *, everything: bool) -> tuple[Priced, ...]:
-    """The proposals that are listed and written: all, or those that win enough to be looked at one by one."""
-    return tuple(each for each in proposals if everything or each.cost.sent_bytes >= SMALL_BYTES)
+def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Priced, ...]:
+    """The proposals that are listed and written.
+
+    All, or those that win enough to be looked at one by one, and small ones that need something of these.
+    """
+    big = (place for place, each in enumerate(proposals) if everything or each.cost.sent_bytes >= SMALL_BYTES)
+    chosen = with_users([each.proposal for each in proposals], big)
+    return tuple(each for place, each in enumerate(proposals) if place in chosen)
 
 
 def show_outcome(found: Outcome, *, everything: bool) -> None:

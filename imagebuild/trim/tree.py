@@ -84,10 +84,11 @@ class ImageTree:
             path = waiting.pop()
             if path not in kept and path in self.entries:
                 kept.add(path)
-                waiting += self._wanted(path)
+                waiting += self.needed(path)
         return frozenset(kept)
 
-    def _wanted(self, path: str) -> Iterator[str]:
+    def needed(self, path: str) -> Iterator[str]:
+        """What a name needs by itself: a link its target, a program its libraries, a module its modules."""
         if self.entries[path].kind is Kind.LINK:
             target = self.resolve(path)
             # A link to a folder needs the folder, not all that is in it.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imagebuild.inspection.contents import AGENT, DEFINITION, Kind
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.patterns import matched_by, module_keeper, module_place
-from imagebuild.trim.proposals import Proposal, propose, staying
+from imagebuild.trim.proposals import Proposal, propose, staying, with_users
 from imagebuild.trim.touched import Sample
 from imagebuild.trim.tree import ImageTree
 from tests.fakes.trees import tree_of
@@ -81,6 +81,23 @@ def test_a_program_that_stays_keeps_its_libraries() -> None:
     links = {f"{LIB}/libb.so.1": "libb.so.1.2"}
     names = {"/usr/bin/a": ("libb.so.1",), f"{LIB}/libb.so.1.2": ("libc.so.6",)}
     assert lines(proposed(tree_of(files, links, names=names), "/usr/bin/a")) == [(f"{LIB}/libd.so*",)]
+
+
+def test_a_library_goes_only_together_with_what_is_linked_to_it() -> None:
+    files = {"/usr/bin/small": 1, "/usr/bin/stays": 1, f"{LIB}/libc.so.6": 9, f"{LIB}/libx.so.1.2": 9}
+    names = {"/usr/bin/small": ("libx.so.1",), "/usr/bin/stays": ("libc.so.6",)}
+    tree = tree_of(files, {f"{LIB}/libx.so.1": "libx.so.1.2"}, names=names)
+    small, library = proposed(tree, "/usr/bin/stays")
+    assert library.needed_by == ("/usr/bin/small",)
+    assert small.needed_by == ()
+    assert with_users([small, library], [1]) == {0, 1}
+    assert with_users([small, library], [0]) == {0}
+
+
+def test_what_a_file_needs_that_no_line_can_name_stays() -> None:
+    files = {"/usr/bin/[": 3, "/usr/bin/w": 3, f"{LIB}/libx.so": 9}
+    tree = tree_of(files, names={"/usr/bin/[": ("libx.so",)})
+    assert proposed(tree, "/usr/bin/w") == []
 
 
 def test_a_script_that_is_kept_keeps_its_interpreter() -> None:
@@ -195,3 +212,16 @@ def test_what_stays_has_everything_it_needs(image: tuple[ImageTree, Sample, Keep
             assert set(tree.by_name.get(name, ())) <= stays
         if tree.entries[path].kind is Kind.LINK:
             assert tree.resolve(path) in stays
+
+
+@given(images(), st.integers(0, 9))
+def test_whatever_is_taken_leaves_nothing_behind_that_misses_something(
+    image: tuple[ImageTree, Sample, KeepList], least_bytes: int
+) -> None:
+    tree, touched, keep = image
+    found = propose(tree, staying(tree, touched, keep))
+    taken = with_users(found, [place for place, each in enumerate(found) if each.raw_bytes >= least_bytes])
+    gone = {entry.path for place in taken for entry in found[place].files}
+    for path in tree.entries.keys() - gone:
+        if tree.entries[path].kind is Kind.FILE:
+            assert not gone.intersection(tree.resolve(needed) or needed for needed in tree.needed(path))
