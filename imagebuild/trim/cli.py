@@ -12,7 +12,7 @@ from imagebuild.console import open_progress
 from imagebuild.definition import load_definition
 from imagebuild.errors import TrimError
 from imagebuild.trim.judging import Outcome, Priced
-from imagebuild.trim.shown import show_outcome, worth_listing
+from imagebuild.trim.shown import show_outcome
 from imagebuild.trim.trimming import Wishes, trim
 from imagebuild.trim.writing import lines_of, write_lines
 
@@ -54,21 +54,20 @@ def trim_command(
     """
     wanted = load_definition(definition)
     place = out or Path("out") / "trim" / wanted.id
-    wishes = Wishes(definition, place.absolute(), _own(workload), memory_mib)
+    wishes = Wishes(definition, place.absolute(), _own(workload), memory_mib, everything)
     with open_progress(quiet=as_json) as progress:
         found = trim(wishes, progress=progress)
-    listed = worth_listing(found.proposals, everything=everything)
-    lines = lines_of(each.proposal for each in listed)
+    lines = lines_of(each.proposal for each in found.listed)
     written = write_lines(definition, lines) if write and lines else None
     if as_json:
-        emit_json(outcome_values(found, listed, written))
+        emit_json(outcome_values(found, written))
         return
-    show_outcome(found, everything=everything)
+    show_outcome(found)
     if written:
         click.echo(f"\nwritten to {written}; build it and boot it before you publish it")
 
 
-def outcome_values(found: Outcome, listed: tuple[Priced, ...], written: Path | None) -> dict[str, Any]:
+def outcome_values(found: Outcome, written: Path | None) -> dict[str, Any]:
     """What `--json` prints."""
     return {
         "image": found.image,
@@ -76,9 +75,8 @@ def outcome_values(found: Outcome, listed: tuple[Priced, ...], written: Path | N
         "touched_files": found.touched_files,
         "staying_files": found.staying_files,
         "image_raw_bytes": found.raw_bytes,
-        "lines": lines_of(each.proposal for each in listed),
-        "listed": _cost(listed),
-        "all": _cost(found.proposals),
+        "lines": lines_of(each.proposal for each in found.listed),
+        "together": found.together,
         "proposals": [_values(each) for each in found.proposals],
         "written": str(written) if written else None,
     }
@@ -92,14 +90,8 @@ def _values(each: Priced) -> dict[str, Any]:
         "packages": proposal.packages,
         "files": [entry.path for entry in proposal.files],
         "needed_by": proposal.needed_by,
-        **_cost((each,)),
-    }
-
-
-def _cost(proposals: tuple[Priced, ...]) -> dict[str, int]:
-    return {
-        "raw_bytes": sum(each.cost.raw_bytes for each in proposals),
-        "sent_bytes": sum(each.cost.sent_bytes for each in proposals),
+        "raw_bytes": each.cost.raw_bytes,
+        "sent_bytes": each.cost.sent_bytes,
     }
 
 

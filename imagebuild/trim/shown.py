@@ -10,27 +10,14 @@ from rich.filesize import decimal
 from rich.text import Text
 from rich.tree import Tree
 
-from imagebuild.trim.judging import Outcome, Priced
-from imagebuild.trim.proposals import with_users
+from imagebuild.inspection.costs import Cost
+from imagebuild.trim.judging import SMALL_BYTES, Outcome, Priced
 from imagebuild.trim.writing import added_text, lines_of
 
-# Below that, looking at a proposal costs more than it wins.
-SMALL_BYTES = 16 << 10
 
-
-def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Priced, ...]:
-    """The proposals that are listed and written.
-
-    All, or those that win enough to be looked at one by one, and small ones that need something of these.
-    """
-    big = (place for place, each in enumerate(proposals) if everything or each.cost.sent_bytes >= SMALL_BYTES)
-    chosen = with_users([each.proposal for each in proposals], big)
-    return tuple(each for place, each in enumerate(proposals) if place in chosen)
-
-
-def show_outcome(found: Outcome, *, everything: bool) -> None:
+def show_outcome(found: Outcome) -> None:
     """Print what could be dropped on stdout, and the lines to add to `image.yaml`."""
-    listed = worth_listing(found.proposals, everything=everything)
+    listed = found.listed
     rest = [each for each in found.proposals if each not in listed]
     untouched = found.files - found.staying_files
     root = Tree(
@@ -49,7 +36,7 @@ def show_outcome(found: Outcome, *, everything: bool) -> None:
                     below.add(_line(each.proposal.lines[0], f"{_more(each)}{_sum([each])}"))
     if rest:
         root.add(Text(f"… {len(rest)} more below {decimal(SMALL_BYTES)} each, {_sum(rest)} (--all)", style="dim"))
-    root.add(_line("together", _sum(listed)))
+    root.add(_line("together the image loses", _cost(found.together)))
     console = Console()
     console.print(root, soft_wrap=True)
     if listed:
@@ -73,7 +60,11 @@ def _more(each: Priced) -> str:
 
 def _sum(proposals: Iterable[Priced]) -> str:
     costs = [each.cost for each in proposals]
-    return f"{decimal(sum(c.raw_bytes for c in costs))}, {decimal(sum(c.sent_bytes for c in costs))} as sent"
+    return _cost(Cost(sum(cost.raw_bytes for cost in costs), sum(cost.sent_bytes for cost in costs)))
+
+
+def _cost(cost: Cost) -> str:
+    return f"{decimal(cost.raw_bytes)}, {decimal(cost.sent_bytes)} as sent"
 
 
 def _line(name: str, rest: str) -> Text:

@@ -52,12 +52,14 @@ class Wishes:
         out: Where everything is made.
         own_workload: The text of a shell script that the guest runs at each stage beside Twinhull's own workload.
         memory_mib: Memory of the machine in MiB; its page cache must hold all that is read.
+        everything: List small proposals one by one, too.
     """
 
     definition: Path
     out: Path
     own_workload: str | None
     memory_mib: int
+    everything: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def trim(wishes: Wishes, *, progress: Progress) -> Outcome:
     else:
         progress.step("nothing has changed since the last record, which is taken again")
     touched = Sample(frozenset(record.files), frozenset(record.modules))
-    return judge(builds[0], contents, touched, keep, tools=tools, progress=progress)
+    return judge(builds[0], contents, touched, keep, everything=wishes.everything, tools=tools, progress=progress)
 
 
 def write_second(definition: Path, folder: Path) -> Path:

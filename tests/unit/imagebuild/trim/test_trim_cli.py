@@ -28,19 +28,25 @@ def priced(*lines: str, sent: int, modules: bool = False) -> Priced:
     return Priced(Proposal(lines, modules=modules, files=files), Cost(2 * sent, sent))
 
 
-OUTCOME = Outcome(
-    image="host",
-    files=10,
-    touched_files=3,
-    staying_files=6,
-    raw_bytes=1 << 20,
-    proposals=(
-        priced("/usr/share/big", sent=900 * KIB),
-        priced("drivers/isdn/", sent=100 * KIB, modules=True),
-        priced("/usr/bin/vim", "/usr/bin/vi", sent=16 * KIB),
-        priced("/usr/bin/small", sent=15 * KIB),
-    ),
+PROPOSALS = (
+    priced("/usr/share/big", sent=900 * KIB),
+    priced("drivers/isdn/", sent=100 * KIB, modules=True),
+    priced("/usr/bin/vim", "/usr/bin/vi", sent=16 * KIB),
+    priced("/usr/bin/small", sent=15 * KIB),
 )
+
+
+def outcome(*, everything: bool) -> Outcome:
+    return Outcome(
+        image="host",
+        files=10,
+        touched_files=3,
+        staying_files=6,
+        raw_bytes=1 << 20,
+        proposals=PROPOSALS,
+        listed=PROPOSALS if everything else PROPOSALS[:3],
+        together=Cost(2032 * KIB, 700 * KIB),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +57,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Wishes]:
 
     def trim(wishes: Wishes, **_: object) -> Outcome:
         seen.append(wishes)
-        return OUTCOME
+        return outcome(everything=wishes.everything)
 
     monkeypatch.setattr(cli, "trim", trim)
     write_definition(tmp_path / "host", "# mine\nid: host\ndrop:\n- /usr/share/icons\n")
@@ -72,6 +78,7 @@ def test_the_proposals_are_shown_with_the_lines_and_nothing_is_written(capsys: p
     assert "of 10 files 3 were touched, 6 stay, 4 could be dropped" in shown
     assert "/usr/bin/vim  1 link to it, 32.8 kB, 16.4 kB as sent" in shown
     assert "1 more below 16.4 kB each, 30.7 kB, 15.4 kB as sent (--all)" in shown
+    assert "together the image loses  2.1 MB, 716.8 kB as sent" in shown
     assert shown.endswith("drop:\n- /usr/bin/vi\n- /usr/bin/vim\n- /usr/share/big\ndrop_modules:\n- drivers/isdn/\n")
     assert Path("host/image.yaml").read_bytes() == before
 
@@ -101,8 +108,7 @@ def test_json_is_one_document_with_every_proposal(capsys: pytest.CaptureFixture[
         "drop": ["/usr/bin/vi", "/usr/bin/vim", "/usr/share/big"],
         "drop_modules": ["drivers/isdn/"],
     }
-    assert document["listed"] == {"raw_bytes": 2032 * KIB, "sent_bytes": 1016 * KIB}
-    assert document["all"]["sent_bytes"] == 1031 * KIB
+    assert document["together"] == {"raw_bytes": 2032 * KIB, "sent_bytes": 700 * KIB}
     assert [each["key"] for each in document["proposals"]] == ["drop", "drop_modules", "drop", "drop"]
     assert document["proposals"][0]["packages"] == ["pack"]
     assert document["written"] is None

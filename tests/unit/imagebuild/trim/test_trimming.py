@@ -11,6 +11,7 @@ from bedrock.progress import Silent
 from imagebuild.definition import FILE_NAME
 from imagebuild.errors import TrimError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents
+from imagebuild.inspection.costs import Cost
 from imagebuild.mirror import Mirrors
 from imagebuild.plan import INPUTS_FILE
 from imagebuild.rehearsal.stage import Stage
@@ -47,7 +48,7 @@ class Bench:
 
     def judge(self, _build: Path, contents: Contents, touched: Sample, keep: KeepList, **_: object) -> Outcome:
         self.judged.append((touched, keep))
-        return Outcome(contents.image, 2, 1, 1, 12, ())
+        return Outcome(contents.image, 2, 1, 1, 12, (), (), Cost(0, 0))
 
 
 @pytest.fixture
