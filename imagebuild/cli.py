@@ -25,6 +25,7 @@ from imagebuild.plan import plan_build
 from imagebuild.reproduction.cli import reproduce_command
 from imagebuild.signing import KeySource
 from imagebuild.tools import cache_folder
+from imagebuild.trim.cli import trim_command
 from imagebuild.vm.cli import vm
 from keys.cli import keys, passphrase_option, passphrase_source
 from keys.keyring import Keyring
@@ -48,6 +49,7 @@ def twinhull() -> None:
       twinhull init my-host
       twinhull build my-host --version 1.0.0 --keys keys
       twinhull inspect out/my-host/1.0.0
+      twinhull trim my-host
       twinhull scan out/my-host/1.0.0 --tracker tracker.json
       twinhull repo publish repo out/my-host/1.0.0 --keys keys
       twinhull channel set repo stable --release my-host/1.0.0 --keys keys
@@ -156,7 +158,7 @@ def _fields(summary: Summary) -> dict[str, object]:
     return dict(vars(summary))
 
 
-for command in (lock, bundle, inspect, diff, scan, reproduce_command, keys, repo, channel, server, vm):
+for command in (lock, bundle, inspect, diff, trim_command, scan, reproduce_command, keys, repo, channel, server, vm):
     twinhull.add_command(command)
 
 

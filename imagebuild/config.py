@@ -12,6 +12,7 @@ Pure: text and names out of values; writing is `pipeline.py`'s.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def tree_config(
     text += base + "\n[Content]\n"
     text += _list("Packages", wanted_packages(definition))
     text += _list("RemoveFiles", definition.drop)
+    text += _list("KernelModulesExclude", map(module_expression, definition.drop_modules))
     text += f"ExtraTrees={extra}:/\n"
     text += f"PrepareScripts={scripts / 'modules.prepare'}\nPostInstallationScripts={scripts / 'packages.postinst'}\n"
     text += f"FinalizeScripts={scripts / 'kernel.finalize'},{scripts / 'needs.finalize'}\n"
@@ -106,6 +108,12 @@ def asking_config(
 def wanted_packages(definition: ImageDefinition) -> tuple[str, ...]:
     """The definition's packages by name: the archive they are installed from holds one version of each."""
     return tuple(name.partition("/")[0] for name in (definition.kernel, *definition.packages))
+
+
+def module_expression(pattern: str) -> str:
+    """A module pattern of `image.yaml` as a regular expression over paths below `kernel/`, as mkosi searches them."""
+    expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\-", "-")
+    return f"^{expression}" if pattern.endswith("/") else f"^{expression}$"
 
 
 def initrd_config(

@@ -34,6 +34,15 @@ KernelArgument = Annotated[
 ]
 # What mkosi's configuration can carry: no comment sign, no list separator, no specifier.
 DropPath = Annotated[str, strict.Pattern(r"/[^\s#,:%\"'\\]+", "a path inside the image such as /usr/share/info/*")]
+# Where mkosi's regular expressions are made from (config.py); `*` is any part of one name.
+MODULE_PATTERN = r"([A-Za-z0-9_+*.-]+/)+([A-Za-z0-9_+*.-]+\.ko)?"
+ModulePath = Annotated[
+    str,
+    strict.Pattern(
+        MODULE_PATTERN,
+        "a folder below kernel/ with / at its end such as drivers/isdn/, or a module such as fs/nfs/nfs.ko",
+    ),
+]
 UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.@-]{1,200}\.[a-z]+", "a unit name such as web.container")]
 BudgetBytes = Annotated[int, strict.Size(), strict.Range(1, 1 << 44)]
 Mode = Annotated[str, strict.Pattern(r"0[0-7]{3}", "a mode in octal such as 0644")]
@@ -150,6 +159,14 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Trim:
+    """What `twinhull trim` must never propose to drop: paths with everything below them, and kernel modules."""
+
+    keep: tuple[DropPath, ...] = ()
+    keep_modules: tuple[ModulePath, ...] = ()
+
+
+@dataclass(frozen=True)
 class ImageDefinition:
     """Everything `image.yaml` says."""
 
@@ -161,6 +178,8 @@ class ImageDefinition:
     kernel: PackageName = "linux-image-cloud-amd64"
     packages: tuple[PackageName, ...] = ()
     drop: tuple[DropPath, ...] = ()
+    drop_modules: tuple[ModulePath, ...] = ()
+    trim: Trim = field(default_factory=Trim)
     kernel_arguments: tuple[KernelArgument, ...] = ()
     slots: Slots = field(default_factory=Slots)
     budget: Budget = field(default_factory=Budget)
@@ -174,6 +193,9 @@ class ImageDefinition:
         for path in self.drop:
             if ".." in PurePosixPath(path).parts:
                 raise ValueError(f"drop must not hold {path!r}, which leaves the image")
+        for pattern in self.drop_modules:
+            if not any(map(str.isalnum, pattern.removesuffix(".ko"))) or ".." in PurePosixPath(pattern).parts:
+                raise ValueError(f"drop_modules must not hold {pattern!r}: it names no module of its own")
         seen: set[str] = set()
         for path in [str(file.path) for file in self.files] + [unit.path for unit in self.units]:
             if path in seen:

@@ -10,7 +10,8 @@ ImageBuildError              1
 ├── BudgetError              1  the image outgrew the budget of its definition
 ├── NotReproducedError       3  a release cannot be built again from what is here
 ├── SpaceError               1  the build host or a slot has too little room
-└── VmError                  1  a virtual machine could not be started or did not do what was asked in time
+├── VmError                  1  a virtual machine could not be started or did not do what was asked in time
+└── TrimError                1  what a host touches could not be recorded, or its workload failed
 """
 
 from __future__ import annotations
@@ -64,3 +65,7 @@ class SpaceError(ImageBuildError):
 
 class VmError(ImageBuildError):
     """A virtual machine could not be started, or did not do what was asked in time."""
+
+
+class TrimError(ImageBuildError):
+    """What a host touches could not be recorded, or its workload failed."""

@@ -61,6 +61,7 @@ PACKAGES = (
     "systemd-repart",
     "systemd-ukify",
     "uidmap",
+    "util-linux-extra",
     "xz-utils",
     "zstd",
 )

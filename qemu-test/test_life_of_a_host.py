@@ -14,6 +14,11 @@ from hosts import Host, host_config, machine_folder, read_json, updater_credenti
 from update_server import UpdateServer, running
 from workbench import FIRST, IMAGE, SECOND, SICK, SICK_REASON, THIRD, Repository, Workbench
 
+from bedrock.progress import Silent
+from imagebuild.inspection.contents import Kind
+from imagebuild.inspection.record import read_contents
+from imagebuild.trim.keeping import load_keep_list
+from imagebuild.trim.recording import Recorder
 from imagebuild.vm.machine import Machine
 from imagebuild.vm.waiting import wait_for
 from updater.release import parse_release
@@ -107,6 +112,20 @@ def test_nobody_listens_on_the_network(life: Life, first: dict[str, Any]) -> Non
 
 def test_podman_answers(life: Life, first: dict[str, Any]) -> None:
     assert life.host.text("podman info --format '{{.Host.OCIRuntime.Name}}'") == "crun"
+
+
+def test_what_the_host_touched_is_recorded_and_asking_touches_nothing(life: Life, first: dict[str, Any]) -> None:
+    contents = read_contents(life.bench.build(FIRST))
+    fincore = (life.bench.tools.root / "usr/bin/fincore").read_bytes()
+    recorder = Recorder(life.host.machine.shell, fincore, Silent())
+    # Raises when a file that is read stays unseen, or one that is not read is seen.
+    recorder.prove(contents, load_keep_list())
+    touched = recorder.touched
+    assert {"/usr/bin/podman", "/usr/bin/crun", "/usr/lib/systemd/systemd-journald"} <= touched.files
+    assert {"erofs", "dm_verity", "overlay"} <= touched.modules
+    files = {entry.path for entry in contents.entries if entry.kind is Kind.FILE}
+    assert touched.files <= files
+    assert len(touched.files) < len(files) / 2
 
 
 def test_a_host_that_is_up_to_date_says_so(life: Life, first: dict[str, Any]) -> None:

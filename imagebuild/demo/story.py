@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -10,28 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bedrock.persist import write_atomic
-from imagebuild.demo.definitions import ADDED_PROGRAM, FIRST, IMAGE, SECOND, SICK
-from imagebuild.demo.registry import Registry, run_registry
+from imagebuild.demo.definitions import ADDED_PROGRAM, FIRST, IMAGE, SECOND, SICK, write_definition
 from imagebuild.demo.report import Report
-from imagebuild.demo.stage import CHANNEL, Served, Stage, set_stage
-from imagebuild.errors import VmError
 from imagebuild.mirror import find_mirrors
+from imagebuild.rehearsal.guest import COMMAND_S, HOST, UPDATE_S, Guest, updater_credential
+from imagebuild.rehearsal.registry import Registry, run_registry
+from imagebuild.rehearsal.stage import CHANNEL, Served, Stage, set_stage
 from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.vm.accelerator import find_accelerator
-from imagebuild.vm.config import Credential, VmConfig
-from imagebuild.vm.guest import GuestRebootedError
+from imagebuild.vm.config import VmConfig
 from imagebuild.vm.images import certificates_of
 from imagebuild.vm.machine import Machine
-from imagebuild.vm.waiting import wait_for
 
-HOST = "10.0.2.2"
-CONTAINER = "demo"
-_BOOT_S = 300.0
-_UPDATE_S = 900.0
-_COMMAND_S = 180.0
 _VERITY = "test \"$(findmnt -no SOURCE /)\" = /dev/mapper/root && grep -q '^CRYPT-VERITY-' /sys/block/dm-0/dm/uuid"
 
 Say = Callable[[str], None]
@@ -98,7 +88,8 @@ def _tools(line: Timeline) -> ToolsTree:
 def _build(stage: Stage, line: Timeline, version: str) -> dict[str, int]:
     began = time.monotonic()
     line.tell(f"build {version}")
-    built = stage.build(version, line)
+    folder = write_definition(stage.out / "definitions" / version, version)
+    built = stage.build(folder, version, line)
     line.timed(f"build_{version.replace('.', '_')}", began)
     line.tell(f"{version} {'built' if built.fresh else 'was built before'}, root hash {built.summary.root_hash[:16]}…")
     return built.summary.size_bytes
@@ -123,16 +114,16 @@ class _Story:
         config = VmConfig(
             image=self.stage.out / "builds" / FIRST / "disk.raw",
             certificates=certificates_of(self.stage.keyring),
-            credentials=(self._credential(),),
+            credentials=(updater_credential(self.served.port, poll_interval="10s"),),
             guest_shell=True,
         )
         began = time.monotonic()
         with Machine(config, tools=self.tools, accelerator=finding.accelerator, folder=folder) as machine:
-            return self._live(_Guest(machine), finding.accelerator.value, began)
+            return self._live(Guest(machine.shell), finding.accelerator.value, began)
 
-    def _live(self, guest: _Guest, accelerator: str, began: float) -> Report:
+    def _live(self, guest: Guest, accelerator: str, began: float) -> Report:
         self.line.tell(f"switch on: {FIRST}, Secure Boot enforced")
-        first = guest.wait_for(FIRST)
+        first = guest.wait_blessed(FIRST)
         self.line.timed("boot_first", began)
         secure, verity = bool(first["secure_boot"]), guest.succeeds(_VERITY)
         self.line.tell(f"{FIRST} runs in slot {first['slot']}, blessed; verity {verity}, Secure Boot {secure}")
@@ -165,21 +156,21 @@ class _Story:
             },
         )
 
-    def _update(self, guest: _Guest) -> tuple[dict[str, Any], int]:
+    def _update(self, guest: Guest) -> tuple[dict[str, Any], int]:
         before = self.served.sent_bytes()
         began = time.monotonic()
         self.stage.point(IMAGE, SECOND)
         self.line.tell(f"channel {CHANNEL} names {SECOND}; the agent finds it by itself")
-        guest.machine.shell.wait_reboot(timeout_s=_UPDATE_S)
+        guest.shell.wait_reboot(timeout_s=UPDATE_S)
         self.line.timed("update", began)
         downloaded = self.served.sent_bytes() - before
         self.line.tell(f"slot B is written ({downloaded / 1e6:.1f} MB downloaded), the host has rebooted")
-        second = guest.wait_for(SECOND)
+        second = guest.wait_blessed(SECOND)
         self.line.timed("boot_second", began + self.line.seconds["update"])
         self.line.tell(f"{SECOND} runs in slot {second['slot']}, healthy and blessed")
         return second, downloaded
 
-    def _sick_update(self, guest: _Guest) -> dict[str, Any]:
+    def _sick_update(self, guest: Guest) -> dict[str, Any]:
         began = time.monotonic()
         self.stage.publish(SICK, progress=self.line)
         self.stage.point(IMAGE, SICK)
@@ -191,70 +182,11 @@ class _Story:
         self.line.tell(f"back on {after['version']}: {after['bad'][0]['reason']}")
         return after
 
-    def _stays(self, guest: _Guest, version: str) -> bool:
+    def _stays(self, guest: Guest, version: str) -> bool:
         """Whether the agent, asked again, leaves the bad version alone."""
         before = self.served.sent_bytes()
-        answer = guest.machine.shell.run("updater check --json", timeout_s=_COMMAND_S)
+        answer = guest.shell.run("updater check --json", timeout_s=COMMAND_S)
         asked = self.served.sent_bytes() > before
         stays = asked and answer.exit_code == 4 and guest.status()["version"] == version  # noqa: PLR2004 - nothing to do
         self.line.tell(f"asked again, the agent stays on {version}: {stays}")
         return stays
-
-    def _credential(self) -> Credential:
-        settings = {
-            "url": f"http://{HOST}:{self.served.port}",
-            "channel": CHANNEL,
-            "poll_interval": "10s",
-            "health": {"patience": "5s", "retry_interval": "1s"},
-        }
-        return Credential("twinhull.updater", yaml.safe_dump(settings).encode())
-
-
-@dataclass(frozen=True)
-class _Guest:
-    """What the story asks of the host."""
-
-    machine: Machine
-
-    def succeeds(self, command: str) -> bool:
-        return self.machine.shell.run(command, timeout_s=_COMMAND_S).exit_code == 0
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.machine.shell.check_run("updater status --json", timeout_s=_COMMAND_S))
-        return found
-
-    def wait_for(self, version: str) -> dict[str, Any]:
-        self.machine.shell.wait_ready(timeout_s=_BOOT_S)
-        return self.wait_status(lambda status: status["version"] == version and bool(status["blessed"]))
-
-    def wait_status(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Wait, over reboots, until the host's status is as wanted."""
-
-        def look() -> dict[str, Any] | None:
-            try:
-                answer = self.machine.shell.run("updater status --json", timeout_s=_COMMAND_S)
-            except GuestRebootedError:
-                return None
-            if answer.exit_code != 0:
-                return None
-            try:
-                status: dict[str, Any] = json.loads(answer.output)
-            except ValueError as error:
-                raise VmError(f"`updater status --json` printed no JSON: {answer.output[:200]!r}") from error
-            return status if wanted(status) else None
-
-        return wait_for(look, what="the host's status", timeout_s=_UPDATE_S)
-
-    def first_container(self, reference: str) -> bool:
-        """Pull the image and run a container that says its kernel's name."""
-        shell = self.machine.shell
-        shell.check_run(f"podman pull --quiet --tls-verify=false {reference}", timeout_s=_COMMAND_S)
-        shell.check_run(
-            f"podman create --name {CONTAINER} {reference} echo hello from $(uname -r)", timeout_s=_COMMAND_S
-        )
-        return self.same_container()
-
-    def same_container(self) -> bool:
-        """Start the container that was made on the first version."""
-        answer = self.machine.shell.run(f"podman start --attach {CONTAINER}", timeout_s=_COMMAND_S)
-        return answer.exit_code == 0 and "hello from" in answer.output

@@ -2,6 +2,7 @@
 
 - `contents.py`: the record: every file and who it comes from, every package and why it is there (pure)
 - `record.py`: writes and reads the record
+- `costs.py`: what some files cost, raw and as sent
 - `report.py`: what is told about one build: sizes raw and as sent, programs, units, modules
 - `compare.py`: what is told about two builds (pure)
 - `shown.py`, `cli.py`: both for people

@@ -1,13 +1,11 @@
 """What is told about one build: what it holds, what each part of it costs, raw and as a host downloads it.
 
 Bytes as sent are measured, not guessed.  The artifacts are packed with the very parameters that publishing uses (a
-minute for a root of 264 MB on two cores).  Parts are packed at level 9, one by one, for there are two accounts of them:
-they tell what is dear, and add up to about an eighth more than the whole.
+minute for a root of 264 MB on two cores).  Parts are packed one by one (`costs.py`): there are two accounts of them.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,26 +15,17 @@ from bedrock.progress import Progress
 from imagebuild.artifacts import SUMMARY_FILE, read_summary
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import Contents, Entry, Kind
+from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
 from imagebuild.inspection.record import read_contents
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.tools import ToolsTree
 from partitions.version import Version
-from updater.repository.objects import QUICK_LEVEL, packed_bytes, packed_file_bytes
+from updater.repository.objects import packed_file_bytes
 
 ARTIFACTS = ("uki.efi", "root.erofs", "root.verity")
 _UNIT_FOLDER = "/usr/lib/systemd/system"
 _PATH_FOLDERS = ("/usr/bin", "/usr/sbin")
 _FOLDER_DEPTH = 3
 _SETUID = 0o6000
-_TIMEOUT_S = 300
-_CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Bytes of a part of the image: of its files, and as sent."""
-
-    raw_bytes: int
-    sent_bytes: int
 
 
 @dataclass(frozen=True)
@@ -88,14 +77,8 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress) -> Inspe
     raw = {name: (build / name).stat().st_size for name in ARTIFACTS}
     progress.step("pack artifacts", total=sum(raw.values()))
     artifacts = {name: Cost(size, packed_file_bytes(build / name, progress=progress)) for name, size in raw.items()}
-    with tempfile.TemporaryDirectory(prefix="twinhull-inspect-") as scratch:
-        root = Path(scratch) / "root"
-        progress.step("unpack the root filesystem")
-        tools.run(
-            ["fsck.erofs", f"--extract={root}", "--no-preserve", build / "root.erofs"],
-            Access(read=(build,), write=(Path(scratch),)),
-            timeout_s=_TIMEOUT_S,
-        )
+    progress.step("unpack the root filesystem")
+    with unpacked_root(build, tools=tools) as root:
         files = [entry for entry in contents.entries if entry.kind is Kind.FILE]
         progress.step("pack by package", total=len(files))
         by_owner = _costs(root, files, lambda entry: entry.owner, progress)
@@ -153,23 +136,7 @@ def _costs(root: Path, files: Iterable[Entry], key: Callable[[Entry], str], prog
     groups: dict[str, list[Entry]] = defaultdict(list)
     for entry in files:
         groups[key(entry)].append(entry)
-    return {name: _group_cost(root, group, progress) for name, group in groups.items()}
-
-
-def _group_cost(root: Path, group: list[Entry], progress: Progress) -> Cost:
-    def chunks() -> Iterator[bytes]:
-        for entry in group:
-            yield from _chunks(root / entry.path.lstrip("/"))
-            progress.advance(1)
-
-    raw = sum(entry.size_bytes for entry in group)
-    return Cost(raw, packed_bytes(chunks(), size_bytes=raw, level=QUICK_LEVEL))
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            yield chunk
+    return {name: cost_of(root, group, progress) for name, group in groups.items()}
 
 
 def _require(build: Path, names: Iterable[str]) -> None:

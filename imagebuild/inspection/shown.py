@@ -10,7 +10,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from imagebuild.inspection.compare import Comparison
-from imagebuild.inspection.report import Cost, Inspection
+from imagebuild.inspection.costs import Cost
+from imagebuild.inspection.report import Inspection
 
 _FEW = 15
 

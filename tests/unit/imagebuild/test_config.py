@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 from pathlib import Path
+
+import pytest
 
 from imagebuild import config
 from imagebuild.definition import BuildProfile, ImageDefinition
@@ -53,6 +56,22 @@ def test_the_tree_holds_what_the_definition_asks_for(tmp_path: Path) -> None:
     assert "Content.Bootable" in found
 
 
+@pytest.mark.parametrize(
+    ("pattern", "matched", "spared"),
+    [
+        ("drivers/isdn/", "drivers/isdn/mISDN/core.ko", "x/drivers/isdn/core.ko"),
+        ("fs/nfs/nfs.ko", "fs/nfs/nfs.ko", "fs/nfs/nfsv4.ko"),
+        ("drivers/net/*/c++.ko", "drivers/net/usb/c++.ko", "drivers/net/usb/more/c++.ko"),
+        ("net/9p/9pnet_*.ko", "net/9p/9pnet_rdma.ko", "net/9p/9pnet.ko"),
+    ],
+)
+def test_dropped_modules_are_excluded_by_their_place(pattern: str, matched: str, spared: str, tmp_path: Path) -> None:
+    definition = definition_of(tmp_path, f"id: host\ndrop_modules: ['{pattern}']\n")
+    (expression,) = sections(tree_text(definition))["Content.KernelModulesExclude"].split()
+    assert re.search(expression, matched)
+    assert not re.search(expression, spared)
+
+
 def test_only_the_supplied_archive_is_installed_from() -> None:
     definition = ImageDefinition(id="host", packages=("curl/trixie-updates",))
     found = sections(tree_text(definition))
@@ -74,7 +93,9 @@ def test_the_debug_profile_brings_a_login_to_the_tree_only() -> None:
 
 
 def test_nothing_dropped_leaves_no_line_that_would_reset_the_list() -> None:
-    assert "RemoveFiles" not in tree_text(ImageDefinition(id="host"))
+    text = tree_text(ImageDefinition(id="host"))
+    assert "RemoveFiles" not in text
+    assert "KernelModulesExclude" not in text
 
 
 def test_the_definitions_own_mkosi_files_come_last() -> None:

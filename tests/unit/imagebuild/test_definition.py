@@ -30,6 +30,8 @@ architecture: sparc
 mirror: nowhere
 packages: curl
 drop: [relative, "/a,b"]
+drop_modules: [/lib/x.ko, fs, "a b/", fs/nfs/nfs.ko]
+trim: {keep: [usr], keep_modules: [nvme], keeps: []}
 kernel_arguments: [root=/dev/sda, two words, quiet]
 slots: {root: big, swap: 1G}
 updater: {channel: 5, reboot: {policy: soon}}
@@ -57,6 +59,12 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
         "packages",
         "drop[0]",
         "drop[1]",
+        "drop_modules[0]",
+        "drop_modules[1]",
+        "drop_modules[2]",
+        "trim.keep[0]",
+        "trim.keep_modules[0]",
+        "trim.keeps",
         "kernel_arguments[0]",
         "kernel_arguments[1]",
         "slots.root",
@@ -74,6 +82,11 @@ def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
 def test_kernel_arguments_that_would_undo_verity_are_refused(tmp_path: Path, argument: str) -> None:
     problems = problems_of(tmp_path, f"id: host\nkernel_arguments: [{argument}]\n")
     assert "the build sets it" in problems["kernel_arguments[0]"]
+
+
+@pytest.mark.parametrize("pattern", ["*/", "../x/", "drivers/../x.ko", "*/*.ko"])
+def test_a_module_pattern_that_is_none_or_all_is_refused(tmp_path: Path, pattern: str) -> None:
+    assert "names no module of its own" in problems_of(tmp_path, f"id: host\ndrop_modules: ['{pattern}']\n")[""]
 
 
 @pytest.mark.parametrize("argument", ["rootwait", "initcall_debug", "systemd.show_status=yes", "console=ttyS1"])

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from imagebuild.inspection.compare import compare
-from imagebuild.inspection.report import Brought, Cost, Inspection, folder_of
+from imagebuild.inspection.costs import Cost
+from imagebuild.inspection.report import Brought, Inspection, folder_of
 from imagebuild.inspection.shown import show_comparison, show_inspection
 from partitions.version import Version
 

@@ -1,4 +1,4 @@
-"""What the story stands on: keys, definitions, builds, a repository, and its server on the loopback."""
+"""What a rehearsal stands on: keys, builds, a repository, and its server on the loopback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 
 from bedrock import process
 from bedrock.progress import Progress
-from imagebuild.demo.definitions import write_definition
 from imagebuild.errors import BuildError, BuiltBeforeError
 from imagebuild.inputs.supply import newest_supply
 from imagebuild.pipeline import Built, build_image
@@ -39,14 +38,14 @@ _SENT = re.compile(r" GET /\S+ .*?(?P<status>\d{3}) (?P<bytes>\d+) bytes ")
 
 @dataclass(frozen=True)
 class Stage:
-    """The demo's folder and its keys."""
+    """A folder and its keys."""
 
     out: Path
     keyring: Keyring
 
     @property
     def repository(self) -> Path:
-        """The demo's repository."""
+        """The repository."""
         return self.out / "repo"
 
     @property
@@ -54,21 +53,20 @@ class Stage:
         """All the keys."""
         return KeyAccess(self.keyring, NoPassphrase())
 
-    def build(self, version: str, progress: Progress) -> Built:
-        """Build a version, or take the one of the last run when nothing changed."""
-        folder = write_definition(self.out / "definitions" / version, version)
+    def build(self, definition: Path, version: str, progress: Progress) -> Built:
+        """Build a version of the definition in a folder, or take the one of the last run when nothing changed."""
         plan = plan_build(
-            folder,
+            definition,
             version=Version.from_text(version),
             signatures=KeySource(self.keyring, NoPassphrase()),
             out=self.out / "builds" / version,
-            supply=newest_supply(folder, cache=cache_folder(), progress=progress),
+            supply=newest_supply(definition, cache=cache_folder(), progress=progress),
             root_of_trust=self.repository / "metadata" / "1.root.json",
         )
         try:
             return build_image(plan, progress=progress)
         except BuiltBeforeError:
-            # Nothing the demo builds is ever published for others, so that it may start its versions anew.
+            # Nothing a rehearsal builds is ever published for others, so that it may start its versions anew.
             shutil.rmtree(plan.out)
             return build_image(plan, progress=progress)
 

@@ -1,0 +1,109 @@
+"""`twinhull trim`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bedrock.cli import emit_json, json_option
+from imagebuild.console import open_progress
+from imagebuild.definition import load_definition
+from imagebuild.errors import TrimError
+from imagebuild.trim.judging import Outcome, Priced
+from imagebuild.trim.shown import show_outcome
+from imagebuild.trim.trimming import Wishes, trim
+from imagebuild.trim.writing import lines_of, write_lines
+
+_MOST_WORKLOAD_BYTES = 64 << 10
+_WORKLOAD_HELP = "Shell script that the host runs as well, once before the update and once after it."
+
+
+@click.command("trim")
+@click.argument("definition", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help=_WORKLOAD_HELP)
+@click.option("--write", is_flag=True, help="Add what is listed to DEFINITION/image.yaml.")
+@click.option("--all", "everything", is_flag=True, help="List (and write) small proposals, too.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Working folder [default: out/trim/ID].")
+@click.option(
+    "--memory", "memory_mib", type=click.IntRange(min=1024), default=4096, show_default=True, help="The host's, in MiB."
+)
+@json_option
+def trim_command(
+    *,
+    definition: Path,
+    workload: Path | None,
+    write: bool,
+    everything: bool,
+    out: Path | None,
+    memory_mib: int,
+    as_json: bool,
+) -> None:
+    """Find what the image of DEFINITION never uses, and propose to drop it.
+
+    Builds the image twice with keys of its own, boots it in a virtual machine, runs containers and an update there,
+    and notes every file and kernel module that is touched.  What was not touched, is not needed by what was, and is on
+    no keep-list is proposed, with the bytes it wins: it is for you to judge.  A script given with --workload runs as
+    root with TWINHULL_STAGE=before-update, then after-update, and must do what your hosts do.
+
+    \b
+    Example:
+      twinhull trim my-host
+      twinhull trim my-host --workload my-workload.sh --write
+    """
+    wanted = load_definition(definition)
+    place = out or Path("out") / "trim" / wanted.id
+    wishes = Wishes(definition, place.absolute(), _own(workload), memory_mib, everything)
+    with open_progress(quiet=as_json) as progress:
+        found = trim(wishes, progress=progress)
+    lines = lines_of(each.proposal for each in found.listed)
+    written = write_lines(definition, lines) if write and lines else None
+    if as_json:
+        emit_json(outcome_values(found, written))
+        return
+    show_outcome(found)
+    if written:
+        click.echo(f"\nwritten to {written}; build it and boot it before you publish it")
+
+
+def outcome_values(found: Outcome, written: Path | None) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "image": found.image,
+        "files": found.files,
+        "touched_files": found.touched_files,
+        "staying_files": found.staying_files,
+        "image_raw_bytes": found.raw_bytes,
+        "lines": lines_of(each.proposal for each in found.listed),
+        "together": found.together,
+        "proposals": [_values(each) for each in found.proposals],
+        "written": str(written) if written else None,
+    }
+
+
+def _values(each: Priced) -> dict[str, Any]:
+    proposal = each.proposal
+    return {
+        "key": "drop_modules" if proposal.modules else "drop",
+        "lines": proposal.lines,
+        "packages": proposal.packages,
+        "files": [entry.path for entry in proposal.files],
+        "needed_by": proposal.needed_by,
+        "raw_bytes": each.cost.raw_bytes,
+        "sent_bytes": each.cost.sent_bytes,
+    }
+
+
+def _own(workload: Path | None) -> str | None:
+    if workload is None:
+        return None
+    raw = workload.read_bytes()
+    if len(raw) > _MOST_WORKLOAD_BYTES:
+        raise TrimError(f"{workload} has {len(raw)} bytes, a workload may have {_MOST_WORKLOAD_BYTES}").with_hint(
+            "let it fetch what it needs from the host's network"
+        )
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise TrimError(f"{workload} is no text") from error

@@ -1,0 +1,113 @@
+"""What could be dropped from a build of which is known what was touched, and what that would win."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedrock.progress import Progress
+from imagebuild.inspection.contents import Contents, Entry, Kind
+from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
+from imagebuild.tools import ToolsTree
+from imagebuild.trim.keeping import KeepList
+from imagebuild.trim.needs import read_needs
+from imagebuild.trim.proposals import Proposal, propose, staying, with_users
+from imagebuild.trim.touched import Sample
+from imagebuild.trim.tree import ImageTree
+
+# Below that, looking at a proposal costs more than it wins.
+SMALL_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A proposal and what it wins."""
+
+    proposal: Proposal
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trim came to.
+
+    Attributes:
+        image: The image's id.
+        files: How many files it holds.
+        touched_files: How many of them were touched.
+        staying_files: How many stay.
+        raw_bytes: Bytes of all files.
+        proposals: What could be dropped, the dearest first.
+        listed: Those of them that are shown one by one, and written when that is asked for.
+        together: What the image loses without all that is listed.
+    """
+
+    image: str
+    files: int
+    touched_files: int
+    staying_files: int
+    raw_bytes: int
+    proposals: tuple[Priced, ...]
+    listed: tuple[Priced, ...]
+    together: Cost
+
+
+def judge(
+    build: Path,
+    contents: Contents,
+    touched: Sample,
+    keep: KeepList,
+    *,
+    everything: bool,
+    tools: ToolsTree,
+    progress: Progress,
+) -> Outcome:
+    """Tell what could be dropped from a build, of which `touched` was touched, and what that wins; reads only.
+
+    Raises:
+        TrimError: The build's record and its root filesystem do not fit.
+        ProcessError: The root filesystem cannot be read.
+    """
+    progress.step("unpack the root filesystem")
+    files = [entry for entry in contents.entries if entry.kind is Kind.FILE]
+    with unpacked_root(build, tools=tools) as root:
+        tree = ImageTree(contents, read_needs(contents, root, tools=tools))
+        stays = staying(tree, touched, keep)
+        proposals = propose(tree, stays)
+        progress.step("pack what could be dropped", total=sum(len(each.files) for each in proposals))
+        priced = [Priced(each, cost_of(root, each.files, progress)) for each in proposals]
+        priced.sort(key=lambda each: (-each.cost.sent_bytes, each.proposal.lines))
+        listed = worth_listing(priced, everything=everything)
+        progress.step("pack the image with and without that")
+        together = _saved(root, files, listed, progress)
+    return Outcome(
+        image=contents.image,
+        files=len(files),
+        touched_files=sum(entry.path in touched.files for entry in files),
+        staying_files=sum(entry.path in stays for entry in files),
+        raw_bytes=sum(entry.size_bytes for entry in files),
+        proposals=tuple(priced),
+        listed=listed,
+        together=together,
+    )
+
+
+def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Priced, ...]:
+    """The proposals that are listed and written.
+
+    All, or those that win enough to be looked at one by one, and small ones that need something of these.
+    """
+    big = (place for place, each in enumerate(proposals) if everything or each.cost.sent_bytes >= SMALL_BYTES)
+    chosen = with_users([each.proposal for each in proposals], big)
+    return tuple(each for place, each in enumerate(proposals) if place in chosen)
+
+
+def _saved(root: Path, files: Sequence[Entry], listed: Sequence[Priced], progress: Progress) -> Cost:
+    """What the image loses: alike files share their bytes as sent, so that the parts add up to more than this."""
+    gone = {entry.path for each in listed for entry in each.proposal.files}
+    if not gone:
+        return Cost(0, 0)
+    left = [entry for entry in files if entry.path not in gone]
+    before, after = cost_of(root, files, progress), cost_of(root, left, progress)
+    return Cost(before.raw_bytes - after.raw_bytes, max(0, before.sent_bytes - after.sent_bytes))

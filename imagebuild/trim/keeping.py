@@ -1,0 +1,82 @@
+"""What is kept whatever no test has touched: Twinhull's own list, the initrd's modules, and what the definition adds.
+
+The list is `data/keep.yaml`: sections of paths and kernel modules, each with the reason why no test reaches them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from bedrock import strict
+from imagebuild.definition import DropPath, ModulePath, Trim
+from imagebuild.plan import DATA
+from imagebuild.trim.patterns import module_keeper, module_name, path_keeper
+
+KEEP_FILE = DATA / "keep.yaml"
+_INITRD_MODULE = re.compile(r"^[ \t]+/([a-z0-9_-]+)\.ko$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the list: what it is about, and why no test reaches it."""
+
+    name: str
+    why: str
+    paths: tuple[DropPath, ...] = ()
+    modules: tuple[ModulePath, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeepFile:
+    """The list as it is written."""
+
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True)
+class KeepList:
+    """Paths, places of kernel modules, and names of kernel modules (spelled with `_`) that are kept."""
+
+    paths: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    module_names: frozenset[str] = frozenset()
+
+    @cached_property
+    def keeps(self) -> Callable[[str], bool]:
+        """Whether a file of the image is kept."""
+        return path_keeper(self.paths)
+
+    @cached_property
+    def keeps_place(self) -> Callable[[str], bool]:
+        """Whether a kernel module is kept for its place below `kernel/`."""
+        return module_keeper(self.modules)
+
+    def keeps_module(self, place: str) -> bool:
+        """Whether a kernel module, given by its place below `kernel/`, is kept."""
+        return module_name(place) in self.module_names or self.keeps_place(place)
+
+    def with_own(self, own: Trim) -> KeepList:
+        """The same with what an image definition keeps beside it."""
+        return replace(self, paths=(*self.paths, *own.keep), modules=(*self.modules, *own.keep_modules))
+
+
+def load_keep_list() -> KeepList:
+    """Twinhull's own list; the modules of the initrd are taken from the package tree, so they belong to it.
+
+    Raises:
+        DocumentError: The list has mistakes.
+    """
+    sections = strict.load_yaml(KeepFile, KEEP_FILE).sections
+    return KeepList(
+        paths=tuple(path for section in sections for path in section.paths),
+        modules=tuple(module for section in sections for module in section.modules),
+        module_names=initrd_modules((DATA / "initrd.conf").read_text()),
+    )
+
+
+def initrd_modules(text: str) -> frozenset[str]:
+    """The names of the modules that mkosi's configuration `text` puts into the initrd."""
+    return frozenset(name.replace("-", "_") for name in _INITRD_MODULE.findall(text))

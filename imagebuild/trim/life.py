@@ -1,0 +1,86 @@
+"""The life that a host leads while it is recorded: first boot, containers, an update, the boot after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imagebuild.errors import TrimError, VmError
+from imagebuild.inspection.contents import Contents
+from imagebuild.rehearsal.guest import UPDATE_S, Guest
+from imagebuild.trim import workload
+from imagebuild.trim.keeping import KeepList
+from imagebuild.trim.recording import Recorder
+from imagebuild.trim.touched import Sample
+
+FIRST, SECOND = "1.0.0", "1.0.1"
+_SETTLED_S = 300.0
+
+
+@dataclass(frozen=True)
+class Life:
+    """One host's life.
+
+    Attributes:
+        recorder: Makes the host work and remembers.
+        contents: What the first image holds.
+        keep: What is kept anyway.
+        reference: The container image, as the host reaches it.
+        own: The text of the user's shell script.
+        offer_update: Called when the channel is to name the second version.
+    """
+
+    recorder: Recorder
+    contents: Contents
+    keep: KeepList
+    reference: str
+    own: str | None
+    offer_update: Callable[[], None]
+
+    def lead(self) -> Sample:
+        """Lead it; what was touched in it.
+
+        Raises:
+            VmError: The host does not boot, or does not find itself healthy.
+            TrimError: A step of the workload failed, or the record cannot be trusted.
+        """
+        recorder = self.recorder
+        guest = Guest(recorder.shell)
+        recorder.progress.step("first boot")
+        self._blessed(guest, FIRST)
+        recorder.prove(self.contents, self.keep)
+        recorder.progress.step("a container")
+        self._require(guest.first_container(self.reference), "the first container did not run")
+        recorder.do(workload.agent(), workload.engine(self.reference), workload.operator())
+        self._own_workload(0)
+        self.offer_update()
+        recorder.do(workload.Step("an update", "updater update --no-reboot"))
+        recorder.sample()
+        recorder.progress.step("the boot after the update")
+        recorder.shell.reboot(timeout_s=UPDATE_S)
+        self._blessed(guest, SECOND)
+        self._require(guest.same_container(), "the first container did not run after the update")
+        recorder.do(workload.quadlet_runs(), workload.agent())
+        self._own_workload(1)
+        recorder.progress.step("what was touched")
+        recorder.sample()
+        return recorder.touched
+
+    def _own_workload(self, stage: int) -> None:
+        if self.own is not None:
+            self.recorder.do(workload.own(self.own, workload.WORKLOAD_STAGES[stage]))
+
+    def _blessed(self, guest: Guest, version: str) -> None:
+        try:
+            guest.wait_blessed(version)
+        except VmError as error:
+            error.add_note("what an image that does not boot well needs cannot be told: repair it first")
+            error.add_note("an image that drops systemd-debug-generator has no shell to work through")
+            raise
+        # Units that nothing waits for come last.
+        self.recorder.shell.run("systemctl is-system-running --wait", timeout_s=_SETTLED_S)
+
+    @staticmethod
+    def _require(ran: bool, otherwise: str) -> None:  # noqa: FBT001 - a verdict
+        if not ran:
+            raise TrimError(otherwise)

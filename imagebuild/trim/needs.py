@@ -1,0 +1,111 @@
+"""Reading from an unpacked root what its files need of others."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from imagebuild.errors import TrimError
+from imagebuild.inspection.contents import Contents, Kind
+from imagebuild.tools import Access, ToolsTree
+from imagebuild.trim.patterns import module_name, module_place
+from imagebuild.trim.tree import Needs
+
+_TIMEOUT_S = 120
+_AT_ONCE = 500
+_NEEDED = re.compile(r"\(NEEDED\).*\[([^]]+)\]")
+_FILE = re.compile(r"^File: (.*)$", re.MULTILINE)
+_FIRST_LINE_BYTES = 256
+
+
+def read_needs(contents: Contents, root: Path, *, tools: ToolsTree) -> Needs:
+    """Read links, programs, scripts and modules of the root filesystem that is unpacked at `root`.
+
+    Raises:
+        TrimError: A name of the record is not there.
+        ProcessError: readelf cannot read a program.
+    """
+    links: dict[str, str] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    programs: list[Path] = []
+    for entry in contents.entries:
+        path = root / entry.path.lstrip("/")
+        try:
+            if entry.kind is Kind.LINK:
+                links[entry.path] = str(path.readlink())
+            elif entry.kind is Kind.FILE and module_place(entry.path) is None:
+                with path.open("rb") as stream:
+                    first = stream.readline(_FIRST_LINE_BYTES)
+                if first.startswith(b"\x7fELF"):
+                    programs.append(path)
+                elif name := interpreter(first):
+                    names[entry.path] = (name,)
+        except OSError as error:
+            raise TrimError(f"{entry.path} of the image's record is not in its root filesystem: {error}") from error
+    for path, libraries in _libraries(programs, root, tools):
+        names[f"/{path.relative_to(root)}"] = libraries
+    return Needs(links=links, names=names, modules=_modules(contents, root))
+
+
+def interpreter(first_line: bytes) -> str | None:
+    """The name of the program that runs a script with this first line; None for what is no script."""
+    if not first_line.startswith(b"#!"):
+        return None
+    words = first_line[2:].decode(errors="replace").split()
+    if not words:
+        return None
+    # `#!/usr/bin/env -S name` has an option first.
+    named = [word for word in words[1:] if not word.startswith("-")]
+    return PurePosixPath(named[0] if PurePosixPath(words[0]).name == "env" and named else words[0]).name
+
+
+def parse_dependencies(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Lines of `modules.dep`: a module's path and those it depends on, below the folder of the kernel version."""
+    for line in text.splitlines():
+        module, colon, needed = line.partition(":")
+        if colon:
+            yield module, tuple(needed.split())
+
+
+def parse_soft_dependencies(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Lines of `modules.softdep`: the names of a module and of those it asks for."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0] == "softdep":  # noqa: PLR2004 - the word and the module itself
+            yield words[1], tuple(word for word in words[2:] if not word.endswith(":"))
+
+
+def _libraries(programs: list[Path], root: Path, tools: ToolsTree) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    for start in range(0, len(programs), _AT_ONCE):
+        some = programs[start : start + _AT_ONCE]
+        # With one file readelf names none.
+        words: list[str | Path] = ["readelf", "--dynamic", *some, os.devnull]
+        said = tools.run(words, Access(read=(root,)), timeout_s=_TIMEOUT_S, check=False).stdout
+        texts = dict(zip(_FILE.findall(said), _FILE.split(said)[2::2], strict=True))
+        for path in some:
+            if str(path) not in texts:
+                raise TrimError(f"readelf tells nothing of /{path.relative_to(root)}")
+            yield path, tuple(_NEEDED.findall(texts[str(path)]))
+
+
+def _modules(contents: Contents, root: Path) -> Mapping[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    places = {module_name(place): e.path for e in contents.entries if (place := module_place(e.path)) is not None}
+    for folder in sorted((root / "usr/lib/modules").glob("*")):
+        below = f"/{folder.relative_to(root)}"
+        for module, needed in parse_dependencies(_text(folder / "modules.dep")):
+            found.setdefault(f"{below}/{module}", []).extend(f"{below}/{each}" for each in needed)
+        for module, needed in parse_soft_dependencies(_text(folder / "modules.softdep")):
+            for path in _known(places, (module,)):
+                found.setdefault(path, []).extend(_known(places, needed))
+    return {path: tuple(needed) for path, needed in found.items()}
+
+
+def _known(places: Mapping[str, str], names: Iterable[str]) -> Iterator[str]:
+    return (places[name] for name in (each.replace("-", "_") for each in names) if name in places)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""

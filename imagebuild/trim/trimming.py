@@ -1,0 +1,172 @@
+"""The whole way from an image definition to what could be dropped from it.
+
+    definition → two builds → a repository of their own → one machine's life, recorded
+        → what was never touched and is not kept → what it costs
+
+Everything lies below one folder and is thrown away with it; builds and record are taken again when nothing changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bedrock import strict
+from bedrock.errors import DocumentError
+from bedrock.persist import write_atomic
+from bedrock.progress import Progress
+from imagebuild.definition import FILE_NAME, ImageDefinition, load_definition
+from imagebuild.inspection.contents import Contents
+from imagebuild.inspection.record import read_contents
+from imagebuild.mirror import find_mirrors
+from imagebuild.plan import INPUTS_FILE
+from imagebuild.rehearsal.guest import HOST, updater_credential
+from imagebuild.rehearsal.registry import run_registry
+from imagebuild.rehearsal.stage import Stage, set_stage
+from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.trim.judging import Outcome, judge
+from imagebuild.trim.keeping import KeepList, load_keep_list
+from imagebuild.trim.life import FIRST, SECOND, Life
+from imagebuild.trim.recording import Recorder
+from imagebuild.trim.touched import Sample
+from imagebuild.vm.accelerator import find_accelerator
+from imagebuild.vm.config import VmConfig
+from imagebuild.vm.images import certificates_of
+from imagebuild.vm.machine import Machine
+
+RECORD_FILE = "recorded.json"
+_MARKER = "/usr/share/twinhull-trim/version"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to trim and how.
+
+    Attributes:
+        definition: The image definition's folder.
+        out: Where everything is made.
+        own_workload: The text of a shell script that the guest runs at each stage beside Twinhull's own workload.
+        memory_mib: Memory of the machine in MiB; its page cache must hold all that is read.
+        everything: List small proposals one by one, too.
+    """
+
+    definition: Path
+    out: Path
+    own_workload: str | None
+    memory_mib: int
+    everything: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a machine's life has touched, and what it was made from."""
+
+    key: str
+    files: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+def trim(wishes: Wishes, *, progress: Progress) -> Outcome:
+    """Build, boot, record, and tell what could be dropped (writes below `wishes.out` and the cache only).
+
+    Raises:
+        DocumentError: The definition has mistakes.
+        BuildError: It cannot be built.
+        VmError: The image does not boot, or is not healthy.
+        TrimError: The workload failed, or the record cannot be trusted.
+    """
+    definition = load_definition(wishes.definition)
+    keep = load_keep_list().with_own(definition.trim)
+    tools = ensure_tools(
+        find_mirrors(definition.mirror, definition.security_mirror), cache=cache_folder(), progress=progress
+    )
+    rehearsal = _Rehearsal(wishes, definition, set_stage(wishes.out), tools, progress)
+    builds = rehearsal.build()
+    contents = read_contents(builds[0])
+    key = _record_key(builds, wishes.own_workload)
+    place = rehearsal.stage.out / RECORD_FILE
+    record = read_record(place, key)
+    if record is None:
+        touched = rehearsal.record(builds[0], contents, keep)
+        record = Record(key, tuple(sorted(touched.files)), tuple(sorted(touched.modules)))
+        write_atomic(place, strict.dump_json(record))
+    else:
+        progress.step("nothing has changed since the last record, which is taken again")
+    touched = Sample(frozenset(record.files), frozenset(record.modules))
+    return judge(builds[0], contents, touched, keep, everything=wishes.everything, tools=tools, progress=progress)
+
+
+def write_second(definition: Path, folder: Path) -> Path:
+    """Write a definition that differs from this one by one small file, so that there is something to update to."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(definition, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    path = folder / FILE_NAME
+    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    document["files"] = [*(document.get("files") or []), {"path": _MARKER, "content": f"{SECOND}\n"}]
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return folder
+
+
+def read_record(path: Path, key: str) -> Record | None:
+    """The record of an earlier run if it was made from the same inputs."""
+    try:
+        record = strict.read_json(Record, path.read_bytes(), source=str(path))
+    except (DocumentError, FileNotFoundError):
+        return None
+    return record if record.key == key else None
+
+
+def _record_key(builds: tuple[Path, ...], own: str | None) -> str:
+    """What a record was made from: the builds are named by the hash of all their inputs, this program among them."""
+    parts = [*((build / INPUTS_FILE).read_text() for build in builds), own or ""]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """Two builds of a definition, and a machine that is recorded while it goes from one to the other."""
+
+    wishes: Wishes
+    definition: ImageDefinition
+    stage: Stage
+    tools: ToolsTree
+    progress: Progress
+
+    def build(self) -> tuple[Path, Path]:
+        """Both builds."""
+        first = self.stage.build(self.wishes.definition, FIRST, self.progress)
+        second = write_second(self.wishes.definition, self.stage.out / "definition")
+        return first.out, self.stage.build(second, SECOND, self.progress).out
+
+    def record(self, build: Path, contents: Contents, keep: KeepList) -> Sample:
+        """Publish both builds, and record a machine's life with them."""
+        self.stage.publish(FIRST, SECOND, progress=self.progress)
+        self.stage.point(self.definition.id, FIRST)
+        finding = find_accelerator(self.tools, cache=cache_folder())
+        self.progress.step(finding.line)
+        folder = self.stage.out / "machine"
+        shutil.rmtree(folder, ignore_errors=True)
+        with self.stage.serve() as served, run_registry(self.tools, self.stage.out / "registry") as registry:
+            config = VmConfig(
+                image=build / "disk.raw",
+                memory_mib=self.wishes.memory_mib,
+                certificates=certificates_of(self.stage.keyring),
+                credentials=(updater_credential(served.port, reboot={"policy": "manual"}),),
+                guest_shell=True,
+            )
+            with Machine(config, tools=self.tools, accelerator=finding.accelerator, folder=folder) as machine:
+                program = (self.tools.root / "usr/bin/fincore").read_bytes()
+                life = Life(
+                    Recorder(machine.shell, program, self.progress),
+                    contents=contents,
+                    keep=keep,
+                    reference=registry.reference(HOST),
+                    own=self.wishes.own_workload,
+                    offer_update=lambda: self.stage.point(self.definition.id, SECOND),
+                )
+                return life.lead()

@@ -1,0 +1,120 @@
+"""What the host is made to do, so that what it needs is touched: the engine, the agent, and an operator's usual looks.
+
+Shell text for the guest and nothing else.  Every step must succeed: a rehearsal that did less than it says would
+propose to drop what it never tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WORKLOAD_STAGES = ("before-update", "after-update")
+_WEB = "trim-web"
+_PORT = 8080
+_UNIT = "trim-unit"
+_HELLO = "hello from a volume"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A shell script for the guest: what it is called and what it does."""
+
+    name: str
+    script: str
+
+
+def engine(reference: str) -> Step:
+    """Networks, names, volumes, published ports and a Quadlet, with containers of the image called `reference`."""
+    quadlet = "\\n".join(
+        (
+            "[Container]",
+            f"Image={reference}",
+            f"ContainerName={_UNIT}",
+            "Pull=never",
+            "Exec=sleep 100000",
+            "[Install]",
+            "WantedBy=multi-user.target",
+            "",
+        )
+    )
+    script = f"""
+        podman network create trim >/dev/null
+        podman volume create trim >/dev/null
+        podman run --detach --name {_WEB} --network trim --publish {_PORT}:80 --volume trim:/srv --memory 64m \\
+            --read-only --cap-drop all --cap-add net_bind_service {reference} busybox httpd -f -p 80 -h /srv
+        podman exec {_WEB} sh -c 'echo {_HELLO} >/srv/hello'
+        podman run --rm --network trim {reference} busybox wget -q -O - http://{_WEB}/hello | grep '{_HELLO}'
+        podman run --rm --network host {reference} busybox wget -q -O - http://127.0.0.1:{_PORT}/hello | grep '{_HELLO}'
+        echo in | podman run --rm --interactive --user 1000:1000 {reference} cat
+        podman ps --all
+        podman images
+        podman info
+        podman inspect {_WEB}
+        podman logs {_WEB}
+        podman stats --no-stream
+        podman cp {_WEB}:/srv/hello /run/trim-hello
+        podman stop --time 1 {_WEB}
+        podman start {_WEB}
+        podman rm --force --time 1 {_WEB}
+        podman volume rm trim
+        podman network rm trim
+        mkdir -p /etc/containers/systemd
+        printf '{quadlet}' >/etc/containers/systemd/{_UNIT}.container
+        systemctl daemon-reload
+        systemctl start {_UNIT}.service
+        podman exec {_UNIT} uname -r
+    """
+    return Step("containers, networks, volumes, a Quadlet", _whole(script))
+
+
+def quadlet_runs() -> Step:
+    """The Quadlet's container came up by itself with the boot."""
+    script = f"""
+        systemctl is-active {_UNIT}.service
+        podman exec {_UNIT} uname -r
+        systemctl restart {_UNIT}.service
+    """
+    return Step("the Quadlet after the update", _whole(script))
+
+
+def agent() -> Step:
+    """What an operator asks the agent."""
+    script = """
+        updater status
+        updater check || [ $? -eq 4 ]
+        updater etc-diff
+        updater history
+        updater health
+    """
+    return Step("the agent's commands", _whole(script))
+
+
+def operator() -> Step:
+    """What an operator looks at first; a program that the image does not have is no reason to stop."""
+    script = """
+        has() { command -v "$1" >/dev/null; }
+        systemctl status --no-pager >/dev/null || [ $? -eq 3 ]
+        systemctl list-timers --no-pager
+        journalctl --boot --lines 20 --no-pager
+        if has networkctl; then networkctl --no-pager status; fi
+        if has resolvectl; then resolvectl --no-pager status; fi
+        if has timedatectl; then timedatectl --no-pager; fi
+        if has ip; then ip address; ip route; fi
+        if has nft; then nft list ruleset; fi
+        if has ss; then ss -tln; fi
+        df -h
+        findmnt
+        lsblk
+        dmesg | tail -n 5
+    """
+    return Step("an operator's first looks", _whole(script))
+
+
+def own(text: str, stage: str) -> Step:
+    """The user's own script; it learns from `TWINHULL_STAGE` where the rehearsal stands."""
+    return Step(f"the workload, {stage}", f"TWINHULL_STAGE={stage}\nexport TWINHULL_STAGE\n{text}")
+
+
+def _whole(script: str) -> str:
+    lines = (line.removeprefix("        ") for line in script.strip("\n").splitlines())
+    return "set -eu\n" + "\n".join(lines)
