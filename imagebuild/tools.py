@@ -218,7 +218,7 @@ def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
     log.unlink(missing_ok=True)
     # In a namespace where this user is root: in mmdebstrap's own, root is another user, who cannot enter a home folder
     # that is closed to others.
-    words = [*_namespaces(bound=True), "mmdebstrap", "--mode=root", "--format=directory"]
+    words = [*_namespaces(bound=True, mounts=True), "mmdebstrap", "--mode=root", "--format=directory"]
     words += [*_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
     try:
         with usual_umask():
@@ -256,9 +256,11 @@ def inside_user_namespace() -> tuple[str, ...]:
     return _namespaces(bound=False)
 
 
-def _namespaces(*, bound: bool) -> tuple[str, ...]:
+def _namespaces(*, bound: bool, mounts: bool = False) -> tuple[str, ...]:
+    """The words before a program; `mounts`: what it mounts (only if `bound`) is seen by nobody else."""
     user = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
     # A program that outlives a killed Twinhull would go on writing into a folder that the next build removes, and a
     # killed mkosi would leave dpkg and cp at work: the kernel ends the first with us (a change of user would undo that,
     # so it comes after), and a process namespace takes along what it started.
-    return (*user, *_MORTAL, "unshare", "--pid", "--fork", "--kill-child", "--") if bound else user
+    own = ("--mount",) if mounts else ()
+    return (*user, *_MORTAL, "unshare", *own, "--pid", "--fork", "--kill-child", "--") if bound else user

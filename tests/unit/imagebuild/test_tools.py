@@ -104,6 +104,7 @@ def test_who_is_not_root_is_it_in_a_namespace(
     tree = ensure_tools(MIRRORS, cache=tmp_path)
     made = next(words for words in gate.ran if bare(words)[0] == "mmdebstrap")
     assert "--mode=root" in made
+    assert "--mount" in made
     for words in (made, tree.command(["true"])):
         assert ("--map-root-user" in words) == (user != 0)
 
