@@ -125,12 +125,22 @@ def _sbsign(signer: BootSigner, unsigned: Path, *, tools: ToolsTree, work: Path,
     program: list[Argument] = ["sbsign", "--engine", signer.engine] if signer.engine else _at_fixed_time(signer)
     words: list[Argument] = ["--key", signer.key, "--cert", signer.certificate, "--output", detached, unsigned]
     access = Access(read=tuple(dict.fromkeys(read)), write=(work,))
-    tools.run([*program, "--detached", *words], access, timeout_s=_TIMEOUT_S, env={"TZ": "UTC"}, log=log)
+    tools.run([*program, "--detached", *words], access, timeout_s=_TIMEOUT_S, log=log)
     if not detached.is_file():
         raise BuildError(f"sbsign wrote no signature of {unsigned.name}")
     return detached.read_bytes()
 
 
+def at_time(when: str) -> list[Argument]:
+    """The words before a program of the tools tree that make it see another time, as libfaketime(1) writes times.
+
+    Not by its wrapper, `faketime`: that makes a semaphore named by its process number, which every process namespace
+    counts anew, and fails when another build, or one that was killed, has the same.
+    """
+    settings = {"LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1", "FAKETIME": when, "FAKETIME_DISABLE_SHM": "1"}
+    return ["env", "TZ=UTC", *(f"{name}={value}" for name, value in settings.items())]
+
+
 def _at_fixed_time(signer: BootSigner) -> list[Argument]:
     begins = read_certificate(signer.certificate).not_valid_before_utc.astimezone(UTC)
-    return ["faketime", "-f", f"{begins:%Y-%m-%d %H:%M:%S}", "sbsign"]
+    return [*at_time(f"{begins:%Y-%m-%d %H:%M:%S}"), "sbsign"]

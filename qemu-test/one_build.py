@@ -21,7 +21,7 @@ from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.supply import load_lock, locked_supply
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
-from imagebuild.signing import KeySource
+from imagebuild.signing import KeySource, at_time
 from imagebuild.tools import Access, ToolsTree
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
@@ -80,7 +80,7 @@ class LateTools(ToolsTree):
         log: Path | None = None,
         check: bool = True,
     ) -> Finished:
-        words = ["faketime", "-f", self.ahead, *argv]
+        words = [*at_time(self.ahead), *argv]
         return super().run(words, access, timeout_s=timeout_s, cwd=cwd, env=env, log=log, check=check)
 
 
