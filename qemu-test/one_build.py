@@ -33,6 +33,8 @@ USER = 47_110
 _FIRST_SUBORDINATE = 4_000_000
 _SUBORDINATES = 65_536
 _TIMEOUT_S = 60
+# Not below a folder that mmdebstrap binds into its tree: it could not with another mount inside.
+_INTERPRETER = Path("/mnt")
 _NOTHING = Access()
 
 
@@ -118,9 +120,6 @@ def become_user(request: Request) -> None:
     home may be closed to others.
     """
     place = Path(request.place)
-    base = Path(sys.base_prefix)
-    interpreter = place / "python"
-    interpreter.mkdir(exist_ok=True)
     names = {
         "passwd": f"builder:x:{USER}:{USER}::{place}:/bin/false\n",
         "group": f"builder:x:{USER}:\n",
@@ -130,13 +129,13 @@ def become_user(request: Request) -> None:
     for name, line in names.items():
         (place / name).write_text(Path("/etc", name).read_text() + line)
         process.run(["mount", "--bind", place / name, Path("/etc", name)], timeout_s=_TIMEOUT_S)
-    process.run(["mount", "--bind", base, interpreter], timeout_s=_TIMEOUT_S)
+    process.run(["mount", "--bind", sys.base_prefix, _INTERPRETER], timeout_s=_TIMEOUT_S)
     # Asked while root's home is still open to us.
     path = os.pathsep.join((str(SOURCE), sysconfig.get_paths()["purelib"]))
     os.setgroups([])
     os.setresgid(USER, USER, USER)
     os.setresuid(USER, USER, USER)
-    program = interpreter / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    program = _INTERPRETER / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     environment = {**os.environ, "PYTHONPATH": path, "HOME": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
     os.chdir(place)
     os.execve(program, [str(program), __file__, sys.argv[1]], environment)  # noqa: S606 - the same program, as another user
