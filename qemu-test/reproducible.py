@@ -159,7 +159,7 @@ def run(variant: Variant, inputs: Inputs, *, place: Path, cache: Path) -> Made:
         root_of_trust=str(place / "root.json"),
         out=str(place / "build"),
         cache=str(cache),
-        bundle=str(inputs.bundle) if variant.rest.get("alone") else None,
+        bundle=str(inputs.bundle) if variant.rest.keys() & {"alone", "user"} else None,
     )
     request = replace(request, **variant.rest)
     (place / "request.json").write_bytes(strict.dump_json(request))
