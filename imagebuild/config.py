@@ -3,7 +3,6 @@
 Everything those tools can express is written as their files into the build's folder, where a person can read them:
 
     config/tree/      mkosi: the package tree of the root filesystem
-    config/initrd/    mkosi: the initrd
     config/root/      systemd-repart: root filesystem and verity tree
     config/disk/      systemd-repart: the whole disk
     config/esp/       what lies on the ESP beside systemd-boot
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,17 +27,20 @@ from partitions.version import Version
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # no_timer_check: the kernel's test of the legacy timer counts ticks against the processor's clock; in a virtual machine
 # whose host is busy the ticks come late, and the kernel takes that for broken hardware and panics.
+# cryptomgr.notests: as in the kernel's own default configuration, ciphers are not tested again at every boot (in FIPS
+# mode they still are); what dm-verity computes is compared with the root hash anyway.
 ARGUMENTS = (
     "ro",
     "systemd.gpt_auto=no",
     "panic=10",
     "oops=panic",
     "no_timer_check",
+    "cryptomgr.notests",
     "quiet",
     "console=tty0",
     "console=ttyS0,115200",
 )
-# What dpkg knew of the initrd, and which names are left in it; for the image itself the folder is `dpkg`.
+# What the initrd's packages say of themselves, and every name in it; for the image itself the folder is `dpkg`.
 INITRD_RECORD = "initrd-dpkg"
 UPDATER_FILE = "/usr/lib/twinhull/updater.yaml"
 ROOT_OF_TRUST_FILE = "/usr/lib/twinhull/root.json"
@@ -90,18 +92,12 @@ def tree_config(
 
 
 def asking_config(
-    definition: ImageDefinition,
-    *,
-    base: str,
-    initrd: bool = False,
-    profile: BuildProfile | None = None,
-    merged: Path | None = None,
+    definition: ImageDefinition, *, base: str, profile: BuildProfile | None = None, merged: Path | None = None
 ) -> str:
-    """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem or the initrd asks for."""
+    """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem asks for."""
     text = f"[Distribution]\nDistribution=debian\nRelease={definition.release}\n"
     text += f"Architecture={definition.architecture.value}\n\n{base}\n[Content]\n"
-    if not initrd:
-        text += _list("Packages", (definition.kernel, *definition.packages))
+    text += _list("Packages", (definition.kernel, *definition.packages))
     return text + _profile(profile) + _include(merged)
 
 
@@ -114,19 +110,6 @@ def module_expression(pattern: str) -> str:
     """A module pattern of `image.yaml` as a regular expression over paths below `kernel/`, as mkosi searches them."""
     expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\-", "-")
     return f"^{expression}" if pattern.endswith("/") else f"^{expression}$"
-
-
-def initrd_config(
-    definition: ImageDefinition, *, folders: Folders, trees: Mapping[Path, str], base: str, scripts: Path, epoch: int
-) -> str:
-    """`mkosi.conf` of the initrd; `trees` maps folders of the build host to where they go."""
-    text = _preamble(definition, folders, "initrd", epoch=epoch)
-    text += "[Output]\nFormat=cpio\nOutput=initrd\nManifestFormat=\nCompressOutput=zstd\nCompressLevel=19\n\n"
-    text += base + "\n[Content]\n"
-    text += _list("ExtraTrees", (f"{source}:{target}" for source, target in trees.items()))
-    text += f"PostInstallationScripts={scripts / 'packages.postinst'}\n"
-    text += f"FinalizeScripts={scripts / 'initrd.finalize'}\n"
-    return text + f"\n[Build]\nEnvironment=PACKAGE_RECORD={INITRD_RECORD}\n"
 
 
 def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:

@@ -1,33 +1,23 @@
-"""The file systems of an image: the package tree, the initrd, the root filesystem with its verity tree.
+"""The file systems of an image: the package tree, the root filesystem with its verity tree.
 
 Rules: mkosi and systemd-repart do the work from the configuration that lies beside the build; what is cached is found
-again by the hash of what it was made from.
+again by the hash of what it was made from.  Not here: the initrd (`initrd/`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-from bedrock import process
 from bedrock.errors import ProcessError
 from imagebuild import config
 from imagebuild.definition import definition_files, is_executable
 from imagebuild.errors import BuildError, SpaceError
-from imagebuild.inputs.archive import ensure_archive
-from imagebuild.inputs.lockfile import Selection
-from imagebuild.inputs.part import part_of
-from imagebuild.inputs.supply import store_in
-from imagebuild.inspection.record import base_packages
-from imagebuild.plan import DATA, EPOCH, tree_digest
-from imagebuild.tools import Access, inside_user_namespace
+from imagebuild.plan import DATA, EPOCH
+from imagebuild.scratch import keep_tree, restore_tree
 from imagebuild.workshop import Workshop
 
 _MKOSI_TIMEOUT_S = 1800
@@ -70,7 +60,8 @@ def write_extra_files(shop: Workshop, tree: Path) -> None:
 def make_tree(shop: Workshop) -> None:
     """Let mkosi install and arrange the root filesystem's files in the working folder."""
     plan = shop.plan
-    folder = _mkosi_folder(shop, "tree")
+    folder = shop.config / "tree"
+    folder.mkdir(parents=True)
     text = config.tree_config(
         plan.definition,
         version=plan.version,
@@ -83,72 +74,10 @@ def make_tree(shop: Workshop) -> None:
         epoch=EPOCH,
     )
     (folder / "mkosi.conf").write_text(text)
-    _mkosi(shop, folder, shop.folders)
+    _mkosi(shop, folder)
     for name in ("vmlinuz", "kernel-version"):
         if not (shop.folders.output / name).is_file():
             raise BuildError(f"mkosi left no {name}: does the image hold a kernel?")
-
-
-def make_tree_and_initrd_base(shop: Workshop) -> None:
-    """Let mkosi make the package tree and, beside it, install the initrd's packages, which need not wait for it."""
-    beside_log = shop.log.with_name("initrd-base.log")
-    try:
-        with ThreadPoolExecutor(1) as beside:
-            base = beside.submit(_make_initrd_base, shop, beside_log)
-            make_tree(shop)
-            base.result()
-    finally:
-        if beside_log.exists():
-            with shop.log.open("a") as whole:
-                whole.write(beside_log.read_text(errors="replace"))
-            beside_log.unlink()
-
-
-def make_initrd(shop: Workshop) -> None:
-    """Let mkosi make the initrd, or take an equal one from the cache (writes to the cache)."""
-    modules = shop.folders.output / "tree/usr/lib/modules"
-    kernel = shop.folders.output / "vmlinuz"
-    kernel_version = (shop.folders.output / "kernel-version").read_text().strip()
-    modules_digest = _digest_of_tree(modules)
-    folder = _mkosi_folder(shop, "initrd")
-    part = _initrd_part(shop)
-    # mkosi selects modules for the kernels it finds, so it must see this one; `initrd.finalize` drops it again.
-    extra = {
-        DATA / "initrd": "/",
-        shop.work / "extra/usr/lib/repart.d": "/usr/lib/repart.d",
-        modules: "/usr/lib/modules",
-        kernel: f"/usr/lib/modules/{kernel_version}/vmlinuz",
-    }
-    (folder / "mkosi.conf").write_text(_initrd_config(shop, part, extra))
-    scripts = (DATA / "scripts" / name for name in ("initrd.finalize", "packages.postinst"))
-    text_of_initrd = (DATA / "initrd.conf").read_text() + "".join(script.read_text() for script in scripts)
-    inputs = (
-        modules_digest,
-        tree_digest((DATA / "initrd",)),
-        text_of_initrd,
-        part.digest,
-    )
-    key = hashlib.sha256("\0".join((*inputs, shop.tools.identity)).encode()).hexdigest()[:16]
-    cached = shop.plan.cache / "initrd" / f"{key}.cpio.zst"
-    record = cached.with_name(f"{key}.dpkg")
-    if not (cached.is_file() and record.is_dir()):
-        _mkosi(shop, folder, shop.folders_of(part), read=(DATA,))
-        _keep_initrd(shop, cached, record)
-    shutil.copy(cached, shop.work / "initrd.cpio.zst")
-    shutil.copytree(record, shop.work / config.INITRD_RECORD)
-
-
-def _keep_initrd(shop: Workshop, cached: Path, record: Path) -> None:
-    """Put an initrd and the record of its packages into the cache; whoever finds the initrd finds the record."""
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = record.with_suffix(".partial")
-    for stale in (partial, record):
-        shutil.rmtree(stale, ignore_errors=True)
-    shutil.copytree(shop.folders.output / config.INITRD_RECORD, partial)
-    partial.rename(record)
-    partial = cached.with_suffix(".partial")
-    shutil.copy(shop.folders.output / "initrd.cpio.zst", partial)
-    partial.rename(cached)
 
 
 def make_root(shop: Workshop) -> None:
@@ -201,91 +130,40 @@ def seed_of(image: str) -> uuid.UUID:
     return uuid.uuid5(_SEEDS, image)
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a working folder whose files may belong to the build's user namespace."""
-    process.run([*inside_user_namespace(), "rm", "-rf", "--one-file-system", folder], timeout_s=300)
+def keep_installed(shop: Workshop) -> None:
+    """Keep the tree of installed packages for later builds."""
+    keep_tree(shop.kept_tree, shop.folders.cache, shop.tools)
 
 
-def _make_initrd_base(shop: Workshop, log: Path) -> None:
-    """Let mkosi install the initrd's packages into its cache, unless they are there; the initrd itself is not made."""
-    part = _initrd_part(shop)
-    folders = shop.folders_of(part)
-    if any((folders.cache / "initrd").glob("*.cache")) and not (folders.cache / "initrd.unfinished").exists():
-        return
-    folder = _mkosi_folder(shop, "initrd-base")
-    (folder / "mkosi.conf").write_text(_initrd_config(shop, part, {}))
-    # mkosi passes over an image without a format, unless it has something to build.
-    words = ("--format=none", f"--build-script={shop.config / 'scripts/nothing.build'}")
-    _mkosi(shop, folder, folders, kind="initrd", words=words, log=log)
-    shutil.rmtree(folder)
-
-
-def _initrd_part(shop: Workshop) -> Selection:
-    """The packages the initrd can hold; their archive is made below the cache."""
-    supply = shop.plan.supply
-    names = base_packages((DATA / "initrd.conf").read_text())
-    part = part_of(supply.packages, names, archive=supply.archive)
-    ensure_archive(part, store_in(supply.cache), cache=supply.cache)
-    return part
-
-
-def _initrd_config(shop: Workshop, part: Selection, trees: Mapping[Path, str]) -> str:
-    return config.initrd_config(
-        shop.plan.definition,
-        folders=shop.folders_of(part),
-        trees=trees,
-        base=(DATA / "initrd.conf").read_text(),
-        scripts=shop.config / "scripts",
-        epoch=EPOCH,
-    )
-
-
-def _mkosi_folder(shop: Workshop, name: str) -> Path:
-    folder = shop.config / name
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _mkosi(
-    shop: Workshop,
-    folder: Path,
-    folders: config.Folders,
-    *,
-    kind: str | None = None,
-    words: tuple[str, ...] = (),
-    read: tuple[Path, ...] = (),
-    log: Path | None = None,
-) -> None:
-    name = kind or folder.name
-    for kept in (folders.cache / name, folders.packages):
-        kept.mkdir(parents=True, exist_ok=True)
-    access = Access(read=(folders.archive, *read), write=(shop.work, folders.cache))
-    with _whole_cache(folders.cache, name):
-        shop.tools.run(
-            ["mkosi", "--directory", folder, *words, "--force", "build"],
-            access,
-            timeout_s=_MKOSI_TIMEOUT_S,
-            cwd=folder,
-            log=log or shop.log,
-        )
-
-
-@contextmanager
-def _whole_cache(cache: Path, kind: str) -> Iterator[None]:
-    """Start mkosi without its cached trees when the mkosi before was killed: it may have left half of one."""
-    marker = cache / f"{kind}.unfinished"
-    if marker.exists():
-        remove_tree(cache / kind)
-        (cache / kind).mkdir()
-    marker.touch()
+def _mkosi(shop: Workshop, folder: Path) -> None:
+    folders = shop.folders
+    installed = folders.cache / folder.name
+    for made in (folders.cache, folders.packages):
+        made.mkdir(parents=True, exist_ok=True)
+    restore_tree(shop.kept_tree, folders.cache, shop.tools)
+    installed.mkdir(exist_ok=True)
+    found = _manifests(installed)
+    words = ("mkosi", "--directory", folder, "--force", "build")
     try:
-        yield
+        shop.tools.run(words, shop.access, timeout_s=_MKOSI_TIMEOUT_S, cwd=folder, log=shop.log)
     except ProcessError as error:
-        # With an exit code mkosi came to its own end.
-        if error.returncode is not None and error.returncode > 0:
-            marker.unlink()
+        # With an exit code mkosi came to its own end; a mistake in what follows the packages is mended sooner so.
+        if error.returncode is not None and error.returncode > 0 and _manifests(installed):
+            _forget_other(shop, found, _manifests(installed))
+            keep_installed(shop)
         raise
-    marker.unlink()
+    _forget_other(shop, found, _manifests(installed))
+
+
+def _manifests(folder: Path) -> dict[str, bytes]:
+    """What mkosi says its cached trees were made from; it writes that last, so such a tree is whole."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.manifest")}
+
+
+def _forget_other(shop: Workshop, found: dict[str, bytes], made: dict[str, bytes]) -> None:
+    """Forget the kept tree when mkosi had no use for it: another definition asked for the same packages otherwise."""
+    if found != made:
+        shop.kept_tree.unlink(missing_ok=True)
 
 
 def write_definitions(folder: Path, definitions: dict[str, str]) -> None:
@@ -300,13 +178,3 @@ def _put(tree: Path, path: str, content: bytes, *, mode: int = 0o644) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     target.chmod(mode)
-
-
-def _digest_of_tree(folder: Path) -> str:
-    """A hash of a tree by names, sizes and contents of its index, enough to tell two kernels' modules apart."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        digest.update(f"{path.relative_to(folder)}\0{path.lstat().st_size}\0".encode())
-        if path.is_file() and path.name.startswith("modules."):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Building an image: the steps in order, each thin, each timed.
 
-    packages fetched → agent → package tree (mkosi) → initrd (mkosi) → root filesystem and verity tree (systemd-repart)
+    packages fetched → agent → package tree (mkosi)
+    → root filesystem and verity tree (systemd-repart), and beside it the initrd
     → UKI (ukify) → signatures (sbsign) → disk (systemd-repart)
     → bill of materials and provenance → documents
 
@@ -16,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +30,12 @@ from imagebuild import artifacts, boot, filesystems
 from imagebuild.attest.documents import write_attestations
 from imagebuild.diagnosis import explain
 from imagebuild.errors import ImageBuildError, SpaceError
+from imagebuild.initrd.image import make_initrd, make_programs
 from imagebuild.inspection.record import record_contents
 from imagebuild.locking import held_folder, only_one
 from imagebuild.payload import build_payload
 from imagebuild.plan import DATA, EPOCH, INPUTS_FILE, SOURCE_ROOT, BuildPlan
+from imagebuild.scratch import remove_tree, scratch_folder
 from imagebuild.spending import Watch
 from imagebuild.tools import usual_umask
 from imagebuild.workshop import Workshop
@@ -76,8 +80,13 @@ def _found(plan: BuildPlan) -> Built:
 def _build(plan: BuildPlan, progress: Progress) -> Built:
     began = time.monotonic()
     seconds = {"tools_tree": plan.supply.seconds}
-    with usual_umask(), _working_folder(plan.out) as work:
-        shop = Workshop(plan, work, seconds)
+    download_bytes = sum(package.size_bytes for package in plan.supply.packages.packages)
+    with (
+        usual_umask(),
+        _working_folder(plan.out) as work,
+        scratch_folder(plan.cache, download_bytes=download_bytes) as scratch,
+    ):
+        shop = Workshop(plan, work, scratch, seconds)
         try:
             _run_steps(shop, progress)
         except Exception:
@@ -102,13 +111,13 @@ def _working_folder(out: Path) -> Iterator[Path]:
     for stale in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
         with held_folder(stale) as free:
             if free:
-                filesystems.remove_tree(stale)
+                remove_tree(stale)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     with held_folder(work):
         try:
             yield work
         finally:
-            filesystems.remove_tree(work)
+            remove_tree(work)
 
 
 def _run_steps(shop: Workshop, progress: Progress) -> None:
@@ -160,13 +169,20 @@ def _agent(shop: Workshop) -> None:
     filesystems.write_extra_files(shop, extra)
 
 
+def _beside(shop: Workshop, *jobs: Callable[[Workshop], object]) -> None:
+    """Run jobs that need nothing of each other at the same time; the first error is told when all have ended."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        running = [pool.submit(job, shop) for job in jobs]
+    for each in running:
+        each.result()
+
+
 STEPS: tuple[tuple[str, Step], ...] = (
     ("packages", _packages),
     ("agent", lambda shop, _: _agent(shop)),
-    ("package_tree", lambda shop, _: filesystems.make_tree_and_initrd_base(shop)),
+    ("package_tree", lambda shop, _: _beside(shop, filesystems.make_tree, make_programs)),
     ("contents", lambda shop, _: record_contents(shop)),
-    ("initrd", lambda shop, _: filesystems.make_initrd(shop)),
-    ("root_filesystem", lambda shop, _: filesystems.make_root(shop)),
+    ("root_and_initrd", lambda shop, _: _beside(shop, filesystems.make_root, make_initrd, filesystems.keep_installed)),
     ("uki", lambda shop, _: boot.make_uki(shop)),
     ("signatures", lambda shop, _: boot.sign(shop)),
     ("disk", lambda shop, _: boot.make_disk(shop)),

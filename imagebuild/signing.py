@@ -137,7 +137,13 @@ def at_time(when: str) -> list[Argument]:
     Not by its wrapper, `faketime`: that makes a semaphore named by its process number, which every process namespace
     counts anew, and fails when another build, or one that was killed, has the same.
     """
-    settings = {"LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1", "FAKETIME": when, "FAKETIME_DISABLE_SHM": "1"}
+    settings = {
+        "LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",
+        "FAKETIME": when,
+        "FAKETIME_DISABLE_SHM": "1",
+        # Another clock, and the same times of files.
+        "NO_FAKE_STAT": "1",
+    }
     return ["env", "TZ=UTC", *(f"{name}={value}" for name, value in settings.items())]
 
 

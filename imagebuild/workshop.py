@@ -7,17 +7,24 @@ from pathlib import Path
 
 from imagebuild.config import Folders
 from imagebuild.inputs.archive import archive_path
-from imagebuild.inputs.lockfile import Selection
 from imagebuild.plan import BuildPlan
 from imagebuild.tools import Access, ToolsTree
 
 
 @dataclass
 class Workshop:
-    """The working folder of one build and what its steps hand on."""
+    """The working folder of one build and what its steps hand on.
+
+    Attributes:
+        plan: The build.
+        work: Lies beside the build's place, on the same disk.
+        scratch: Where mkosi works.
+        seconds: How long each step took.
+    """
 
     plan: BuildPlan
     work: Path
+    scratch: Path
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -42,14 +49,15 @@ class Workshop:
 
     @property
     def folders(self) -> Folders:
-        """What mkosi uses to make the package tree."""
-        return self.folders_of(self.plan.supply.packages)
+        """What mkosi uses to make the package tree: all below one folder, so that it renames where it else copies."""
+        archive = archive_path(self.plan.supply.packages, cache=self.plan.cache)
+        names = ("cache", "apt", "workspace")
+        return Folders(self.scratch / "output", archive, *(self.scratch / name for name in names))
 
-    def folders_of(self, packages: Selection) -> Folders:
-        """What mkosi uses; its caches are kept per set of packages, so that a new one is never missed."""
-        archive = archive_path(packages, cache=self.plan.cache)
-        state = self.plan.cache / "mkosi" / f"{archive.name}-{self.tools.identity}"
-        return Folders(self.work / "mkosi", archive, state, state / "apt", self.work / "workspace")
+    @property
+    def kept_tree(self) -> Path:
+        """Where the tree of installed packages is kept: per set of packages, so that a new one is never missed."""
+        return self.plan.cache / "trees" / f"{self.folders.archive.name}-{self.tools.identity}.tar.zst"
 
     @property
     def config(self) -> Path:
@@ -64,7 +72,7 @@ class Workshop:
     @property
     def access(self) -> Access:
         """What mkosi and systemd-repart may see of the host."""
-        return Access(read=(self.folders.archive,), write=(self.work, self.folders.cache))
+        return Access(read=(self.folders.archive,), write=(self.work, self.scratch))
 
     def keep_log(self) -> None:
         """Move the log of a failed build beside the build's place (changes names on the disk)."""

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagebuild.filesystems import remove_tree
 from imagebuild.inputs.lockfile import LockedPackage
 from imagebuild.inputs.supply import Supply, store_in
+from imagebuild.scratch import remove_tree
 from imagebuild.tools import Access
 
 _TIMEOUT_S = 120

@@ -32,7 +32,7 @@ from workbench import OUT, SOURCE, Workbench, timed
 
 from bedrock import process
 from bedrock.process import Argument, Finished
-from imagebuild.filesystems import remove_tree
+from imagebuild.scratch import remove_tree
 from imagebuild.tools import cache_folder
 from keys.passphrase import NoPassphrase
 from tests.fakes.builds import Workshop

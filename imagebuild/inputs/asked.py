@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,30 +15,36 @@ from bedrock.errors import ProcessError
 from imagebuild.config import asking_config
 from imagebuild.definition import BuildProfile, ImageDefinition
 from imagebuild.errors import BuildError
+from imagebuild.initrd.content import load_content
 from imagebuild.tools import Access, ToolsTree
 
 DATA = Path(__file__).parent.parent / "data"
 _TIMEOUT_S = 120
 _LISTS = ("Packages", "BuildPackages", "VolatilePackages")
+_PROFILES = (None, *BuildProfile)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the root filesystem and the initrd ask for, by name, sorted."""
+    """What the root filesystem asks for, by profile, and what the initrd is put together from; names, sorted."""
 
-    root: tuple[str, ...]
+    root: dict[BuildProfile | None, tuple[str, ...]]
     initrd: tuple[str, ...]
 
     @property
+    def lists(self) -> tuple[tuple[str, ...], ...]:
+        """Each list of names that must be installable by itself, once."""
+        return tuple(dict.fromkeys((*self.root.values(), self.initrd)))
+
+    @property
     def lines(self) -> tuple[str, ...]:
-        """Both as one list, to compare."""
-        return tuple(f"root: {name}" for name in self.root) + tuple(f"initrd: {name}" for name in self.initrd)
+        """All of it as one list, to compare."""
+        root = {f"root: {name}" for names in self.root.values() for name in names}
+        return tuple(sorted(root | {f"initrd: {name}" for name in self.initrd}))
 
 
-def asked_packages(
-    folder: Path, definition: ImageDefinition, profile: BuildProfile | None, *, tools: ToolsTree
-) -> Asked:
-    """Ask mkosi what the definition in `folder` installs.
+def asked_packages(folder: Path, definition: ImageDefinition, *, tools: ToolsTree) -> Asked:
+    """Ask mkosi what the definition in `folder` installs, with each profile.
 
     Raises:
         BuildError: mkosi does not accept the definition's own configuration.
@@ -45,9 +52,13 @@ def asked_packages(
     # mkosi's sandbox is told absolute paths only.
     folder = folder.absolute()
     merged = folder if any(folder.glob("mkosi.*")) else None
-    root = asking_config(definition, base=(DATA / "image.conf").read_text(), profile=profile, merged=merged)
-    initrd = asking_config(definition, base=(DATA / "initrd.conf").read_text(), initrd=True)
-    return Asked(_packages(root, tools, folder), _packages(initrd, tools, folder))
+    base = (DATA / "image.conf").read_text()
+    texts = {each: asking_config(definition, base=base, profile=each, merged=merged) for each in _PROFILES}
+    # A profile may add nothing; mkosi needs half a second to answer.
+    different = list(dict.fromkeys(texts.values()))
+    with ThreadPoolExecutor(len(different)) as beside:
+        names = dict(zip(different, beside.map(lambda text: _packages(text, tools, folder), different), strict=True))
+    return Asked({each: names[text] for each, text in texts.items()}, load_content().packages)
 
 
 def _packages(text: str, tools: ToolsTree, folder: Path) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""The part of a selection that an image made of some of its packages can ever hold.
+"""The part of a selection in which some of its packages find all they need.
 
-The initrd is installed from an archive of its own part, so what is kept of it stays valid while packages change that it
-cannot hold.  The part is everything that can be reached through dependencies, whichever alternative apt takes: too
-large is harmless, and too small cannot give another initrd, only a build that fails.
+The initrd's programs are looked up in their own part, so what is kept of them stays valid while packages change that
+they have nothing to do with.  The part is everything that can be reached through dependencies, whichever alternative
+apt takes: too large is harmless, and too small cannot give another initrd, only a build that fails.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from debian.deb822 import Packages
 from imagebuild.inputs.archive import index_path
 from imagebuild.inputs.lockfile import Selection
 
-# What mkosi installs into every tree, beside what is marked as essential.
-_ALWAYS = ("base-files",)
-
 
 @dataclass(frozen=True)
 class Described:
@@ -27,7 +24,6 @@ class Described:
 
     needs: frozenset[str]
     stands_for: frozenset[str]
-    essential: bool
 
 
 def part_of(selection: Selection, names: Iterable[str], *, archive: Path) -> Selection:
@@ -45,7 +41,7 @@ def read_index(data: bytes) -> dict[str, Described]:
         relations = row.relations
         needs = (name for kind in ("depends", "pre-depends") for name in _names(relations[kind]))
         provided = _names(relations["provides"])
-        found[row["Package"]] = Described(frozenset(needs), frozenset(provided), row.get("Essential") == "yes")
+        found[row["Package"]] = Described(frozenset(needs), frozenset(provided))
     return found
 
 
@@ -54,15 +50,12 @@ def _names(groups: Any) -> Iterator[str]:
 
 
 def reachable(index: Mapping[str, Described], names: Iterable[str]) -> frozenset[str]:
-    """The packages that can be reached from `names` and from what every tree holds.
-
-    A name that no package has or stands for is passed over: the installation itself will say so.
-    """
+    """The packages that can be reached from `names`; a name that no package has or stands for is passed over."""
     by_name: dict[str, set[str]] = {}
     for name, described in index.items():
         for alias in (name, *described.stands_for):
             by_name.setdefault(alias, set()).add(name)
-    todo = [*names, *_ALWAYS, *(name for name, described in index.items() if described.essential)]
+    todo = list(names)
     reached: set[str] = set()
     while todo:
         for package in by_name.get(todo.pop(), set()) - reached:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock.progress import Progress
-from imagebuild.definition import LOCK_FILE, BuildProfile, ImageDefinition, load_definition
+from imagebuild.definition import LOCK_FILE, ImageDefinition, load_definition
 from imagebuild.errors import LockError, RefusedInputError
 from imagebuild.inputs.archive import archive_path, ensure_archive
 from imagebuild.inputs.asked import asked_packages
@@ -27,8 +27,6 @@ from imagebuild.payload import agent_wheels
 from imagebuild.tools import PACKAGES as TOOLS_PACKAGES
 from imagebuild.tools import RELEASE as TOOLS_RELEASE
 from imagebuild.tools import ToolsTree, ensure_tools, ensure_tools_from
-
-_PROFILES = (None, *BuildProfile)
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, 
     base = ensure_archive(lock.tools_packages, store, cache=cache)
     tools = ensure_tools_from(base, lock.tools_packages.release, cache=cache, progress=progress)
     seconds = time.monotonic() - began
-    _require_asked(lock, _asked_lines(folder, definition, tools))
+    _require_asked(lock, asked_packages(folder, definition, tools=tools).lines)
     _require_wheels(lock, _wheels(tools, cache, offline=offline))
     return Supply(tools, lock.image_packages, mirrors, cache, lock, seconds)
 
@@ -155,7 +153,8 @@ def asks_of(folder: Path, *, cache: Path, progress: Progress) -> tuple[str, ...]
     """What the definition in `folder` asks for now, in the form a lock keeps it."""
     definition = load_definition(folder)
     mirrors = find_mirrors(definition.mirror, definition.security_mirror)
-    return _asked_lines(folder, definition, ensure_tools(mirrors, cache=cache, progress=progress))
+    tools = ensure_tools(mirrors, cache=cache, progress=progress)
+    return asked_packages(folder, definition, tools=tools).lines
 
 
 def missing_asks(lock: Lock, asks: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,15 +169,8 @@ def _choose(
     folder: Path, definition: ImageDefinition, tools: ToolsTree, mirrors: Mirrors, cache: Path
 ) -> tuple[Selection, tuple[str, ...]]:
     # All profiles at once, so that one lock serves each of them.
-    asked = [asked_packages(folder, definition, profile, tools=tools) for profile in _PROFILES]
-    resolver = Resolver(tools, mirrors, definition.release, cache=cache)
-    lists = dict.fromkeys([*(each.root for each in asked), asked[0].initrd])
-    return resolver.select(*lists), tuple(sorted({line for each in asked for line in each.lines}))
-
-
-def _asked_lines(folder: Path, definition: ImageDefinition, tools: ToolsTree) -> tuple[str, ...]:
-    asked = [asked_packages(folder, definition, profile, tools=tools) for profile in _PROFILES]
-    return tuple(sorted({line for each in asked for line in each.lines}))
+    asked = asked_packages(folder, definition, tools=tools)
+    return Resolver(tools, mirrors, definition.release, cache=cache).select(*asked.lists), asked.lines
 
 
 def _require_asked(lock: Lock, asks: tuple[str, ...]) -> None:

@@ -11,9 +11,9 @@ from bedrock import strict
 from bedrock.cli import FromText, emit_json, json_option
 from bedrock.errors import EXIT_REFUSED
 from imagebuild.console import open_progress
-from imagebuild.filesystems import remove_tree
 from imagebuild.reproduction.rebuild import Report, Wanted, reproduce
 from imagebuild.reproduction.shown import show_report
+from imagebuild.scratch import remove_tree
 from imagebuild.tools import cache_folder
 from updater.repository.channels import ReleaseChoice
 

@@ -5,18 +5,17 @@ The list is `data/keep.yaml`: sections of paths and kernel modules, each with th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bedrock import strict
 from imagebuild.definition import DropPath, ModulePath, Trim
+from imagebuild.initrd.content import load_content
 from imagebuild.plan import DATA
 from imagebuild.trim.patterns import module_keeper, module_name, path_keeper
 
 KEEP_FILE = DATA / "keep.yaml"
-_INITRD_MODULE = re.compile(r"^[ \t]+/([a-z0-9_-]+)\.ko$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,9 @@ def load_keep_list() -> KeepList:
     Raises:
         DocumentError: The list has mistakes.
     """
-    sections = strict.load_yaml(KeepFile, KEEP_FILE).sections
+    sections, initrd = strict.load_yaml(KeepFile, KEEP_FILE).sections, load_content()
     return KeepList(
         paths=tuple(path for section in sections for path in section.paths),
         modules=tuple(module for section in sections for module in section.modules),
-        module_names=initrd_modules((DATA / "initrd.conf").read_text()),
+        module_names=frozenset(name.replace("-", "_") for name in (*initrd.modules, *initrd.drivers)),
     )
-
-
-def initrd_modules(text: str) -> frozenset[str]:
-    """The names of the modules that mkosi's configuration `text` puts into the initrd."""
-    return frozenset(name.replace("-", "_") for name in _INITRD_MODULE.findall(text))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from boot_times import read_blame, read_span, read_startup, split
+from boot_times import read_blame, read_init, read_span, read_startup, split
 
 STARTUP = """\
 Startup finished in 1.204s (kernel) + 3.051s (initrd) + 1min 2.540s (userspace) = 1min 6.796s
@@ -50,15 +50,25 @@ def test_devices_are_no_part_of_the_blame() -> None:
 
 def test_the_parts_add_up_to_the_total() -> None:
     startup = {"kernel": 1.0, "initrd": 3.0, "userspace": 60.0}
-    parts = split(startup, firmware_s=4.0, podman_s=17.5, uptime_s=12.0)
+    parts = split(startup, init_s=1.0, firmware_s=4.0, podman_s=17.5, uptime_s=12.0)
     assert parts == {"firmware": 4.0, "loader": 1.5, "kernel": 1.0, "initrd": 3.0, "userspace": 8.0, "total": 17.5}
     assert sum(value for name, value in parts.items() if name != "total") == parts["total"]
 
 
-def test_a_boot_without_an_initrd_has_an_empty_part() -> None:
-    assert split({"kernel": 1.0, "userspace": 2.0}, firmware_s=1, podman_s=5, uptime_s=3)["initrd"] == 0
+def test_an_initrd_without_systemd_is_no_part_of_the_kernel() -> None:
+    parts = split({"kernel": 2.5, "userspace": 2.0}, init_s=1.0, firmware_s=1, podman_s=5, uptime_s=3)
+    assert (parts["kernel"], parts["initrd"], parts["userspace"]) == (1.0, 1.5, 0.5)
+
+
+def test_the_start_of_the_initrd_is_read_from_the_kernels_log() -> None:
+    assert read_init("[    1.8] x\n[    2.595333] Run /init as init process\n[    2.6] y\n") == 2.595333
+
+
+def test_a_log_without_the_start_of_the_initrd_is_refused() -> None:
+    with pytest.raises(ValueError, match="when the initrd began"):
+        read_init("[    2.595333] Run /sbin/init as init process\n")
 
 
 def test_clocks_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="loader would have taken less than no time"):
-        split({"kernel": 1.0, "userspace": 2.0}, firmware_s=4, podman_s=5, uptime_s=3)
+        split({"kernel": 1.0, "userspace": 2.0}, init_s=1, firmware_s=4, podman_s=5, uptime_s=3)

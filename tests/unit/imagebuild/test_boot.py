@@ -62,7 +62,7 @@ def shop(tmp_path: Path) -> Workshop:
     loader.parent.mkdir(parents=True)
     loader.write_bytes(b"loader")
     plan = plan_in(tmp_path)
-    made = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), tmp_path / "work")
+    made = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), tmp_path / "work", tmp_path / "scratch")
     for folder in (made.out, made.config, made.folders.output):
         folder.mkdir(parents=True)
     (made.work / "root-hash").write_text(ROOT_HASH)

@@ -84,7 +84,6 @@ def test_apt_is_asked_for_the_suite_a_package_is_to_come_from() -> None:
     text = config.asking_config(definition, base="[Content]\nPackages=systemd\n", merged=Path("/defs/host"))
     assert "curl/trixie-updates" in sections(text)["Content.Packages"]
     assert text.endswith("Include=/defs/host\n")
-    assert "curl" not in config.asking_config(definition, base="", initrd=True)
 
 
 def test_the_debug_profile_brings_a_login_to_the_tree_only() -> None:
@@ -104,24 +103,8 @@ def test_the_definitions_own_mkosi_files_come_last() -> None:
     assert "[Include]" not in tree_text(ImageDefinition(id="host"))
 
 
-def test_trees_of_different_kinds_do_not_share_a_cache() -> None:
-    definition = ImageDefinition(id="host")
-    initrd = config.initrd_config(
-        definition, folders=FOLDERS, trees={Path("/a"): "/", Path("/b"): "/usr/b"}, base="", scripts=Path("/s"), epoch=1
-    )
-    found = sections(initrd)
-    assert found["Content.ExtraTrees"].split() == ["/a:/", "/b:/usr/b"]
-    assert found["Output.Format"] == "cpio"
-    assert found["Build.CacheDirectory"] == "/c/mkosi/initrd"
-    assert sections(tree_text(definition))["Build.CacheDirectory"] == "/c/mkosi/tree"
-
-
-def test_the_initrd_s_packages_are_recorded_beside_the_image_s() -> None:
-    words = {"folders": FOLDERS, "trees": {}, "base": "", "scripts": Path("/s"), "epoch": 1}
-    initrd = config.initrd_config(ImageDefinition(id="host"), **words)  # type: ignore[arg-type]
-    assert "PostInstallationScripts=/s/packages.postinst\n" in initrd
-    assert initrd.endswith("[Build]\nEnvironment=PACKAGE_RECORD=initrd-dpkg\n")
-    assert "PACKAGE_RECORD" not in tree_text(ImageDefinition(id="host"))
+def test_the_tree_has_its_own_folder_in_the_cache() -> None:
+    assert sections(tree_text(ImageDefinition(id="host")))["Build.CacheDirectory"] == "/c/mkosi/tree"
 
 
 def test_kernel_arguments_begin_with_the_root_hash_and_end_with_the_users(tmp_path: Path) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from configparser import RawConfigParser
 from pathlib import Path
-
-import pytest
 
 import imagebuild
 
 DATA = Path(str(imagebuild.__file__)).parent / "data"
 UNITS = DATA / "tree/usr/lib/systemd/system"
-INITRD = DATA / "initrd/usr/lib/systemd/system"
+INIT = DATA / "initrd/init"
 
 
 def unit(path: Path) -> RawConfigParser:
@@ -33,14 +32,30 @@ def test_the_deadline_waits_for_no_other_unit() -> None:
     assert "After" not in unit(UNITS / "twinhull-trial-deadline.timer")["Unit"]
 
 
-def test_a_hanging_initrd_reboots() -> None:
-    assert unit(INITRD / "initrd.target.d/10-limit.conf")["Unit"]["JobTimeoutAction"] == "reboot-force"
+def init_lines() -> list[str]:
+    """What `init` does itself, in order: neither comments nor what stands in its functions."""
+    lines = INIT.read_text().splitlines()
+    return [line for line in lines if line and not line.startswith(("#", " ", "}")) and not line.endswith("() {")]
 
 
-@pytest.mark.parametrize("service", ["emergency", "rescue"])
-def test_an_emergency_in_the_initrd_reboots(service: str) -> None:
-    drop_in = unit(INITRD / f"{service}.service.d/10-reboot.conf")
-    assert drop_in["Service"]["ExecStart"].endswith("systemctl --force reboot")
+def test_the_initrd_knows_its_dead_end_before_it_does_anything() -> None:
+    lines = init_lines()
+    assert lines[0] == "set -eu"
+    assert lines[1] == "PATH=/usr/bin:/usr/sbin"
+    settings = [line for line in lines[2 : lines.index("trap dead_end EXIT")] if not re.fullmatch(r"[A-Z_]+=\d+", line)]
+    assert settings == []
+    assert lines[lines.index("trap dead_end EXIT") + 1].startswith("mount -t devtmpfs")
+
+
+def test_a_dead_end_of_the_initrd_runs_to_its_reboot_whatever_fails() -> None:
+    body = INIT.read_text().partition("dead_end() {\n")[2].partition("\n}\n")[0].splitlines()
+    assert [line.strip() for line in body[:2]] == ["trap - EXIT", "set +e"]
+    assert body[-1].strip() == "reboot -f"
+
+
+def test_a_hanging_initrd_is_ended_by_its_guard() -> None:
+    lines = init_lines()
+    assert lines.index("guard &") < lines.index("load_drivers") < lines.index("open_slot")
 
 
 def test_a_start_job_that_never_ends_does_not_keep_a_blessed_slot_from_its_updates() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from imagebuild.inputs.archive import index_path
 from imagebuild.plan import BuildPlan
 from imagebuild.tools import Access, ToolsTree
 from imagebuild.workshop import Workshop
-from tests.fakes.definitions import package, plan_in, selection_of
+from tests.fakes.definitions import plan_in
 
 ROOT_HASH = "cd" * 32
 NOTHING = Access()
@@ -29,7 +28,9 @@ class PlayedTools(ToolsTree):
     root_bytes: int = 8192
     rows: tuple[dict[str, str], ...] = ({"type": "root", "roothash": ROOT_HASH},)
     mkosi_fails: BaseException | None = None
-    base_fails: BaseException | None = None
+    leaves: tuple[str, ...] = ("vmlinuz", "kernel-version")
+    installs: tuple[str, ...] = ()
+    made_from: str = ""
     ran: list[list[str]] = field(default_factory=list)
 
     def run(
@@ -47,15 +48,24 @@ class PlayedTools(ToolsTree):
         self.ran.append(words)
         work = access.write[0]
         if words[0] == "mkosi":
+            scratch = access.write[1]
+            for name in self.installs:
+                (scratch / "cache/tree" / name).write_text(self.made_from)
             if self.mkosi_fails is not None:
                 raise self.mkosi_fails
-            if self.base_fails is not None and "--format=none" in words:
-                raise self.base_fails
-            (work / "mkosi/vmlinuz").touch()
-            (work / "mkosi/kernel-version").write_text("6.12\n")
-            (work / "mkosi/initrd.cpio.zst").write_bytes(b"initrd")
-            (work / "mkosi/initrd-dpkg").mkdir(exist_ok=True)
-            (work / "mkosi/initrd-dpkg/status").write_text("what dpkg knew\n")
+            for name in self.leaves:
+                (scratch / "output" / name).write_text("6.12\n")
+        elif words[0] == "tar":
+            (file,) = (Path(word.removeprefix("--file=")) for word in words if word.startswith("--file="))
+            (folder,) = (Path(word.removeprefix("--directory=")) for word in words if word.startswith("--directory="))
+            if "--create" in words:
+                file.write_text("\n".join(path.name for path in (folder / "tree").iterdir()))
+            else:
+                if file.read_text() == "damaged":
+                    raise ProcessError("tar failed", returncode=2)
+                (folder / "tree").mkdir()
+                for name in file.read_text().splitlines():
+                    (folder / "tree" / name).touch()
         else:
             (work / "root.raw").touch()
             (work / "root.root.raw").write_bytes(bytes(self.root_bytes))
@@ -65,8 +75,8 @@ class PlayedTools(ToolsTree):
 
 def shop_in(folder: Path, tools: ToolsTree, text: str = "id: host\n") -> Workshop:
     plan = plan_in(folder, text)
-    shop = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), folder / "work")
-    for made in (shop.out, shop.folders.output, shop.folders.cache / "tree"):
+    shop = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), folder / "work", folder / "scratch")
+    for made in (shop.out, shop.folders.output):
         made.mkdir(parents=True, exist_ok=True)
     (shop.folders.output / "tree/usr/lib/modules").mkdir(parents=True)
     with_archive(shop)
@@ -77,11 +87,6 @@ def with_archive(shop: Workshop, text: str = "Package: podman\n") -> None:
     index = index_path(shop.folders.archive, "trixie")
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_text(text)
-
-
-def shop_again(shop: Workshop) -> Workshop:
-    shutil.rmtree(shop.config)
-    return shop
 
 
 def with_cache(plan: BuildPlan, cache: Path) -> BuildPlan:
@@ -148,53 +153,6 @@ def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_
     assert f"Include={other.definition}" in (other.config / "tree/mkosi.conf").read_text()
 
 
-def test_an_equal_initrd_is_made_once(tmp_path: Path) -> None:
-    tools = PlayedTools(tmp_path / "tools/abc")
-    for name in ("first", "second"):
-        shop = shop_in(tmp_path / name, tools)
-        shop.plan = with_cache(shop.plan, tmp_path / "cache")
-        with_archive(shop)
-        (shop.folders.output / "vmlinuz").touch()
-        (shop.folders.output / "kernel-version").write_text("6.12\n")
-        filesystems.make_initrd(shop)
-        assert (shop.work / "initrd.cpio.zst").read_bytes() == b"initrd"
-        assert (shop.work / "initrd-dpkg/status").read_text() == "what dpkg knew\n"
-    assert len(tools.ran) == 1
-
-
-def test_an_initrd_is_kept_when_a_package_changes_that_it_cannot_hold(tmp_path: Path) -> None:
-    tools = PlayedTools(tmp_path / "tools/abc")
-    for version in ("1", "2"):
-        shop = shop_in(tmp_path / version, tools)
-        packages = selection_of(package("podman", version=version))
-        supply = replace(shop.plan.supply, cache=tmp_path / "cache", packages=packages)
-        shop.plan = replace(shop.plan, supply=supply)
-        with_archive(shop)
-        (shop.folders.output / "vmlinuz").touch()
-        (shop.folders.output / "kernel-version").write_text("6.12\n")
-        filesystems.make_initrd(shop)
-    assert len(tools.ran) == 1
-
-
-def test_the_initrds_packages_are_installed_beside_the_tree_and_only_once(tmp_path: Path) -> None:
-    tools = PlayedTools(tmp_path / "tools/abc")
-    shop = shop_in(tmp_path, tools)
-    filesystems.make_tree_and_initrd_base(shop)
-    assert sorted("--format=none" in words for words in tools.ran) == [False, True]
-    assert not (shop.config / "initrd-base").exists()
-    for state in (shop.plan.cache / "mkosi").iterdir():
-        (state / "initrd/debian.cache").mkdir(parents=True)
-    tools.ran.clear()
-    filesystems.make_tree_and_initrd_base(shop_again(shop))
-    assert ["--format=none" in words for words in tools.ran] == [False]
-
-
-def test_a_failed_installation_of_the_initrds_packages_fails_the_step(tmp_path: Path) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", base_fails=ProcessError("failed", returncode=1)))
-    with pytest.raises(ProcessError, match="failed"):
-        filesystems.make_tree_and_initrd_base(shop)
-
-
 def test_the_root_hash_and_both_files_come_out_of_repart(tmp_path: Path) -> None:
     shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"))
     filesystems.make_root(shop)
@@ -215,26 +173,65 @@ def test_no_root_hash_is_an_error(tmp_path: Path) -> None:
         filesystems.make_root(shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", rows=())))
 
 
+@pytest.mark.parametrize("missing", ["vmlinuz", "kernel-version"])
+def test_a_tree_without_a_kernel_is_an_error(tmp_path: Path, missing: str) -> None:
+    leaves = tuple(name for name in ("vmlinuz", "kernel-version") if name != missing)
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", leaves=leaves))
+    with pytest.raises(BuildError, match=f"mkosi left no {missing}"):
+        filesystems.make_tree(shop)
+
+
+def installed(tmp_path: Path, name: str, shop: Workshop) -> list[str]:
+    """What mkosi finds of packages that were installed before, in another build with the same cache."""
+    again = shop_in(tmp_path / name, PlayedTools(tmp_path / "tools/abc"))
+    again.plan = with_cache(again.plan, shop.plan.cache)
+    with_archive(again)
+    filesystems.make_tree(again)
+    return sorted(path.name for path in (again.folders.cache / "tree").iterdir())
+
+
+def test_installed_packages_are_kept_for_the_next_build(tmp_path: Path) -> None:
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", installs=("a.cache", "a.manifest")))
+    filesystems.make_tree(shop)
+    assert not shop.kept_tree.exists()
+    filesystems.keep_installed(shop)
+    assert installed(tmp_path, "again", shop) == ["a.cache", "a.manifest"]
+
+
+@pytest.mark.parametrize(("made_from", "packed"), [("", 0), ("other words for the same packages", 1)])
+def test_a_kept_tree_that_mkosi_had_no_use_for_is_replaced(tmp_path: Path, *, made_from: str, packed: int) -> None:
+    tools = PlayedTools(tmp_path / "tools/abc", installs=("a.manifest",), made_from=made_from)
+    shop = shop_in(tmp_path, tools)
+    shop.kept_tree.parent.mkdir(parents=True)
+    shop.kept_tree.write_text("a.manifest")
+    filesystems.make_tree(shop)
+    filesystems.keep_installed(shop)
+    assert sum("--create" in words for words in tools.ran) == packed
+    assert shop.kept_tree.exists()
+
+
+def test_a_kept_tree_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"))
+    shop.kept_tree.parent.mkdir(parents=True)
+    shop.kept_tree.write_text("damaged")
+    assert installed(tmp_path, "again", shop) == []
+    assert not shop.kept_tree.exists()
+
+
 @pytest.mark.parametrize(
-    ("end", "kept"),
+    ("end", "installs", "kept"),
     [
-        (KeyboardInterrupt(), False),
-        (ProcessError("killed", returncode=-9), False),
-        (ProcessError("too long"), False),
-        (ProcessError("failed", returncode=1), True),
+        (KeyboardInterrupt(), ("a.cache", "a.manifest"), False),
+        (ProcessError("killed", returncode=-9), ("a.cache", "a.manifest"), False),
+        (ProcessError("too long"), ("a.cache", "a.manifest"), False),
+        (ProcessError("failed", returncode=1), ("a.cache",), False),
+        (ProcessError("failed", returncode=1), ("a.cache", "a.manifest"), True),
     ],
 )
-def test_cached_trees_are_only_trusted_when_mkosi_came_to_its_own_end(
-    tmp_path: Path, *, end: BaseException, kept: bool
+def test_a_failed_mkosi_leaves_its_packages_only_when_they_are_whole(
+    tmp_path: Path, *, end: BaseException, installs: tuple[str, ...], kept: bool
 ) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", mkosi_fails=end))
-    cached = shop.folders.cache / "tree/debian.cache"
-    cached.touch()
+    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", mkosi_fails=end, installs=installs))
     with pytest.raises(type(end)):
         filesystems.make_tree(shop)
-    assert cached.exists()
-    again = shop_in(tmp_path / "again", PlayedTools(tmp_path / "tools/abc"))
-    again.plan = with_cache(again.plan, shop.plan.cache)
-    filesystems.make_tree(again)
-    assert cached.exists() == kept
-    assert not (shop.folders.cache / "tree.unfinished").exists()
+    assert shop.kept_tree.exists() == kept

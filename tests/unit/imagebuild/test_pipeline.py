@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,61 @@ def test_what_a_killed_build_left_is_removed_and_a_living_one_is_not(plan: Build
     with held_folder(living):
         build_image(plan)
     assert beside(plan) == [".1.0.0.living.partial", "1.0.0"]
+
+
+def test_what_mkosi_makes_on_the_way_does_not_outlive_a_build(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Path] = []
+
+    def step(shop: Workshop, *_: object) -> None:
+        used.append(shop.scratch)
+        (shop.scratch / "file").touch()
+        if len(used) == 1:
+            raise BuildError("no")
+        make_everything(shop)
+
+    monkeypatch.setattr(pipeline, "STEPS", (("all", step),))
+    with pytest.raises(BuildError):
+        build_image(plan)
+    build_image(plan)
+    assert [folder.exists() for folder in used] == [False, False]
+
+
+def test_jobs_beside_each_other_run_at_the_same_time(plan: BuildPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting = threading.Barrier(2)
+
+    def meet(_: Workshop) -> None:
+        # Whoever came alone would be thrown out.
+        meeting.wait(timeout=30)
+
+    def step(shop: Workshop, *_: object) -> None:
+        make_everything(shop)
+        pipeline._beside(shop, meet, meet)
+
+    monkeypatch.setattr(pipeline, "STEPS", (("both", step),))
+    assert build_image(plan).fresh
+
+
+def test_a_failure_beside_another_job_is_told_when_both_have_ended(
+    plan: BuildPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, ended = threading.Event(), []
+
+    def fail(_: Workshop) -> None:
+        failed.set()
+        raise ProcessError("mkosi failed", returncode=1, tail="E: Unable to locate package nope")
+
+    def last(_: Workshop) -> None:
+        failed.wait(timeout=30)
+        ended.append(True)
+        raise BuildError("the second")
+
+    def step(shop: Workshop, *_: object) -> None:
+        pipeline._beside(shop, fail, last)
+
+    monkeypatch.setattr(pipeline, "STEPS", (("both", step),))
+    with pytest.raises(BuildError, match="the step both failed: the mirror has no package nope"):
+        build_image(plan)
+    assert ended == [True]
 
 
 def with_keys(plan: BuildPlan, folder: Path, passphrase: PassphraseSource) -> BuildPlan:

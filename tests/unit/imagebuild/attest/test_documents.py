@@ -57,7 +57,7 @@ def contents() -> Contents:
 def shop(tmp_path: Path) -> Workshop:
     tools = ToolsTree(tmp_path / "tools/abc")
     plan = plan_in(tmp_path)
-    made = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), tmp_path / "work")
+    made = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), tmp_path / "work", tmp_path / "scratch")
     for folder in (made.out, made.folders.output, tools.root / "usr/bin"):
         folder.mkdir(parents=True)
     dpkg(made.folders.output / "dpkg", podman="/usr/bin/podman", perl="/usr/bin/perl", linux_image="/boot/vmlinuz-6.12")

@@ -1,0 +1,139 @@
+"""Tools that make an initrd out of files that only look like programs and kernel modules.
+
+Their archives are text, one line for each name, so that a test can read them (`Packed`).
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bedrock.errors import ProcessError
+from bedrock.process import Argument, Finished
+from imagebuild.tools import Access, ToolsTree
+
+NOTHING = Access()
+MAGIC = b"zstd"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A name in an archive: its mode and time, and the file's content or where the link leads."""
+
+    mode: int
+    time_s: int
+    content: str
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def permissions(self) -> int:
+        return stat.S_IMODE(self.mode)
+
+
+def read_archive(data: bytes) -> dict[str, Packed]:
+    """What lies in an archive that `PlayedTools` made, in its order."""
+    rows = json.loads(data.removeprefix(MAGIC).rstrip(b"\0"))
+    return {name: Packed(*row) for name, row in rows.items()}
+
+
+@dataclass(frozen=True)
+class PlayedTools(ToolsTree):
+    """readelf, modprobe, depmod, cpio and zstd.
+
+    Attributes:
+        kernel_modules: Module files by the name that is asked for, relative to the tree; built-in ones have none.
+        fails: The program that fails.
+        ran: All words of all that ran.
+    """
+
+    kernel_modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fails: list[str] = field(default_factory=list)
+    ran: list[list[str]] = field(default_factory=list)
+
+    def run(
+        self,
+        argv: Sequence[Argument],
+        access: Access = NOTHING,
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        check: bool = True,
+    ) -> Finished:
+        words = [str(word) for word in argv]
+        self.ran.append(words)
+        if words[0] in self.fails:
+            raise ProcessError(f"{words[0]} failed", returncode=1)
+        if words[0] == "modprobe":
+            return self._modprobe(words)
+        output = ""
+        match words[0]:
+            case "readelf":
+                output = _readelf(words)
+            case "depmod":
+                _depmod(words)
+            case "sh":
+                assert cwd is not None
+                _cpio(cwd, Path(words[-2]), Path(words[-1]))
+            case "zstd":
+                Path(words[-2]).write_bytes(MAGIC + Path(words[-1]).read_bytes())
+            case other:
+                raise AssertionError(other)
+        return Finished(tuple(words), 0, output, "")
+
+    def programs_run(self) -> list[str]:
+        """The names of what ran."""
+        return [words[0] for words in self.ran]
+
+    def _modprobe(self, words: list[str]) -> Finished:
+        tree = words[1].removeprefix("--dirname=")
+        lines, errors = [], []
+        for name in words[words.index("--all") + 1 :]:
+            if name not in self.kernel_modules:
+                errors.append(f"modprobe: FATAL: Module {name} not found in directory {tree}/lib/modules/6.12")
+            else:
+                files = self.kernel_modules[name]
+                lines += [f"insmod {tree}/{path} " for path in files] or [f"builtin {name}"]
+        return Finished(tuple(words), 1 if errors else 0, "\n".join(lines), "\n".join(errors))
+
+
+def _readelf(words: list[str]) -> str:
+    """Like the real one: the name of a file is told only where there are several."""
+    files = words[2:]
+    text = ""
+    for name in files:
+        data = Path(name).read_bytes()
+        assert data.startswith(b"\x7fELF")
+        if len(files) > 1:
+            text += f"\nFile: {name}\n"
+        needs = data.decode(errors="replace").split()[1:]
+        text += "\n".join(f" 0x0000000000000001 (NEEDED)  Shared library: [{need}]" for need in needs)
+        text += "" if needs else "\nThere is no dynamic section in this file."
+    return text
+
+
+def _depmod(words: list[str]) -> None:
+    base, kernel = Path(words[1].removeprefix("--basedir=")), words[2]
+    # It looks nowhere else.
+    folder = base / "lib/modules" / kernel
+    assert (folder / "modules.order").is_file()
+    found = sorted(path.relative_to(folder) for path in folder.rglob("*.ko*"))
+    for name in ("alias", "alias.bin", "builtin.bin", "dep", "dep.bin", "devname", "softdep", "symbols"):
+        (folder / f"modules.{name}").write_text("".join(f"{path}:\n" for path in found))
+
+
+def _cpio(root: Path, listing: Path, archive: Path) -> None:
+    rows: dict[str, tuple[int, int, str]] = {}
+    for name in filter(None, listing.read_text().split("\0")):
+        path = root / name
+        told = path.lstat()
+        content = str(path.readlink()) if path.is_symlink() else "" if path.is_dir() else path.read_text()
+        rows[name] = (told.st_mode, int(told.st_mtime), content)
+    archive.write_text(json.dumps(rows))
