@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bench_build import make_peer
-from boot_times import read_blame, read_startup, split
+from boot_times import read_blame, read_init, read_startup, split
 from figures import Bar, Facts, facts, median_of, table, write_document
 from hosts import BOOT_TIMEOUT_S, machine_folder
 from workbench import FIRST, SOURCE, Workbench, make_workbench
@@ -141,9 +141,10 @@ def boot(bench: Workbench, name: str, disk: Path) -> Boot:
             for verb in ("time", "blame", "critical-chain")
         }
         startup = read_startup(said["time"])
+        init_s = read_init(shell.check_run("dmesg", timeout_s=BOOT_TIMEOUT_S))
         return Boot(
             shell.check_run("uname -r").strip(),
-            split(startup, firmware_s=firmware_s, podman_s=podman_s, uptime_s=float(match[1])),
+            split(startup, init_s=init_s, firmware_s=firmware_s, podman_s=podman_s, uptime_s=float(match[1])),
             startup,
             said["time"].splitlines()[0],
             read_blame(said["blame"])[:_BLAME_LINES],

@@ -37,11 +37,11 @@ from workbench import OUT, SOURCE, Workbench, make_workbench, write_definition
 
 from bedrock.progress import Silent
 from imagebuild.definition import load_definition
-from imagebuild.filesystems import remove_tree
 from imagebuild.inputs.asked import asked_packages
 from imagebuild.inputs.supply import Supply, newest_supply
 from imagebuild.pipeline import build_image
 from imagebuild.plan import plan_build
+from imagebuild.scratch import remove_tree
 from imagebuild.signing import KeySource
 from imagebuild.tools import cache_folder
 from keys.passphrase import NoPassphrase
@@ -169,7 +169,7 @@ def make_peer(bench: Workbench) -> tuple[PlainMkosi, str]:
     supply = newest_supply(definition, cache=cache_folder(), progress=Silent())
     assert supply.mirrors is not None
     loaded = load_definition(definition)
-    asked = asked_packages(definition, loaded, None, tools=bench.tools).root
+    asked = asked_packages(definition, loaded, tools=bench.tools).root[None]
     peer = PlainMkosi(
         bench.tools, supply.mirrors, loaded, asked, SOURCE / "out" / "plain-mkosi", cache_folder() / "plain-mkosi"
     )

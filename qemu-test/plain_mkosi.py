@@ -21,16 +21,16 @@ from pathlib import Path
 from bedrock.persist import write_atomic
 from imagebuild.config import ARGUMENTS, apt_sources
 from imagebuild.definition import ImageDefinition
-from imagebuild.filesystems import remove_tree
 from imagebuild.mirror import Mirrors
 from imagebuild.plan import DATA
+from imagebuild.scratch import remove_tree
 from imagebuild.tools import Access, ToolsTree
 
 NAME = "plain"
 _TIMEOUT_S = 1800
 _VERSION_TIMEOUT_S = 60
-# What of our kernel arguments has to do with our layout or our way of failing stays out.
-_OURS_ALONE = ("systemd.gpt_auto=no", "panic=10", "oops=panic")
+# What of our kernel arguments has to do with our layout, our way of failing or our speed stays out.
+_OURS_ALONE = ("systemd.gpt_auto=no", "panic=10", "oops=panic", "cryptomgr.notests")
 _OWN_ARGUMENTS = ("systemd.volatile=state", "systemd.firstboot=no")
 _NETWORK = Path("usr/lib/systemd/network/80-wired.network")
 _PARTITIONS = {

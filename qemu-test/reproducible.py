@@ -30,11 +30,11 @@ from bedrock.persist import write_atomic
 from bedrock.process import Argument
 from bedrock.progress import Silent
 from imagebuild.definition import LOCK_FILE
-from imagebuild.filesystems import remove_tree
 from imagebuild.inputs.bundle import write_bundle
 from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inputs.supply import load_lock, make_lock
 from imagebuild.reproduction.differences import where
+from imagebuild.scratch import remove_tree
 from imagebuild.tools import ToolsTree, cache_folder
 from updater.repository.signatures import SIGNATURES_FILE, UKI, parse_signatures
 
@@ -44,7 +44,7 @@ FOLDER = SOURCE / "out" / "reproducible"
 RAM = Path("/dev/shm")  # noqa: S108 - a folder of our own is made below it
 _BUILD_TIMEOUT_S = 3000
 # Logs, times and paths: what tells of one run, and is published nowhere.
-_OF_ONE_RUN = ("build.log", "summary.json", "config/tree/mkosi.conf", "config/initrd/mkosi.conf")
+_OF_ONE_RUN = ("build.log", "summary.json", "config/tree/mkosi.conf")
 _PLAIN = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _FOREIGN = {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati"}
 
@@ -254,7 +254,7 @@ def _cache(variant: Variant, shared: Path, own: Path) -> Path:
     if variant.cache is Cache.EMPTY:
         return own if shared.exists() else shared
     if variant.cache is Cache.DOWNLOADS:
-        for made in ("mkosi", "initrd", "payload", "archives"):
+        for made in ("trees", "initrd", "payload", "archives"):
             if (shared / made).exists():
                 remove_tree(shared / made)
     return shared
