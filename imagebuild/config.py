@@ -79,7 +79,7 @@ def tree_config(
     epoch: int,
 ) -> str:
     """`mkosi.conf` of the root filesystem; `merged` is the definition's own mkosi configuration."""
-    text = _preamble(definition, folders, "tree", epoch=epoch)
+    text = _preamble(definition, folders, epoch=epoch)
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
     text += _list("Packages", wanted_packages(definition))
@@ -183,7 +183,7 @@ def unit_presets(definition: ImageDefinition) -> str:
     )
 
 
-def _preamble(definition: ImageDefinition, folders: Folders, kind: str, *, epoch: int) -> str:
+def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> str:
     text = f"""
         [Distribution]
         Distribution=debian
@@ -197,7 +197,7 @@ def _preamble(definition: ImageDefinition, folders: Folders, kind: str, *, epoch
 
         [Build]
         BuildSources=
-        CacheDirectory={folders.cache / kind}
+        CacheDirectory={folders.cache}
         PackageCacheDirectory={folders.packages}
         WorkspaceDirectory={folders.workspace}
         Incremental=yes

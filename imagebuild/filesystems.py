@@ -137,22 +137,20 @@ def keep_installed(shop: Workshop) -> None:
 
 def _mkosi(shop: Workshop, folder: Path) -> None:
     folders = shop.folders
-    installed = folders.cache / folder.name
     for made in (folders.cache, folders.packages):
         made.mkdir(parents=True, exist_ok=True)
     restore_tree(shop.kept_tree, folders.cache, shop.tools)
-    installed.mkdir(exist_ok=True)
-    found = _manifests(installed)
+    found = _manifests(folders.cache)
     words = ("mkosi", "--directory", folder, "--force", "build")
     try:
         shop.tools.run(words, shop.access, timeout_s=_MKOSI_TIMEOUT_S, cwd=folder, log=shop.log)
     except ProcessError as error:
         # With an exit code mkosi came to its own end; a mistake in what follows the packages is mended sooner so.
-        if error.returncode is not None and error.returncode > 0 and _manifests(installed):
-            _forget_other(shop, found, _manifests(installed))
+        if error.returncode is not None and error.returncode > 0 and _manifests(folders.cache):
+            _forget_other(shop, found, _manifests(folders.cache))
             keep_installed(shop)
         raise
-    _forget_other(shop, found, _manifests(installed))
+    _forget_other(shop, found, _manifests(folders.cache))
 
 
 def _manifests(folder: Path) -> dict[str, bytes]:

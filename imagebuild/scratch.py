@@ -89,6 +89,9 @@ def keep_tree(kept: Path, folder: Path, tools: ToolsTree) -> None:
     if kept.is_file():
         return
     kept.parent.mkdir(parents=True, exist_ok=True)
+    # One build at a time uses a cache, so these are of builds that were killed.
+    for stale in kept.parent.glob("*.partial"):
+        stale.unlink()
     partial = kept.with_name(f"{kept.name}.partial")
     words = ["tar", "--create", "--format=posix", *_PACKED, f"--directory={folder}", f"--file={partial}", "."]
     tools.run(words, Access(read=(folder,), write=(kept.parent,)), timeout_s=_TIMEOUT_S)

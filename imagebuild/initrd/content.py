@@ -9,9 +9,9 @@ from typing import Annotated
 from bedrock import strict
 from imagebuild.inputs.lockfile import PackageText
 
-_DATA = Path(__file__).parent.parent / "data"
-CONTENT_FILE = _DATA / "initrd.yaml"
-FILES = _DATA / "initrd"
+DATA = Path(__file__).parent.parent / "data"
+CONTENT_FILE = DATA / "initrd.yaml"
+FILES = DATA / "initrd"
 
 PathText = Annotated[str, strict.Pattern(r"(/[A-Za-z0-9_.+-]+)+", "an absolute path")]
 FileName = Annotated[str, strict.Pattern(r"[A-Za-z0-9_.+-]+", "the name of a file")]

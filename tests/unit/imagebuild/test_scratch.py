@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from bedrock.process import Finished
 from imagebuild import scratch
 from imagebuild.locking import held_folder
 from imagebuild.scratch import fits_memory, keep_tree, scratch_folder
-from tests.unit.imagebuild.test_filesystems import PlayedTools
+from tests.fakes.played_tools import Call, PlayedTools
 
 MIB = 1 << 20
+
+
+class PlayedTar(PlayedTools):
+    """tar, which packs nothing."""
+
+    def play(self, call: Call) -> Finished:
+        (name,) = (word.removeprefix("--file=") for word in call.words if word.startswith("--file="))
+        Path(name).touch()
+        return call.end()
 
 
 @pytest.fixture
@@ -20,7 +30,8 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is taken for memory, of which there is plenty."""
     folder, info = tmp_path / "memory", tmp_path / "meminfo"
     folder.mkdir()
-    info.write_text("MemTotal:       99999999 kB\nMemAvailable:   99999999 kB\n")
+    # So much that only the file system itself can be too small.
+    info.write_text(f"MemTotal: {1 << 50} kB\nMemAvailable: {1 << 50} kB\n")
     monkeypatch.setattr(scratch, "_MEMORY", folder)
     monkeypatch.setattr(scratch, "_MEMINFO", info)
     return folder
@@ -85,9 +96,17 @@ def test_a_failure_leaves_nothing(memory: Path, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_half_a_tree_of_a_killed_build_is_removed(tmp_path: Path) -> None:
+    stale = tmp_path / "trees/other.tar.zst.partial"
+    stale.parent.mkdir()
+    stale.touch()
+    keep_tree(stale.with_name("new.tar.zst"), tmp_path / "cache", PlayedTar(tmp_path / "tools/abc"))
+    assert [path.name for path in stale.parent.iterdir()] == ["new.tar.zst"]
+
+
 def test_the_trees_that_were_used_last_are_kept(tmp_path: Path) -> None:
-    trees, tools = tmp_path / "trees", PlayedTools(tmp_path / "tools/abc")
-    (tmp_path / "cache/tree").mkdir(parents=True)
+    trees, tools = tmp_path / "trees", PlayedTar(tmp_path / "tools/abc")
+    (tmp_path / "cache").mkdir()
     trees.mkdir()
     for age in range(6):
         path = trees / f"{age}.tar.zst"

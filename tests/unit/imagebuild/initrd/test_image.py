@@ -20,7 +20,7 @@ from imagebuild.plan import EPOCH
 from imagebuild.workshop import Workshop
 from tests.fakes.debian_packages import Content, Link, deb, elf, stored
 from tests.fakes.definitions import plan_in, selection_of
-from tests.fakes.initrd_tools import PlayedTools, read_archive
+from tests.fakes.initrd_tools import InitrdTools, read_archive
 
 CONTENT = """\
 programs: {busybox: [/usr/bin/busybox], e2fsprogs: [/usr/sbin/e2fsck, /etc/mke2fs.conf]}
@@ -65,8 +65,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def tools(tmp_path: Path) -> PlayedTools:
-    return PlayedTools(tmp_path / "tools/abc", kernel_modules=FOUND)
+def tools(tmp_path: Path) -> InitrdTools:
+    return InitrdTools(tmp_path / "tools/abc", kernel_modules=FOUND)
 
 
 def select(cache: Path, *, changed: str | None = None) -> Selection:
@@ -77,7 +77,7 @@ def select(cache: Path, *, changed: str | None = None) -> Selection:
     )
 
 
-def shop_in(folder: Path, tools: PlayedTools, *, changed: str | None = None) -> Workshop:
+def shop_in(folder: Path, tools: InitrdTools, *, changed: str | None = None) -> Workshop:
     """A build beside `cache` whose package tree is made."""
     cache, plan = folder.parent / "cache", plan_in(folder)
     supply = replace(plan.supply, cache=cache, packages=select(cache, changed=changed), tools=tools)
@@ -104,7 +104,7 @@ def whole(shop: Workshop) -> bytes:
     return (shop.work / "initrd.cpio.zst").read_bytes()
 
 
-def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: PlayedTools) -> None:
+def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools) -> None:
     found = read_archive((make_programs(shop_in(tmp_path / "a", tools)) / "archive.cpio.zst").read_bytes())
     assert {name: row.content for name, row in found.items() if row.is_link} == {
         "bin": "usr/bin",
@@ -139,12 +139,12 @@ def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: PlayedTools
         ("usr/lib", 0o755),
     ],
 )
-def test_modes_are_by_kind(tmp_path: Path, tools: PlayedTools, name: str, mode: int) -> None:
+def test_modes_are_by_kind(tmp_path: Path, tools: InitrdTools, name: str, mode: int) -> None:
     found = read_archive((make_programs(shop_in(tmp_path / "a", tools)) / "archive.cpio.zst").read_bytes())
     assert found[name].permissions == mode
 
 
-def test_the_second_half_holds_modules_and_what_busybox_reads_of_them(tmp_path: Path, tools: PlayedTools) -> None:
+def test_the_second_half_holds_modules_and_what_busybox_reads_of_them(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
     make_initrd(shop)
     (half,) = (shop.plan.cache / "initrd").glob("modules-*")
@@ -167,7 +167,7 @@ def test_the_second_half_holds_modules_and_what_busybox_reads_of_them(tmp_path: 
 
 @pytest.mark.parametrize("more", range(4))
 def test_the_halves_begin_where_the_kernel_looks_for_them(
-    tmp_path: Path, tools: PlayedTools, small: Path, more: int
+    tmp_path: Path, tools: InitrdTools, small: Path, more: int
 ) -> None:
     # Of names of different length the archives become of different length.
     small.write_text(CONTENT.replace("[cat, mount]", f"[cat, mount{'x' * more}]"))
@@ -182,7 +182,7 @@ def test_the_halves_begin_where_the_kernel_looks_for_them(
     assert len(whole(shop)) % 4 == 0
 
 
-def test_the_record_tells_of_packages_and_of_every_name(tmp_path: Path, tools: PlayedTools) -> None:
+def test_the_record_tells_of_packages_and_of_every_name(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
     make_initrd(shop)
     record = shop.work / "initrd-dpkg"
@@ -199,7 +199,7 @@ def test_the_record_tells_of_packages_and_of_every_name(tmp_path: Path, tools: P
     assert not {"/usr", "/sysroot", f"/{MODULES}"} & set(names)
 
 
-def test_equal_halves_are_made_once(tmp_path: Path, tools: PlayedTools) -> None:
+def test_equal_halves_are_made_once(tmp_path: Path, tools: InitrdTools) -> None:
     first, second = (shop_in(tmp_path / name, tools) for name in ("a", "b"))
     make_programs(first)
     make_initrd(first)
@@ -211,7 +211,7 @@ def test_equal_halves_are_made_once(tmp_path: Path, tools: PlayedTools) -> None:
     assert records[0] == records[1]
 
 
-def test_nothing_is_left_in_the_working_folder_that_a_build_does_not_need(tmp_path: Path, tools: PlayedTools) -> None:
+def test_nothing_is_left_in_the_working_folder_that_a_build_does_not_need(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
     make_initrd(shop)
     assert not [path for path in shop.work.iterdir() if path.is_dir() and path.name.startswith("initrd-p")]
@@ -220,7 +220,7 @@ def test_nothing_is_left_in_the_working_folder_that_a_build_does_not_need(tmp_pa
 
 @pytest.mark.parametrize(("changed", "made"), [("podman", 0), ("libc6", 1), ("busybox", 1)])
 def test_the_programs_are_kept_while_packages_change_that_they_do_not_need(
-    tmp_path: Path, tools: PlayedTools, changed: str, made: int
+    tmp_path: Path, tools: InitrdTools, changed: str, made: int
 ) -> None:
     make_programs(shop_in(tmp_path / "a", tools))
     before = tools.programs_run().count("zstd")
@@ -228,13 +228,13 @@ def test_the_programs_are_kept_while_packages_change_that_they_do_not_need(
     assert tools.programs_run().count("zstd") - before == made
 
 
-def test_another_list_gives_other_programs(tmp_path: Path, tools: PlayedTools, small: Path) -> None:
+def test_another_list_gives_other_programs(tmp_path: Path, tools: InitrdTools, small: Path) -> None:
     first = make_programs(shop_in(tmp_path / "a", tools))
     small.write_text(CONTENT.replace("[cat, mount]", "[cat]"))
     assert make_programs(shop_in(tmp_path / "b", tools)) != first
 
 
-def test_another_module_of_the_same_name_gives_another_half(tmp_path: Path, tools: PlayedTools) -> None:
+def test_another_module_of_the_same_name_gives_another_half(tmp_path: Path, tools: InitrdTools) -> None:
     first, second = (shop_in(tmp_path / name, tools) for name in ("a", "b"))
     make_initrd(first)
     before = tools.programs_run().count("zstd")
@@ -246,7 +246,7 @@ def test_another_module_of_the_same_name_gives_another_half(tmp_path: Path, tool
 
 @pytest.mark.parametrize("program", ["readelf", "sh", "zstd"])
 def test_a_half_that_failed_is_not_kept_and_the_next_build_makes_it(
-    tmp_path: Path, tools: PlayedTools, program: str
+    tmp_path: Path, tools: InitrdTools, program: str
 ) -> None:
     tools.fails.append(program)
     with pytest.raises(ProcessError, match=program):
@@ -258,7 +258,7 @@ def test_a_half_that_failed_is_not_kept_and_the_next_build_makes_it(
     assert [path.name for path in kept.iterdir()] == [made.name]
 
 
-def test_what_a_killed_build_left_of_a_half_is_not_taken_for_it(tmp_path: Path, tools: PlayedTools) -> None:
+def test_what_a_killed_build_left_of_a_half_is_not_taken_for_it(tmp_path: Path, tools: InitrdTools) -> None:
     made = make_programs(shop_in(tmp_path / "a", tools))
     partial = made.rename(made.with_name(f"{made.name}.partial"))
     (partial / "archive.cpio.zst").write_text("half")
@@ -269,14 +269,14 @@ def test_what_a_killed_build_left_of_a_half_is_not_taken_for_it(tmp_path: Path, 
     assert sorted(path.name for path in again.iterdir()) == ["archive.cpio.zst", "names", "record"]
 
 
-def test_modules_that_failed_to_pack_are_not_kept(tmp_path: Path, tools: PlayedTools) -> None:
+def test_modules_that_failed_to_pack_are_not_kept(tmp_path: Path, tools: InitrdTools) -> None:
     tools.fails.append("depmod")
     with pytest.raises(ProcessError, match="depmod"):
         make_initrd(shop_in(tmp_path / "a", tools))
     assert not [path for path in (tmp_path / "cache/initrd").glob("modules-*") if path.suffix != ".partial"]
 
 
-def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: PlayedTools) -> None:
+def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
     store = store_in(shop.plan.cache)
     others = [each for each in shop.plan.supply.packages.packages if each.name != "busybox"]
@@ -289,7 +289,7 @@ def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: PlayedTools) -
         make_programs(shop)
 
 
-def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: Path, tools: PlayedTools) -> None:
+def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: Path, tools: InitrdTools) -> None:
     lacking = {name: files for name, files in FOUND.items() if name != "dm-verity"}
     shop = shop_in(tmp_path / "a", replace(tools, kernel_modules=lacking))
     with pytest.raises(BuildError, match=r"(?s)that the image lacks\n.*Module dm-verity not found") as caught:
@@ -297,7 +297,7 @@ def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: P
     assert "drop_modules" in caught.value.hints[0]
 
 
-def test_a_driver_that_the_kernel_lacks_is_passed_over(tmp_path: Path, tools: PlayedTools) -> None:
+def test_a_driver_that_the_kernel_lacks_is_passed_over(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
     found = needed_modules(shop, load_content(), KERNEL)
     (words,) = tools.ran

@@ -13,7 +13,7 @@ from imagebuild.initrd.content import InitrdContent
 from imagebuild.initrd.programs import unpack_programs
 from imagebuild.inputs.store import Store
 from tests.fakes.debian_packages import Content, Link, ar, deb, elf, stored, tar_xz
-from tests.fakes.initrd_tools import PlayedTools
+from tests.fakes.initrd_tools import InitrdTools
 
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 LIBC: Mapping[str, Content] = {
@@ -50,7 +50,7 @@ def unpack(folder: Path, content: InitrdContent, **packages: Mapping[str, Conten
         for name, files in packages.items()
     ]
     root = folder / "root"
-    unpack_programs(content, locked, store, root=root, record=folder / "record", tools=PlayedTools(folder / "tools"))
+    unpack_programs(content, locked, store, root=root, record=folder / "record", tools=InitrdTools(folder / "tools"))
     return root
 
 

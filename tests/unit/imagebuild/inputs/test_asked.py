@@ -5,67 +5,52 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from bedrock.errors import ProcessError
-from bedrock.process import Argument, Finished
+from bedrock.process import Finished
 from imagebuild.definition import BuildProfile
 from imagebuild.errors import BuildError
 from imagebuild.initrd.content import load_content
 from imagebuild.inputs.asked import Asked, asked_packages
-from imagebuild.tools import Access, ToolsTree
 from tests.fakes.definitions import definition_of
-
-NOTHING = Access()
+from tests.fakes.played_tools import Call, PlayedTools
 
 
 @dataclass(frozen=True)
-class PlayedMkosi(ToolsTree):
+class PlayedMkosi(PlayedTools):
     """Reads the packages of the configuration itself; of one that is included, only whether it is.
 
     Attributes:
         fails: How it ends when it does not accept the configuration.
         debug: What it finds more with the debug profile.
         texts: The configurations it was given.
-        reads: What it was let see of the host.
         meeting: Where those that run at the same time wait for each other.
     """
 
     fails: ProcessError | None = None
     debug: tuple[str, ...] = ()
     texts: list[str] = field(default_factory=list)
-    reads: list[tuple[Path, ...]] = field(default_factory=list)
     meeting: list[threading.Barrier] = field(default_factory=list)
 
-    def run(
-        self,
-        argv: Sequence[Argument],
-        access: Access = NOTHING,
-        *,
-        timeout_s: float,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        log: Path | None = None,
-        check: bool = True,
-    ) -> Finished:
+    def play(self, call: Call) -> Finished:
+        cwd = call.cwd
         assert cwd is not None
-        assert list(map(str, argv)) == ["mkosi", "--directory", str(cwd), "--json", "summary"]
+        assert call.words == ["mkosi", "--directory", str(cwd), "--json", "summary"]
         if self.fails is not None:
             raise self.fails
         text = (cwd / "mkosi.conf").read_text()
         self.texts.append(text)
-        self.reads.append(access.read)
         for each in self.meeting:
             each.wait(timeout=30)
         names = [
             name for found in re.findall(r"^Packages=(.*(?:\n +\S+)*)", text, re.MULTILINE) for name in found.split()
         ]
         image = {"Packages": [*names, *(self.debug if "Autologin" in text else ())], "VolatilePackages": ["late"]}
-        return Finished((), 0, json.dumps({"Images": [{"Packages": ["other"]}, {**image, "BuildPackages": None}]}), "")
+        return call.end(json.dumps({"Images": [{"Packages": ["other"]}, {**image, "BuildPackages": None}]}))
 
 
 def asked_of(folder: Path, tools: PlayedMkosi) -> Asked:
@@ -121,7 +106,7 @@ def test_the_definitions_own_mkosi_files_are_asked_too(tmp_path: Path) -> None:
     tools = PlayedMkosi(tmp_path)
     asked_of(tmp_path, tools)
     assert all(f"Include={tmp_path / 'host'}\n" in text for text in tools.texts)
-    assert all(tmp_path / "host" in reads for reads in tools.reads)
+    assert all(tmp_path / "host" in call.access.read for call in tools.calls)
 
 
 def test_a_configuration_that_mkosi_does_not_accept_is_told_with_what_it_said(tmp_path: Path) -> None:
