@@ -228,7 +228,7 @@ class _Reader:
 
     def _scalar(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
         for rule in rules:
-            if isinstance(rule, Size | Duration):
+            if isinstance(rule, Size | Duration) and isinstance(value, str):
                 value = self._measure(rule, value, path)
                 if value is None:
                     return None
@@ -263,9 +263,7 @@ class _Reader:
         except ValueError as error:
             return self.fail(path, str(error))
 
-    def _measure(self, rule: Size | Duration, value: object, path: str) -> Any:
-        if not isinstance(value, str):
-            return value
+    def _measure(self, rule: Size | Duration, value: str, path: str) -> Any:
         expression, factors = (_SIZE, _SIZE_FACTOR) if isinstance(rule, Size) else (_DURATION, _DURATION_FACTOR)
         match = expression.fullmatch(value.strip())
         if match is None:

@@ -11,20 +11,21 @@ import click
 
 from bedrock.cli import emit_json, json_option, run_command
 from bedrock.progress import Progress
-from imagebuild.artifacts import Summary
 from imagebuild.attest.cli import scan
-from imagebuild.console import open_progress, show_summary
-from imagebuild.definition import BuildProfile, starting_definition
+from imagebuild.console import open_progress
+from imagebuild.definition.image import BuildProfile, starting_definition
 from imagebuild.errors import BuildError
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.cli import bundle, lock
 from imagebuild.inputs.supply import Supply, load_lock, locked_supply, newest_supply
+from imagebuild.inputs.tools import cache_folder
 from imagebuild.inspection.cli import diff, inspect
-from imagebuild.pipeline import build_image
-from imagebuild.plan import plan_build
+from imagebuild.inspection.render import show_summary
+from imagebuild.inspection.summary import Summary
+from imagebuild.pipeline.build import build_image
 from imagebuild.reproduction.cli import reproduce_command
-from imagebuild.signing import KeySource
-from imagebuild.tools import cache_folder
+from imagebuild.steps.plan import plan_build
+from imagebuild.steps.signing import KeySource
 from imagebuild.trim.cli import trim_command
 from imagebuild.vm.cli import vm
 from keys.cli import keys, passphrase_option, passphrase_source

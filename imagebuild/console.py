@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
 
 from bedrock.progress import Progress, Silent
-from imagebuild.artifacts import Summary
 
 
 @contextmanager
@@ -33,23 +30,6 @@ def open_progress(*, quiet: bool) -> Iterator[Progress]:
         lines = _LineProgress(console)
         yield lines
         lines.finish()
-
-
-def show_summary(summary: Summary, *, out: Path, fresh: bool) -> None:
-    """Print what a build came to on stdout."""
-    console = Console()
-    state = "built" if fresh else "was built before from the same content"
-    _print(console, f"{summary.image} {summary.version} {state}: {out}")
-    _print(console, f"kernel {summary.kernel}, {summary.packages} packages, root hash {summary.root_hash}")
-    sizes = Table("file", "size", box=None, pad_edge=False)
-    for name, size in sorted(summary.size_bytes.items(), key=lambda item: -item[1]):
-        sizes.add_row(name, decimal(size))
-    steps = Table("step", "seconds", box=None, pad_edge=False)
-    for name, seconds in summary.seconds.items():
-        steps.add_row(name.replace("_", " "), f"{seconds:.1f}")
-    both = Table.grid(padding=(0, 6))
-    both.add_row(sizes, steps)
-    console.print(both)
 
 
 class _TerminalProgress:
@@ -82,15 +62,15 @@ class _LineProgress:
 
     def step(self, name: str, *, total: int | None = None) -> None:
         size = f" ({decimal(total)})" if total else ""
-        _print(self._console, f"{time.monotonic() - self._began:7.1f} s  {name}{size}")
+        print_line(self._console, f"{time.monotonic() - self._began:7.1f} s  {name}{size}")
 
     def advance(self, amount: int) -> None:
         """Lines tell of steps only."""
 
     def finish(self) -> None:
-        _print(self._console, f"{time.monotonic() - self._began:7.1f} s  done")
+        print_line(self._console, f"{time.monotonic() - self._began:7.1f} s  done")
 
 
-def _print(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """Print a line as it stands: paths may hold what rich would take for markup."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)

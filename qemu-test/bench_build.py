@@ -36,14 +36,14 @@ from plain_mkosi import PlainMkosi
 from workbench import OUT, SOURCE, Workbench, make_workbench, write_definition
 
 from bedrock.progress import Silent
-from imagebuild.definition import load_definition
-from imagebuild.inputs.asked import asked_packages
+from imagebuild.definition.image import load_definition
+from imagebuild.inputs.requested import asked_packages
 from imagebuild.inputs.supply import Supply, newest_supply
-from imagebuild.pipeline import build_image
-from imagebuild.plan import plan_build
-from imagebuild.scratch import remove_tree
-from imagebuild.signing import KeySource
-from imagebuild.tools import cache_folder
+from imagebuild.inputs.tools import cache_folder
+from imagebuild.pipeline.build import build_image
+from imagebuild.steps.plan import plan_build
+from imagebuild.steps.scratch import remove_tree
+from imagebuild.steps.signing import KeySource
 from keys.passphrase import NoPassphrase
 from partitions.version import Version
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from imagebuild.inputs.lockfile import LockedPackage
 from imagebuild.inputs.supply import Supply, store_in
-from imagebuild.scratch import remove_tree
-from imagebuild.tools import Access
+from imagebuild.inputs.tools import Access
+from imagebuild.steps.scratch import remove_tree
 
 _TIMEOUT_S = 120
 # Behind the end of an ELF file nothing is read: the program stays what it was, its file does not.

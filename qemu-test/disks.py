@@ -6,7 +6,7 @@ import hashlib
 from contextlib import closing
 from pathlib import Path
 
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 from partitions.blockio import FileBlockDevice
 from partitions.disk import DiskMap, find_slots, read_table
 from partitions.entries import ENTRIES_FOLDER

@@ -19,10 +19,10 @@ from bedrock.process import Argument, Finished
 from bedrock.progress import Silent
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.supply import load_lock, locked_supply
-from imagebuild.pipeline import build_image
-from imagebuild.plan import plan_build
-from imagebuild.signing import KeySource, at_time
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
+from imagebuild.pipeline.build import build_image
+from imagebuild.steps.plan import plan_build
+from imagebuild.steps.signing import KeySource, at_time
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from partitions.version import Version

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock.persist import write_atomic
-from imagebuild.config import ARGUMENTS, apt_sources
-from imagebuild.definition import ImageDefinition
-from imagebuild.mirror import Mirrors
-from imagebuild.plan import DATA
-from imagebuild.scratch import remove_tree
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.definition.config import ARGUMENTS
+from imagebuild.definition.image import ImageDefinition
+from imagebuild.inputs.mirror import Mirrors, apt_sources
+from imagebuild.inputs.tools import Access, ToolsTree
+from imagebuild.paths import DATA
+from imagebuild.steps.scratch import remove_tree
 
 NAME = "plain"
 _TIMEOUT_S = 1800

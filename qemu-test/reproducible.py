@@ -29,13 +29,13 @@ from bedrock import process, strict
 from bedrock.persist import write_atomic
 from bedrock.process import Argument
 from bedrock.progress import Silent
-from imagebuild.definition import LOCK_FILE
+from imagebuild.definition.image import LOCK_FILE
 from imagebuild.inputs.bundle import write_bundle
 from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inputs.supply import load_lock, make_lock
+from imagebuild.inputs.tools import ToolsTree, cache_folder
 from imagebuild.reproduction.differences import where
-from imagebuild.scratch import remove_tree
-from imagebuild.tools import ToolsTree, cache_folder
+from imagebuild.steps.scratch import remove_tree
 from updater.repository.signatures import SIGNATURES_FILE, UKI, parse_signatures
 
 DOCUMENT = SOURCE / "out" / "reproducible.json"

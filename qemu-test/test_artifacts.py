@@ -15,7 +15,7 @@ from workbench import FIRST, Workbench
 from bedrock.process import Finished
 from imagebuild.attest.materials import Part
 from imagebuild.attest.sbom import PART
-from imagebuild.tools import Access
+from imagebuild.inputs.tools import Access
 from partitions.entries import parse_entry
 from partitions.gpt import GptEntry
 from partitions.layout import EMPTY_LABEL, identity_of

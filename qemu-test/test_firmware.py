@@ -12,7 +12,7 @@ from disks import BootPartition, flip_bit
 from hosts import machine_folder
 from workbench import FIRST, Workbench
 
-from imagebuild.tools import Access
+from imagebuild.inputs.tools import Access
 from imagebuild.vm.config import VmConfig
 from imagebuild.vm.console import SECURITY_VIOLATION
 from imagebuild.vm.machine import Machine

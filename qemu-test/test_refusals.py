@@ -19,7 +19,7 @@ from hosts import Host, host_config, machine_folder, updater_credential
 from update_server import UpdateServer, running
 from workbench import FIRST, IMAGE, OUT, SECOND, Repository, Workbench
 
-from imagebuild.tools import Access
+from imagebuild.inputs.tools import Access
 from imagebuild.vm.machine import Machine
 from keys.roles import TufRole
 from tests.fakes.builds import Workshop

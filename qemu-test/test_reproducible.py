@@ -32,8 +32,8 @@ from workbench import OUT, SOURCE, Workbench, timed
 
 from bedrock import process
 from bedrock.process import Argument, Finished
-from imagebuild.scratch import remove_tree
-from imagebuild.tools import cache_folder
+from imagebuild.inputs.tools import cache_folder
+from imagebuild.steps.scratch import remove_tree
 from keys.passphrase import NoPassphrase
 from tests.fakes.builds import Workshop
 from updater.repository.access import KeyAccess

@@ -20,12 +20,12 @@ import yaml
 
 from bedrock.progress import Silent
 from imagebuild.errors import BuildError
+from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.supply import newest_supply
-from imagebuild.mirror import find_mirrors
-from imagebuild.pipeline import build_image
-from imagebuild.plan import BuildPlan, plan_build
-from imagebuild.signing import KeySource
-from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.pipeline.build import build_image
+from imagebuild.steps.plan import BuildPlan, plan_build
+from imagebuild.steps.signing import KeySource
 from imagebuild.vm.accelerator import Finding, find_accelerator
 from imagebuild.vm.config import BootCertificates
 from imagebuild.vm.images import certificates_of

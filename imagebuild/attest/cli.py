@@ -9,8 +9,8 @@ import click
 from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_REFUSED
 from imagebuild.attest.inventory import take_inventory
+from imagebuild.attest.render import show_scan
 from imagebuild.attest.scan import Threshold, match
-from imagebuild.attest.shown import show_scan
 from imagebuild.attest.tracker import load_tracker, parse_tracker
 from imagebuild.attest.vex import parse_vex
 from imagebuild.errors import BuildError

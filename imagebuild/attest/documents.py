@@ -8,9 +8,9 @@ from pathlib import Path
 from imagebuild.attest.materials import gather
 from imagebuild.attest.provenance import Surroundings, make_provenance
 from imagebuild.attest.sbom import make_sbom
-from imagebuild.definition import LOCK_FILE, definition_digest
+from imagebuild.definition.image import LOCK_FILE, definition_digest
 from imagebuild.inputs.lockfile import write_lock
-from imagebuild.workshop import Workshop
+from imagebuild.steps.workshop import Workshop
 from updater.repository.attachments import SBOM_FILE
 from updater.repository.publish import ARTIFACT_FILES
 from updater.repository.statement import PROVENANCE_FILE, ExternalParameters

@@ -14,19 +14,20 @@ from email.parser import BytesParser
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from imagebuild import config
 from imagebuild.attest.archive import PackageId, package_hashes
 from imagebuild.attest.licences import Licences, debian_licences, wheel_licences
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
-from imagebuild.boot import LOADER_PROGRAM, STUB
-from imagebuild.dpkg import InstalledPackage, read_database
+from imagebuild.definition import config
 from imagebuild.errors import BuildError
+from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
+from imagebuild.inputs.wheels import agent_wheels
 from imagebuild.inspection.contents import AGENT
+from imagebuild.inspection.dpkg import InstalledPackage, read_database
 from imagebuild.inspection.record import read_contents
-from imagebuild.payload import agent_wheels
-from imagebuild.plan import DATA, SOURCE_ROOT, tree_digest
-from imagebuild.tools import RELEASE as TOOLS_RELEASE
-from imagebuild.workshop import Workshop
+from imagebuild.paths import DATA, SOURCE_ROOT
+from imagebuild.steps.boot import LOADER_PROGRAM, STUB
+from imagebuild.steps.plan import tree_digest
+from imagebuild.steps.workshop import Workshop
 
 OWN_PACKAGES = ("bedrock", "keys", "partitions", "updater", "imagebuild")
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from imagebuild.dpkg import InstalledPackage
 from imagebuild.inspection.contents import merged
-from imagebuild.payload import BORROWED, HOME, PACKAGES_FOLDER
+from imagebuild.inspection.dpkg import InstalledPackage
+from imagebuild.steps.agent_program import BORROWED, HOME, PACKAGES_FOLDER
 
 _INTERPRETER = f"/{HOME}/bin/python3"
 _LIBRARY = f"/{HOME}/lib/"

@@ -25,8 +25,8 @@ from packageurl import PackageURL
 
 from imagebuild.attest.licences import Licences
 from imagebuild.attest.materials import DebianPackage, Materials, Part, Wheel
-from imagebuild.definition import ImageDefinition
-from imagebuild.plan import EPOCH
+from imagebuild.definition.image import ImageDefinition
+from imagebuild.paths import EPOCH
 from partitions.version import Version
 
 # Names of properties; CycloneDX wants a prefix of one's own.

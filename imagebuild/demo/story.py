@@ -12,11 +12,11 @@ from typing import Any
 from bedrock.persist import write_atomic
 from imagebuild.demo.definitions import ADDED_PROGRAM, FIRST, IMAGE, SECOND, SICK, write_definition
 from imagebuild.demo.report import Report
-from imagebuild.mirror import find_mirrors
+from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.rehearsal.guest import COMMAND_S, HOST, UPDATE_S, Guest, updater_credential
 from imagebuild.rehearsal.registry import Registry, run_registry
 from imagebuild.rehearsal.stage import CHANNEL, Served, Stage, set_stage
-from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.vm.accelerator import find_accelerator
 from imagebuild.vm.config import VmConfig
 from imagebuild.vm.images import certificates_of

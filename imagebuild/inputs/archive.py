@@ -19,7 +19,7 @@ from debian.debfile import DebError, DebFile
 from imagebuild.errors import RefusedInputError
 from imagebuild.inputs.lockfile import LockedPackage, Selection
 from imagebuild.inputs.store import Store
-from imagebuild.wheels import keep_folder
+from imagebuild.inputs.wheels import keep_folder
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 

@@ -23,12 +23,12 @@ from typing import Annotated
 
 from bedrock import strict
 from bedrock.progress import Progress
-from imagebuild.definition import LOCK_FILE, definition_files, is_executable
+from imagebuild.definition.image import LOCK_FILE, definition_files, is_executable
 from imagebuild.errors import BuildError, LockError, RefusedInputError
 from imagebuild.inputs.lockfile import ArchivePath, Lock, read_lock
 from imagebuild.inputs.store import Store
 from imagebuild.inputs.supply import locked_supply, store_in
-from imagebuild.payload import agent_wheels, keep_agent_wheels
+from imagebuild.inputs.wheels import agent_wheels, keep_agent_wheels
 from updater.release import Name, Sha256
 
 FORMAT = 1

@@ -10,12 +10,12 @@ import click
 from bedrock.cli import emit_json, json_option
 from bedrock.persist import write_atomic
 from imagebuild.console import open_progress
-from imagebuild.definition import LOCK_FILE
+from imagebuild.definition.image import LOCK_FILE
 from imagebuild.errors import LockError
 from imagebuild.inputs.bundle import write_bundle
 from imagebuild.inputs.lockfile import Lock, VersionChange, changes, read_lock, write_lock
 from imagebuild.inputs.supply import asks_of, load_lock, make_lock, missing_asks
-from imagebuild.tools import cache_folder
+from imagebuild.inputs.tools import cache_folder
 
 _DEFINITION = click.Path(path_type=Path, exists=True, file_okay=False)
 _PLACE = click.Path(path_type=Path, exists=True)

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Annotated
 
 from bedrock import strict
+from imagebuild.definition.initrd import PackageText
 from updater.release import Name, Sha256
 
 FORMAT = 1
@@ -25,7 +26,6 @@ ArchivePath = Annotated[
     str, strict.Pattern(r"(?!/)(?!(.*/)?\.\.(/|$))[A-Za-z0-9/+~%:._-]+", "a path below an archive's base")
 ]
 WheelName = Annotated[str, strict.Pattern(r"[A-Za-z0-9][A-Za-z0-9_.+!-]*\.whl", "the file name of a wheel")]
-PackageText = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*", "a Debian package name")]
 VersionText = Annotated[str, strict.Pattern(r"[0-9A-Za-z.+:~-]+", "a Debian version")]
 
 

@@ -17,13 +17,12 @@ from urllib.parse import unquote
 from debian.deb822 import Deb822, Release
 
 from bedrock.errors import ProcessError
-from imagebuild.config import KEYRING, apt_sources
 from imagebuild.diagnosis import explain
 from imagebuild.errors import ImageBuildError, MirrorError
 from imagebuild.inputs.lockfile import Archive, LockedPackage, Selection, Suite
+from imagebuild.inputs.mirror import KEYRING, Mirrors, apt_sources
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.locking import only_one
-from imagebuild.mirror import Mirrors
-from imagebuild.tools import Access, ToolsTree
 
 # What mkosi and mmdebstrap install first of all.
 ESSENTIAL = ("?essential", "base-files")

@@ -21,7 +21,7 @@ import urllib3
 from bedrock.progress import Progress
 from imagebuild.errors import BuildError, ImageBuildError, MirrorError, RefusedInputError
 from imagebuild.inputs.lockfile import Archive, LockedPackage
-from imagebuild.mirror import Mirrors
+from imagebuild.inputs.mirror import Mirrors
 
 _CHUNK_BYTES = 1 << 18
 _THREADS = 4

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock.progress import Progress
-from imagebuild.definition import LOCK_FILE, ImageDefinition, load_definition
+from imagebuild.definition.image import LOCK_FILE, ImageDefinition, load_definition
 from imagebuild.errors import LockError, RefusedInputError
 from imagebuild.inputs.archive import archive_path, ensure_archive
-from imagebuild.inputs.asked import asked_packages
 from imagebuild.inputs.lockfile import FORMAT, Lock, LockedWheel, Selection, read_lock
+from imagebuild.inputs.mirror import Mirrors, find_mirrors
+from imagebuild.inputs.requested import asked_packages
 from imagebuild.inputs.resolve import Resolver
 from imagebuild.inputs.store import Store, fetch_packages
-from imagebuild.mirror import Mirrors, find_mirrors
-from imagebuild.payload import agent_wheels
-from imagebuild.tools import PACKAGES as TOOLS_PACKAGES
-from imagebuild.tools import RELEASE as TOOLS_RELEASE
-from imagebuild.tools import ToolsTree, ensure_tools, ensure_tools_from
+from imagebuild.inputs.tools import PACKAGES as TOOLS_PACKAGES
+from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
+from imagebuild.inputs.tools import ToolsTree, ensure_tools, ensure_tools_from
+from imagebuild.inputs.wheels import agent_wheels
 
 
 @dataclass(frozen=True)

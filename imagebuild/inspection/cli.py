@@ -8,11 +8,11 @@ import click
 
 from bedrock.cli import emit_json, json_option
 from imagebuild.console import open_progress
+from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.inputs.tools import cache_folder, ensure_tools
 from imagebuild.inspection.compare import compare
+from imagebuild.inspection.render import show_comparison, show_inspection
 from imagebuild.inspection.report import inspect_build
-from imagebuild.inspection.shown import show_comparison, show_inspection
-from imagebuild.mirror import find_mirrors
-from imagebuild.tools import cache_folder, ensure_tools
 
 _BUILD = click.Path(path_type=Path, exists=True, file_okay=False)
 

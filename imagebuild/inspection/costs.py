@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock.progress import Progress
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.inspection.contents import Entry
-from imagebuild.tools import Access, ToolsTree
 from updater.repository.objects import QUICK_LEVEL, packed_bytes
 
 _TIMEOUT_S = 300

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bedrock import strict
-from imagebuild.dpkg import read_database
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
-from imagebuild.plan import DATA
-from imagebuild.workshop import Workshop
+from imagebuild.inspection.dpkg import read_database
+from imagebuild.paths import DATA
+from imagebuild.steps.workshop import Workshop
 
 BASE, ESSENTIAL = "every Twinhull image", "every Debian system"
 _KINDS = {"f": Kind.FILE, "l": Kind.LINK, "d": Kind.FOLDER}

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bedrock.progress import Progress
-from imagebuild.artifacts import SUMMARY_FILE, read_summary
 from imagebuild.errors import BuildError
+from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import Contents, Entry, Kind
 from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
 from imagebuild.inspection.record import read_contents
-from imagebuild.tools import ToolsTree
+from imagebuild.inspection.summary import SUMMARY_FILE, read_summary
 from partitions.version import Version
 from updater.repository.objects import packed_file_bytes
 

@@ -23,7 +23,7 @@ from urllib.parse import urljoin
 import urllib3
 
 from imagebuild.errors import BuildError
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.machine import free_port
 
 REPOSITORY = "twinhull/busybox"

@@ -16,10 +16,10 @@ from bedrock import process
 from bedrock.progress import Progress
 from imagebuild.errors import BuildError, BuiltBeforeError
 from imagebuild.inputs.supply import newest_supply
-from imagebuild.pipeline import Built, build_image
-from imagebuild.plan import plan_build
-from imagebuild.signing import KeySource
-from imagebuild.tools import cache_folder
+from imagebuild.inputs.tools import cache_folder
+from imagebuild.pipeline.build import Built, build_image
+from imagebuild.steps.plan import plan_build
+from imagebuild.steps.signing import KeySource
 from keys.generate import init
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase

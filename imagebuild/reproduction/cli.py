@@ -11,10 +11,10 @@ from bedrock import strict
 from bedrock.cli import FromText, emit_json, json_option
 from bedrock.errors import EXIT_REFUSED
 from imagebuild.console import open_progress
+from imagebuild.inputs.tools import cache_folder
 from imagebuild.reproduction.rebuild import Report, Wanted, reproduce
-from imagebuild.reproduction.shown import show_report
-from imagebuild.scratch import remove_tree
-from imagebuild.tools import cache_folder
+from imagebuild.reproduction.render import show_report
+from imagebuild.steps.scratch import remove_tree
 from updater.repository.channels import ReleaseChoice
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.reproduction.documents import places
-from imagebuild.tools import Access, ToolsTree
 
 MOST_LINES = 20
 _TIMEOUT_S = 300

@@ -17,16 +17,17 @@ from pathlib import Path
 
 from bedrock.progress import Progress
 from imagebuild.attest.materials import OWN_PACKAGES
-from imagebuild.definition import LOCK_FILE, BuildProfile, definition_digest, load_definition
+from imagebuild.definition.image import LOCK_FILE, BuildProfile, definition_digest, load_definition
 from imagebuild.errors import BuildError, NotReproducedError
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.lockfile import read_lock
 from imagebuild.inputs.supply import Supply, locked_supply
-from imagebuild.pipeline import build_image
-from imagebuild.plan import DATA, SOURCE_ROOT, plan_build, tree_digest
+from imagebuild.paths import DATA, SOURCE_ROOT
+from imagebuild.pipeline.build import build_image
 from imagebuild.reproduction.differences import ask_diffoscope, where
 from imagebuild.reproduction.inputs import Here, input_problems
-from imagebuild.signing import GivenSignatures
+from imagebuild.steps.plan import plan_build, tree_digest
+from imagebuild.steps.signing import GivenSignatures
 from updater.repository.channels import ReleaseChoice
 from updater.repository.envelope import ENVELOPE_FILE
 from updater.repository.extract import Extracted, extract

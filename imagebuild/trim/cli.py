@@ -9,10 +9,10 @@ import click
 
 from bedrock.cli import emit_json, json_option
 from imagebuild.console import open_progress
-from imagebuild.definition import load_definition
+from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError
 from imagebuild.trim.judging import Outcome, Priced
-from imagebuild.trim.shown import show_outcome
+from imagebuild.trim.render import show_outcome
 from imagebuild.trim.trimming import Wishes, trim
 from imagebuild.trim.writing import lines_of, write_lines
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock.progress import Progress
+from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import Contents, Entry, Kind
 from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
-from imagebuild.tools import ToolsTree
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.needs import read_needs
+from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.proposals import Proposal, propose, staying, with_users
-from imagebuild.trim.touched import Sample
 from imagebuild.trim.tree import ImageTree
 
 # Below that, looking at a proposal costs more than it wins.

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bedrock import strict
-from imagebuild.definition import DropPath, ModulePath, Trim
-from imagebuild.initrd.content import load_content
-from imagebuild.plan import DATA
+from imagebuild.definition.image import DropPath, ModulePath, Trim
+from imagebuild.definition.initrd import load_content
+from imagebuild.paths import DATA
 from imagebuild.trim.patterns import module_keeper, module_name, path_keeper
 
 KEEP_FILE = DATA / "keep.yaml"

@@ -10,8 +10,8 @@ from imagebuild.inspection.contents import Contents
 from imagebuild.rehearsal.guest import UPDATE_S, Guest
 from imagebuild.trim import workload
 from imagebuild.trim.keeping import KeepList
+from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.recording import Recorder
-from imagebuild.trim.touched import Sample
 
 FIRST, SECOND = "1.0.0", "1.0.1"
 _SETTLED_S = 300.0

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from imagebuild.errors import TrimError
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.inspection.contents import Contents, Kind
-from imagebuild.tools import Access, ToolsTree
 from imagebuild.trim.patterns import module_name, module_place
 from imagebuild.trim.tree import Needs
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
-from imagebuild.config import module_expression
+from imagebuild.definition.config import module_expression
 
 _MODULE = re.compile(r"/usr/lib/modules/[^/]+/kernel/(?P<place>.+\.ko)")
 # What mkosi's configuration cannot carry, and what a glob takes for something else (definition.DropPath).

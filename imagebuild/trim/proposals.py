@@ -16,11 +16,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from imagebuild.definition import MODULE_PATTERN
+from imagebuild.definition.image import MODULE_PATTERN
 from imagebuild.inspection.contents import AGENT, DEFINITION, Entry, Kind
 from imagebuild.trim.keeping import KeepList
+from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.patterns import drop_line, matched_by, module_name, module_place
-from imagebuild.trim.touched import Sample
 from imagebuild.trim.tree import ImageTree
 
 # Of `/usr/share/doc`; nobody drops the folders above, however empty they look.

@@ -15,7 +15,7 @@ from imagebuild.errors import TrimError
 from imagebuild.inspection.contents import Contents, Entry, Kind
 from imagebuild.rehearsal.guest import Shell
 from imagebuild.trim.keeping import KeepList
-from imagebuild.trim.touched import SAMPLE_SCRIPT, Sample, delivery, read_sample, union
+from imagebuild.trim.page_cache import SAMPLE_SCRIPT, Sample, delivery, read_sample, union
 from imagebuild.trim.workload import Step
 
 _SAMPLE_S = 300.0

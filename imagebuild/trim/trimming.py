@@ -20,20 +20,20 @@ from bedrock import strict
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
 from bedrock.progress import Progress
-from imagebuild.definition import FILE_NAME, ImageDefinition, load_definition
+from imagebuild.definition.image import FILE_NAME, ImageDefinition, load_definition
+from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.record import read_contents
-from imagebuild.mirror import find_mirrors
-from imagebuild.plan import INPUTS_FILE
 from imagebuild.rehearsal.guest import HOST, updater_credential
 from imagebuild.rehearsal.registry import run_registry
 from imagebuild.rehearsal.stage import Stage, set_stage
-from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.steps.plan import INPUTS_FILE
 from imagebuild.trim.judging import Outcome, judge
 from imagebuild.trim.keeping import KeepList, load_keep_list
 from imagebuild.trim.life import FIRST, SECOND, Life
+from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.recording import Recorder
-from imagebuild.trim.touched import Sample
 from imagebuild.vm.accelerator import find_accelerator
 from imagebuild.vm.config import VmConfig
 from imagebuild.vm.images import certificates_of

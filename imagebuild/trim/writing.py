@@ -15,7 +15,7 @@ import yaml
 from bedrock import strict
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
-from imagebuild.definition import FILE_NAME, ImageDefinition
+from imagebuild.definition.image import FILE_NAME, ImageDefinition
 from imagebuild.errors import TrimError
 from imagebuild.trim.proposals import Proposal
 

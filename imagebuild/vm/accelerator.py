@@ -20,7 +20,7 @@ from bedrock import strict
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
 from imagebuild.errors import VmError
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm import firmware
 from imagebuild.vm.arguments import QEMU, firmware_arguments, machine_arguments
 from imagebuild.vm.config import Accelerator

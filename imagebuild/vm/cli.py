@@ -13,8 +13,8 @@ import click
 
 from bedrock.cli import FromText
 from imagebuild.errors import VmError
-from imagebuild.mirror import find_mirrors
-from imagebuild.tools import cache_folder, ensure_tools
+from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.inputs.tools import cache_folder, ensure_tools
 from imagebuild.vm.accelerator import find_accelerator
 from imagebuild.vm.config import BootCertificates, Console, Credential, Forward, VmConfig
 from imagebuild.vm.images import FoundImage, certificates_of, find_image

@@ -7,7 +7,7 @@ from pathlib import Path
 from bedrock.errors import ProcessError
 from bedrock.persist import write_atomic
 from imagebuild.errors import VmError
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.arguments import FIRMWARE_FOLDER, FIRMWARE_VARIABLES
 from imagebuild.vm.config import BootCertificates
 

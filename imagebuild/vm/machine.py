@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from imagebuild.errors import VmError
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm import console, firmware
 from imagebuild.vm.arguments import qemu_arguments
 from imagebuild.vm.config import Accelerator, Console, Forward, VmConfig, VmPaths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from imagebuild.errors import VmError
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.config import VmPaths
 from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock, wait_for
 

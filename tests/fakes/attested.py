@@ -13,7 +13,7 @@ from imagebuild.attest.licences import Licences
 from imagebuild.attest.materials import DebianPackage, Materials, Own, Part, Wheel
 from imagebuild.attest.provenance import Surroundings, make_provenance
 from imagebuild.attest.sbom import make_sbom
-from imagebuild.definition import ImageDefinition
+from imagebuild.definition.image import ImageDefinition
 from tests.fakes.builds import write_build
 from updater.release import Artifact, parse_release
 from updater.repository.publish import ARTIFACT_FILES

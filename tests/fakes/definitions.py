@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedrock.progress import Progress
-from imagebuild.definition import ImageDefinition, load_definition
+from imagebuild.definition.image import ImageDefinition, load_definition
 from imagebuild.inputs.lockfile import Archive, Lock, LockedPackage, LockedWheel, Selection
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.supply import Supply
-from imagebuild.mirror import Mirrors
-from imagebuild.plan import BuildPlan
-from imagebuild.signing import KeySource
-from imagebuild.tools import ToolsTree
+from imagebuild.inputs.tools import ToolsTree
+from imagebuild.steps.plan import BuildPlan
+from imagebuild.steps.signing import KeySource
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from partitions.version import Version

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedrock.process import Argument, Finished
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 
 _NOTHING = Access()
 

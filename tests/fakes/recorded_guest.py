@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from imagebuild.trim.touched import CANARY, SAMPLE_SCRIPT
+from imagebuild.trim.page_cache import CANARY, SAMPLE_SCRIPT
 from imagebuild.vm.guest import Answer
 from tests.fakes.trees import sample_text
 

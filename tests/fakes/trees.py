@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping
 
 from imagebuild.inspection.contents import FORMAT, Contents, Entry, Kind
-from imagebuild.trim.touched import CANARY
+from imagebuild.trim.page_cache import CANARY
 from imagebuild.trim.tree import ImageTree, Needs
 from partitions.version import Version
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imagebuild.mirror import find_mirrors
-from imagebuild.tools import ToolsTree, cache_folder, ensure_tools
+from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from bedrock import process
-from imagebuild.payload import HOME, PAYLOAD_PACKAGES, Payload, build_payload
-from imagebuild.tools import ToolsTree, cache_folder
+from imagebuild.inputs.tools import ToolsTree, cache_folder
+from imagebuild.steps.agent_program import HOME, PAYLOAD_PACKAGES, Payload, build_payload
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SANDBOX = "usr/lib/python3/dist-packages/mkosi/sandbox.py"

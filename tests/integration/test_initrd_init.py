@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.initrd.content import FILES
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.definition.initrd import FILES
+from imagebuild.inputs.tools import Access, ToolsTree
 from partitions.layout import identity_of
 
 ROOT_HASH = "0123456789abcdef00112233445566778899aabbccddeefffedcba9876543210"

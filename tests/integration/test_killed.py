@@ -7,13 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-from imagebuild.tools import ToolsTree
+from imagebuild.inputs.tools import ToolsTree
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 folder = Path(sys.argv[2])
 script = f"echo begun >{folder}/begun; (sleep 600; echo late >{folder}/late) & wait"
 ToolsTree(Path(sys.argv[1])).run(["sh", "-c", script], Access(write=(folder,)), timeout_s=600)

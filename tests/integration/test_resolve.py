@@ -11,9 +11,9 @@ import pytest
 import urllib3
 
 from imagebuild.errors import BuildError, MirrorError
+from imagebuild.inputs.mirror import Mirrors, find_mirrors
 from imagebuild.inputs.resolve import Resolver
-from imagebuild.mirror import Mirrors, find_mirrors
-from imagebuild.tools import ToolsTree
+from imagebuild.inputs.tools import ToolsTree
 from tests.fakes.http_server import Site, serving
 
 RELEASE = "trixie"

@@ -11,7 +11,7 @@ import pytest
 
 from bedrock.errors import ProcessError
 from bedrock.process import Finished
-from imagebuild.tools import Access, ToolsTree
+from imagebuild.inputs.tools import Access, ToolsTree
 from partitions.blockio import FileBlockDevice
 from partitions.errors import VerityError
 from partitions.verity import BLOCK_SIZE, Superblock, build_tree, verify

@@ -20,10 +20,10 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from bedrock.progress import Progress
-from updater.agent.ahead import ahead
 from updater.agent.clock import Clock
 from updater.agent.http import RETRYABLE_STATUS, joined
 from updater.agent.install import Sink
+from updater.agent.prefetch import ahead
 from updater.errors import FetchError, RefusedError
 from updater.release import Artifact, Compression, StoredObject
 

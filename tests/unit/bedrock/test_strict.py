@@ -225,3 +225,10 @@ def test_json_is_written_the_same_way_every_time() -> None:
         strict.dump_json({"b": 1, "a": (Colour.RED, "é")})
         == '{\n  "a": [\n    "red",\n    "é"\n  ],\n  "b": 1\n}\n'.encode()
     )
+
+
+def test_nothing_is_neither_a_size_nor_a_duration() -> None:
+    assert problems("{name: ferry, slots: {root_size: }, wait: }") == [
+        "slots.root_size: must be a whole number, not None",
+        "wait: must be a number, not None",
+    ]

@@ -8,10 +8,10 @@ import pytest
 from bedrock.cli import run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from imagebuild import cli
-from imagebuild.artifacts import Summary
-from imagebuild.definition import load_definition
-from imagebuild.pipeline import Built
-from imagebuild.plan import BuildPlan
+from imagebuild.definition.image import load_definition
+from imagebuild.inspection.summary import Summary
+from imagebuild.pipeline.build import Built
+from imagebuild.steps.plan import BuildPlan
 from partitions.version import Version
 from tests.fakes.definitions import plan_in, supply_in, write_definition, write_keys
 

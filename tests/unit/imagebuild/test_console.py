@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bedrock.progress import Silent
-from imagebuild.artifacts import Summary
-from imagebuild.console import open_progress, show_summary
+from imagebuild.console import open_progress
+from imagebuild.inspection.render import show_summary
+from imagebuild.inspection.summary import Summary
 from partitions.version import Version
 
 SUMMARY = Summary(

@@ -14,10 +14,10 @@ import pytest
 from bedrock import strict
 from imagebuild.attest.documents import write_attestations
 from imagebuild.errors import BuildError
+from imagebuild.inputs.tools import ToolsTree
+from imagebuild.inputs.wheels import LOCK
 from imagebuild.inspection.contents import AGENT, CONTENTS_FILE, FORMAT, Contents, Entry, Kind, Package
-from imagebuild.payload import LOCK
-from imagebuild.tools import ToolsTree
-from imagebuild.workshop import Workshop
+from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
 from tests.fakes.definitions import plan_in
 from updater.repository.statement import parse_statement

@@ -9,8 +9,8 @@ import pytest
 from imagebuild.attest.licences import NO_FILE, Licences
 from imagebuild.attest.materials import Part, Tree, merge, read_wheel
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
-from imagebuild.dpkg import InstalledPackage
 from imagebuild.errors import BuildError
+from imagebuild.inspection.dpkg import InstalledPackage
 
 AGENT = (
     "/usr/lib/twinhull/bin/python3",

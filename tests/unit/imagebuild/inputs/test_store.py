@@ -10,8 +10,8 @@ import pytest
 from bedrock.progress import Silent
 from imagebuild.errors import BuildError, MirrorError, RefusedInputError
 from imagebuild.inputs.lockfile import Archive, LockedPackage
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.store import Store, fetch_packages
-from imagebuild.mirror import Mirrors
 from tests.fakes.definitions import package
 from tests.fakes.http_server import Site, serving
 

@@ -8,8 +8,8 @@ import pytest
 
 from imagebuild.inspection.compare import compare
 from imagebuild.inspection.costs import Cost
+from imagebuild.inspection.render import show_comparison, show_inspection
 from imagebuild.inspection.report import Brought, Inspection, folder_of
-from imagebuild.inspection.shown import show_comparison, show_inspection
 from partitions.version import Version
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from bedrock import strict
 from bedrock.errors import DocumentError
-from imagebuild.dpkg import InstalledPackage
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION, Contents, Kind, make_contents, merged
+from imagebuild.inspection.dpkg import InstalledPackage
 from imagebuild.inspection.record import base_packages, parse_listing
-from imagebuild.plan import DATA
+from imagebuild.paths import DATA
 from partitions.version import Version
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagebuild.inputs.tools import ToolsTree
 from imagebuild.reproduction.differences import MOST_LINES, ask_diffoscope, where
 from imagebuild.reproduction.documents import places
-from imagebuild.tools import ToolsTree
 
 TOOLS = ToolsTree(Path("/nowhere"))
 PLAIN = st.recursive(

@@ -12,14 +12,14 @@ import pytest
 
 from bedrock import strict
 from bedrock.progress import Silent
-from imagebuild.definition import definition_digest
+from imagebuild.definition.image import definition_digest
 from imagebuild.errors import BuildError, NotReproducedError
 from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inputs.supply import Supply
-from imagebuild.plan import BuildPlan
 from imagebuild.reproduction import rebuild
 from imagebuild.reproduction.rebuild import Report, Wanted, reproduce
-from imagebuild.signing import GivenSignatures
+from imagebuild.steps.plan import BuildPlan
+from imagebuild.steps.signing import GivenSignatures
 from partitions.version import Version
 from tests.fakes import attested
 from tests.fakes.attested import artifact, attested_build

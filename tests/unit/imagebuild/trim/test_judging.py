@@ -9,14 +9,14 @@ from typing import cast
 
 import pytest
 
+from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import Kind
 from imagebuild.inspection.costs import Cost
-from imagebuild.tools import ToolsTree
 from imagebuild.trim import judging
 from imagebuild.trim.judging import SMALL_BYTES, Priced, judge, worth_listing
 from imagebuild.trim.keeping import KeepList
+from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.proposals import Proposal
-from imagebuild.trim.touched import Sample
 from tests.fakes.definitions import RecordedProgress
 from tests.fakes.trees import contents_of
 

@@ -8,7 +8,7 @@ import pytest
 
 from bedrock import strict
 from bedrock.errors import DocumentError
-from imagebuild.definition import Trim
+from imagebuild.definition.image import Trim
 from imagebuild.trim import keeping
 from imagebuild.trim.keeping import KEEP_FILE, KeepFile, KeepList, load_keep_list
 

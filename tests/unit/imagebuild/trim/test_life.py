@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.definition import load_definition
+from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError, VmError
 from imagebuild.rehearsal import guest as rehearsed
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.life import Life
+from imagebuild.trim.page_cache import CANARY, SAMPLE_SCRIPT, Sample
 from imagebuild.trim.recording import Recorder, choose_probes
-from imagebuild.trim.touched import CANARY, SAMPLE_SCRIPT, Sample
 from imagebuild.trim.trimming import Record, read_record, write_second
 from tests.fakes.definitions import RecordedProgress, write_definition
 from tests.fakes.recorded_guest import RecordedGuest

@@ -10,7 +10,7 @@ import pytest
 
 from bedrock.process import Finished
 from imagebuild.errors import TrimError
-from imagebuild.tools import ToolsTree
+from imagebuild.inputs.tools import ToolsTree
 from imagebuild.trim.needs import interpreter, parse_dependencies, parse_soft_dependencies, read_needs
 from tests.fakes.trees import contents_of
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from imagebuild.inspection.contents import AGENT, DEFINITION, Kind
 from imagebuild.trim.keeping import KeepList
+from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.patterns import matched_by, module_keeper, module_place
 from imagebuild.trim.proposals import Proposal, propose, staying, with_users
-from imagebuild.trim.touched import Sample
 from imagebuild.trim.tree import ImageTree
 from tests.fakes.trees import tree_of
 

@@ -10,7 +10,7 @@ import pytest
 from bedrock.cli import run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from imagebuild.cli import twinhull
-from imagebuild.definition import load_definition
+from imagebuild.definition.image import load_definition
 from imagebuild.inspection.costs import Cost
 from imagebuild.trim import cli
 from imagebuild.trim.judging import Outcome, Priced

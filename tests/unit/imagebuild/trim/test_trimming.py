@@ -8,18 +8,18 @@ import pytest
 
 from bedrock import strict
 from bedrock.progress import Silent
-from imagebuild.definition import FILE_NAME
+from imagebuild.definition.image import FILE_NAME
 from imagebuild.errors import TrimError
+from imagebuild.inputs.mirror import Mirrors
+from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents
 from imagebuild.inspection.costs import Cost
-from imagebuild.mirror import Mirrors
-from imagebuild.plan import INPUTS_FILE
 from imagebuild.rehearsal.stage import Stage
-from imagebuild.tools import ToolsTree
+from imagebuild.steps.plan import INPUTS_FILE
 from imagebuild.trim import trimming
 from imagebuild.trim.judging import Outcome
 from imagebuild.trim.keeping import KeepList
-from imagebuild.trim.touched import CANARY, Sample
+from imagebuild.trim.page_cache import CANARY, Sample
 from imagebuild.trim.trimming import Wishes, trim
 from tests.fakes.definitions import write_definition, write_keys
 from tests.fakes.trees import contents_of

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bedrock import strict
 from bedrock.errors import DocumentError
-from imagebuild.definition import ImageDefinition, load_definition
+from imagebuild.definition.image import ImageDefinition, load_definition
 from imagebuild.errors import TrimError
-from imagebuild.plan import DATA
+from imagebuild.paths import DATA
 from imagebuild.trim.proposals import Proposal
 from imagebuild.trim.writing import added_text, lines_of, with_lines, write_lines
 

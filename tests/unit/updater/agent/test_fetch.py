@@ -17,10 +17,10 @@ from bedrock.progress import Silent
 from tests.fakes.http_server import Site, serving
 from tests.fakes.machine import FakeClock
 from updater.agent import fetch
-from updater.agent.ahead import BATCH_CHUNKS, ahead
 from updater.agent.config import Timeouts
 from updater.agent.fetch import HttpSource
 from updater.agent.http import pool
+from updater.agent.prefetch import BATCH_CHUNKS, ahead
 from updater.errors import FetchError, RefusedError
 from updater.release import Artifact, Compression, StoredObject
 

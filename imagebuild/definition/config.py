@@ -1,0 +1,222 @@
+"""An image definition as mkosi's and systemd-repart's own configuration.
+
+Everything those tools can express is written as their files into the build's folder, where a person can read them:
+
+    config/tree/      mkosi: the package tree of the root filesystem
+    config/root/      systemd-repart: root filesystem and verity tree
+    config/disk/      systemd-repart: the whole disk
+    config/esp/       what lies on the ESP beside systemd-boot
+Pure: text and names out of values; writing is `pipeline.py`'s.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedrock import strict
+from imagebuild.definition.image import BuildProfile, ImageDefinition
+from partitions.entries import ENTRIES_FOLDER
+from partitions.layout import EMPTY_LABEL, ESP_LABEL, XBOOTLDR_LABEL, identity_of, slot_label
+from partitions.version import Version
+
+# no_timer_check: the kernel's test of the legacy timer counts ticks against the processor's clock; in a virtual machine
+# whose host is busy the ticks come late, and the kernel takes that for broken hardware and panics.
+# cryptomgr.notests: as in the kernel's own default configuration, ciphers are not tested again at every boot (in FIPS
+# mode they still are); what dm-verity computes is compared with the root hash anyway.
+ARGUMENTS = (
+    "ro",
+    "systemd.gpt_auto=no",
+    "panic=10",
+    "oops=panic",
+    "no_timer_check",
+    "cryptomgr.notests",
+    "quiet",
+    "console=tty0",
+    "console=ttyS0,115200",
+)
+# What the initrd's packages say of themselves, and every name in it; for the image itself the folder is `dpkg`.
+INITRD_RECORD = "initrd-dpkg"
+UPDATER_FILE = "/usr/lib/twinhull/updater.yaml"
+ROOT_OF_TRUST_FILE = "/usr/lib/twinhull/root.json"
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where mkosi keeps and puts things on the build host."""
+
+    output: Path
+    archive: Path
+    cache: Path
+    packages: Path
+    workspace: Path
+
+
+def tree_config(
+    definition: ImageDefinition,
+    *,
+    version: Version,
+    folders: Folders,
+    extra: Path,
+    base: str,
+    scripts: Path,
+    merged: Path | None,
+    profile: BuildProfile | None,
+    epoch: int,
+) -> str:
+    """`mkosi.conf` of the root filesystem; `merged` is the definition's own mkosi configuration."""
+    text = _preamble(definition, folders, epoch=epoch)
+    text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
+    text += base + "\n[Content]\n"
+    text += _list("Packages", wanted_packages(definition))
+    text += _list("RemoveFiles", definition.drop)
+    text += _list("KernelModulesExclude", map(module_expression, definition.drop_modules))
+    text += f"ExtraTrees={extra}:/\n"
+    text += f"PrepareScripts={scripts / 'modules.prepare'}\nPostInstallationScripts={scripts / 'packages.postinst'}\n"
+    text += f"FinalizeScripts={scripts / 'kernel.finalize'},{scripts / 'needs.finalize'}\n"
+    return text + _profile(profile) + _include(merged)
+
+
+def asking_config(
+    definition: ImageDefinition, *, base: str, profile: BuildProfile | None = None, merged: Path | None = None
+) -> str:
+    """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem asks for."""
+    text = f"[Distribution]\nDistribution=debian\nRelease={definition.release}\n"
+    text += f"Architecture={definition.architecture.value}\n\n{base}\n[Content]\n"
+    text += _list("Packages", (definition.kernel, *definition.packages))
+    return text + _profile(profile) + _include(merged)
+
+
+def wanted_packages(definition: ImageDefinition) -> tuple[str, ...]:
+    """The definition's packages by name: the archive they are installed from holds one version of each."""
+    return tuple(name.partition("/")[0] for name in (definition.kernel, *definition.packages))
+
+
+def module_expression(pattern: str) -> str:
+    """A module pattern of `image.yaml` as a regular expression over paths below `kernel/`, as mkosi searches them."""
+    expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\-", "-")
+    return f"^{expression}" if pattern.endswith("/") else f"^{expression}$"
+
+
+def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:
+    """The kernel command line of the UKI."""
+    return " ".join((f"roothash={root_hash}", *ARGUMENTS, *definition.kernel_arguments))
+
+
+def root_partitions() -> dict[str, str]:
+    """systemd-repart definitions that make the root filesystem and its verity tree, each just as large as needed."""
+    root = """
+        [Partition]
+        Type=root
+        Format=erofs
+        CopyFiles=/
+        Minimize=best
+        Verity=data
+        VerityMatchKey=root
+        SplitName=root
+        """
+    verity = """
+        [Partition]
+        Type=root-verity
+        Verity=hash
+        VerityMatchKey=root
+        Minimize=best
+        SplitName=verity
+        """
+    return {"10-root.conf": _dedent(root), "20-root-verity.conf": _dedent(verity)}
+
+
+def disk_partitions(definition: ImageDefinition, *, version: Version, root_hash: str) -> dict[str, str]:
+    """systemd-repart definitions of the disk, in the order the agent expects; slot A holds the release."""
+    identity = identity_of(root_hash)
+    slots = definition.slots
+    label = slot_label(definition.id, version)
+    esp = _partition("esp", ESP_LABEL, slots.esp, ("Format=vfat", "CopyFiles=/esp:/"))
+    boot = _partition("xbootldr", XBOOTLDR_LABEL, slots.boot, ("Format=vfat", "CopyFiles=/xbootldr:/", "NoAuto=yes"))
+    data_a = ("CopyBlocks=/root.erofs", f"UUID={identity.data_uuid}", "ReadOnly=yes")
+    tree_a = ("CopyBlocks=/root.verity", f"UUID={identity.verity_uuid}", "ReadOnly=yes")
+    return {
+        "10-esp.conf": esp,
+        "20-xbootldr.conf": boot,
+        "30-root-a.conf": _partition("root", label, slots.root, data_a),
+        "31-root-a-verity.conf": _partition("root-verity", label, slots.verity, tree_a),
+        "40-root-b.conf": _partition("root", EMPTY_LABEL, slots.root, ("NoAuto=yes",)),
+        "41-root-b-verity.conf": _partition("root-verity", EMPTY_LABEL, slots.verity, ("NoAuto=yes",)),
+    }
+
+
+def loader_conf() -> str:
+    """`loader.conf`: no menu, no editor; which entry boots is decided by names and counters alone."""
+    return "timeout 0\neditor no\nauto-firmware no\nauto-reboot no\nauto-poweroff no\n"
+
+
+def entry_path(file_name: str) -> str:
+    """Where a UKI lies on the boot partition, from its root."""
+    return f"{ENTRIES_FOLDER.lstrip('/')}/{file_name}"
+
+
+def baked_updater(definition: ImageDefinition) -> bytes:
+    """The agent's lowest configuration layer (JSON is YAML)."""
+    return strict.dump_json(definition.updater)
+
+
+def unit_presets(definition: ImageDefinition) -> str:
+    """A systemd preset file that enables the definition's units."""
+    return "".join(
+        f"{'enable' if unit.presettable else 'disable'} {unit.name}\n"
+        for unit in definition.units
+        if unit.path.startswith("/usr/lib/systemd/system/")
+    )
+
+
+def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> str:
+    text = f"""
+        [Distribution]
+        Distribution=debian
+        Release={definition.release}
+        Architecture={definition.architecture.value}
+        LocalMirror=file://{folders.archive}
+
+        [Output]
+        ImageId={definition.id}
+        OutputDirectory={folders.output}
+
+        [Build]
+        BuildSources=
+        CacheDirectory={folders.cache}
+        PackageCacheDirectory={folders.packages}
+        WorkspaceDirectory={folders.workspace}
+        Incremental=yes
+        WithNetwork=no
+        Environment=INITRD=No
+
+        [Content]
+        SourceDateEpoch={epoch}
+
+        """
+    return _dedent(text)
+
+
+def _profile(profile: BuildProfile | None) -> str:
+    return "\n[Content]\nPackages=login\nAutologin=yes\nRootPassword=\n" if profile is BuildProfile.DEBUG else ""
+
+
+def _include(merged: Path | None) -> str:
+    return f"\n[Include]\nInclude={merged}\n" if merged else ""
+
+
+def _partition(kind: str, label: str, size: int, more: Iterable[str]) -> str:
+    lines = (f"Type={kind}", f"Label={label}", f"SizeMinBytes={size}", f"SizeMaxBytes={size}", *more)
+    return "[Partition]\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _list(name: str, values: Iterable[str]) -> str:
+    lines = [f"        {value}\n" for value in values]
+    return f"{name}=\n{''.join(lines)}" if lines else ""
+
+
+def _dedent(text: str) -> str:
+    return textwrap.dedent(text).lstrip("\n")

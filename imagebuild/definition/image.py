@@ -1,0 +1,262 @@
+"""`image.yaml`: what to build, read strictly.
+
+An image definition is a folder with `image.yaml` and, beside it, anything mkosi understands (`mkosi.conf`,
+`mkosi.extra/`, `mkosi.postinst`, …), which is merged in last.
+The `updater:` section is the agent's own configuration and is baked into the image as it stands.
+Not here: how a definition becomes mkosi's and systemd-repart's configuration (`config.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from bedrock import strict
+from bedrock.errors import DocumentError, Problem
+from imagebuild.paths import DATA
+from partitions.layout import MIB, verity_size_for
+from updater.agent.config import Config as UpdaterConfig
+from updater.release import Architecture, Name
+
+FILE_NAME = "image.yaml"
+LOCK_FILE = "image.lock"
+PackageName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*(/[a-z0-9-]+)?", "a Debian package name")]
+ReleaseName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]*", "the code name of a Debian release, such as trixie")]
+MirrorUrl = Annotated[str, strict.Pattern(r"(https?|file|copy):/\S+", "the URL of a mirror such as http://HOST/debian")]
+KernelArgument = Annotated[
+    str,
+    strict.Pattern(r"[!-~]+", "one kernel argument without spaces"),
+    strict.Pattern(r"(?!(roothash|root|init|systemd\.verity)(=|$)).*", "for a definition to say: the build sets it"),
+]
+# What mkosi's configuration can carry: no comment sign, no list separator, no specifier.
+DropPath = Annotated[str, strict.Pattern(r"/[^\s#,:%\"'\\]+", "a path inside the image such as /usr/share/info/*")]
+# Where mkosi's regular expressions are made from (config.py); `*` is any part of one name.
+MODULE_PATTERN = r"([A-Za-z0-9_+*.-]+/)+([A-Za-z0-9_+*.-]+\.ko)?"
+ModulePath = Annotated[
+    str,
+    strict.Pattern(
+        MODULE_PATTERN,
+        "a folder below kernel/ with / at its end such as drivers/isdn/, or a module such as fs/nfs/nfs.ko",
+    ),
+]
+UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.@-]{1,200}\.[a-z]+", "a unit name such as web.container")]
+BudgetBytes = Annotated[int, strict.Size(), strict.Range(1, 1 << 44)]
+Mode = Annotated[str, strict.Pattern(r"0[0-7]{3}", "a mode in octal such as 0644")]
+
+
+class BuildProfile(Enum):
+    """Named additions to a definition, chosen at build time."""
+
+    DEBUG = "debug"
+
+
+@dataclass(frozen=True)
+class AbsolutePath:
+    """A path inside the image that cannot leave it."""
+
+    text: str
+
+    @classmethod
+    def from_text(cls, text: str) -> AbsolutePath:
+        """Read a path.
+
+        Raises:
+            ValueError: It is not absolute, or has `..` or a control character in it.
+        """
+        path = PurePosixPath(text)
+        if not path.is_absolute() or ".." in path.parts or not text.isprintable() or len(path.parts) < 2:  # noqa: PLR2004 - "/" and a name
+            raise ValueError(f"{text!r} is not an absolute path inside the image")
+        return cls(str(path))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class ExtraFile:
+    """A file of the image: its content here, or the name of a file in the definition's folder."""
+
+    path: AbsolutePath
+    content: str | None = None
+    source: str | None = None
+    mode: Mode = "0644"
+
+    def __post_init__(self) -> None:
+        if (self.content is None) == (self.source is None):
+            raise ValueError("give either content or source")
+        if self.source is not None:
+            source = PurePosixPath(self.source)
+            if source.is_absolute() or ".." in source.parts:
+                raise ValueError(f"source {self.source!r} must be a path inside the definition's folder")
+
+
+@dataclass(frozen=True)
+class ExtraUnit:
+    """A systemd unit or Quadlet file of the image."""
+
+    name: UnitName
+    content: str
+    enabled: bool = True
+
+    @property
+    def path(self) -> str:
+        """Where it lies: Quadlet kinds in podman's folder, all others in systemd's."""
+        quadlet = (".container", ".volume", ".network", ".pod", ".kube", ".image", ".build")
+        folder = "/usr/share/containers/systemd" if self.name.endswith(quadlet) else "/usr/lib/systemd/system"
+        return f"{folder}/{self.name}"
+
+    @property
+    def presettable(self) -> bool:
+        """Whether `enabled` is said to systemd (Quadlet units are enabled by their own [Install] section)."""
+        return self.path.startswith("/usr/lib/systemd/system/") and self.enabled
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Sizes on the disk; `root` bounds how large any later release may grow."""
+
+    root: strict.Bytes = 512 * MIB
+    boot: strict.Bytes = 512 * MIB
+    esp: strict.Bytes = 280 * MIB
+    var: strict.Bytes = 2048 * MIB
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} must be at least {low}M and a multiple of 1M, not {getattr(self, name)} bytes"
+            for name, low in (("root", 64), ("boot", 280), ("esp", 280), ("var", 256))
+            if getattr(self, name) < low * MIB or getattr(self, name) % MIB
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    @property
+    def verity(self) -> int:
+        """Bytes of a verity partition: room for the tree of a full root partition."""
+        return verity_size_for(self.root)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the image may come to at most; None is no limit.
+
+    Attributes:
+        wire: Bytes a host downloads: UKI, root filesystem and verity tree, packed as publishing packs them.
+        root: Bytes of `root.erofs`.
+        uki: Bytes of `uki.efi`.
+        initrd: Bytes of the initrd in it.
+        packages: How many Debian packages the image holds something of.
+    """
+
+    wire: BudgetBytes | None = None
+    root: BudgetBytes | None = None
+    uki: BudgetBytes | None = None
+    initrd: BudgetBytes | None = None
+    packages: Annotated[int, strict.Range(1, 100_000)] | None = None
+
+
+@dataclass(frozen=True)
+class Trim:
+    """What `twinhull trim` must never propose to drop: paths with everything below them, and kernel modules."""
+
+    keep: tuple[DropPath, ...] = ()
+    keep_modules: tuple[ModulePath, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageDefinition:
+    """Everything `image.yaml` says."""
+
+    id: Name
+    release: ReleaseName = "trixie"
+    architecture: Architecture = Architecture.X86_64
+    mirror: MirrorUrl | None = None
+    security_mirror: MirrorUrl | None = None
+    kernel: PackageName = "linux-image-cloud-amd64"
+    packages: tuple[PackageName, ...] = ()
+    drop: tuple[DropPath, ...] = ()
+    drop_modules: tuple[ModulePath, ...] = ()
+    trim: Trim = field(default_factory=Trim)
+    kernel_arguments: tuple[KernelArgument, ...] = ()
+    slots: Slots = field(default_factory=Slots)
+    budget: Budget = field(default_factory=Budget)
+    updater: UpdaterConfig = field(default_factory=UpdaterConfig)
+    files: tuple[ExtraFile, ...] = ()
+    units: tuple[ExtraUnit, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.architecture is not Architecture.X86_64:
+            raise ValueError(f"architecture {self.architecture.value} cannot be built yet, only x86-64 can")
+        for path in self.drop:
+            if ".." in PurePosixPath(path).parts:
+                raise ValueError(f"drop must not hold {path!r}, which leaves the image")
+        for pattern in self.drop_modules:
+            if not any(map(str.isalnum, pattern.removesuffix(".ko"))) or ".." in PurePosixPath(pattern).parts:
+                raise ValueError(f"drop_modules must not hold {pattern!r}: it names no module of its own")
+        seen: set[str] = set()
+        for path in [str(file.path) for file in self.files] + [unit.path for unit in self.units]:
+            if path in seen:
+                raise ValueError(f"{path} is given twice in files and units")
+            seen.add(path)
+
+
+def load_definition(folder: Path) -> ImageDefinition:
+    """Read the definition in `folder`.
+
+    Raises:
+        DocumentError: There is none, it has mistakes, or it names files that are not there; all are listed.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        error = DocumentError(str(path), (Problem("", "no such file: this folder is no image definition"),))
+        error.add_note("`twinhull init DIR` writes one to start from")
+        raise error
+    definition = strict.load_yaml(ImageDefinition, path)
+    problems = [
+        Problem(f"files[{index}].source", f"{folder / file.source} is not a file")
+        for index, file in enumerate(definition.files)
+        if file.source is not None and not (folder / file.source).is_file()
+    ]
+    if problems:
+        raise DocumentError(str(path), tuple(problems))
+    return definition
+
+
+def starting_definition(folder: Path) -> str:
+    """The commented `image.yaml` for a new definition in `folder`; the folder's name becomes the id if it can."""
+    text = (DATA / FILE_NAME).read_text()
+    name = folder.absolute().name
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        return text
+    return text.replace("examples/container-host", str(folder)).replace("id: container-host", f"id: {name}")
+
+
+def definition_digest(folder: Path) -> str:
+    """SHA-256 over the definition's files, which of them are executable, and links; `.git` and the lock left aside.
+
+    A lock decides which packages are installed, and they are hashed by themselves.
+    """
+    digest = hashlib.sha256()
+    for name in definition_files(folder):
+        path = folder / name
+        executable = not path.is_symlink() and is_executable(path)
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+        digest.update(f"{name}\0{executable:d}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def is_executable(path: Path) -> bool:
+    """Whether a file is one to be run: all of its mode that git keeps, and so all that counts."""
+    return bool(path.stat().st_mode & 0o111)
+
+
+def definition_files(folder: Path) -> Iterator[Path]:
+    """The files and links of a definition by their relative paths, sorted; `.git` and the lock are left aside."""
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if ".git" not in parts and parts != (LOCK_FILE,) and (path.is_symlink() or path.is_file()):
+            yield path.relative_to(folder)

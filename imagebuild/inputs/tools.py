@@ -1,0 +1,266 @@
+"""The tools tree: one Debian 13 root folder that holds every program that touches an image.
+
+It is made once by mmdebstrap and cached under the hash of its inputs, so that two hosts build with the same tools.
+Programs inside run through mkosi's own sandbox (a file of the tree), which works as root and without; what they may
+read and write of the host is named call by call.
+Not here: which programs are run with which arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from bedrock import process
+from bedrock.errors import ProcessError
+from bedrock.persist import write_atomic
+from bedrock.process import Argument, Finished
+from bedrock.progress import Progress, Silent
+from imagebuild.errors import ToolsError
+from imagebuild.inputs.mirror import Mirrors
+from imagebuild.locking import only_one
+
+RELEASE = "trixie"
+PACKAGES = (
+    "binutils",
+    "busybox-static",
+    "ca-certificates",
+    "cpio",
+    "cryptsetup-bin",
+    "debian-archive-keyring",
+    "docker-registry",
+    "dosfstools",
+    "e2fsprogs",
+    "erofs-utils",
+    "faketime",
+    "fdisk",
+    "gdisk",
+    "kmod",
+    "mkosi",
+    "mtools",
+    "openssl",
+    "ovmf",
+    "python3-cryptography",
+    "python3-pefile",
+    "python3-virt-firmware",
+    "qemu-system-x86",
+    "qemu-utils",
+    "sbsigntool",
+    "swtpm",
+    "swtpm-tools",
+    "systemd-boot-efi",
+    "systemd-container",
+    "systemd-repart",
+    "systemd-ukify",
+    "uidmap",
+    "util-linux-extra",
+    "xz-utils",
+    "zstd",
+)
+_MMDEBSTRAP_OPTIONS = (
+    "--variant=apt",
+    '--aptopt=Acquire::Languages "none"',
+    '--aptopt=APT::Install-Recommends "false"',
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+)
+_FORMAT = 1
+_LINKS = (("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib"), ("usr/lib64", "/lib64"))
+_BUILD_TIMEOUT_S = 1800
+_MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
+
+
+def cache_folder() -> Path:
+    """Where Twinhull keeps what it can make again: `$XDG_CACHE_HOME/twinhull`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "twinhull"
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a program in the tools tree may see of the host, beside the tree itself (same paths inside)."""
+
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class ToolsTree:
+    """A finished tools tree."""
+
+    root: Path
+
+    @property
+    def identity(self) -> str:
+        """The hash of the inputs this tree was made from."""
+        return self.root.name
+
+    def command(
+        self, argv: Sequence[Argument], access: Access = Access(), *, cwd: Path | None = None, bound: bool = False
+    ) -> list[str]:
+        """The argument list that runs `argv` inside the tree; `bound`: whatever it starts dies with it."""
+        sandbox = self.root / "usr/lib/python3/dist-packages/mkosi/sandbox.py"
+        words = [*_namespaces(bound=bound), sys.executable, "-SI", str(sandbox)]
+        words += ["--ro-bind", str(self.root / "usr"), "/usr"]
+        for target, link in _LINKS:
+            words += ["--symlink", target, link]
+        words += ["--bind", str(self.root / "etc"), "/etc", "--bind", "/dev", "/dev", "--proc", "/proc"]
+        words += ["--ro-bind", "/sys", "/sys", "--tmpfs", "/run", "--dir", "/var/lib", "--dir", "/var/cache"]
+        words += ["--tmpfs", "/tmp", "--bind", "/var/tmp", "/var/tmp"]  # noqa: S108 - the sandbox's own
+        if access.network:
+            for name in ("resolv.conf", "hosts", "ssl/certs"):
+                words += ["--ro-bind-try", os.path.realpath(f"/etc/{name}"), f"/etc/{name}"]
+        for path in access.read:
+            words += ["--ro-bind", str(path), str(path)]
+        for path in access.write:
+            words += ["--bind", str(path), str(path)]
+        words += ["--setenv", "PATH", "/usr/bin:/usr/sbin", "--setenv", "HOME", "/tmp"]  # noqa: S108 - the sandbox's own
+        words += ["--setenv", "TMPDIR", "/var/tmp"]  # noqa: S108 - the sandbox's own
+        words += ["--chdir", str(cwd) if cwd else "/"]
+        return [*words, "--", *map(str, argv)]
+
+    def run(
+        self,
+        argv: Sequence[Argument],
+        access: Access = Access(),
+        *,
+        timeout_s: float,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        check: bool = True,
+    ) -> Finished:
+        """Run a program of the tree to its end; see `bedrock.process.run`.
+
+        Raises:
+            ProcessError: It failed or ran too long; the message names the program, not the sandbox.
+        """
+        try:
+            words = self.command(argv, access, cwd=cwd, bound=True)
+            return process.run(words, timeout_s=timeout_s, env=env, log=log, check=check)
+        except ProcessError as error:
+            message = f"{argv[0]} (tools tree) failed" if error.returncode else str(error).splitlines()[0]
+            if error.returncode:
+                message += f" with exit code {error.returncode}"
+            raise ProcessError(message, returncode=error.returncode, tail=error.tail) from error
+
+    def start(
+        self,
+        argv: Sequence[Argument],
+        access: Access = Access(),
+        *,
+        stdin: int | None = subprocess.DEVNULL,
+        stdout: int | IO[bytes] | None = subprocess.DEVNULL,
+        stderr: int | IO[bytes] | None = subprocess.STDOUT,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program of the tree that runs beside us; the caller ends it."""
+        return process.start(self.command(argv, access), stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+def tools_identity() -> str:
+    """The hash of everything the tree is made from, the mirror left aside (any mirror carries the same archive)."""
+    inputs = "\n".join((str(_FORMAT), RELEASE, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
+    return hashlib.sha256(inputs.encode()).hexdigest()[:16]
+
+
+def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = None) -> ToolsTree:
+    """Return the tools tree, making it first when the cache has none; writes below `cache` only.
+
+    Raises:
+        ToolsError: mmdebstrap is missing or failed.
+    """
+    tree = ToolsTree(cache / "tools" / tools_identity())
+    told = progress or Silent()
+    with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
+        if not (tree.root / ".complete").exists():
+            told.step("tools tree (first time: some minutes)")
+            lines = [f"deb {url} {suite} main" for url, suite in mirrors.sources(RELEASE)]
+            _make(tree.root, RELEASE, lines, log=cache / "tools" / f"{tree.root.name}.log")
+            write_atomic(tree.root.parent / "current", tree.root.name + "\n")
+    return tree
+
+
+def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Progress | None = None) -> ToolsTree:
+    """Return the tools tree made of a whole local archive and nothing else; writes below `cache` only.
+
+    The archive's folder is named by its content, and so is the tree.
+
+    Raises:
+        ToolsError: mmdebstrap is missing or failed.
+    """
+    inputs = "\n".join((str(_FORMAT), release, archive.name, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
+    tree = ToolsTree(cache / "tools" / f"locked-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}")
+    told = progress or Silent()
+    with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
+        if not (tree.root / ".complete").exists():
+            told.step("tools tree of the lock (first time: some minutes)")
+            log = cache / "tools" / f"{tree.root.name}.log"
+            _make(tree.root, release, [f"deb [trusted=yes] copy://{archive} {release} main"], log=log)
+    return tree
+
+
+def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise ToolsError("mmdebstrap is not installed").with_hint("run `make setup`, or install the package mmdebstrap")
+    partial = root.with_suffix(".partial")
+    _remove(partial)
+    log.unlink(missing_ok=True)
+    # In a namespace where this user is root: in mmdebstrap's own, root is another user, who cannot enter a home folder
+    # that is closed to others.
+    words = [*_namespaces(bound=True, mounts=True), "mmdebstrap", "--mode=root", "--format=directory"]
+    words += [*_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
+    try:
+        with usual_umask():
+            process.run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
+        _inside(["touch", partial / ".complete"])
+        _inside(["mv", partial, root])
+    except ProcessError as error:
+        raise ToolsError(f"the tools tree could not be made\n{error}").with_hint(
+            f"the whole log is {log}; is the mirror reachable?"
+        ) from error
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        _inside(["rm", "-rf", "--one-file-system", folder])
+
+
+def _inside(argv: Iterable[Argument]) -> None:
+    """Run a program where the tree's files belong to root: here as root, else in the tree's user namespace."""
+    process.run([*inside_user_namespace(), *argv], timeout_s=300)
+
+
+@contextmanager
+def usual_umask() -> Iterator[None]:
+    """What is made without a mode must not depend on who builds: a umask of 077 would close folders of an image."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def inside_user_namespace() -> tuple[str, ...]:
+    """The words before a program that must see the files of a tree as their root; none for root itself."""
+    return _namespaces(bound=False)
+
+
+def _namespaces(*, bound: bool, mounts: bool = False) -> tuple[str, ...]:
+    """The words before a program; `mounts`: what it mounts (only if `bound`) is seen by nobody else."""
+    user = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+    # A program that outlives a killed Twinhull would go on writing into a folder that the next build removes, and a
+    # killed mkosi would leave dpkg and cp at work: the kernel ends the first with us (a change of user would undo that,
+    # so it comes after), and a process namespace takes along what it started.
+    own = ("--mount",) if mounts else ()
+    return (*user, *_MORTAL, "unshare", *own, "--pid", "--fork", "--kill-child", "--") if bound else user

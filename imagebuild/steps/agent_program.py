@@ -1,0 +1,286 @@
+"""The on-host agent as a self-contained program: its own interpreter, the library it needs, its packages.
+
+The image has no Python.  `/usr/lib/twinhull/` is assembled from Debian 13's interpreter, standard library and
+cryptography (as the tools tree holds them), the locked wheels, and our own packages; `/usr/bin/updater` starts it.
+
+Rules: the same inputs give the same bytes (sorted, fixed times, no path of the build host inside); byte code is made
+ahead and never checked against sources, because the file system it lies on is verified as a whole.  Sources are kept
+for our own packages only: tracebacks then show our lines, and name file and line of everything else.
+Not here: the agent's units and settings, which belong to the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bedrock import strict
+from bedrock.errors import ProcessError
+from bedrock.persist import write_atomic
+from imagebuild.errors import BuildError
+from imagebuild.inputs.tools import Access, ToolsTree
+from imagebuild.inputs.wheels import INTERPRETER, LOCK, agent_wheels, keep_folder, unpack
+from imagebuild.steps import freeze
+
+HOME = "usr/lib/twinhull"
+LAUNCHER = "usr/bin/updater"
+# What the image must hold for the payload to run; `build_payload` proves that nothing else is needed.
+PAYLOAD_PACKAGES: tuple[str, ...] = ("libc6", "libexpat1", "libffi8", "libgcc-s1", "libssl3t64", "zlib1g")
+# Taken from Debian, not from wheels: linked to the image's OpenSSL, which Debian mends, where the wheel brings its own.
+BORROWED = ("cryptography", "_cffi_backend")
+PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
+
+_FORMAT = 2
+_ENTRY = "updater.agent.cli"
+_STDLIB = "usr/lib/python3.13"
+_TIMEOUT_S = 300
+_LAUNCHER_TEXT = f"""\
+#!/{HOME}/bin/python3 -IS
+import os
+import sys
+
+# The image has no OpenSSL module with algorithms of old, and cryptography takes that for a fault unless told.
+os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
+sys.dont_write_bytecode = True
+sys.path.append("/{HOME}/app")
+
+from {_ENTRY} import main
+
+sys.exit(main())
+"""
+# Where the program starts, and what is imported by name at run time, where no syntax tree shows it.
+_ROOTS = (
+    _ENTRY,
+    *("_cffi_backend", "cryptography.exceptions", "cryptography.utils"),
+    *(f"cryptography.hazmat.primitives.asymmetric.{name}" for name in ("ec", "ed25519", "padding", "rsa", "utils")),
+    *(f"cryptography.hazmat.primitives.{name}" for name in ("hashes", "serialization.ssh")),
+    *(f"encodings.{name}" for name in ("aliases", "ascii", "charmap", "cp437", "idna", "iso8859_1", "latin_1")),
+    *(f"encodings.{name}" for name in ("punycode", "raw_unicode_escape", "unicode_escape")),
+    *(f"encodings.{name}" for name in ("utf_16", "utf_16_be", "utf_16_le", "utf_8", "utf_8_sig")),
+    *("_strptime", "datetime", "encodings", "ipaddress", "os", "warnings", "traceback", "linecache", "tokenize"),
+    *("signal", "zoneinfo"),
+)
+# What an import statement names but the agent never reaches.  Short on purpose: each line is a promise.
+_DROP = (
+    *("_aix_support", "_ios_support", "_osx_support", "nturl2path"),  # other operating systems
+    *("_pydatetime", "_pydecimal"),  # twins of extension modules that are there
+    *("bz2", "lzma", "_uuid"),  # each brings a shared library, and its importers cope without
+    "doctest",  # self-tests at the end of library modules, and with it unittest, pdb and asyncio
+    "ftplib",  # urllib.request's ftp:
+    "multiprocessing",  # process pools of concurrent.futures
+    "statistics",  # the self-test of random, and with it fractions and decimal
+    "webbrowser",  # click.launch
+)
+_UNWANTED_FILES = re.compile(
+    r"""
+    [^/]+\.(dist-info|data)/            # no metadata is read at run time
+    | .*\.(pyi|pxd|h|c|typed|txt|md)$
+    | .*/(tests?|test_data)/
+    | yaml/_yaml\. | _yaml/             # the strict reader builds on the loader written in Python
+    | zstandard/(_cffi\.|backend_cffi)  # the second of two equal backends
+    | urllib3/contrib/(emscripten|pyopenssl|socks)
+    | click/(testing|_winconsole)
+    | tuf/repository/
+    """,
+    re.VERBOSE,
+)
+_NEEDED = re.compile(r"\(NEEDED\)\s+Shared library: \[(?P<name>[^]]+)\]")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The finished program: its files (relative to the image's root), their size, the libraries they load."""
+
+    files: tuple[str, ...]
+    size_bytes: int
+    needed_libraries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that decides the payload's bytes, the lock and this module left aside."""
+
+    tools: ToolsTree
+    source_root: Path
+    sources: tuple[Path, ...]
+    epoch: int
+
+
+def build_payload(
+    *, destination: Path, tools_root: Path, cache: Path, source_root: Path, source_date_epoch: int
+) -> Payload:
+    """Write the agent's program into the tree at `destination` (which stands for `/`), reusing an equal earlier one.
+
+    Args:
+        destination: The tree to fill; `usr/lib/twinhull` and `usr/bin/updater` are written.
+        tools_root: A tools tree: Debian 13 with Python 3.13 and binutils.
+        cache: Folder for wheels and finished payloads.
+        source_root: The folder that holds our own packages (`bedrock`, `partitions`, `updater`).
+        source_date_epoch: Every file's time.
+
+    Raises:
+        BuildError: A package could not be fetched, a module cannot be compiled, or the program would need a library
+            that `PAYLOAD_PACKAGES` does not bring.
+    """
+    tools = ToolsTree(tools_root)
+    inputs = Inputs(tools, source_root, agent_sources(source_root), source_date_epoch)
+    kept = cache / "payload" / fingerprint(inputs)
+    if not (kept / "payload.json").is_file():
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f"{kept.name}.", suffix=".partial", dir=kept.parent))
+        try:
+            _assemble(partial, inputs, cache)
+            keep_folder(partial, kept)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(kept / "tree", destination, dirs_exist_ok=True)
+    return strict.read_json(Payload, (kept / "payload.json").read_bytes(), source=str(kept / "payload.json"))
+
+
+def agent_sources(source_root: Path) -> tuple[Path, ...]:
+    """Our own modules the agent can reach, relative to `source_root`: server and repository code stays at home.
+
+    Raises:
+        BuildError: The agent's entry point is not there.
+    """
+    found = freeze.closure((_ENTRY,), (source_root,), ())
+    if _ENTRY not in found:
+        raise BuildError(f"{source_root} holds no {_ENTRY}, which the image's updater starts")
+    return tuple(sorted(path.relative_to(source_root) for path in found.values()))
+
+
+def is_dead_weight(name: str) -> bool:
+    """Whether a wheel's member is of no use on a host: metadata, tests, types, second back ends."""
+    return _UNWANTED_FILES.match(name) is not None
+
+
+def needed_libraries(files: Iterable[Path], tools: ToolsTree) -> frozenset[str]:
+    """The shared libraries that programs and extension modules name in their dynamic section."""
+    listed = sorted(files)
+    done = tools.run(["readelf", "--dynamic", "--wide", *listed], Access(read=tuple(listed)), timeout_s=_TIMEOUT_S)
+    return frozenset(match["name"] for match in _NEEDED.finditer(done.stdout))
+
+
+def libraries_of(packages: Iterable[str], tools_root: Path) -> frozenset[str]:
+    """The shared libraries that Debian packages bring, by the tools tree's own package lists."""
+    names: set[str] = set()
+    for package in packages:
+        for listing in (tools_root / "var/lib/dpkg/info").glob(f"{package}*.list"):
+            if listing.name.removesuffix(".list").partition(":")[0] == package:
+                names |= {line.rpartition("/")[2] for line in listing.read_text().splitlines() if ".so" in line}
+    return frozenset(names)
+
+
+def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
+    home = folder / "tree" / HOME
+    app, library, code = folder / "app", home / "lib/python3.13", home / "app"
+    for made in (app, library / "lib-dynload", code, home / "bin", folder / "tree/usr/bin"):
+        made.mkdir(parents=True, exist_ok=True)
+    interpreter = home / "bin/python3"
+    shutil.copyfile(inputs.tools.root / INTERPRETER, interpreter)
+    for wheel in agent_wheels(inputs.tools, cache):
+        unpack(wheel, app, wanted=lambda name: not is_dead_weight(name))
+    _borrow(inputs.tools.root / PACKAGES_FOLDER, app)
+    for source in inputs.sources:
+        (app / source).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(inputs.source_root / source, app / source)
+    _freeze(inputs.tools, app, library, code, own=sorted({source.parts[0] for source in inputs.sources}))
+    shutil.rmtree(app)
+    (folder / "tree" / LAUNCHER).write_text(_LAUNCHER_TEXT)
+    modules = sorted(home.rglob("*.so"))
+    _strip(inputs.tools, modules)
+    needed = needed_libraries([interpreter, *modules], inputs.tools)
+    _require_known(needed, inputs.tools.root)
+    payload = _settle(folder / "tree", needed, inputs.epoch)
+    write_atomic(folder / "payload.json", strict.dump_json(payload))
+
+
+def _borrow(packages: Path, app: Path) -> None:
+    """Copy Debian's build of what is `BORROWED`, without the byte code its package made."""
+    left_out = shutil.ignore_patterns("__pycache__", "*.pyi", "py.typed")
+    for name in BORROWED:
+        found = sorted(path for path in packages.glob(f"{name}*") if path.name.partition(".")[0] == name)
+        if not found:
+            raise BuildError(f"{packages} holds no {name}, which the agent needs")
+        for path in found:
+            if path.is_dir():
+                shutil.copytree(path, app / path.name, ignore=left_out)
+            else:
+                shutil.copyfile(path, app / path.name)
+
+
+def _freeze(tools: ToolsTree, app: Path, library: Path, code: Path, *, own: list[str]) -> None:
+    request = freeze.Request(
+        app=str(app),
+        stdlib=f"/{_STDLIB}",
+        library=str(library),
+        code=str(code),
+        shown_library=f"/{HOME}/lib/python3.13",
+        shown_code=f"/{HOME}/app",
+        roots=_ROOTS,
+        drop=_DROP,
+        with_source=tuple(own),
+    )
+    script = Path(freeze.__file__)
+    asked = app.parent / "request.json"
+    asked.write_text(json.dumps(asdict(request)))
+    access = Access(read=(script, app, asked), write=(library, code))
+    try:
+        tools.run(["python3.13", "-IS", script, asked], access, timeout_s=_TIMEOUT_S)
+    except ProcessError as error:
+        raise BuildError(f"the agent could not be byte-compiled\n{error}") from error
+    asked.unlink()
+
+
+def _strip(tools: ToolsTree, files: list[Path]) -> None:
+    """Wheels carry symbols for debuggers: most of their size, and nothing the loader reads."""
+    tools.run(
+        ["strip", "--strip-unneeded", "--preserve-dates", *files],
+        Access(write=tuple({path.parent for path in files})),
+        timeout_s=_TIMEOUT_S,
+    )
+
+
+def _settle(tree: Path, needed: frozenset[str], epoch: int) -> Payload:
+    """Give every file its mode and its time, and count them."""
+    files = sorted(path for path in tree.rglob("*") if path.is_file())
+    programs = {tree / LAUNCHER, tree / HOME / "bin/python3"}
+    for path in files:
+        path.chmod(0o755 if path in programs else 0o644)
+    folders = sorted((path for path in tree.rglob("*") if path.is_dir()), reverse=True)
+    for path in folders:
+        path.chmod(0o755)
+    for path in (*files, *folders):
+        os.utime(path, (epoch, epoch))
+    return Payload(
+        files=tuple(path.relative_to(tree).as_posix() for path in files),
+        size_bytes=sum(path.stat().st_size for path in files),
+        needed_libraries=tuple(sorted(needed)),
+    )
+
+
+def _require_known(needed: frozenset[str], tools_root: Path) -> None:
+    unknown = needed - libraries_of(PAYLOAD_PACKAGES, tools_root)
+    if unknown:
+        raise BuildError(f"no package of the agent's list brings {', '.join(sorted(unknown))}").with_hint(
+            "drop the module that needs it, or add its package to PAYLOAD_PACKAGES"
+        )
+
+
+def fingerprint(inputs: Inputs) -> str:
+    """The hash of everything that decides the payload's bytes."""
+    digest = hashlib.sha256(f"{_FORMAT} {inputs.epoch}\0".encode())
+    named = {str(source): inputs.source_root / source for source in inputs.sources}
+    named |= {f"builder/{path.name}": path for path in (Path(__file__), Path(freeze.__file__), LOCK)}
+    named |= {f"debian/{path}": inputs.tools.root / path for path in (INTERPRETER, "var/lib/dpkg/status")}
+    for name, path in sorted(named.items()):
+        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

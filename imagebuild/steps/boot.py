@@ -1,0 +1,165 @@
+"""What the firmware sees: the UKI, its signature, systemd-boot, and the disk that holds them.
+
+The unsigned parts are made first; who signs them is `signing.py`'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from bedrock import strict
+from imagebuild.definition import config
+from imagebuild.errors import SpaceError
+from imagebuild.paths import EPOCH
+from imagebuild.steps.filesystems import seed_of, write_definitions
+from imagebuild.steps.signing import attach
+from imagebuild.steps.workshop import Workshop
+from partitions.entries import BootEntry
+from partitions.layout import boot_bytes_for
+from updater.repository.field.room import FORMAT as LAYOUT_FORMAT
+from updater.repository.field.room import LAYOUT_FILE, SlotLayout
+from updater.repository.signatures import (
+    FORMAT,
+    LOADER,
+    SIGNATURES_FILE,
+    UKI,
+    Detached,
+    Signatures,
+    dump_signatures,
+)
+
+_TIMEOUT_S = 300
+_EFI_FOLDER = Path("usr/lib/systemd/boot/efi")
+LOADER_PROGRAM = _EFI_FOLDER / "systemd-bootx64.efi"
+STUB = _EFI_FOLDER / "linuxx64.efi.stub"
+
+
+def make_uki(shop: Workshop) -> None:
+    """Let ukify join kernel, initrd, command line and os-release into one program, still unsigned."""
+    output = shop.folders.output
+    root_hash = (shop.work / "root-hash").read_text()
+    arguments = config.kernel_arguments(shop.plan.definition, root_hash)
+    (shop.config / "cmdline").write_text(arguments + "\n")
+    shop.tools.run(
+        [
+            "/usr/lib/systemd/ukify",
+            "build",
+            f"--linux={output / 'vmlinuz'}",
+            f"--initrd={shop.work / 'initrd.cpio.zst'}",
+            f"--cmdline=@{shop.config / 'cmdline'}",
+            f"--os-release=@{output / 'tree/usr/lib/os-release'}",
+            f"--uname={(output / 'kernel-version').read_text().strip()}",
+            f"--stub=/{STUB}",
+            f"--output={shop.work / 'unsigned.efi'}",
+        ],
+        shop.access,
+        timeout_s=_TIMEOUT_S,
+        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
+        log=shop.log,
+    )
+
+
+def sign(shop: Workshop) -> None:
+    """Sign the UKI and systemd-boot, and lay the signatures (`signatures.json`) and certificates beside the build."""
+    source = shop.plan.signatures
+    loader = shop.work / "loader.unsigned.efi"
+    shutil.copyfile(shop.tools.root / LOADER_PROGRAM, loader)
+    unsigned = {UKI: shop.work / "unsigned.efi", LOADER: loader}
+    made = source.detached(unsigned, tools=shop.tools, work=shop.work, log=shop.log)
+    for name, signed in ((UKI, shop.out / "uki.efi"), (LOADER, shop.work / "loader.signed.efi")):
+        attach(made[name], unsigned[name], signed, tools=shop.tools, log=shop.log)
+    document = Signatures(
+        format=FORMAT,
+        certificates={role.value: text for role, text in source.certificates.items()},
+        files={name: Detached.of(made[name], unsigned_sha256=_sha256(path)) for name, path in unsigned.items()},
+    )
+    (shop.out / SIGNATURES_FILE).write_bytes(dump_signatures(document))
+    certificates = shop.out / "certificates"
+    certificates.mkdir()
+    for name, text in document.certificates.items():
+        (certificates / f"{name}.pem").write_text(text)
+
+
+def make_disk(shop: Workshop) -> None:
+    """Let systemd-repart make `disk.raw` (sparse) with the release in slot A, and convert it to `disk.qcow2`."""
+    definition, version = shop.plan.definition, shop.plan.version
+    root_hash = (shop.work / "root-hash").read_text()
+    source = _stage(shop)
+    record_layout(shop)
+    definitions = shop.config / "disk"
+    write_definitions(definitions, config.disk_partitions(definition, version=version, root_hash=root_hash))
+    disk = shop.out / "disk.raw"
+    size = sum((definition.slots.esp, definition.slots.boot, 2 * definition.slots.root, 2 * definition.slots.verity))
+    shop.tools.run(
+        [
+            "systemd-repart",
+            "--empty=create",
+            f"--size={size + definition.slots.var + (4 << 20)}",
+            "--dry-run=no",
+            "--offline=yes",
+            f"--seed={seed_of(definition.id)}",
+            f"--root={source}",
+            f"--definitions={definitions}",
+            f"--architecture={definition.architecture.value}",
+            disk,
+        ],
+        shop.access,
+        timeout_s=_TIMEOUT_S,
+        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
+        log=shop.log,
+    )
+    shop.tools.run(
+        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, shop.out / "disk.qcow2"],
+        shop.access,
+        timeout_s=_TIMEOUT_S,
+        log=shop.log,
+    )
+
+
+def record_layout(shop: Workshop) -> None:
+    """Write the sizes that hosts get which are installed from this build's disk: later releases must fit them."""
+    definition = shop.plan.definition
+    slots = SlotLayout(
+        format=LAYOUT_FORMAT,
+        image=definition.id,
+        architecture=definition.architecture,
+        root_bytes=definition.slots.root,
+        verity_bytes=definition.slots.verity,
+        boot_bytes=definition.slots.boot,
+    )
+    (shop.out / LAYOUT_FILE).write_bytes(strict.dump_json(slots))
+
+
+def _stage(shop: Workshop) -> Path:
+    """Lay out what systemd-repart copies into the disk; the first UKI is blessed, for it is the only one."""
+    source = shop.work / "disk"
+    (source / "esp/EFI/BOOT").mkdir(parents=True)
+    (source / "esp/EFI/systemd").mkdir()
+    (source / "esp/loader").mkdir()
+    loader = shop.work / "loader.signed.efi"
+    shutil.copy(loader, source / "esp/EFI/BOOT/BOOTX64.EFI")
+    shutil.copy(loader, source / "esp/EFI/systemd/systemd-bootx64.efi")
+    (source / "esp/loader/loader.conf").write_text(config.loader_conf())
+    shutil.copytree(source / "esp/loader", shop.config / "esp/loader")
+    entry = BootEntry(shop.plan.definition.id, shop.plan.version, None, None)
+    uki = source / "xbootldr" / config.entry_path(entry.file_name)
+    uki.parent.mkdir(parents=True)
+    size = (shop.out / "uki.efi").stat().st_size
+    if boot_bytes_for(size) > shop.plan.definition.slots.boot:
+        raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
+    for name in ("root.erofs", "root.verity"):
+        (source / name).hardlink_to(shop.out / name)
+    shutil.copyfile(shop.out / "uki.efi", uki)
+    # FAT keeps the times of what is copied into it.
+    for folder in (source / "esp", source / "xbootldr"):
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (EPOCH, EPOCH))
+    return source
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,178 @@
+"""The file systems of an image: the package tree, the root filesystem with its verity tree.
+
+Rules: mkosi and systemd-repart do the work from the configuration that lies beside the build; what is cached is found
+again by the hash of what it was made from.  Not here: the initrd (`initrd/`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from bedrock.errors import ProcessError
+from imagebuild.definition import config
+from imagebuild.definition.image import definition_files, is_executable
+from imagebuild.errors import BuildError, SpaceError
+from imagebuild.paths import DATA, EPOCH
+from imagebuild.steps.scratch import keep_tree, restore_tree
+from imagebuild.steps.workshop import Workshop
+
+_MKOSI_TIMEOUT_S = 1800
+_REPART_TIMEOUT_S = 600
+_SEEDS = uuid.UUID("6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71")
+
+
+def stage_definition(folder: Path, target: Path) -> None:
+    """Copy a definition's files into the new folder `target`, as git would hand them out to anybody.
+
+    Of a mode only whether the file can be executed counts, and of times nothing: they depend on who checked it out.
+    """
+    target.mkdir()
+    for name in definition_files(folder):
+        source, copy = folder / name, target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            copy.symlink_to(source.readlink())
+        else:
+            shutil.copyfile(source, copy)
+            copy.chmod(0o755 if is_executable(source) else 0o644)
+    for path in (target, *target.rglob("*")):
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+
+
+def write_extra_files(shop: Workshop, tree: Path) -> None:
+    """Write what the definition and Twinhull put into every image into the tree at `tree`."""
+    plan, definition = shop.plan, shop.plan.definition
+    _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
+    _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
+    for file in definition.files:
+        content = (shop.definition / file.source).read_bytes() if file.source else (file.content or "").encode()
+        _put(tree, str(file.path), content, mode=int(file.mode, 8))
+    for unit in definition.units:
+        _put(tree, unit.path, unit.content.encode())
+    if presets := config.unit_presets(definition):
+        _put(tree, "/usr/lib/systemd/system-preset/10-image.preset", presets.encode())
+
+
+def make_tree(shop: Workshop) -> None:
+    """Let mkosi install and arrange the root filesystem's files in the working folder."""
+    plan = shop.plan
+    folder = shop.config / "tree"
+    folder.mkdir(parents=True)
+    text = config.tree_config(
+        plan.definition,
+        version=plan.version,
+        folders=shop.folders,
+        extra=shop.work / "extra",
+        base=(DATA / "image.conf").read_text(),
+        scripts=shop.config / "scripts",
+        merged=shop.definition if any(shop.definition.glob("mkosi.*")) else None,
+        profile=plan.profile,
+        epoch=EPOCH,
+    )
+    (folder / "mkosi.conf").write_text(text)
+    _mkosi(shop, folder)
+    for name in ("vmlinuz", "kernel-version"):
+        if not (shop.folders.output / name).is_file():
+            raise BuildError(f"mkosi left no {name}: does the image hold a kernel?")
+
+
+def make_root(shop: Workshop) -> None:
+    """Let systemd-repart make `root.erofs`, `root.verity` and the root hash from the package tree."""
+    definitions = shop.config / "root"
+    write_definitions(definitions, config.root_partitions())
+    image = shop.work / "root.raw"
+    done = shop.tools.run(
+        [
+            "systemd-repart",
+            "--empty=create",
+            "--size=auto",
+            "--dry-run=no",
+            "--offline=yes",
+            "--split=yes",
+            "--json=short",
+            f"--seed={seed_of(shop.plan.definition.id)}",
+            f"--root={shop.folders.output / 'tree'}",
+            f"--definitions={definitions}",
+            f"--architecture={shop.plan.definition.architecture.value}",
+            image,
+        ],
+        shop.access,
+        timeout_s=_REPART_TIMEOUT_S,
+        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
+    )
+    with shop.log.open("a") as log:
+        log.write(done.stderr)
+    root_hash = next((row["roothash"] for row in json.loads(done.stdout) if row.get("roothash")), None)
+    if not isinstance(root_hash, str):
+        raise BuildError("systemd-repart named no root hash")
+    (shop.work / "root-hash").write_text(root_hash)
+    for name, target in (("root.root.raw", "root.erofs"), ("root.verity.raw", "root.verity")):
+        (shop.work / name).rename(shop.out / target)
+    image.unlink()
+    slots = shop.plan.definition.slots
+    for name, room in (("root.erofs", slots.root), ("root.verity", slots.verity)):
+        size = (shop.out / name).stat().st_size
+        if size > room:
+            raise SpaceError(f"{name} has {size >> 20} MiB, its slot only {room >> 20} MiB").with_hint(
+                "raise slots.root in image.yaml; hosts that were installed with smaller slots cannot take this image"
+            )
+
+
+def seed_of(image: str) -> uuid.UUID:
+    """What systemd-repart derives identifiers and the verity salt from: constant per image.
+
+    Equal blocks of two releases of an image so have equal hashes, and the trees of two images have nothing in common.
+    """
+    return uuid.uuid5(_SEEDS, image)
+
+
+def keep_installed(shop: Workshop) -> None:
+    """Keep the tree of installed packages for later builds."""
+    keep_tree(shop.kept_tree, shop.folders.cache, shop.tools)
+
+
+def _mkosi(shop: Workshop, folder: Path) -> None:
+    folders = shop.folders
+    for made in (folders.cache, folders.packages):
+        made.mkdir(parents=True, exist_ok=True)
+    restore_tree(shop.kept_tree, folders.cache, shop.tools)
+    found = _manifests(folders.cache)
+    words = ("mkosi", "--directory", folder, "--force", "build")
+    try:
+        shop.tools.run(words, shop.access, timeout_s=_MKOSI_TIMEOUT_S, cwd=folder, log=shop.log)
+    except ProcessError as error:
+        # With an exit code mkosi came to its own end; a mistake in what follows the packages is mended sooner so.
+        if error.returncode is not None and error.returncode > 0 and _manifests(folders.cache):
+            _forget_other(shop, found, _manifests(folders.cache))
+            keep_installed(shop)
+        raise
+    _forget_other(shop, found, _manifests(folders.cache))
+
+
+def _manifests(folder: Path) -> dict[str, bytes]:
+    """What mkosi says its cached trees were made from; it writes that last, so such a tree is whole."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.manifest")}
+
+
+def _forget_other(shop: Workshop, found: dict[str, bytes], made: dict[str, bytes]) -> None:
+    """Forget the kept tree when mkosi had no use for it: another definition asked for the same packages otherwise."""
+    if found != made:
+        shop.kept_tree.unlink(missing_ok=True)
+
+
+def write_definitions(folder: Path, definitions: dict[str, str]) -> None:
+    """Write systemd-repart definitions into a new folder."""
+    folder.mkdir(parents=True)
+    for name, text in definitions.items():
+        (folder / name).write_text(text)
+
+
+def _put(tree: Path, path: str, content: bytes, *, mode: int = 0o644) -> None:
+    target = tree / path.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    target.chmod(mode)

@@ -1,0 +1,108 @@
+"""Where mkosi works, and what is kept of it for the next build.
+
+mkosi makes and removes some ten thousand files, so it works in memory where there is plenty of it, and in the cache
+folder where there is not.  The tree of installed packages, which it can start from again, is kept as one file: whole or
+not there, whatever happened to the build or the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bedrock import process
+from bedrock.errors import ProcessError
+from imagebuild.inputs.tools import Access, ToolsTree, inside_user_namespace
+from imagebuild.locking import held_folder, only_one
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made below it
+_MEMINFO = Path("/proc/meminfo")
+# Trees as they are installed, copied and arranged, by the size of what was downloaded.
+_UNPACKED = 10
+_BASE_BYTES = 1 << 30
+_TIMEOUT_S = 600
+_KEPT_TREES = 4
+_PACKED = ("--use-compress-program=zstd -1 -T0 -q", "--numeric-owner", "--xattrs", "--xattrs-include=*")
+
+
+@contextmanager
+def scratch_folder(cache: Path, *, download_bytes: int) -> Iterator[Path]:
+    """A new folder for one build, in memory or below `cache`, removed at the end.
+
+    Those of builds that were killed are removed first.
+
+    Args:
+        cache: Twinhull's cache folder.
+        download_bytes: The size of all packages that may be installed.
+    """
+    slow = cache / "scratch"
+    place = _MEMORY if fits_memory(download_bytes) else slow
+    place.mkdir(parents=True, exist_ok=True)
+    prefix = f"twinhull-{os.getuid()}-"
+    with ExitStack() as stack:
+        with only_one(place / f"{prefix}lock", on_wait=lambda: None):
+            for stale in (*_MEMORY.glob(f"{prefix}*/"), *slow.glob(f"{prefix}*/")):
+                with held_folder(stale) as free:
+                    if free:
+                        remove_tree(stale)
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            stack.enter_context(held_folder(folder))
+        folder.chmod(0o755)
+        try:
+            yield folder
+        finally:
+            remove_tree(folder)
+
+
+def fits_memory(download_bytes: int) -> bool:
+    """Whether there is memory for a build, and twice as much is left for everything else."""
+    need = _BASE_BYTES + _UNPACKED * download_bytes
+    match = re.search(r"^MemAvailable: *(\d+) kB$", _MEMINFO.read_text(), re.MULTILINE)
+    if match is None or not os.access(_MEMORY, os.W_OK | os.X_OK):
+        return False
+    room = os.statvfs(_MEMORY)
+    return room.f_bavail * room.f_frsize >= need and int(match[1]) << 10 >= 3 * need
+
+
+def restore_tree(kept: Path, folder: Path, tools: ToolsTree) -> bool:
+    """Unpack a kept tree into `folder`; False when there is none, or none that can be read."""
+    if not kept.is_file():
+        return False
+    words = ["tar", "--extract", "--preserve-permissions", "--same-owner", *_PACKED, f"--directory={folder}"]
+    try:
+        tools.run([*words, f"--file={kept}"], Access(read=(kept,), write=(folder,)), timeout_s=_TIMEOUT_S)
+    except ProcessError:
+        kept.unlink()
+        remove_tree(folder)
+        folder.mkdir()
+        return False
+    os.utime(kept)
+    return True
+
+
+def keep_tree(kept: Path, folder: Path, tools: ToolsTree) -> None:
+    """Pack what lies in `folder` into the file `kept`, unless it is there, and forget trees nobody used for longest."""
+    if kept.is_file():
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    # One build at a time uses a cache, so these are of builds that were killed.
+    for stale in kept.parent.glob("*.partial"):
+        stale.unlink()
+    partial = kept.with_name(f"{kept.name}.partial")
+    words = ["tar", "--create", "--format=posix", *_PACKED, f"--directory={folder}", f"--file={partial}", "."]
+    tools.run(words, Access(read=(folder,), write=(kept.parent,)), timeout_s=_TIMEOUT_S)
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.rename(kept)
+    trees = sorted(kept.parent.glob("*.tar.zst"), key=lambda path: path.stat().st_mtime)
+    for old in trees[:-_KEPT_TREES]:
+        old.unlink()
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder whose files may belong to the build's user namespace."""
+    process.run([*inside_user_namespace(), "rm", "-rf", "--one-file-system", folder], timeout_s=300)

@@ -1,0 +1,152 @@
+"""Who signs what the firmware checks: a key, or signatures that were made before.
+
+A build makes the UKI and the boot loader unsigned, gets a detached signature for each from a `SignatureSource`, and
+attaches it; both ways end in the same bytes.
+
+Rules: with a key in a file the same bytes are always signed alike.  sbsign writes the time into a signature; it is told
+the first moment of the certificate's validity, which is the same at every build and lies inside that validity.
+Firmware does not look at it.  A token may be a service that checks the clock, so it gets the real time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import Protocol
+
+from bedrock.process import Argument
+from imagebuild.errors import BuildError
+from imagebuild.inputs.tools import Access, ToolsTree
+from keys.certificates import read_certificate
+from keys.keyring import Keyring
+from keys.passphrase import PassphraseSource
+from keys.roles import BootRole
+from keys.signers import BootSigner, boot_signer
+from updater.repository.signatures import Signatures
+
+_TIMEOUT_S = 300
+
+
+class SignatureSource(Protocol):
+    """Gives detached signatures for files."""
+
+    @property
+    def certificates(self) -> Mapping[BootRole, str]:
+        """The certificates of the Secure Boot keys, in PEM."""
+
+    def check(self) -> None:
+        """Find out whether signing will be possible, before any work is done.
+
+        Raises:
+            KeysError: The key cannot be opened.
+        """
+
+    def detached(self, unsigned: Mapping[str, Path], *, tools: ToolsTree, work: Path, log: Path) -> dict[str, bytes]:
+        """Signatures (PKCS #7, DER) of the files `unsigned`, by the same names; they lie in `work`, where this writes.
+
+        Raises:
+            KeysError: The key cannot be opened.
+            ProcessError: It could not be signed with.
+            BuildError: There is no signature for one of them.
+        """
+
+
+@dataclass(frozen=True)
+class KeySource:
+    """Signs with the key of the role db."""
+
+    keyring: Keyring
+    passphrase: PassphraseSource
+
+    @property
+    def certificates(self) -> Mapping[BootRole, str]:
+        """The keyring's certificates."""
+        return {role: self.keyring.boot_key(role).certificate.read_text() for role in BootRole}
+
+    def check(self) -> None:
+        """Open the key and close it again, so that a missing passphrase is told before the work and not after it."""
+        with boot_signer(self.keyring, BootRole.DB, self.passphrase):
+            pass
+
+    def detached(self, unsigned: Mapping[str, Path], *, tools: ToolsTree, work: Path, log: Path) -> dict[str, bytes]:
+        """Sign with sbsign; the key is open only while it runs."""
+        with boot_signer(self.keyring, BootRole.DB, self.passphrase) as signer:
+            return {name: _sbsign(signer, path, tools=tools, work=work, log=log) for name, path in unsigned.items()}
+
+
+@dataclass(frozen=True)
+class GivenSignatures:
+    """Hands out signatures that were made before, whatever the files are now: whether they fit is seen afterwards."""
+
+    signatures: Signatures
+
+    @property
+    def certificates(self) -> Mapping[BootRole, str]:
+        """The certificates the signatures came with."""
+        return {role: self.signatures.certificates[role.value] for role in BootRole}
+
+    def check(self) -> None:
+        """They are here."""
+
+    def detached(
+        self,
+        unsigned: Mapping[str, Path],
+        *,
+        tools: ToolsTree,  # noqa: ARG002 - nothing is run
+        work: Path,  # noqa: ARG002 - nothing is written
+        log: Path,  # noqa: ARG002 - there is nothing to say
+    ) -> dict[str, bytes]:
+        """The given signatures of these names."""
+        return {name: self.signatures.files[name].der for name in unsigned}
+
+
+def attach(detached: bytes, unsigned: Path, signed: Path, *, tools: ToolsTree, log: Path) -> None:
+    """Write `signed`: the file `unsigned` with a signature in its certificate table.
+
+    Raises:
+        ProcessError: It is no PE file, or the disk is full.
+    """
+    signature = signed.with_name(f".{signed.name}.p7")
+    signature.write_bytes(detached)
+    partial = signed.with_name(f".{signed.name}.partial")
+    partial.write_bytes(unsigned.read_bytes())
+    access = Access(read=(signature,), write=(signed.parent,))
+    tools.run(["sbattach", "--attach", signature, partial], access, timeout_s=_TIMEOUT_S, log=log)
+    signature.unlink()
+    partial.rename(signed)
+
+
+def _sbsign(signer: BootSigner, unsigned: Path, *, tools: ToolsTree, work: Path, log: Path) -> bytes:
+    detached = work / f"{unsigned.name}.p7"
+    detached.unlink(missing_ok=True)
+    read = (signer.certificate.parent, *(() if signer.engine else (Path(signer.key).parent,)))
+    program: list[Argument] = ["sbsign", "--engine", signer.engine] if signer.engine else _at_fixed_time(signer)
+    words: list[Argument] = ["--key", signer.key, "--cert", signer.certificate, "--output", detached, unsigned]
+    access = Access(read=tuple(dict.fromkeys(read)), write=(work,))
+    tools.run([*program, "--detached", *words], access, timeout_s=_TIMEOUT_S, log=log)
+    if not detached.is_file():
+        raise BuildError(f"sbsign wrote no signature of {unsigned.name}")
+    return detached.read_bytes()
+
+
+def at_time(when: str) -> list[Argument]:
+    """The words before a program of the tools tree that make it see another time, as libfaketime(1) writes times.
+
+    Not by its wrapper, `faketime`: that makes a semaphore named by its process number, which every process namespace
+    counts anew, and fails when another build, or one that was killed, has the same.
+    """
+    settings = {
+        "LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",
+        "FAKETIME": when,
+        "FAKETIME_DISABLE_SHM": "1",
+        # Another clock, and the same times of files.
+        "NO_FAKE_STAT": "1",
+    }
+    return ["env", "TZ=UTC", *(f"{name}={value}" for name, value in settings.items())]
+
+
+def _at_fixed_time(signer: BootSigner) -> list[Argument]:
+    begins = read_certificate(signer.certificate).not_valid_before_utc.astimezone(UTC)
+    return [*at_time(f"{begins:%Y-%m-%d %H:%M:%S}"), "sbsign"]

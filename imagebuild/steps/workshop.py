@@ -1,0 +1,81 @@
+"""The working folder of one build, and what its steps hand on to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagebuild.definition.config import Folders
+from imagebuild.inputs.archive import archive_path
+from imagebuild.inputs.tools import Access, ToolsTree
+from imagebuild.steps.plan import BuildPlan
+
+
+@dataclass
+class Workshop:
+    """The working folder of one build and what its steps hand on.
+
+    Attributes:
+        plan: The build.
+        work: Lies beside the build's place, on the same disk.
+        scratch: Where mkosi works.
+        seconds: How long each step took.
+    """
+
+    plan: BuildPlan
+    work: Path
+    scratch: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tools(self) -> ToolsTree:
+        """The tools tree."""
+        return self.plan.supply.tools
+
+    @property
+    def out(self) -> Path:
+        """The folder that becomes the build."""
+        return self.work / "out"
+
+    @property
+    def definition(self) -> Path:
+        """The definition's files as they are built from: with no mode or time of this host."""
+        return self.work / "definition"
+
+    @property
+    def log(self) -> Path:
+        """The build log."""
+        return self.out / "build.log"
+
+    @property
+    def folders(self) -> Folders:
+        """What mkosi uses to make the package tree: all below one folder, so that it renames where it else copies."""
+        archive = archive_path(self.plan.supply.packages, cache=self.plan.cache)
+        names = ("cache", "apt", "workspace")
+        return Folders(self.scratch / "output", archive, *(self.scratch / name for name in names))
+
+    @property
+    def kept_tree(self) -> Path:
+        """Where the tree of installed packages is kept: per set of packages, so that a new one is never missed."""
+        return self.plan.cache / "trees" / f"{self.folders.archive.name}-{self.tools.identity}.tar.zst"
+
+    @property
+    def config(self) -> Path:
+        """The generated configuration, kept beside the build for people to read."""
+        return self.out / "config"
+
+    @property
+    def kept_log(self) -> Path:
+        """Where the log of a failed build is kept."""
+        return self.plan.out.with_name(f"{self.plan.out.name}.failed.log")
+
+    @property
+    def access(self) -> Access:
+        """What mkosi and systemd-repart may see of the host."""
+        return Access(read=(self.folders.archive,), write=(self.work, self.scratch))
+
+    def keep_log(self) -> None:
+        """Move the log of a failed build beside the build's place (changes names on the disk)."""
+        if self.log.is_file():
+            # A rename, for the disk may be full.
+            self.log.replace(self.kept_log)

@@ -1,0 +1,102 @@
+"""What the initrd is made of, as it is written down."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bedrock.errors import DocumentError
+from imagebuild.definition import initrd
+from imagebuild.definition.initrd import FILES, load_content
+
+RIGHT = """\
+programs: {busybox: [/usr/bin/busybox], e2fsprogs: [/usr/sbin/e2fsck, /etc/mke2fs.conf]}
+libraries: [libfdisk.so.1]
+links: {/usr/bin/sh: busybox}
+applets: [cat]
+modules: [dm-verity]
+drivers: [nvme]
+"""
+# Words that `init` begins a command with, and what is none of a program's names.
+SHELL_WORDS = frozenset(
+    {
+        "break",
+        "case",
+        "cd",
+        "command",
+        "continue",
+        "do",
+        "done",
+        "echo",
+        "elif",
+        "else",
+        "esac",
+        "exec",
+        "exit",
+        "fi",
+        "for",
+        "if",
+    }
+    | {"kill", "return", "set", "shift", "then", "trap", "until", "wait", "while"}
+)
+
+
+def written(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "initrd.yaml"
+    path.write_text(text)
+    monkeypatch.setattr(initrd, "CONTENT_FILE", path)
+
+
+def test_packages_and_files_are_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, RIGHT, monkeypatch)
+    found = load_content()
+    assert found.packages == ("busybox", "e2fsprogs")
+    assert found.wanted == {"usr/bin/busybox", "usr/sbin/e2fsck", "etc/mke2fs.conf"}
+
+
+def test_mistakes_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = (
+        RIGHT.replace("/usr/bin/busybox]", "usr/bin/busybox]").replace("[cat]", "[bin/cat]").replace("links", "lynx")
+    )
+    written(tmp_path, wrong.replace("[nvme]", "[a b]"), monkeypatch)
+    with pytest.raises(DocumentError) as caught:
+        load_content()
+    places = {problem.path for problem in caught.value.problems}
+    assert {"programs.busybox[0]", "applets[0]", "drivers[0]", "links", "lynx"} <= places
+
+
+def test_our_own_list_is_right() -> None:
+    found = load_content()
+    assert {"usr/bin/busybox", "usr/lib/systemd/systemd-veritysetup", "usr/bin/systemd-repart"} <= found.wanted
+    assert {"dm-verity", "erofs", "overlay"} <= set(found.modules)
+    assert not set(found.modules) & set(found.drivers)
+
+
+def test_every_program_that_init_calls_is_in_the_list() -> None:
+    found = load_content()
+    script = (FILES / "init").read_text()
+    here = {Path(name).name for name in found.wanted} | set(found.applets) | {Path(name).name for name in found.links}
+    functions = set(re.findall(r"^(\w+)\(\) \{$", script, re.MULTILINE))
+    called = set(commands(script))
+    assert called - functions - SHELL_WORDS <= here
+    # Nothing is carried along that nobody calls.
+    assert set(found.applets) <= called
+
+
+def commands(script: str) -> list[str]:
+    """The first words of the commands of a script as plain as `init`; assignments, patterns and comments have none."""
+    code = re.sub(r"(?m)^\s*#.*$", "", script.replace("\\\n", " "))
+    code = re.sub(r"(?m)^\s*[^\s()\"']+=?\*?\) ", "", code)
+    starts = r"(?:^|\|\| |&& |\| |; |\$\(|\bif |\buntil |\bwhile |\{ |! )\s*(?:exec )?"
+    words = re.findall(rf"(?m){starts}([a-z_][\w./-]*|/[\w./-]+)(?=\s|$|;|\))", code)
+    return [word.rpartition("/")[2] for word in words]
+
+
+def test_modules_that_init_loads_by_name_are_in_the_list() -> None:
+    found = load_content()
+    lines = re.findall(r"^modprobe -a (?:-q )?([a-z0-9_ ]+)", (FILES / "init").read_text(), re.MULTILINE)
+    asked = {name for line in lines for name in line.split()}
+    assert {"dm_verity", "erofs", "overlay"} <= asked
+    assert asked <= {name.replace("-", "_") for name in (*found.modules, *found.drivers)}

@@ -1,0 +1,115 @@
+"""What a definition asks for, as mkosi reads it; mkosi is played."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bedrock.errors import ProcessError
+from bedrock.process import Finished
+from imagebuild.definition.image import BuildProfile
+from imagebuild.definition.initrd import load_content
+from imagebuild.errors import BuildError
+from imagebuild.inputs.requested import Asked, asked_packages
+from tests.fakes.definitions import definition_of
+from tests.fakes.played_tools import Call, PlayedTools
+
+
+@dataclass(frozen=True)
+class PlayedMkosi(PlayedTools):
+    """Reads the packages of the configuration itself; of one that is included, only whether it is.
+
+    Attributes:
+        fails: How it ends when it does not accept the configuration.
+        debug: What it finds more with the debug profile.
+        texts: The configurations it was given.
+        meeting: Where those that run at the same time wait for each other.
+    """
+
+    fails: ProcessError | None = None
+    debug: tuple[str, ...] = ()
+    texts: list[str] = field(default_factory=list)
+    meeting: list[threading.Barrier] = field(default_factory=list)
+
+    def play(self, call: Call) -> Finished:
+        cwd = call.cwd
+        assert cwd is not None
+        assert call.words == ["mkosi", "--directory", str(cwd), "--json", "summary"]
+        if self.fails is not None:
+            raise self.fails
+        text = (cwd / "mkosi.conf").read_text()
+        self.texts.append(text)
+        for each in self.meeting:
+            each.wait(timeout=30)
+        names = [
+            name for found in re.findall(r"^Packages=(.*(?:\n +\S+)*)", text, re.MULTILINE) for name in found.split()
+        ]
+        image = {"Packages": [*names, *(self.debug if "Autologin" in text else ())], "VolatilePackages": ["late"]}
+        return call.end(json.dumps({"Images": [{"Packages": ["other"]}, {**image, "BuildPackages": None}]}))
+
+
+def asked_of(folder: Path, tools: PlayedMkosi) -> Asked:
+    definition = definition_of(folder / "host", "id: host\npackages: [zsh, curl]\n")
+    return asked_packages(folder / "host", definition, tools=tools)
+
+
+def test_all_lists_of_the_image_are_taken_together(tmp_path: Path) -> None:
+    asked = asked_of(tmp_path, PlayedMkosi(tmp_path))
+    assert {"curl", "zsh", "late", "linux-image-cloud-amd64"} <= set(asked.root[None])
+    assert "other" not in asked.root[None]
+    assert list(asked.root[None]) == sorted(set(asked.root[None]))
+
+
+def test_every_profile_is_asked_for(tmp_path: Path) -> None:
+    tools = PlayedMkosi(tmp_path, debug=("strace",))
+    asked = asked_of(tmp_path, tools)
+    assert set(asked.root) == {None, *BuildProfile}
+    assert "strace" in asked.root[BuildProfile.DEBUG]
+    assert "strace" not in asked.root[None]
+    assert asked.lists == (asked.root[None], asked.root[BuildProfile.DEBUG], asked.initrd)
+    assert len(tools.texts) == len(set(tools.texts))
+
+
+def test_profiles_are_asked_for_at_the_same_time(tmp_path: Path) -> None:
+    # Whoever came alone would be thrown out.
+    tools = PlayedMkosi(tmp_path, meeting=[threading.Barrier(1 + len(BuildProfile))])
+    assert asked_of(tmp_path, tools).root[None]
+
+
+def test_a_profile_that_adds_no_package_gives_no_list_of_its_own() -> None:
+    asked = Asked({None: ("curl",), BuildProfile.DEBUG: ("curl",)}, ("busybox",))
+    assert asked.lists == (("curl",), ("busybox",))
+
+
+def test_the_initrd_asks_for_the_packages_of_its_programs(tmp_path: Path) -> None:
+    asked = asked_of(tmp_path, PlayedMkosi(tmp_path))
+    assert asked.initrd == load_content().packages
+    assert {f"initrd: {name}" for name in asked.initrd} <= set(asked.lines)
+
+
+def test_the_lines_of_a_lock_hold_every_name_once(tmp_path: Path) -> None:
+    lines = asked_of(tmp_path, PlayedMkosi(tmp_path, debug=("strace",))).lines
+    assert "root: strace" in lines
+    assert list(lines) == sorted(set(lines))
+
+
+def test_the_definitions_own_mkosi_files_are_asked_too(tmp_path: Path) -> None:
+    alone = PlayedMkosi(tmp_path)
+    asked_of(tmp_path, alone)
+    assert not any("[Include]" in text for text in alone.texts)
+    (tmp_path / "host/mkosi.conf").write_text("[Content]\nPackages=jq\n")
+    tools = PlayedMkosi(tmp_path)
+    asked_of(tmp_path, tools)
+    assert all(f"Include={tmp_path / 'host'}\n" in text for text in tools.texts)
+    assert all(tmp_path / "host" in call.access.read for call in tools.calls)
+
+
+def test_a_configuration_that_mkosi_does_not_accept_is_told_with_what_it_said(tmp_path: Path) -> None:
+    tools = PlayedMkosi(tmp_path, fails=ProcessError("mkosi failed", returncode=1, tail="Unknown setting Foo"))
+    with pytest.raises(BuildError, match=r"(?s)beside .*image\.yaml\nUnknown setting Foo"):
+        asked_of(tmp_path, tools)

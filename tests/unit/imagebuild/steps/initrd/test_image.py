@@ -1,0 +1,312 @@
+"""The initrd as a file; its tools are played, its packages are small but whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bedrock.errors import ProcessError
+from imagebuild.definition import initrd
+from imagebuild.definition.initrd import load_content
+from imagebuild.errors import BuildError, RefusedInputError
+from imagebuild.inputs.archive import index_path
+from imagebuild.inputs.lockfile import Selection
+from imagebuild.inputs.supply import store_in
+from imagebuild.paths import EPOCH
+from imagebuild.steps.initrd import image
+from imagebuild.steps.initrd.image import make_initrd, make_programs, needed_modules
+from imagebuild.steps.workshop import Workshop
+from tests.fakes.debian_packages import Content, Link, deb, elf, stored
+from tests.fakes.definitions import plan_in, selection_of
+from tests.fakes.initrd_tools import InitrdTools, read_archive
+
+CONTENT = """\
+programs: {busybox: [/usr/bin/busybox], e2fsprogs: [/usr/sbin/e2fsck, /etc/mke2fs.conf]}
+libraries: [libname.so.1]
+links: {/usr/bin/sh: busybox, /usr/sbin/mkfs.ext4: mke2fs}
+applets: [cat, mount]
+modules: [dm-verity, erofs]
+drivers: [nvme, virtio_blk, sha256-ssse3]
+"""
+KERNEL = "6.12"
+MODULES = f"usr/lib/modules/{KERNEL}"
+LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+PACKAGES: Mapping[str, Mapping[str, Content]] = {
+    "busybox": {"/usr/bin/busybox": elf()},
+    "e2fsprogs": {"/usr/sbin/e2fsck": elf("libc.so.6"), "/etc/mke2fs.conf": b"[defaults]"},
+    "libc6": {
+        f"{LIBRARIES}/libc.so.6": elf(),
+        f"{LIBRARIES}/libname.so.1": elf("libc.so.6"),
+        f"{LIBRARIES}/ld-linux-x86-64.so.2": elf(),
+        "/usr/lib64/ld-linux-x86-64.so.2": Link("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
+        "/usr/share/doc/libc6/copyright": b"LGPL",
+    },
+    "podman": {"/usr/bin/podman": elf()},
+}
+# What modprobe finds for each name; the kernel has no module of the name `virtio_blk`.
+FOUND: Mapping[str, tuple[str, ...]] = {
+    "dm-verity": ("lib/modules/6.12/kernel/drivers/md/dm-mod.ko", "lib/modules/6.12/kernel/drivers/md/dm-verity.ko"),
+    "erofs": (),
+    "nvme": ("lib/modules/6.12/kernel/drivers/nvme/nvme.ko",),
+    "sha256-ssse3": ("lib/modules/6.12/kernel/crypto/sha256_ssse3.ko.xz",),
+}
+
+
+@pytest.fixture(autouse=True)
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A list of few things instead of our own."""
+    path = tmp_path / "initrd.yaml"
+    path.write_text(CONTENT)
+    monkeypatch.setattr(initrd, "CONTENT_FILE", path)
+    monkeypatch.setattr(image, "CONTENT_FILE", path)
+    return path
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> InitrdTools:
+    return InitrdTools(tmp_path / "tools/abc", kernel_modules=FOUND)
+
+
+def select(cache: Path, *, changed: str | None = None) -> Selection:
+    store = store_in(cache)
+    versions = {name: "2" if name == changed else "1" for name in PACKAGES}
+    return selection_of(
+        *(stored(store, name, deb(name, versions[name], files), versions[name]) for name, files in PACKAGES.items())
+    )
+
+
+def shop_in(folder: Path, tools: InitrdTools, *, changed: str | None = None) -> Workshop:
+    """A build beside `cache` whose package tree is made."""
+    cache, plan = folder.parent / "cache", plan_in(folder)
+    supply = replace(plan.supply, cache=cache, packages=select(cache, changed=changed), tools=tools)
+    shop = Workshop(replace(plan, supply=supply), folder / "work", folder / "scratch")
+    shop.out.mkdir(parents=True)
+    index = index_path(supply.archive, "trixie")
+    index.parent.mkdir(parents=True, exist_ok=True)
+    index.write_text("\n".join(f"Package: {name}\nDepends: {needs_of(name)}\n" for name in PACKAGES))
+    tree = shop.folders.output / "tree"
+    for name in {path for paths in FOUND.values() for path in paths}:
+        (tree / "usr" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "usr" / name).write_text(name)
+    for name in ("builtin", "builtin.modinfo", "order", "dep"):
+        (tree / MODULES / f"modules.{name}").touch()
+    (shop.folders.output / "kernel-version").write_text(f"{KERNEL}\n")
+    return shop
+
+
+def needs_of(name: str) -> str:
+    return "" if name == "libc6" else "libc6"
+
+
+def whole(shop: Workshop) -> bytes:
+    return (shop.work / "initrd.cpio.zst").read_bytes()
+
+
+def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools) -> None:
+    found = read_archive((make_programs(shop_in(tmp_path / "a", tools)) / "archive.cpio.zst").read_bytes())
+    assert {name: row.content for name, row in found.items() if row.is_link} == {
+        "bin": "usr/bin",
+        "sbin": "usr/sbin",
+        "lib": "usr/lib",
+        "lib64": "usr/lib64",
+        "usr/bin/sh": "busybox",
+        "usr/bin/cat": "busybox",
+        "usr/bin/mount": "busybox",
+        "usr/sbin/mkfs.ext4": "mke2fs",
+        "usr/lib64/ld-linux-x86-64.so.2": "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+    }
+    assert {"dev", "proc", "run", "sys", "sysroot", "tmp", "etc/modprobe.d/watchdog.conf"} <= found.keys()
+    assert found["init"].content == (initrd.FILES / "init").read_text()
+    assert "usr/bin/podman" not in found
+    # The kernel makes a folder before what lies in it.
+    assert list(found) == sorted(found, key=lambda name: Path(name).parts)
+    assert {row.time_s for row in found.values()} == {EPOCH}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("init", 0o755),
+        ("usr/bin/busybox", 0o755),
+        ("usr/sbin/e2fsck", 0o755),
+        ("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", 0o755),
+        ("usr/lib/x86_64-linux-gnu/libc.so.6", 0o644),
+        ("etc/mke2fs.conf", 0o644),
+        ("etc/modprobe.d/watchdog.conf", 0o644),
+        ("sysroot", 0o755),
+        ("usr/lib", 0o755),
+    ],
+)
+def test_modes_are_by_kind(tmp_path: Path, tools: InitrdTools, name: str, mode: int) -> None:
+    found = read_archive((make_programs(shop_in(tmp_path / "a", tools)) / "archive.cpio.zst").read_bytes())
+    assert found[name].permissions == mode
+
+
+def test_the_second_half_holds_modules_and_what_busybox_reads_of_them(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    make_initrd(shop)
+    (half,) = (shop.plan.cache / "initrd").glob("modules-*")
+    found = read_archive((half / "archive.cpio.zst").read_bytes())
+    files = {name.removeprefix(f"{MODULES}/") for name, row in found.items() if row.content or "modules." in name}
+    assert files == {
+        "kernel/crypto/sha256_ssse3.ko.xz",
+        "kernel/drivers/md/dm-mod.ko",
+        "kernel/drivers/md/dm-verity.ko",
+        "kernel/drivers/nvme/nvme.ko",
+        "modules.alias",
+        "modules.builtin",
+        "modules.dep",
+    }
+    # `lib` is a link of the first half; a folder of that name would replace it.
+    assert "lib" not in found
+    assert {row.time_s for row in found.values()} == {EPOCH}
+    assert found[f"{MODULES}/kernel/drivers/nvme/nvme.ko"].permissions == 0o644
+
+
+@pytest.mark.parametrize("more", range(4))
+def test_the_halves_begin_where_the_kernel_looks_for_them(
+    tmp_path: Path, tools: InitrdTools, small: Path, more: int
+) -> None:
+    # Of names of different length the archives become of different length.
+    small.write_text(CONTENT.replace("[cat, mount]", f"[cat, mount{'x' * more}]"))
+    shop = shop_in(tmp_path / "a", tools)
+    make_initrd(shop)
+    (programs,), (modules,) = ((shop.plan.cache / "initrd").glob(f"{half}-*") for half in ("programs", "modules"))
+    first, second = ((half / "archive.cpio.zst").read_bytes() for half in (programs, modules))
+    start = len(first) + -len(first) % 4
+    assert whole(shop)[: len(first)] == first
+    assert whole(shop)[len(first) : start] == bytes(start - len(first))
+    assert whole(shop)[start:].rstrip(b"\0") == second
+    assert len(whole(shop)) % 4 == 0
+
+
+def test_the_record_tells_of_packages_and_of_every_name(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    make_initrd(shop)
+    record = shop.work / "initrd-dpkg"
+    assert sorted(path.name for path in (record / "info").iterdir()) == [
+        "busybox.list",
+        "e2fsprogs.list",
+        "libc6.list",
+    ]
+    assert (record / "status").read_text().count("Status: install ok installed\n") == 3
+    assert (record / "copyright/libc6").read_text() == "LGPL"
+    names = (record / "names").read_text().splitlines()
+    assert {"/init", "/usr/sbin/e2fsck", "/bin", f"/{MODULES}/kernel/drivers/nvme/nvme.ko"} <= set(names)
+    # Folders are no package's alone.
+    assert not {"/usr", "/sysroot", f"/{MODULES}"} & set(names)
+
+
+def test_equal_halves_are_made_once(tmp_path: Path, tools: InitrdTools) -> None:
+    first, second = (shop_in(tmp_path / name, tools) for name in ("a", "b"))
+    make_programs(first)
+    make_initrd(first)
+    assert tools.programs_run().count("zstd") == 2
+    make_initrd(second)
+    assert tools.programs_run().count("zstd") == 2
+    assert whole(second) == whole(first)
+    records = [(shop.work / "initrd-dpkg/names").read_text() for shop in (first, second)]
+    assert records[0] == records[1]
+
+
+def test_nothing_is_left_in_the_working_folder_that_a_build_does_not_need(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    make_initrd(shop)
+    assert not [path for path in shop.work.iterdir() if path.is_dir() and path.name.startswith("initrd-p")]
+    assert not (shop.work / "initrd-modules").exists()
+
+
+@pytest.mark.parametrize(("changed", "made"), [("podman", 0), ("libc6", 1), ("busybox", 1)])
+def test_the_programs_are_kept_while_packages_change_that_they_do_not_need(
+    tmp_path: Path, tools: InitrdTools, changed: str, made: int
+) -> None:
+    make_programs(shop_in(tmp_path / "a", tools))
+    before = tools.programs_run().count("zstd")
+    make_programs(shop_in(tmp_path / "b", tools, changed=changed))
+    assert tools.programs_run().count("zstd") - before == made
+
+
+def test_another_list_gives_other_programs(tmp_path: Path, tools: InitrdTools, small: Path) -> None:
+    first = make_programs(shop_in(tmp_path / "a", tools))
+    small.write_text(CONTENT.replace("[cat, mount]", "[cat]"))
+    assert make_programs(shop_in(tmp_path / "b", tools)) != first
+
+
+def test_another_module_of_the_same_name_gives_another_half(tmp_path: Path, tools: InitrdTools) -> None:
+    first, second = (shop_in(tmp_path / name, tools) for name in ("a", "b"))
+    make_initrd(first)
+    before = tools.programs_run().count("zstd")
+    (second.folders.output / "tree" / MODULES / "kernel/drivers/nvme/nvme.ko").write_text("rebuilt")
+    make_initrd(second)
+    assert tools.programs_run().count("zstd") - before == 1
+    assert b"rebuilt" in whole(second)
+
+
+@pytest.mark.parametrize("program", ["readelf", "sh", "zstd"])
+def test_a_half_that_failed_is_not_kept_and_the_next_build_makes_it(
+    tmp_path: Path, tools: InitrdTools, program: str
+) -> None:
+    tools.fails.append(program)
+    with pytest.raises(ProcessError, match=program):
+        make_programs(shop_in(tmp_path / "a", tools))
+    kept = tmp_path / "cache/initrd"
+    assert [path for path in kept.iterdir() if path.suffix != ".partial"] == []
+    tools.fails.clear()
+    made = make_programs(shop_in(tmp_path / "b", tools))
+    assert [path.name for path in kept.iterdir()] == [made.name]
+
+
+def test_what_a_killed_build_left_of_a_half_is_not_taken_for_it(tmp_path: Path, tools: InitrdTools) -> None:
+    made = make_programs(shop_in(tmp_path / "a", tools))
+    partial = made.rename(made.with_name(f"{made.name}.partial"))
+    (partial / "archive.cpio.zst").write_text("half")
+    (partial / "more").touch()
+    again = make_programs(shop_in(tmp_path / "b", tools))
+    assert again == made
+    assert read_archive((again / "archive.cpio.zst").read_bytes())
+    assert sorted(path.name for path in again.iterdir()) == ["archive.cpio.zst", "names", "record"]
+
+
+def test_modules_that_failed_to_pack_are_not_kept(tmp_path: Path, tools: InitrdTools) -> None:
+    tools.fails.append("depmod")
+    with pytest.raises(ProcessError, match="depmod"):
+        make_initrd(shop_in(tmp_path / "a", tools))
+    assert not [path for path in (tmp_path / "cache/initrd").glob("modules-*") if path.suffix != ".partial"]
+
+
+def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    store = store_in(shop.plan.cache)
+    others = [each for each in shop.plan.supply.packages.packages if each.name != "busybox"]
+    packages = selection_of(*others, stored(store, "busybox", b"noise"))
+    index = index_path(shop.plan.supply.archive, "trixie").read_text()
+    shop.plan = replace(shop.plan, supply=replace(shop.plan.supply, packages=packages))
+    index_path(shop.plan.supply.archive, "trixie").parent.mkdir(parents=True)
+    index_path(shop.plan.supply.archive, "trixie").write_text(index)
+    with pytest.raises(RefusedInputError, match="busybox 1 is no Debian package"):
+        make_programs(shop)
+
+
+def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: Path, tools: InitrdTools) -> None:
+    lacking = {name: files for name, files in FOUND.items() if name != "dm-verity"}
+    shop = shop_in(tmp_path / "a", replace(tools, kernel_modules=lacking))
+    with pytest.raises(BuildError, match=r"(?s)that the image lacks\n.*Module dm-verity not found") as caught:
+        make_initrd(shop)
+    assert "drop_modules" in caught.value.hints[0]
+
+
+def test_a_driver_that_the_kernel_lacks_is_passed_over(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    found = needed_modules(shop, load_content(), KERNEL)
+    (words,) = tools.ran
+    # The file is named sha256_ssse3: the kernel takes both spellings for the same.
+    assert words[words.index("--all") + 1 :] == ["dm-verity", "erofs", "nvme", "sha256-ssse3"]
+    assert found == (
+        f"{MODULES}/kernel/crypto/sha256_ssse3.ko.xz",
+        f"{MODULES}/kernel/drivers/md/dm-mod.ko",
+        f"{MODULES}/kernel/drivers/md/dm-verity.ko",
+        f"{MODULES}/kernel/drivers/nvme/nvme.ko",
+    )

@@ -1,0 +1,118 @@
+"""Where mkosi works: in memory or on the disk, alone, and gone at the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bedrock.process import Finished
+from imagebuild.locking import held_folder
+from imagebuild.steps import scratch
+from imagebuild.steps.scratch import fits_memory, keep_tree, scratch_folder
+from tests.fakes.played_tools import Call, PlayedTools
+
+MIB = 1 << 20
+
+
+class PlayedTar(PlayedTools):
+    """tar, which packs nothing."""
+
+    def play(self, call: Call) -> Finished:
+        (name,) = (word.removeprefix("--file=") for word in call.words if word.startswith("--file="))
+        Path(name).touch()
+        return call.end()
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is taken for memory, of which there is plenty."""
+    folder, info = tmp_path / "memory", tmp_path / "meminfo"
+    folder.mkdir()
+    # So much that only the file system itself can be too small.
+    info.write_text(f"MemTotal: {1 << 50} kB\nMemAvailable: {1 << 50} kB\n")
+    monkeypatch.setattr(scratch, "_MEMORY", folder)
+    monkeypatch.setattr(scratch, "_MEMINFO", info)
+    return folder
+
+
+def with_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other-meminfo"
+    path.write_text(text)
+    monkeypatch.setattr(scratch, "_MEMINFO", path)
+
+
+def test_mkosi_works_in_memory_where_there_is_plenty(memory: Path, tmp_path: Path) -> None:
+    with scratch_folder(tmp_path / "cache", download_bytes=MIB) as folder:
+        assert folder.parent == memory
+        assert folder.stat().st_mode & 0o777 == 0o755
+        (folder / "file").touch()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("text", ["MemAvailable:   3000000 kB\n", "MemTotal:   99999999 kB\n"])
+def test_mkosi_works_on_the_disk_where_memory_is_short_or_unknown(
+    memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    with_memory(monkeypatch, tmp_path, text)
+    with scratch_folder(tmp_path / "cache", download_bytes=MIB) as folder:
+        assert folder.parent == tmp_path / "cache/scratch"
+    assert not folder.exists()
+    assert list(memory.iterdir()) == []
+
+
+def test_more_packages_need_more_memory(memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_memory(monkeypatch, tmp_path, f"MemAvailable: {6 << 20} kB\n")
+    assert fits_memory(50 * MIB)
+    assert not fits_memory(500 * MIB)
+
+
+def test_memory_that_is_too_small_a_file_system_is_not_used(memory: Path) -> None:
+    room = os.statvfs(memory)
+    assert not fits_memory(room.f_bavail * room.f_frsize)
+
+
+def test_memory_that_cannot_be_written_is_not_used(
+    memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "_MEMORY", tmp_path / "nowhere")
+    assert not fits_memory(MIB)
+
+
+def test_what_killed_builds_left_is_removed_wherever_it_lies(memory: Path, tmp_path: Path) -> None:
+    name = f"twinhull-{os.getuid()}-old"
+    dead = (memory / name, tmp_path / "cache/scratch" / name)
+    living, foreign = memory / f"twinhull-{os.getuid()}-living", memory / "twinhull-4711-other"
+    for folder in (*dead, living, foreign):
+        folder.mkdir(parents=True)
+    with held_folder(living), scratch_folder(tmp_path / "cache", download_bytes=MIB):
+        assert [folder.exists() for folder in (*dead, living, foreign)] == [False, False, True, True]
+
+
+def test_a_failure_leaves_nothing(memory: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), scratch_folder(tmp_path / "cache", download_bytes=MIB) as folder:
+        raise KeyboardInterrupt
+    assert not folder.exists()
+
+
+def test_half_a_tree_of_a_killed_build_is_removed(tmp_path: Path) -> None:
+    stale = tmp_path / "trees/other.tar.zst.partial"
+    stale.parent.mkdir()
+    stale.touch()
+    keep_tree(stale.with_name("new.tar.zst"), tmp_path / "cache", PlayedTar(tmp_path / "tools/abc"))
+    assert [path.name for path in stale.parent.iterdir()] == ["new.tar.zst"]
+
+
+def test_the_trees_that_were_used_last_are_kept(tmp_path: Path) -> None:
+    trees, tools = tmp_path / "trees", PlayedTar(tmp_path / "tools/abc")
+    (tmp_path / "cache").mkdir()
+    trees.mkdir()
+    for age in range(6):
+        path = trees / f"{age}.tar.zst"
+        path.touch()
+        os.utime(path, (1_700_000_000 - age, 1_700_000_000 - age))
+    keep_tree(trees / "new.tar.zst", tmp_path / "cache", tools)
+    assert sorted(path.name for path in trees.iterdir()) == ["0.tar.zst", "1.tar.zst", "2.tar.zst", "new.tar.zst"]
+    keep_tree(trees / "new.tar.zst", tmp_path / "cache", tools)
+    assert len(tools.ran) == 1
