@@ -20,6 +20,7 @@ MAX_DOCUMENT_BYTES = 1 << 20
 Sha256 = Annotated[str, strict.Pattern(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 Name = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "a name of a-z, 0-9 and -, at most 63 long")]
 AttachmentName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]{0,31}", "an attachment's name of a-z, 0-9 and -")]
+ProfileName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]{0,31}", "a profile's name of a-z, 0-9 and -")]
 ArtifactBytes = Annotated[int, strict.Range(1, 1 << 44)]
 
 
@@ -81,6 +82,7 @@ class Release:
     Attributes:
         attachments: Documents for people and scanners (bill of materials, provenance), carried like artifacts.  A host
             neither needs nor fetches them, and a name it does not know is no mistake.
+        profile: The named addition it was built with, such as `debug`, which is not for hosts in the field.
     """
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
@@ -90,6 +92,7 @@ class Release:
     root_hash: Sha256
     artifacts: Artifacts
     attachments: dict[AttachmentName, Artifact] = field(default_factory=dict)
+    profile: ProfileName | None = None
 
     @property
     def target_path(self) -> str:

@@ -46,6 +46,7 @@ def write_documents(shop: Workshop) -> Summary:
         attachments={
             name: _artifact(shop.out / file) for name, file in ATTACHMENT_FILES.items() if (shop.out / file).is_file()
         },
+        profile=shop.plan.profile.value if shop.plan.profile else None,
     )
     (shop.out / "release.json").write_bytes(strict.dump_json(release))
     shipped = read_contents(shop.out).shipped

@@ -36,6 +36,7 @@ def write_build(
     seed: int = 1,
     slots: SlotLayout | None = None,
     root_blocks: int = 20,
+    profile: str | None = None,
 ) -> Path:
     """A folder as a build writes it; `seed` decides the content, and `slots` is the layout it records."""
     folder.mkdir(parents=True)
@@ -56,6 +57,7 @@ def write_build(
         root_hash=hashlib.sha256(contents["verity"]).hexdigest(),
         artifacts=Artifacts(**{name: _artifact(content) for name, content in contents.items()}),
         attachments={LAYOUT: _artifact(strict.dump_json(slots))} if slots else {},
+        profile=profile,
     )
     if slots:
         (folder / LAYOUT_FILE).write_bytes(strict.dump_json(slots))
@@ -113,7 +115,9 @@ class Workshop:
             write_build(folder, version=version, seed=seed, architecture=architecture)
         return self.publish_folders(folder, now=now)
 
-    def publish_folders(self, *folders: Path, now: datetime = NOW) -> tuple[Publication, ...]:
+    def publish_folders(
+        self, *folders: Path, now: datetime = NOW, allow_debug: bool = False
+    ) -> tuple[Publication, ...]:
         """Publish build folders, packed quickly."""
         builds = [read_build(folder) for folder in folders]
         return publish(
@@ -124,6 +128,7 @@ class Workshop:
             now=now,
             progress=Silent(),
             level=QUICK_LEVEL,
+            allow_debug=allow_debug,
         )
 
 

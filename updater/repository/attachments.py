@@ -61,6 +61,10 @@ def statement_problems(statement: Statement, release: Release, files: Mapping[st
     lock = release.attachments.get(LOCK)
     said, there = statement.predicate.buildDefinition.externalParameters.lockSha256, lock.sha256 if lock else None
     problems = subject_problems(statement, subjects_of(release, files))
+    profile = statement.predicate.buildDefinition.externalParameters.profile
+    if profile != (release.profile or ""):
+        named = release.profile or "none"
+        problems += (f"the provenance has the profile {profile or 'none'}, and the release {named}",)
     if said == there:
         return problems
     return (*problems, f"the provenance speaks of the lock {said}, and the release has {there}".replace("None", "none"))

@@ -175,6 +175,7 @@ def init_command(
     metavar="N",
     help="Warn when growth reaches the slots of hosts within N releases.",
 )
+@click.option("--allow-debug", is_flag=True, help="Publish a build with the debug profile all the same.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 def publish_command(
@@ -187,6 +188,7 @@ def publish_command(
     release_lifetime: timedelta | None,
     level: int,
     warn_within: int,
+    allow_debug: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -195,7 +197,8 @@ def publish_command(
     Every file is checked against its release.json before anything is written. A version is
     published once: again with the same content is nothing to do, with other content an error.
     An interrupted publish shows readers nothing; run it again to complete it.
-    A release that does not fit the disks of hosts in the field is refused (twinhull repo layouts).
+    A release that does not fit the disks of hosts in the field is refused (twinhull repo layouts),
+    and so is a build made with `--profile debug`.
 
     \b
     Example:
@@ -209,6 +212,7 @@ def publish_command(
         now=_now(),
         progress=_progress(quiet=quiet),
         level=level,
+        allow_debug=allow_debug,
     )
     families = [family_of(publication.release) for publication in done]
     warnings = read_outlooks(base, families, within=warn_within)

@@ -165,11 +165,13 @@ def publish(
     now: datetime,
     progress: Progress,
     level: int = DEFAULT_LEVEL,
+    allow_debug: bool = False,
 ) -> tuple[Publication, ...]:
     """Write builds into the repository on the disk and sign them; all become visible together.
 
     Raises:
-        RefusedError: A file is not what its release says, or the repository's signatures do not hold.
+        RefusedError: A file is not what its release says, a build has the debug profile and that was not allowed, or
+            the repository's signatures do not hold.
         ConflictError: A version was published before with other content.
         OutgrownError: A release does not fit the slots of hosts in the field.
         BusyError: Somebody else is publishing.
@@ -177,6 +179,8 @@ def publish(
         KeysError: The keys of releases, snapshot or timestamp cannot be opened.
     """
     layout = Layout(base)
+    if not allow_debug:
+        _refuse_profiles(builds)
     _check_files(builds, progress)
     with writing(layout):
         state = load_state(layout, access.keyring)
@@ -196,6 +200,16 @@ def publish(
             changes = {TufRole.RELEASES: changed}
             state = commit(layout, state, changed=changes, signers=signers, lifetimes=lifetimes, now=now)
         return tuple(_publication(layout, state, build.release.target_path, releases) for build in builds)
+
+
+def _refuse_profiles(builds: Sequence[Build]) -> None:
+    """A profile opens an image to whoever stands before it; nobody publishes one by accident."""
+    if found := [
+        f"{build.folder} was built with --profile {build.release.profile}" for build in builds if build.release.profile
+    ]:
+        raise RefusedError("\n".join((*found, "nothing was published"))).with_hint(
+            "build it without a profile; for a repository that no host in the field follows there is --allow-debug"
+        )
 
 
 def _check_files(builds: Sequence[Build], progress: Progress) -> None:

@@ -291,3 +291,10 @@ def test_the_envelope_carries_the_very_bytes_of_the_build(published: Workshop, t
 def test_another_kind_of_statement_is_refused(data: bytes) -> None:
     with pytest.raises(DocumentError, match="provenance"):
         parse_statement(data, source="provenance")
+
+
+def test_a_profile_that_the_release_document_hides_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    build = attested_build(tmp_path / "build")
+    edit_json(build / "provenance.json", '"profile": ""', '"profile": "debug"')
+    with pytest.raises(RefusedError, match="the provenance has the profile debug, and the release none"):
+        workshop.publish_folders(build)

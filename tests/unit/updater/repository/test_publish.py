@@ -116,6 +116,20 @@ def test_several_builds_become_visible_together(workshop: Workshop, tmp_path: Pa
     assert state.timestamp.signed.version == 2
 
 
+def test_a_debug_build_is_refused_unless_it_is_allowed(workshop: Workshop, tmp_path: Path) -> None:
+    folders = [
+        write_build(tmp_path / "plain", version="1.0.0"),
+        write_build(tmp_path / "open", version="1.0.1", profile="debug"),
+    ]
+    before = snapshot_of(workshop.base)
+    with pytest.raises(RefusedError, match=r"open was built with --profile debug"):
+        workshop.publish_folders(*folders)
+    assert snapshot_of(workshop.base) == before
+    done = workshop.publish_folders(*folders, allow_debug=True)
+    assert [publication.release.profile for publication in done] == [None, "debug"]
+    assert is_sound(workshop)
+
+
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "longer", "missing"])
 def test_file_that_differs_from_its_release_is_refused_before_anything_is_written(
     workshop: Workshop, tmp_path: Path, damage: str
