@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 import click
+from click.shell_completion import ShellComplete, get_completion_class
 
 from bedrock import strict
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, DocumentError, TwinhullError
@@ -75,6 +76,29 @@ def emit_json(value: object) -> None:
 def json_option(command: Command) -> Command:
     """Add `--json` to a command; it arrives as the keyword `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")(command)
+
+
+def completion_command(program: click.Command, prog_name: str) -> click.Command:
+    """The command `completion SHELL` of a program, which prints the script that completes its command lines."""
+
+    @click.command("completion")
+    @click.argument("shell", type=click.Choice(["bash", "fish", "zsh"]))
+    def completion(shell: str) -> None:
+        kind = get_completion_class(shell)
+        if kind is None:
+            raise click.UsageError(f"there is no completion for {shell}")
+        variable = f"_{prog_name.upper()}_COMPLETE"
+        # The base class's: the one for bash starts a bash only to warn of versions before 4.4.
+        click.echo(ShellComplete.source(kind(program, {}, prog_name, variable)).strip())
+
+    completion.help = f"""Print the script that completes command lines of {prog_name} in SHELL.
+
+    \b
+    Example:
+      source <({prog_name} completion bash)                 # in ~/.bashrc; zsh alike
+      {prog_name} completion fish > ~/.config/fish/completions/{prog_name}.fish
+    """
+    return completion
 
 
 def print_error(message: str, hints: Sequence[str] = ()) -> None:

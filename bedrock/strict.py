@@ -53,16 +53,22 @@ class Size:
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds, written as a number or as text with s, min, h or d."""
+    """Seconds, written as a number or as text such as `90s`, `10m`, `5min`, `1h 30m`, `2d` or `1w`."""
 
 
 _SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?")
 _SIZE_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|h|d)")
-_DURATION_FACTOR = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|m|h|d|w)")
+_DURATION = re.compile(rf"{_SPAN.pattern}(?:\s*{_SPAN.pattern})*")
+_DURATION_FACTOR = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SHOWN_LENGTH = 60  # of a wrong value in a message
 Bytes = Annotated[int, Size()]
 Seconds = Annotated[float, Duration()]
+
+
+def measure_pattern(rule: Size | Duration) -> str:
+    """The regular expression of a size or a duration that is written as text."""
+    return rf"\s*{(_SIZE if isinstance(rule, Size) else _DURATION).pattern}\s*"
 
 
 def read_yaml(cls: type[T], text: str | bytes, *, source: str) -> T:
@@ -264,13 +270,13 @@ class _Reader:
             return self.fail(path, str(error))
 
     def _measure(self, rule: Size | Duration, value: str, path: str) -> Any:
-        expression, factors = (_SIZE, _SIZE_FACTOR) if isinstance(rule, Size) else (_DURATION, _DURATION_FACTOR)
-        match = expression.fullmatch(value.strip())
-        if match is None:
-            wanted = "a size such as 512M or 2G" if isinstance(rule, Size) else "a duration such as 30s, 5min or 2h"
+        if re.fullmatch(measure_pattern(rule), value) is None:
+            wanted = "a size such as 512M or 2G" if isinstance(rule, Size) else "a duration such as 30s, 10m or 1h 30m"
             return self.fail(path, f"must be {wanted}, not {_shown(value)}")
-        amount = float(match[1]) * factors[match[2]]
-        return int(amount) if isinstance(rule, Size) else amount
+        if isinstance(rule, Size):
+            amount, unit = typing.cast("re.Match[str]", _SIZE.match(value.strip())).group(1, 2)
+            return int(amount) * _SIZE_FACTOR[unit]
+        return sum(float(amount) * _DURATION_FACTOR[unit] for amount, unit in _SPAN.findall(value))
 
     def _obey(self, rule: object, value: Any, path: str) -> None:
         if isinstance(rule, Pattern) and not re.fullmatch(rule.expression, value):

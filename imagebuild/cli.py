@@ -9,12 +9,14 @@ from pathlib import Path
 
 import click
 
-from bedrock.cli import emit_json, json_option, run_command
+from bedrock.cli import completion_command, emit_json, json_option, run_command
+from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
 from bedrock.progress import Progress
 from imagebuild.attest.cli import scan
 from imagebuild.console import open_progress
-from imagebuild.definition.image import BuildProfile, starting_definition
-from imagebuild.errors import BuildError
+from imagebuild.definition.image import BuildProfile, load_definition
+from imagebuild.definition.schemas import image_schema, settings_schema
+from imagebuild.definition.starting import write_starting_definition
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.cli import bundle, lock
 from imagebuild.inputs.supply import Supply, load_lock, locked_supply, newest_supply
@@ -28,7 +30,7 @@ from imagebuild.steps.plan import plan_build
 from imagebuild.steps.signing import KeySource
 from imagebuild.trim.cli import trim_command
 from imagebuild.vm.cli import vm
-from keys.cli import keys, passphrase_option, passphrase_source
+from keys.cli import keys, keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
 from partitions.version import Version
 from updater.repository.cli import channel, repo
@@ -45,45 +47,62 @@ def twinhull() -> None:
     The way of an image, from keys to a running host:
 
     \b
-      twinhull keys init keys --profile dev
-      twinhull repo init repo --keys keys
+      twinhull keys init my-keys --profile dev
+      twinhull repo init repo
       twinhull init my-host
-      twinhull build my-host --version 1.0.0 --keys keys
+      twinhull build my-host --version 1.0.0
       twinhull inspect out/my-host/1.0.0
       twinhull trim my-host
       twinhull scan out/my-host/1.0.0 --tracker tracker.json
-      twinhull repo publish repo out/my-host/1.0.0 --keys keys
-      twinhull channel set repo stable --release my-host/1.0.0 --keys keys
+      twinhull repo publish repo out/my-host/1.0.0
+      twinhull channel set repo stable --release my-host/1.0.0
       twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
       twinhull server repo
       twinhull vm run out/my-host/1.0.0
 
-    Shell completion: eval "$(_TWINHULL_COMPLETE=bash_source twinhull)" (or zsh_source, fish_source).
+    Keys are read from my-keys, unless --keys or TWINHULL_KEYS names another folder.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused because verification failed, 4 nothing to do.
     """
 
 
 @twinhull.command("init")
-@click.argument("folder", type=click.Path(path_type=Path))
-def init_definition(folder: Path) -> None:
-    """Write a commented image definition into FOLDER to start from.
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--id", "chosen_id", metavar="ID", help="The image's id [default: made from DIR's name].")
+@json_option
+def init_definition(folder: Path, chosen_id: str | None, as_json: bool) -> None:
+    """Write a commented image definition into DIR to start from, and its schema for editors.
 
     \b
     Example:
       twinhull init my-host && $EDITOR my-host/image.yaml
     """
-    target = folder / "image.yaml"
-    if target.exists():
-        raise BuildError(f"{target} exists and is left alone").with_hint("choose a folder without image.yaml")
-    folder.mkdir(parents=True, exist_ok=True)
-    target.write_text(starting_definition(folder))
-    click.echo(f"wrote {target}")
+    path = write_starting_definition(folder, chosen_id=chosen_id)
+    if as_json:
+        emit_json({"definition": path, "id": load_definition(folder).id})
+    else:
+        click.echo(f"wrote {path}")
+
+
+@twinhull.command("schema")
+@click.argument("document", type=click.Choice(["image", "updater"]), default="image")
+def schema(document: str) -> None:
+    """Print the JSON Schema of image.yaml, or of the settings that `updater` reads on hosts.
+
+    Editors with a YAML language server complete and check by it: `twinhull init` writes it next to image.yaml.
+
+    \b
+    Example:
+      twinhull schema > my-host/image.schema.json
+      twinhull schema updater
+    """
+    emit_json(image_schema() if document == "image" else settings_schema())
 
 
 @twinhull.command("build")
 @click.argument("definition", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--version", "version_text", required=True, metavar="V", help="The version to build; it never changes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the build [default: out/ID/V].")
-@click.option("--keys", "keys_folder", type=click.Path(path_type=Path), default=Path("keys"), show_default=True)
+@keys_option
 @click.option("--root-of-trust", type=click.Path(path_type=Path), help="TUF root to bake in [default: KEYS/root.json].")
 @click.option(
     "--profile", type=click.Choice([p.value for p in BuildProfile]), help="debug: a root login on the console."
@@ -106,17 +125,17 @@ def build(
     quiet: bool,
     passphrase_file: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Build the image that DEFINITION describes.
 
     The result is a folder: disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to
     publish, release.json, packages.json and contents.json (what the image holds), sbom.cdx.json (the same for
     scanners), provenance.json (what it was made from), layout.json (the sizes of its disk), the configuration given to
-    mkosi and systemd-repart, and the log.
+    mkosi and systemd-repart, and the log.  Exit code 4: this very build is there already.
 
     \b
     Example:
-      twinhull build examples/container-host --version 1.0.0 --keys keys
+      twinhull build examples/container-host --version 1.0.0
       twinhull build my-host --version 1.0.0 --locked
       twinhull build my-host --version 1.0.0 --offline my-host.bundle
     """
@@ -138,8 +157,9 @@ def build(
         built = build_image(plan, progress=progress)
     if as_json:
         emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary)})
-        return
-    show_summary(built.summary, out=built.out, fresh=built.fresh)
+    else:
+        show_summary(built.summary, out=built.out, fresh=built.fresh)
+    return EXIT_DONE if built.fresh else EXIT_NOTHING_TO_DO
 
 
 def _supply(definition: Path, *, locked: bool, packed: Path | None, progress: Progress) -> Supply:
@@ -161,6 +181,7 @@ def _fields(summary: Summary) -> dict[str, object]:
 
 for command in (lock, bundle, inspect, diff, trim_command, scan, reproduce_command, keys, repo, channel, server, vm):
     twinhull.add_command(command)
+twinhull.add_command(completion_command(twinhull, "twinhull"))
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from bedrock.errors import EXIT_FAILED
 from keys.check import Finding, Severity, check
 from keys.generate import init
 from keys.keyring import Keyring
-from keys.listing import lines, listing
+from keys.listing import Listing, lines, listing
 from keys.passphrase import (
     FILE_VARIABLE,
     VARIABLE,
@@ -31,6 +31,8 @@ from keys.roles import Profile
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+DEFAULT_FOLDER = Path("my-keys")
+FOLDER_VARIABLE = "TWINHULL_KEYS"
 
 
 @dataclass
@@ -44,6 +46,20 @@ class Prompt:
         if self.answer is None:
             self.answer = click.prompt(f"Passphrase of {subject}", hide_input=True, err=True)
         return self.answer
+
+
+def keys_option(command: Command, *, name: str = "keys_folder") -> Command:
+    """Add `--keys` to a command; it arrives as the keyword `name`."""
+    return click.option(
+        "--keys",
+        name,
+        type=_FOLDER,
+        envvar=FOLDER_VARIABLE,
+        default=DEFAULT_FOLDER,
+        show_default=True,
+        show_envvar=True,
+        help="The folder that `twinhull keys init` made.",
+    )(command)
 
 
 def passphrase_option(command: Command) -> Command:
@@ -72,9 +88,9 @@ def keys() -> None:
 
     \b
     Example:
-      twinhull keys init keys --profile dev
-      twinhull keys show keys
-      twinhull keys check keys
+      twinhull keys init my-keys --profile dev
+      twinhull keys show my-keys
+      twinhull keys check my-keys
     """
 
 
@@ -88,7 +104,8 @@ def keys() -> None:
 )
 @passphrase_option
 @click.option("--no-passphrase", is_flag=True, help="Leave the private files unencrypted.")
-def init_command(folder: Path, profile: str, passphrase_file: Path | None, no_passphrase: bool) -> None:
+@json_option
+def init_command(folder: Path, profile: str, passphrase_file: Path | None, no_passphrase: bool, as_json: bool) -> None:
     """Make all keys of a profile in DIR, which must be new or empty.
 
     Nothing is ever overwritten. Private files are made with mode 0600 and are encrypted when
@@ -98,15 +115,14 @@ def init_command(folder: Path, profile: str, passphrase_file: Path | None, no_pa
 
     \b
     Example:
-      twinhull keys init keys --profile dev
+      twinhull keys init my-keys --profile dev
       twinhull keys init /media/usb/keys --profile production --passphrase-file pass.txt
     """
     if no_passphrase and passphrase_file is not None:
         raise click.UsageError("--passphrase-file and --no-passphrase exclude each other")
     chosen = Profile(profile)
     source = NoPassphrase() if no_passphrase else _new_passphrase(chosen, passphrase_file)
-    for line in lines(listing(init(folder, chosen, source))):
-        click.echo(line)
+    _show(listing(init(folder, chosen, source)), as_json=as_json)
 
 
 @keys.command("show")
@@ -119,14 +135,9 @@ def show_command(folder: Path, as_json: bool) -> None:
 
     \b
     Example:
-      twinhull keys show keys --json
+      twinhull keys show my-keys --json
     """
-    shown = listing(Keyring.load(folder))
-    if as_json:
-        emit_json(shown)
-        return
-    for line in lines(shown):
-        click.echo(line)
+    _show(listing(Keyring.load(folder)), as_json=as_json)
 
 
 @keys.command("check")
@@ -143,7 +154,7 @@ def check_command(context: click.Context, folder: Path, passphrase_file: Path | 
 
     \b
     Example:
-      twinhull keys check keys --passphrase-file pass.txt
+      twinhull keys check my-keys --passphrase-file pass.txt
     """
     findings = check(folder, passphrase=from_environment(file=passphrase_file))
     if as_json:
@@ -152,6 +163,14 @@ def check_command(context: click.Context, folder: Path, passphrase_file: Path | 
         _print_findings(folder, findings)
     if any(finding.severity is Severity.ERROR for finding in findings):
         context.exit(EXIT_FAILED)
+
+
+def _show(shown: Listing, *, as_json: bool) -> None:
+    if as_json:
+        emit_json(shown)
+        return
+    for line in lines(shown):
+        click.echo(line)
 
 
 def _print_findings(folder: Path, findings: tuple[Finding, ...]) -> None:

@@ -9,7 +9,6 @@ Not here: how a definition becomes mkosi's and systemd-repart's configuration (`
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -18,13 +17,13 @@ from typing import Annotated
 
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
-from imagebuild.paths import DATA
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
 from updater.release import Architecture, Name
 
 FILE_NAME = "image.yaml"
 LOCK_FILE = "image.lock"
+SCHEMA_FILE = "image.schema.json"
 PackageName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*(/[a-z0-9-]+)?", "a Debian package name")]
 ReleaseName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]*", "the code name of a Debian release, such as trixie")]
 MirrorUrl = Annotated[str, strict.Pattern(r"(https?|file|copy):/\S+", "the URL of a mirror such as http://HOST/debian")]
@@ -79,7 +78,14 @@ class AbsolutePath:
 
 @dataclass(frozen=True)
 class ExtraFile:
-    """A file of the image: its content here, or the name of a file in the definition's folder."""
+    """A file of the image: its content here, or the name of a file in the definition's folder.
+
+    Attributes:
+        path: Absolute path in the image.
+        content: The text of the file; give this or `source`.
+        source: A file of the definition's folder, by its relative path.
+        mode: Octal, quoted, such as `"0755"`.
+    """
 
     path: AbsolutePath
     content: str | None = None
@@ -97,7 +103,13 @@ class ExtraFile:
 
 @dataclass(frozen=True)
 class ExtraUnit:
-    """A systemd unit or Quadlet file of the image."""
+    """A systemd unit or Quadlet file of the image.
+
+    Attributes:
+        name: The unit's file name; its suffix decides whether it is a Quadlet.
+        content: The unit's text.
+        enabled: Whether a systemd unit is enabled; Quadlets say it in their own `[Install]` section.
+    """
 
     name: UnitName
     content: str
@@ -118,7 +130,14 @@ class ExtraUnit:
 
 @dataclass(frozen=True)
 class Slots:
-    """Sizes on the disk; `root` bounds how large any later release may grow."""
+    """Sizes on the disk; `root` bounds how large any later release may grow.
+
+    Attributes:
+        root: Bytes of each of the two root partitions.
+        boot: Bytes of the partition of the UKIs; two must fit.
+        esp: Bytes of the partition of the boot loader.
+        var: Bytes left for `/var` in `disk.raw`; it grows to the real disk.
+    """
 
     root: strict.Bytes = 512 * MIB
     boot: strict.Bytes = 512 * MIB
@@ -161,7 +180,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Trim:
-    """What `twinhull trim` must never propose to drop: paths with everything below them, and kernel modules."""
+    """What `twinhull trim` must never propose to drop.
+
+    Attributes:
+        keep: Paths, each with everything below it.
+        keep_modules: Kernel modules, written like `drop_modules`.
+    """
 
     keep: tuple[DropPath, ...] = ()
     keep_modules: tuple[ModulePath, ...] = ()
@@ -169,7 +193,26 @@ class Trim:
 
 @dataclass(frozen=True)
 class ImageDefinition:
-    """Everything `image.yaml` says."""
+    """Everything `image.yaml` says.
+
+    Attributes:
+        id: The image's name, in partition labels, boot entries and release paths.
+        release: Code name of the Debian release the packages come from.
+        architecture: Of the hosts.
+        mirror: Base URL of the Debian mirror; what this host's apt uses when left out.
+        security_mirror: The same for the security archive.
+        kernel: The package that brings the one kernel.
+        packages: Debian packages besides those every image has.
+        drop: Paths removed from the root file system; `*` matches any part of a name.
+        drop_modules: Kernel modules removed from it: a folder with / at its end, or a module.
+        trim: What `twinhull trim` never proposes to drop.
+        kernel_arguments: Kernel arguments besides the built-in ones.
+        slots: Sizes on the disk.
+        budget: What the image may come to at most.
+        updater: The agent's settings, baked in as the lowest layer.
+        files: Files of the image.
+        units: systemd units and Quadlets of the image.
+    """
 
     id: Name
     release: ReleaseName = "trixie"
@@ -226,19 +269,10 @@ def load_definition(folder: Path) -> ImageDefinition:
     return definition
 
 
-def starting_definition(folder: Path) -> str:
-    """The commented `image.yaml` for a new definition in `folder`; the folder's name becomes the id if it can."""
-    text = (DATA / FILE_NAME).read_text()
-    name = folder.absolute().name
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
-        return text
-    return text.replace("examples/container-host", str(folder)).replace("id: container-host", f"id: {name}")
-
-
 def definition_digest(folder: Path) -> str:
-    """SHA-256 over the definition's files, which of them are executable, and links; `.git` and the lock left aside.
+    """SHA-256 over the definition's files, which of them are executable, and links.
 
-    A lock decides which packages are installed, and they are hashed by themselves.
+    Left aside are `.git`, the lock, whose packages are hashed by themselves, and the schema, which is for editors.
     """
     digest = hashlib.sha256()
     for name in definition_files(folder):
@@ -255,8 +289,12 @@ def is_executable(path: Path) -> bool:
 
 
 def definition_files(folder: Path) -> Iterator[Path]:
-    """The files and links of a definition by their relative paths, sorted; `.git` and the lock are left aside."""
+    """The files and links of a definition by their relative paths, sorted; without `.git`, lock and schema."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if ".git" not in parts and parts != (LOCK_FILE,) and (path.is_symlink() or path.is_file()):
+        if (
+            ".git" not in parts
+            and parts not in {(LOCK_FILE,), (SCHEMA_FILE,)}
+            and (path.is_symlink() or path.is_file())
+        ):
             yield path.relative_to(folder)

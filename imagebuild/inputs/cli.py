@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bedrock.cli import emit_json, json_option
+from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
 from bedrock.persist import write_atomic
 from imagebuild.console import open_progress
 from imagebuild.definition.image import LOCK_FILE
@@ -49,7 +50,7 @@ def lock() -> None:
 
     The lock names every Debian package of the image and of the tools tree, and the agent's Python packages, each with
     size, SHA-256 and origin; `twinhull build --locked` uses nothing else.  With --update an existing lock moves to what
-    the mirrors offer now, and what that changes is told.
+    the mirrors offer now, and what that changes is printed.  Exit code 4: the lock is up to date already.
 
     \b
     Example:
@@ -64,7 +65,7 @@ def lock() -> None:
 @click.option("--update", is_flag=True, help="Move an existing lock to what the mirrors offer now.")
 @click.option("--quiet", is_flag=True, help="Say nothing while working.")
 @json_option
-def make(*, definition: Path, update: bool, quiet: bool, as_json: bool) -> None:
+def make(*, definition: Path, update: bool, quiet: bool, as_json: bool) -> int:
     """Write or renew the lock of DEFINITION."""
     path = definition / LOCK_FILE
     old = load_lock(definition) if path.exists() else None
@@ -77,6 +78,7 @@ def make(*, definition: Path, update: bool, quiet: bool, as_json: bool) -> None:
     if new != old:
         write_atomic(path, write_lock(new))
     _show(path, old, new, as_json=as_json)
+    return EXIT_DONE if new != old else EXIT_NOTHING_TO_DO
 
 
 @lock.command("diff")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bedrock.cli import emit_json, json_option
+from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
 from imagebuild.console import open_progress
 from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError
@@ -39,13 +40,14 @@ def trim_command(
     out: Path | None,
     memory_mib: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Find what the image of DEFINITION never uses, and propose to drop it.
 
     Builds the image twice with keys of its own, boots it in a virtual machine, runs containers and an update there,
     and notes every file and kernel module that is touched.  What was not touched, is not needed by what was, and is on
     no keep-list is proposed, with the bytes it wins: it is for you to judge.  A script given with --workload runs as
     root with TWINHULL_STAGE=before-update, then after-update, and must do what your hosts do.
+    Exit code 4: --write found nothing to add.
 
     \b
     Example:
@@ -61,10 +63,11 @@ def trim_command(
     written = write_lines(definition, lines) if write and lines else None
     if as_json:
         emit_json(outcome_values(found, written))
-        return
-    show_outcome(found)
-    if written:
-        click.echo(f"\nwritten to {written}; build it and boot it before you publish it")
+    else:
+        show_outcome(found)
+        if written:
+            click.echo(f"\nwritten to {written}; build it and boot it before you publish it")
+    return EXIT_NOTHING_TO_DO if write and not written else EXIT_DONE
 
 
 def outcome_values(found: Outcome, written: Path | None) -> dict[str, Any]:

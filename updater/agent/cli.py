@@ -17,13 +17,13 @@ from typing import Any, NoReturn
 import click
 
 from bedrock import process, strict
-from bedrock.cli import emit_json, json_option, run_command
-from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, DocumentError
+from bedrock.cli import completion_command, emit_json, json_option, run_command
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError
 from partitions.version import Version
 from updater.agent import config as configuration
 from updater.agent import etcdiff, health, report, trial
 from updater.agent.agent import Agent, Outcome, refusal
-from updater.agent.config import Config
+from updater.agent.config import Config, Loaded
 from updater.agent.machine import ThisMachine, read_facts
 from updater.agent.plan import Nothing, Plan, Update, Wait, Wishes
 from updater.agent.server import HttpServer
@@ -51,31 +51,29 @@ class VersionType(click.ParamType[Version]):
 
 @dataclass(frozen=True)
 class Setting:
-    """What every command starts from; `problem` is set when the configuration could not be read."""
+    """What every command starts from."""
 
     agent: Agent
-    config: Config
-    problem: DocumentError | None
+    settings: Loaded
+
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        return self.settings.config
 
 
-def setting(*, lenient: bool = False) -> Setting:
-    """Read the configuration and put the agent together.
-
-    What books boots and guards a trial is `lenient`: a broken configuration must not keep a host from falling back.
-    """
-    problem = None
-    try:
-        config = configuration.load(configuration.sources(os.environ.get("CREDENTIALS_DIRECTORY")))
-    except DocumentError as error:
-        if not lenient:
-            raise
-        config, problem = Config(), error
+def setting(*, warn: bool = True) -> Setting:
+    """Read the settings and put the agent together; `warn`: say on stderr what was ignored in the settings."""
+    settings = configuration.load(configuration.sources(os.environ.get("CREDENTIALS_DIRECTORY")))
+    config = settings.config
+    for line in report.problem_lines(settings.problems) if warn else ():
+        click.echo(f"warning: {line} (ignored)", err=True)
     machine = ThisMachine()
     server = None
     if config.url is not None:
         server = HttpServer(config.url, config, ROOT_OF_TRUST, STATE_FOLDER / "tuf", machine.clock)
     store = HintStore(STATE_FOLDER / "state.json")
-    return Setting(Agent(machine, config, store, RUNTIME_FOLDER / "lock", server), config, problem)
+    return Setting(Agent(machine, config, store, RUNTIME_FOLDER / "lock", server), settings)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,9 +101,9 @@ def updater(verbose: bool) -> None:
 @json_option
 def status(as_json: bool) -> None:
     """Show what runs, how far it is trusted, and what lies in the other slot."""
-    it = setting()
+    it = setting(warn=False)
     facts = it.agent.facts()
-    shown = report.status(facts, it.agent.hints(), it.config, secure_boot=it.agent.machine.secure_boot())
+    shown = report.status(facts, it.agent.hints(), it.settings, secure_boot=it.agent.machine.secure_boot())
     if as_json:
         emit_json(shown)
     else:
@@ -206,7 +204,7 @@ def rollback(no_reboot: bool, as_json: bool) -> None:
 @json_option
 def bless(as_json: bool) -> None:
     """Mark the running version good; the host does this by itself when its health checks pass."""
-    it = setting(lenient=True)
+    it = setting()
     verdict = it.agent.bless()
     names = [rename.new.file_name for rename in verdict.renames]
     if as_json:
@@ -220,7 +218,7 @@ def bless(as_json: bool) -> None:
 @json_option
 def health_command(gate: bool, as_json: bool) -> int:
     """Run the health checks, each bounded in time, and print a line for each.  Exit code 1: not healthy."""
-    it = setting(lenient=gate)
+    it = setting()
     results = check_health(it, patient=gate, say=(lambda _: None) if as_json else click.echo)
     failure = health.failure_text(results)
     if as_json:
@@ -233,6 +231,18 @@ def health_command(gate: bool, as_json: bool) -> int:
             "not healthy: rebooting" if verdict.reboot else "not healthy: staying, nothing to go back to", err=True
         )
     return EXIT_FAILED
+
+
+@updater.command("settings")
+@json_option
+def settings_command(as_json: bool) -> int:
+    """Show the settings in force, and what was ignored because it is wrong.  Exit code 2: something was."""
+    settings = setting().settings
+    if as_json:
+        emit_json({"settings": settings.config, "problems": report.problem_lines(settings.problems)})
+    else:
+        click.echo("\n".join(report.setting_lines(settings.config)))
+    return EXIT_USAGE if settings.problems else EXIT_DONE
 
 
 @updater.command()
@@ -269,7 +279,7 @@ def etc_diff(as_json: bool) -> None:
 @updater.command(hidden=True)
 def boot() -> None:
     """Book this boot (twinhull-boot.service)."""
-    it = setting(lenient=True)
+    it = setting()
     verdict = it.agent.book_boot()
     facts = read_facts(it.agent.machine)
     where = trial.standing(facts, verdict.hints)
@@ -282,7 +292,7 @@ def deadline() -> None:
 
     It fails only when it could not decide: the unit then reboots a trial without this program.
     """
-    it = setting(lenient=True)
+    it = setting()
     facts, hints = it.agent.facts(), it.agent.hints()
     if trial.standing(facts, hints) not in (trial.Standing.TRIAL, trial.Standing.WISHED):
         return
@@ -302,12 +312,12 @@ def daemon() -> None:
 
 
 def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> tuple[health.Result, ...]:
-    """Run the configured checks; a configuration that cannot be read is a failed one."""
+    """Run the configured checks; an image with settings of its own that cannot be read is not healthy."""
     refresh = it.agent.refresh if it.agent.server is not None else None
     checks = list(health.configured_checks(it.config.health, refresh))
-    if it.problem is not None:
-        checks = [health.Check("configuration", raiser(it.problem))]
-    bounds = it.config.health if patient and it.problem is None else impatient(it.config.health)
+    if not it.settings.image_is_sound:
+        checks.insert(0, health.Check("settings of the image", raiser(it.settings.problems[0])))
+    bounds = it.config.health if patient and it.settings.image_is_sound else impatient(it.config.health)
 
     def heard(result: health.Result) -> None:
         say(f"{'ok  ' if result.ok else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}")
@@ -351,6 +361,9 @@ def progress() -> report.LineProgress:
         lambda line: click.echo(f"\r\033[K{line}", err=True),
         redraw=lambda line: click.echo(f"\r\033[K{line}", err=True, nl=False),
     )
+
+
+updater.add_command(completion_command(updater, "updater"))
 
 
 def main() -> NoReturn:

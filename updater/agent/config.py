@@ -2,19 +2,21 @@
 
 Layers, later ones override key by key: `/usr/lib/twinhull/updater.yaml`, `/etc/twinhull/updater.yaml`,
 `/etc/twinhull/updater.d/*.yaml` by name, the system credential `twinhull.updater`.
-Each layer is checked together with those below it, so a mistake is reported with the file that made it.
+Each layer is checked together with those below it, so an error is reported with the file that made it; what is wrong
+is ignored, key by key, and never keeps a host from updating.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 from bedrock import strict
+from bedrock.errors import DocumentError, Problem
 from updater.release import Name
 
 CREDENTIAL = "twinhull.updater"
@@ -55,7 +57,12 @@ class TimeOfDay:
 
 @dataclass(frozen=True)
 class Window:
-    """The daily time in which reboots are allowed."""
+    """The daily time in which reboots are allowed.
+
+    Attributes:
+        start: When it opens, in UTC, as `"03:00"` (quoted).
+        length: How long it stays open; it may reach over midnight.
+    """
 
     start: TimeOfDay = TimeOfDay(3, 0)
     length: Annotated[float, strict.Duration(), strict.Range(MINUTE_S, 24 * HOUR_S)] = 2 * HOUR_S
@@ -63,7 +70,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Reboot:
-    """How a staged update comes to boot."""
+    """How a staged update comes to boot.
+
+    Attributes:
+        policy: `immediate`: as soon as it is installed; `window`: in the daily window; `manual`: never by itself.
+        window: When `policy: window` lets a host reboot.
+    """
 
     policy: RebootPolicy = RebootPolicy.IMMEDIATE
     window: Window = Window()
@@ -76,7 +88,14 @@ UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.\\@-]{1,255}\.[a-z]+", "
 class Health:
     """What must hold before a slot is blessed.
 
-    `timeout` bounds each check; checks that fail are tried again every `retry_interval` until `patience` is used up.
+    Attributes:
+        units: systemd units that must be active.
+        podman: Whether the container engine must answer.
+        server: Whether the update server must answer.
+        checks_dirs: Folders of programs that must end with exit code 0; of two with one name the later folder's counts.
+        timeout: How long one check may take.
+        retry_interval: Pause before a check that failed is run again.
+        patience: How long checks that fail are run again before the version counts as not healthy.
     """
 
     units: tuple[UnitName, ...] = ()
@@ -90,7 +109,13 @@ class Health:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Bounds for talking to the update server: connecting, silence in a transfer, one whole metadata document."""
+    """Bounds for talking to the update server.
+
+    Attributes:
+        connect: How long making a connection may take.
+        read: How long a transfer may be silent.
+        document: How long one whole metadata document may take.
+    """
 
     connect: Annotated[float, strict.Duration(), strict.Range(1, 10 * MINUTE_S)] = 10.0
     read: Annotated[float, strict.Duration(), strict.Range(1, 10 * MINUTE_S)] = 30.0
@@ -99,7 +124,20 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that can be set; without `url` and `channel` the host takes no updates."""
+    """Everything that can be set; without `url` and `channel` the host takes no updates.
+
+    Attributes:
+        url: Where the repository is, as `https://updates.example.com`.
+        channel: The channel this host follows.
+        image: The image it takes releases of; its own when left out.
+        enabled: Whether the host looks for updates by itself; `updater update` works either way.
+        poll_interval: How often it asks.
+        poll_jitter: How much of the interval is left to chance, so that hosts do not ask all at once.
+        tries: How often a new version may boot before the old one returns.
+        reboot: When a host reboots into what it installed.
+        health: What must hold before a new version is kept.
+        timeouts: Bounds for talking to the update server.
+    """
 
     url: Annotated[str, strict.Pattern(r"https?://[^\s?#]+", "an http or https URL without ? and #")] | None = None
     channel: Name | None = None
@@ -137,22 +175,80 @@ def sources(credentials_directory: str | None) -> Sources:
     return Sources(credentials=(Path(credentials_directory) / CREDENTIAL, *usual.credentials))
 
 
-def load(where: Sources) -> Config:
-    """Read all layers.
+@dataclass(frozen=True)
+class Loaded:
+    """The settings in force, and what was ignored because it could not be read.
 
-    Raises:
-        DocumentError: A layer has mistakes; names the file and each key.
-        OSError: A file cannot be read.
+    Attributes:
+        config: The settings.
+        problems: One error per layer that had any, each naming the file and every key that was ignored.
+        image_is_sound: Whether the layer of the image itself was read as it stands.
+    """
+
+    config: Config
+    problems: tuple[DocumentError, ...] = ()
+    image_is_sound: bool = True
+
+
+def load(where: Sources) -> Loaded:
+    """Read all layers; what is wrong in one is ignored, and what the layers below say of it counts.
+
+    A key is ignored by itself, so that a typing error does not undo what else an operator set (`enabled: false`).
+    A layer that is not YAML, is no mapping or cannot be read is ignored as a whole.
     """
     merged: dict[str, Any] = {}
-    config = Config()
+    config, sound = Config(), True
+    problems: list[DocumentError] = []
     for path in where.layers():
-        layer = strict.parse_yaml(path.read_bytes(), source=str(path))
-        if not isinstance(layer, Mapping):
-            return strict.read(Config, layer, source=str(path))
-        merged = merge(merged, layer)
-        config = strict.read(Config, merged, source=str(path))
-    return config
+        try:
+            layer = _parse_layer(path)
+            merged, config, wrong = _add_layer(merged, config, layer, source=str(path))
+        except DocumentError as error:
+            wrong = error
+        if wrong is not None:
+            problems.append(wrong)
+            sound = sound and path != where.baked
+    return Loaded(config, tuple(problems), sound)
+
+
+def _parse_layer(path: Path) -> Mapping[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DocumentError(str(path), (Problem("", f"cannot be read: {error.strerror}"),)) from error
+    layer = strict.parse_yaml(raw, source=str(path))
+    if not isinstance(layer, Mapping):
+        raise DocumentError(str(path), (Problem("", "must be a mapping of settings"),))
+    return layer
+
+
+def _add_layer(
+    below: dict[str, Any], config: Config, layer: Mapping[str, Any], *, source: str
+) -> tuple[dict[str, Any], Config, DocumentError | None]:
+    """The merged layers and the settings with this one on top, without what is wrong in it; pure."""
+    try:
+        merged = merge(below, layer)
+        return merged, strict.read(Config, merged, source=source), None
+    except DocumentError as error:
+        sound = layer
+        for problem in error.problems:
+            sound = _without(sound, problem.path.partition("[")[0].split("."))
+        try:
+            merged = merge(below, sound)
+            return merged, strict.read(Config, merged, source=source), error
+        except DocumentError:
+            return below, config, error
+
+
+def _without(layer: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """A layer without the key at this path; an empty path stands for all of it."""
+    key, *rest = path
+    inner = layer.get(key)
+    if not key:
+        return {}
+    if rest and isinstance(inner, Mapping):
+        return {**layer, key: _without(inner, rest)}
+    return {name: value for name, value in layer.items() if name != key}
 
 
 def merge(below: Mapping[str, Any], above: Mapping[Any, Any]) -> dict[str, Any]:

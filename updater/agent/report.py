@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bedrock import strict
+from bedrock.errors import DocumentError
 from partitions.version import Version
 from updater.agent import trial
-from updater.agent.config import Config
+from updater.agent.config import Config, Loaded
 from updater.agent.state import BadVersion, Hints, Hold, HostFacts, SlotState
 
 TENTHS = 10
@@ -42,11 +45,13 @@ class Status:
     hold: Hold | None
     newest_blessed: Version | None
     bad: tuple[BadVersion, ...]
+    settings_problems: tuple[str, ...]
 
 
-def status(facts: HostFacts, hints: Hints, config: Config, *, secure_boot: bool | None) -> Status:
+def status(facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: bool | None) -> Status:
     """Put the facts together."""
     entry = facts.inactive_entry
+    config = settings.config
     return Status(
         image=facts.image,
         version=facts.running_version,
@@ -64,6 +69,7 @@ def status(facts: HostFacts, hints: Hints, config: Config, *, secure_boot: bool 
         hold=hints.hold,
         newest_blessed=hints.newest_known(facts),
         bad=hints.bad,
+        settings_problems=problem_lines(settings.problems),
     )
 
 
@@ -85,7 +91,26 @@ def status_lines(shown: Status) -> list[str]:
     if shown.hold is not None:
         lines.append(f"held         since {shown.hold.at} {shown.hold.reason}".rstrip())
     lines += [f"bad          {bad.version} since {bad.at}: {bad.reason}" for bad in shown.bad]
+    lines += [f"ignored      {problem}" for problem in shown.settings_problems]
     return lines
+
+
+def problem_lines(problems: Sequence[DocumentError]) -> tuple[str, ...]:
+    """What was ignored in the settings, each with its file."""
+    return tuple(f"{error.source}: {problem}" for error in problems for problem in error.problems)
+
+
+def setting_lines(config: Config) -> list[str]:
+    """The settings in force for a person: a line per key, by its path."""
+    return [f"{path} = {json.dumps(value, ensure_ascii=False)}" for path, value in _leaves("", strict.plain(config))]
+
+
+def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{path}.{key}" if path else key, inner)
 
 
 class LineProgress:

@@ -13,10 +13,10 @@ import click
 
 from bedrock import strict
 from bedrock.cli import FromText, emit_json, json_option
-from bedrock.errors import EXIT_REFUSED
+from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO, EXIT_REFUSED
 from bedrock.persist import write_new
 from bedrock.progress import Progress, Silent
-from keys.cli import passphrase_option, passphrase_source
+from keys.cli import keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
 from partitions.version import Version
 from updater.channel import Channel, DeadEnd, Instant
@@ -99,8 +99,7 @@ class Lines:
 
 def keys_options(command: Command) -> Command:
     """Add `--keys` and `--passphrase-file`."""
-    keys = click.option("--keys", "keys", type=_FOLDER, required=True, help="The keys folder (twinhull keys init).")
-    return keys(passphrase_option(command))
+    return keys_option(passphrase_option(command), name="keys")
 
 
 def lifetime_options(command: Command) -> Command:
@@ -119,9 +118,9 @@ def repo() -> None:
 
     \b
     Example:
-      twinhull repo init repo --keys keys
-      twinhull repo publish repo out/1.0.0 --keys keys
-      twinhull channel set repo stable --release my-host/1.0.0 --keys keys
+      twinhull repo init repo
+      twinhull repo publish repo out/1.0.0
+      twinhull channel set repo stable --release my-host/1.0.0
       twinhull server repo
     """
 
@@ -130,6 +129,7 @@ def repo() -> None:
 @click.argument("base", metavar="REPO", type=_FOLDER)
 @keys_options
 @lifetime_options
+@json_option
 def init_command(
     *,
     base: Path,
@@ -137,6 +137,7 @@ def init_command(
     passphrase_file: Path | None,
     online_lifetime: timedelta | None,
     release_lifetime: timedelta | None,
+    as_json: bool,
 ) -> None:
     """Make an empty repository in REPO, which must be new or empty; needs the keys of every role.
 
@@ -144,7 +145,7 @@ def init_command(
 
     \b
     Example:
-      twinhull repo init repo --keys keys
+      twinhull repo init repo
     """
     lifetimes = _lifetimes(online_lifetime, release_lifetime)
     init_repository(base, _access(keys, passphrase_file), lifetimes=lifetimes, now=_now())
@@ -152,7 +153,10 @@ def init_command(
     baked = keys / ROOT_OF_TRUST_FILE
     if not baked.exists():
         write_new(baked, first_root.read_bytes())
-    click.echo(f"{base}: a new repository; images built with {keys} trust it by {baked}")
+    if as_json:
+        emit_json({"repository": base, "root_of_trust": baked})
+    else:
+        click.echo(f"{base}: a new repository; images built with {keys} trust it by {baked}")
 
 
 @repo.command("publish")
@@ -191,18 +195,19 @@ def publish_command(
     allow_debug: bool,
     quiet: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Publish builds; needs the keys of releases, snapshot and timestamp.
 
     Every file is checked against its release.json before anything is written. A version is
-    published once: again with the same content is nothing to do, with other content an error.
+    published once: again with the same content is nothing to do (exit code 4), with other
+    content an error.
     An interrupted publish shows readers nothing; run it again to complete it.
     A release that does not fit the disks of hosts in the field is refused (twinhull repo layouts),
     and so is a build made with `--profile debug`.
 
     \b
     Example:
-      twinhull repo publish repo out/1.0.0 out/1.0.1 --keys keys
+      twinhull repo publish repo out/1.0.0 out/1.0.1
     """
     done = publish(
         base,
@@ -220,9 +225,9 @@ def publish_command(
         click.echo(f"warning: {warning}", err=True)
     if as_json:
         emit_json({"published": [_publication(publication) for publication in done], "warnings": warnings})
-        return
-    for publication in done:
-        click.echo(_sentence(publication))
+    else:
+        click.echo("\n".join(map(_sentence, done)))
+    return EXIT_DONE if any(publication.new for publication in done) else EXIT_NOTHING_TO_DO
 
 
 @repo.command("refresh")
@@ -247,7 +252,7 @@ def refresh_command(
 
     \b
     Example:
-      twinhull repo refresh repo --keys keys --within 60d
+      twinhull repo refresh repo --within 60d
     """
     done = refresh(
         base,
@@ -305,8 +310,8 @@ def channel() -> None:
 
     \b
     Example:
-      twinhull channel set repo stable --release my-host/1.0.1 --over 2d --keys keys
-      twinhull channel set repo stable --halt --keys keys
+      twinhull channel set repo stable --release my-host/1.0.1 --over 2d
+      twinhull channel set repo stable --halt
       twinhull channel show repo stable
     """
 
@@ -340,17 +345,18 @@ def set_command(
     dead_ends: tuple[DeadEnd, ...],
     as_json: bool,
     **change: Any,
-) -> None:
+) -> int:
     """Make or change a channel; needs the keys of channels, snapshot and timestamp.
 
     What is not given stays as it is. A new release starts a new wave now, over the duration
-    the channel had before; a halted channel stays halted until --resume.
+    the channel had before; a halted channel stays halted until --resume. Exit code 4: the channel
+    is like that already.
 
     \b
     Example:
-      twinhull channel set repo beta --release my-host/1.0.1 --keys keys
-      twinhull channel set repo stable --release my-host/1.0.1 --start 2026-01-31T12:00:00Z --over 2d --keys keys
-      twinhull channel set repo stable --dead-end '1.0.0=cannot read the new disk' --keys keys
+      twinhull channel set repo beta --release my-host/1.0.1
+      twinhull channel set repo stable --release my-host/1.0.1 --start 2026-01-31T12:00:00Z --over 2d
+      twinhull channel set repo stable --dead-end '1.0.0=cannot read the new disk'
     """
     done = set_channel(
         base,
@@ -362,8 +368,9 @@ def set_command(
     )
     if as_json:
         emit_json({"changed": done.new, "channel": done.channel})
-        return
-    click.echo(f"{_summary(done.channel)}" if done.new else f"{_summary(done.channel)} (nothing to do)")
+    else:
+        click.echo(_summary(done.channel) + ("" if done.new else " (nothing to do)"))
+    return EXIT_DONE if done.new else EXIT_NOTHING_TO_DO
 
 
 @channel.command("show")

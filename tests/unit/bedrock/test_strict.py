@@ -133,7 +133,7 @@ def test_missing_and_unknown_keys_are_mistakes() -> None:
         ("crewed: 'yes'", "crewed: must be true or false, not 'yes'"),
         ("wait: -1", "wait: must be a number of seconds, not -1.0"),
         ("wait: .inf", "wait: must be a number of seconds, not inf"),
-        ("wait: 5 minutes", "wait: must be a duration such as 30s, 5min or 2h, not '5 minutes'"),
+        ("wait: 5 minutes", "wait: must be a duration such as 30s, 10m or 1h 30m, not '5 minutes'"),
         ("slots: {root_size: -1}", "slots.root_size: must not be negative, not -1"),
         ("slots: {root_size: 1.5G}", "slots.root_size: must be a size such as 512M or 2G, not '1.5G'"),
         ("slots: {root_size: true}", "slots.root_size: must be a whole number, not True"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bedrock.cli import run_command
-from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE
 from imagebuild import cli
 from imagebuild.definition.image import load_definition
 from imagebuild.inspection.summary import Summary
@@ -23,6 +23,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TWINHULL_MIRROR", raising=False)
+    monkeypatch.setenv("TWINHULL_KEYS", "keys")
     return tmp_path
 
 
@@ -37,7 +38,7 @@ def test_the_help_shows_every_command_and_the_way(capsys: pytest.CaptureFixture[
     assert run("--help") == EXIT_DONE
     shown = capsys.readouterr().out
     assert {"build", "channel", "init", "keys", "repo", "server", "vm"} <= set(shown.split())
-    assert "twinhull keys init keys --profile dev" in shown
+    assert "twinhull keys init my-keys --profile dev" in shown
 
 
 def test_no_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +50,17 @@ def test_init_writes_a_definition_that_is_read_back(place: Path, capsys: pytest.
     assert run("init", "my-host") == EXIT_DONE
     assert capsys.readouterr().out == "wrote my-host/image.yaml\n"
     assert load_definition(place / "my-host").id == "my-host"
+
+
+def test_init_says_what_it_made_to_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("init", "My_Host", "--json") == EXIT_DONE
+    assert json.loads(capsys.readouterr().out) == {"definition": "My_Host/image.yaml", "id": "my-host"}
+
+
+@pytest.mark.parametrize(("words", "key"), [((), "packages"), (("image",), "slots"), (("updater",), "poll_interval")])
+def test_the_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], key: str) -> None:
+    assert run("schema", *words) == EXIT_DONE
+    assert key in json.loads(capsys.readouterr().out)["properties"]
 
 
 def test_init_leaves_an_existing_definition_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,3 +135,11 @@ def test_people_get_steps_on_stderr_and_the_result_on_stdout(
     assert captured.out.startswith("host 1.0.0 built: ")
     assert captured.err.endswith("done\n")
     assert asked["out"] == Path("there")
+
+
+def test_a_build_that_is_there_already_is_nothing_to_do(
+    asked: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "build_image", lambda plan, **_: Built(plan.out, fresh=False, summary=SUMMARY))
+    assert run("build", "host", "--version", "1.0.0", "--json") == EXIT_NOTHING_TO_DO
+    assert '"fresh": false' in capsys.readouterr().out

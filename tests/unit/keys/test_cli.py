@@ -208,3 +208,9 @@ def test_prompt_asks_once_and_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("command", [(), ("init",), ("show",), ("check",)])
 def test_help_shows_an_example(command: tuple[str, ...]) -> None:
     assert "  Example:\n    twinhull keys" in invoke(*command, "--help").stdout
+
+
+def test_new_keys_are_listed_for_programs_too(tmp_path: Path) -> None:
+    made = invoke("init", tmp_path / "keys", "--profile", "dev", "--json")
+    assert made.stdout == invoke("show", tmp_path / "keys", "--json").stdout
+    assert json.loads(made.stdout)["profile"] == "dev"

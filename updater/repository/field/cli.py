@@ -8,6 +8,7 @@ import click
 
 from bedrock import strict
 from bedrock.cli import emit_json, json_option
+from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
 from updater.repository.field.layouts import Listed, list_layouts, retire_layout
 from updater.repository.field.room import Part, fill, in_mib
 
@@ -17,10 +18,11 @@ from updater.repository.field.room import Part, fill, in_mib
 @click.option("--retire", metavar="ID", help="No host with this layout is left: releases need not fit it any more.")
 @click.option("--restore", metavar="ID", help="There are hosts with this layout after all.")
 @json_option
-def layouts(base: Path, retire: str | None, restore: str | None, as_json: bool) -> None:
+def layouts(base: Path, retire: str | None, restore: str | None, as_json: bool) -> int:
     """List the disk layouts that hosts were installed with, and how full the newest release makes them.
 
     Publishing refuses a release that does not fit every layout in the field. Needs no keys.
+    Exit code 4: the layout to retire or restore is so already.
 
     \b
     Example:
@@ -34,16 +36,17 @@ def layouts(base: Path, retire: str | None, restore: str | None, as_json: bool) 
         changed = retire_layout(base, layout_id, retired=retire is not None)
         if as_json:
             emit_json({"changed": changed, "layout": layout_id, "retired": retire is not None})
-            return
-        state = "retired" if retire is not None else "in the field"
-        click.echo(f"{layout_id}: {state}" + ("" if changed else " (nothing to do)"))
-        return
+        else:
+            state = "retired" if retire is not None else "in the field"
+            click.echo(f"{layout_id}: {state}" + ("" if changed else " (nothing to do)"))
+        return EXIT_DONE if changed else EXIT_NOTHING_TO_DO
     listed = list_layouts(base)
     if as_json:
         emit_json({"layouts": [_fields(each) for each in listed]})
-        return
+        return EXIT_DONE
     for each in listed:
         click.echo(_sentence(each))
+    return EXIT_DONE
 
 
 def _fields(listed: Listed) -> dict[str, object]:

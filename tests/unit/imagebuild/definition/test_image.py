@@ -18,7 +18,6 @@ from imagebuild.definition.image import (
     Slots,
     definition_digest,
     load_definition,
-    starting_definition,
 )
 from partitions.layout import MIB, verity_size_for
 from tests.fakes.definitions import definition_of, write_definition
@@ -216,9 +215,3 @@ def test_the_digest_leaves_git_and_read_rights_aside(tmp_path: Path) -> None:
     (folder / ".git/HEAD").write_text("main")
     (folder / "image.yaml").chmod(0o600)
     assert definition_digest(folder) == before
-
-
-@pytest.mark.parametrize(("name", "expected"), [("my-host", "my-host"), ("My Host", "container-host")])
-def test_a_new_definition_takes_its_folders_name_where_it_can(tmp_path: Path, name: str, expected: str) -> None:
-    folder = write_definition(tmp_path / name, starting_definition(tmp_path / name))
-    assert load_definition(folder).id == expected

@@ -15,13 +15,14 @@ from tests.fakes.machine import START, FakeMachine, FakeServer
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import cli
 from updater.agent.agent import Agent
-from updater.agent.config import Config, Health
+from updater.agent.config import Config, Health, Loaded
 from updater.agent.store import HintStore
 from updater.channel import Channel, Instant, Pace
 from updater.errors import PolicyError, SlotError
 from updater.release import Architecture
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
+WRONG = (DocumentError("updater.yaml", (Problem("tries", "must be"),)),)
 CONFIG = Config(url="http://server", channel="stable", health=Health(podman=False, checks_dirs=(), patience=0.0))
 
 
@@ -41,7 +42,7 @@ def server() -> FakeServer:
 @pytest.fixture
 def it(machine: FakeMachine, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cli.Setting:
     agent = Agent(machine, CONFIG, HintStore(tmp_path / "state.json"), tmp_path / "lock", server)
-    made = cli.Setting(agent, CONFIG, None)
+    made = cli.Setting(agent, Loaded(CONFIG))
     monkeypatch.setattr(cli, "setting", lambda **_: made)
     return made
 
@@ -168,12 +169,35 @@ def test_a_deadline_that_cannot_be_judged_fails_so_that_its_unit_reboots(
     assert isinstance(run("deadline").exception, SlotError)
 
 
-def test_a_configuration_that_cannot_be_read_is_not_healthy(it: cli.Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = replace(it, problem=DocumentError("updater.yaml", (Problem("tries", "must be"),)))
+def test_an_image_whose_settings_cannot_be_read_is_not_healthy(
+    it: cli.Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = replace(it, settings=Loaded(CONFIG, WRONG, image_is_sound=False))
     monkeypatch.setattr(cli, "setting", lambda **_: broken)
     result = run("health", "--gate", "--json")
     assert result.return_value == 1
     assert read(result)["healthy"] is False
+
+
+def test_wrong_settings_of_the_host_condemn_no_image_and_are_shown(
+    it: cli.Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = replace(it, settings=Loaded(CONFIG, WRONG))
+    monkeypatch.setattr(cli, "setting", lambda **_: host)
+    assert run("health", "--gate").return_value == 0
+    assert read(run("status", "--json"))["settings_problems"] == ["updater.yaml: tries: must be"]
+    assert "ignored      updater.yaml: tries: must be" in run("status").stdout
+    shown = run("settings", "--json")
+    assert shown.return_value == 2
+    assert read(shown)["problems"] == ["updater.yaml: tries: must be"]
+
+
+@pytest.mark.usefixtures("it")
+def test_the_settings_in_force_are_shown_by_their_paths() -> None:
+    result = run("settings")
+    assert result.return_value == 0
+    assert 'url = "http://server"' in result.stdout.splitlines()
+    assert "reboot.window.length = 7200.0" in result.stdout.splitlines()
 
 
 def test_a_rollback_reboots_into_the_other_slot(it: cli.Setting, machine: FakeMachine) -> None:
@@ -192,6 +216,18 @@ def test_every_command_tells_what_it_does(command: str) -> None:
 
 
 def test_looking_commands_offer_json() -> None:
-    names = {name for name, command in cli.updater.commands.items() if not command.hidden}
+    names = {name for name, command in cli.updater.commands.items() if not command.hidden} - {"completion"}
     with_json = {name for name in names if any(p.name == "as_json" for p in cli.updater.commands[name].params)}
     assert names == with_json
+
+
+def test_the_program_reads_its_settings_and_says_what_it_ignores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "twinhull.updater").write_text("tries: 5\npoll: 7\n")
+    made = cli.setting()
+    assert made.config.tries == 5
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {tmp_path}/twinhull.updater: poll: unknown key")
+    assert told.endswith("(ignored)\n")

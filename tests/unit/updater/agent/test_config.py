@@ -6,14 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from bedrock.errors import DocumentError
-from updater.agent.config import Config, RebootPolicy, Sources, TimeOfDay, load, merge, sources
+from updater.agent import config as configuration
+from updater.agent.config import Config, RebootPolicy, Sources, TimeOfDay, merge, sources
 
 
 @pytest.fixture
 def layers(tmp_path: Path) -> Sources:
     (tmp_path / "drop").mkdir()
     return Sources(tmp_path / "baked.yaml", tmp_path / "host.yaml", tmp_path / "drop", (tmp_path / "credential",))
+
+
+def load(layers: Sources) -> Config:
+    """The settings of layers with nothing wrong in them."""
+    loaded = configuration.load(layers)
+    assert loaded.problems == ()
+    assert loaded.image_is_sound
+    return loaded.config
+
+
+def problem_paths(loaded: configuration.Loaded) -> dict[str, set[str]]:
+    return {error.source: {problem.path for problem in error.problems} for error in loaded.problems}
 
 
 def test_without_any_file_everything_has_a_default(layers: Sources) -> None:
@@ -34,32 +46,82 @@ def test_later_layers_override_key_by_key(layers: Sources) -> None:
     assert (config.health.units, config.health.timeout) == (("a.service",), 40.0)
 
 
-def test_a_mistake_names_the_file_that_made_it_and_the_key(layers: Sources) -> None:
-    layers.baked.write_text("url: http://a\nchannel: stable\n")
-    layers.host.write_text("reboot: {policy: sometimes, window: {start: '25:00'}}\npoll: 5\ntries: 0\n")
-    with pytest.raises(DocumentError) as caught:
-        load(layers)
-    assert caught.value.source == str(layers.host)
-    assert {problem.path for problem in caught.value.problems} == {
-        "reboot.policy",
-        "reboot.window.start",
-        "poll",
-        "tries",
+def test_what_is_wrong_is_ignored_key_by_key_and_reported_with_its_file(layers: Sources) -> None:
+    layers.baked.write_text("url: http://a\nchannel: stable\ntries: 2\nreboot: {policy: manual}\n")
+    layers.host.write_text(
+        "enabled: false\nchannel: beta\npoll: 5\ntries: 0\n"
+        "reboot: {policy: sometimes, window: {start: '25:00', length: 1h}}\nhealth: {units: [a.service, 'b b']}\n"
+    )
+    loaded = configuration.load(layers)
+    wrong = {"reboot.policy", "reboot.window.start", "poll", "tries", "health.units[1]"}
+    assert problem_paths(loaded) == {str(layers.host): wrong}
+    config = loaded.config
+    # Not undone by the errors next to them:
+    assert (config.enabled, config.channel, config.reboot.window.length) == (False, "beta", 3600.0)
+    # As the image says:
+    assert (config.url, config.tries, config.reboot.policy) == ("http://a", 2, RebootPolicy.MANUAL)
+    assert config.health.units == ()
+    assert loaded.image_is_sound
+
+
+@pytest.mark.parametrize("text", ["- a\n", "just text\n", "a: [\n", "url: x\nurl: y\n", "\x00"])
+def test_a_layer_that_is_no_mapping_is_ignored_as_a_whole(layers: Sources, text: str) -> None:
+    layers.baked.write_text("channel: stable\n")
+    layers.host.write_text(text)
+    (layers.drop_ins / "10-a.yaml").write_text("tries: 5\n")
+    loaded = configuration.load(layers)
+    assert problem_paths(loaded) == {str(layers.host): {""}}
+    assert (loaded.config.channel, loaded.config.tries) == ("stable", 5)
+
+
+def test_an_error_in_one_layer_is_not_blamed_on_the_next(layers: Sources) -> None:
+    layers.host.write_text("poll: 5\n")
+    (layers.drop_ins / "10-a.yaml").write_text("tries: 5\n")
+    (layers.drop_ins / "20-b.yaml").write_text("triez: 5\n")
+    assert problem_paths(configuration.load(layers)) == {
+        str(layers.host): {"poll"},
+        str(layers.drop_ins / "20-b.yaml"): {"triez"},
     }
 
 
-@pytest.mark.parametrize("text", ["- a\n", "just text\n"])
-def test_a_layer_that_is_no_mapping_is_refused(layers: Sources, text: str) -> None:
-    layers.host.write_text(text)
-    with pytest.raises(DocumentError, match="mapping"):
-        load(layers)
+def test_an_image_with_wrong_settings_of_its_own_is_not_sound(layers: Sources) -> None:
+    layers.baked.write_text("channel: stable\npoll: 5\n")
+    loaded = configuration.load(layers)
+    assert not loaded.image_is_sound
+    assert loaded.config.channel == "stable"
+
+
+@pytest.mark.parametrize("name", ["baked", "host"])
+def test_a_layer_that_cannot_be_read_is_ignored_and_reported(
+    layers: Sources, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    layers.baked.write_text("channel: stable\n")
+    layers.host.write_text("tries: 5\n")
+    broken, read_bytes = getattr(layers, name), Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path == broken:
+            raise OSError(5, "Input/output error")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    loaded = configuration.load(layers)
+    assert str(loaded.problems[0]) == f"{broken}: cannot be read: Input/output error"
+    assert loaded.image_is_sound is (name != "baked")
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "http://a/?x", "file:///etc", "http://a b"])
-def test_a_url_of_another_kind_is_refused(layers: Sources, url: str) -> None:
+def test_a_url_of_another_kind_is_ignored(layers: Sources, url: str) -> None:
     layers.host.write_text(f"url: {url!r}\n")
-    with pytest.raises(DocumentError, match="url"):
-        load(layers)
+    assert problem_paths(configuration.load(layers)) == {str(layers.host): {"url"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("5min", 300), ("90s", 90), ("2h", 7200), ("1h 30m", 5400), ("1d", 86400)]
+)
+def test_durations_are_written_as_people_write_them(layers: Sources, text: str, seconds: float) -> None:
+    layers.host.write_text(f"poll_interval: {text}\n")
+    assert load(layers).poll_interval == seconds
 
 
 def test_a_units_own_credentials_come_before_the_systems() -> None:

@@ -159,3 +159,19 @@ def test_every_command_teaches_with_an_example(group: click.Group) -> None:
     for command in group.commands.values():
         assert command.help is not None
         assert f"twinhull {group.name} {command.name}" in command.help
+
+
+def test_what_is_published_or_set_already_is_nothing_to_do(folder: Path) -> None:
+    published = ("repo", "publish", "repo", "out", "--keys", "keys", "--quiet")
+    pointed = ("channel", "set", "repo", "stable", "--release", "host/1.0.0", "--keys", "keys")
+    assert [exit_code(*published), exit_code(*published)] == [0, 4]
+    assert [exit_code(*pointed), exit_code(*pointed, "--json")] == [0, 4]
+    write_build(folder / "next", version="1.0.1")
+    assert exit_code(*published, str(folder / "next")) == 0
+
+
+def test_making_a_repository_says_where_its_root_of_trust_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    dev_folder(tmp_path)
+    monkeypatch.setenv("TWINHULL_KEYS", "keys")
+    assert answered("repo", "init", "repo") == {"repository": "repo", "root_of_trust": "keys/root.json"}

@@ -343,6 +343,7 @@ def test_layouts_are_retired_and_restored_by_command(growing: Workshop) -> None:
     assert ran("layouts", base, "--retire", SMALL.id).stdout == f"{SMALL.id}: retired (nothing to do)\n"
     answer = json.loads(ran("layouts", base, "--restore", SMALL.id, "--json").stdout)
     assert answer == {"changed": True, "layout": SMALL.id, "retired": False}
+    assert exit_code("layouts", base, "--restore", SMALL.id) == 4
 
 
 def exit_code(*words: str) -> int | str | None:
