@@ -22,10 +22,10 @@ from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
 from imagebuild.inputs.wheels import agent_wheels
 from imagebuild.inspection.contents import AGENT
-from imagebuild.inspection.dpkg import InstalledPackage, read_database
 from imagebuild.inspection.record import read_contents
 from imagebuild.paths import DATA, SOURCE_ROOT
 from imagebuild.steps.boot import LOADER_PROGRAM, STUB
+from imagebuild.steps.dpkg import InstalledPackage, read_database
 from imagebuild.steps.plan import tree_digest
 from imagebuild.steps.workshop import Workshop
 

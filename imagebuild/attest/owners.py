@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from imagebuild.inspection.contents import merged
-from imagebuild.inspection.dpkg import InstalledPackage
 from imagebuild.steps.agent_program import BORROWED, HOME, PACKAGES_FOLDER
+from imagebuild.steps.dpkg import InstalledPackage
 
 _INTERPRETER = f"/{HOME}/bin/python3"
 _LIBRARY = f"/{HOME}/lib/"

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from imagebuild.inspection.dpkg import InstalledPackage
+from imagebuild.steps.dpkg import InstalledPackage
 from partitions.version import Version
 
 CONTENTS_FILE = "contents.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 from bedrock import strict
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
-from imagebuild.inspection.dpkg import read_database
 from imagebuild.paths import DATA
+from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.workshop import Workshop
 
 BASE, ESSENTIAL = "every Twinhull image", "every Debian system"

@@ -10,7 +10,7 @@ from imagebuild.attest.licences import NO_FILE, Licences
 from imagebuild.attest.materials import Part, Tree, merge, read_wheel
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
 from imagebuild.errors import BuildError
-from imagebuild.inspection.dpkg import InstalledPackage
+from imagebuild.steps.dpkg import InstalledPackage
 
 AGENT = (
     "/usr/lib/twinhull/bin/python3",

@@ -8,9 +8,9 @@ from bedrock import strict
 from bedrock.errors import DocumentError
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION, Contents, Kind, make_contents, merged
-from imagebuild.inspection.dpkg import InstalledPackage
 from imagebuild.inspection.record import base_packages, parse_listing
 from imagebuild.paths import DATA
+from imagebuild.steps.dpkg import InstalledPackage
 from partitions.version import Version
 
 

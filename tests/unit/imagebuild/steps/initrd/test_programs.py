@@ -10,7 +10,7 @@ import pytest
 from imagebuild.definition.initrd import InitrdContent
 from imagebuild.errors import BuildError, RefusedInputError
 from imagebuild.inputs.store import Store
-from imagebuild.inspection.dpkg import read_database
+from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.initrd.programs import unpack_programs
 from tests.fakes.debian_packages import Content, Link, ar, deb, elf, stored, tar_xz
 from tests.fakes.initrd_tools import InitrdTools

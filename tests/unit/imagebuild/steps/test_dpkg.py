@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import BuildError
-from imagebuild.inspection.dpkg import read_database
+from imagebuild.steps.dpkg import read_database
 
 STATUS = """\
 Package: libc6
