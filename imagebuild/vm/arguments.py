@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagebuild.vm.config import Accelerator, Console, DiskFormat, VmConfig, VmPaths
+from imagebuild.vm.disks import disk_devices
 
 QEMU = "qemu-system-x86_64"
 FIRMWARE_FOLDER = Path("/usr/share/OVMF")
@@ -75,7 +76,9 @@ def firmware_arguments(variables: Path, *, secure: bool) -> list[str]:
 def _disk(config: VmConfig, paths: VmPaths) -> list[str]:
     path, kind = (paths.overlay, DiskFormat.QCOW2) if config.snapshot else (config.image, config.image_format)
     drive = f"if=none,id=disk,format={kind.value},file={_escaped(path)},cache={config.disk_cache.value},discard=unmap"
-    return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk,bootindex=1", "-boot", "strict=on"]
+    # OVMF checks the signature of what QEMU hands it, as of everything it starts.
+    kernel = [] if config.uki is None else ["-kernel", str(config.uki)]
+    return ["-drive", drive, *disk_devices(config.disk_kind, "disk"), *kernel, "-boot", "strict=on"]
 
 
 def _network(config: VmConfig) -> list[str]:

@@ -17,6 +17,7 @@ from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.tools import cache_folder, ensure_tools
 from imagebuild.vm.accelerator import find_accelerator
 from imagebuild.vm.config import BootCertificates, Console, Credential, Forward, VmConfig
+from imagebuild.vm.disks import DiskKind
 from imagebuild.vm.images import FoundImage, certificates_of, find_image
 from imagebuild.vm.machine import Machine
 from keys.keyring import Keyring
@@ -55,6 +56,14 @@ def vm() -> None:
 )
 @click.option("--tpm/--no-tpm", default=False, show_default=True, help="Give the guest a TPM 2.0.")
 @click.option(
+    "--disk",
+    "disk_kind",
+    type=click.Choice([kind.value for kind in DiskKind]),
+    default=DiskKind.VIRTIO_BLK.value,
+    show_default=True,
+    help="What the disk is attached to.",
+)
+@click.option(
     "--snapshot/--no-snapshot", default=True, show_default=True, help="Leave the image as it is, drop writes."
 )
 @click.option(
@@ -70,6 +79,7 @@ def run(
     secure_boot: bool,
     keys_folder: Path | None,
     tpm: bool,
+    disk_kind: str,
     snapshot: bool,
     console: bool,
 ) -> int:
@@ -94,6 +104,8 @@ def run(
             credentials=credentials,
             certificates=_certificates(found, keys_folder) if secure_boot else None,
             tpm=tpm,
+            disk_kind=DiskKind(disk_kind),
+            uki=_uki(found, DiskKind(disk_kind)),
             snapshot=snapshot,
             console=Console.TERMINAL if console else Console.LOG,
         )
@@ -116,6 +128,18 @@ def _certificates(found: FoundImage, keys_folder: Path | None) -> BootCertificat
             "name the folder of the image's keys with --keys, or switch Secure Boot off with --no-secure-boot"
         )
     return found.certificates
+
+
+def _uki(found: FoundImage, kind: DiskKind) -> Path | None:
+    """What the firmware is to start where it cannot read the disk."""
+    if kind.firmware_can_read:
+        return None
+    if found.uki is None:
+        lacking = (
+            f"the firmware has no driver for a {kind.value} disk, and {found.disk.parent} holds no uki.efi to start"
+        )
+        raise VmError(lacking).with_hint("name the folder that `twinhull build` wrote")
+    return found.uki
 
 
 def _run_to_the_end(machine: Machine) -> int:

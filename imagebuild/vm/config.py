@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from imagebuild.vm.disks import DiskKind
+
 MIN_MEMORY_MIB = 512
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~@:-]{0,254}")
 # One SMBIOS structure of strings must fit what the kernel hands out as one file; far above any configuration.
@@ -119,6 +121,8 @@ class VmConfig:
         snapshot: Write to an overlay beside the VM's state, never to `image`.
         disk_bytes: How large the disk appears (with `snapshot`); as large as the image when None.
         disk_cache: What happens to the guest's flushes.
+        disk_kind: The controller the disk is attached to.
+        uki: Started by the firmware in place of what is on the disk, for a disk that it cannot read.
         console: Where the serial console goes beside the log.
         guest_shell: Offer the channel `GuestShell` talks through.
     """
@@ -133,6 +137,8 @@ class VmConfig:
     snapshot: bool = True
     disk_bytes: int | None = None
     disk_cache: DiskCache = DiskCache.WRITEBACK
+    disk_kind: DiskKind = DiskKind.VIRTIO_BLK
+    uki: Path | None = None
     console: Console = Console.LOG
     guest_shell: bool = False
 
@@ -143,6 +149,10 @@ class VmConfig:
             raise ValueError(f"{self.cpus} is not a number of processors")
         if self.disk_bytes is not None and not self.snapshot:
             raise ValueError("the disk can only be enlarged in an overlay: disk_bytes needs snapshot")
+        if self.uki is None and not self.disk_kind.firmware_can_read:
+            raise ValueError(
+                f"the firmware has no driver for a {self.disk_kind.value} disk: it needs the UKI as a file"
+            )
         names = [credential.name for credential in self.credentials]
         twice = {name for name in names if names.count(name) > 1}
         if twice:

@@ -12,14 +12,16 @@ from keys.roles import BootRole
 
 DISK_NAMES = ("disk.raw", "disk.qcow2")
 CERTIFICATES_FOLDER = "certificates"
+UKI_NAME = "uki.efi"
 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """A disk to boot, and the certificates its build left beside it."""
+    """A disk to boot, and the certificates and the UKI that its build left next to it."""
 
     disk: Path
     certificates: BootCertificates | None
+    uki: Path | None = None
 
 
 def find_image(path: Path) -> FoundImage:
@@ -35,7 +37,8 @@ def find_image(path: Path) -> FoundImage:
         raise VmError(f"there is no disk image at {path}").with_hint(
             "name a disk.raw or disk.qcow2, or the folder `twinhull build` wrote"
         )
-    return FoundImage(disk, _certificates(folder / CERTIFICATES_FOLDER))
+    uki = folder / UKI_NAME
+    return FoundImage(disk, _certificates(folder / CERTIFICATES_FOLDER), uki if uki.is_file() else None)
 
 
 def certificates_of(keyring: Keyring) -> BootCertificates:

@@ -259,7 +259,7 @@ class Machine:
     def _start_qemu(self, paths: VmPaths) -> subprocess.Popen[bytes]:
         config = self.config
         access = Access(
-            read=(config.image,) if config.snapshot else (),
+            read=tuple(path for path in (config.image if config.snapshot else None, config.uki) if path),
             write=(paths.folder, paths.sockets, *(() if config.snapshot else (config.image,))),
             network=True,
         )
@@ -306,7 +306,11 @@ def _completed(config: VmConfig) -> VmConfig:
     forwards = tuple(Forward(pair.host or free_port(), pair.guest) for pair in config.forwards)
     extra = guest_shell_credentials() if config.guest_shell else ()
     return dataclasses.replace(
-        config, image=config.image.resolve(), forwards=forwards, credentials=(*config.credentials, *extra)
+        config,
+        image=config.image.resolve(),
+        uki=config.uki and config.uki.resolve(),
+        forwards=forwards,
+        credentials=(*config.credentials, *extra),
     )
 
 

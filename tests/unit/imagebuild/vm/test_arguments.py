@@ -14,6 +14,7 @@ from imagebuild.vm.config import (
     VmConfig,
     VmPaths,
 )
+from imagebuild.vm.disks import DiskKind
 
 PATHS = VmPaths(Path("/vms/one"), Path("/sockets/one"))
 CERTIFICATES = BootCertificates(Path("/k/PK.pem"), Path("/k/KEK.pem"), Path("/k/db.pem"))
@@ -115,3 +116,15 @@ def test_the_console_is_always_logged() -> None:
         (console,) = (word for word in values(config, "-chardev") if "id=console" in word)
         assert "logfile=/vms/one/console.log" in console
     assert any(word.startswith("stdio,") and "signal=off" in word for word in values(terminal, "-chardev"))
+
+
+def test_the_disk_is_attached_as_the_configuration_says() -> None:
+    config = dataclasses.replace(PLAIN, disk_kind=DiskKind.AHCI)
+    assert "ide-hd,bus=ide.0,drive=disk,bootindex=1" in values(config, "-device")
+    assert not [device for device in values(config, "-device") if device.startswith("virtio-blk")]
+
+
+def test_a_uki_is_handed_to_the_firmware_only_where_it_is_given() -> None:
+    config = dataclasses.replace(PLAIN, disk_kind=DiskKind.MEGASAS, uki=Path("/images/uki.efi"))
+    assert values(config, "-kernel") == ["/images/uki.efi"]
+    assert values(PLAIN, "-kernel") == []

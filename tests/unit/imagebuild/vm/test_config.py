@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuild.vm.config import Credential, DiskFormat, Forward, VmConfig
+from imagebuild.vm.disks import DiskKind
 
 IMAGE = Path("/images/disk.raw")
 
@@ -70,6 +71,12 @@ def test_a_machine_with_too_little_memory_is_refused() -> None:
 def test_a_machine_without_processors_is_refused() -> None:
     with pytest.raises(ValueError, match="processors"):
         VmConfig(IMAGE, cpus=0)
+
+
+def test_a_disk_that_the_firmware_cannot_read_needs_a_uki() -> None:
+    with pytest.raises(ValueError, match="no driver for a megasas disk"):
+        VmConfig(Path("disk.raw"), disk_kind=DiskKind.MEGASAS)
+    assert VmConfig(Path("disk.raw"), disk_kind=DiskKind.MEGASAS, uki=Path("uki.efi")).uki is not None
 
 
 def test_a_disk_written_in_place_is_not_enlarged() -> None:

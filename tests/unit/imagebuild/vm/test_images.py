@@ -30,6 +30,13 @@ def test_a_disk_file_of_a_build_comes_with_its_certificates(tmp_path: Path) -> N
     assert find_image(tmp_path / "disk.qcow2").certificates is not None
 
 
+def test_the_uki_of_a_build_is_found_where_there_is_one(tmp_path: Path) -> None:
+    make(tmp_path, "disk.raw")
+    assert find_image(tmp_path).uki is None
+    make(tmp_path, "uki.efi")
+    assert find_image(tmp_path / "disk.raw").uki == tmp_path / "uki.efi"
+
+
 def test_a_lone_disk_has_no_certificates(tmp_path: Path) -> None:
     make(tmp_path, "disk.raw", "certificates/PK.pem")
     assert find_image(tmp_path / "disk.raw").certificates is None

@@ -12,7 +12,14 @@ from imagebuild.vm.cli import vm
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--forward", "80"), ("--credential", "x"), ("--memory", "1"), ("--cpus", "0"), ("--credential", "a/b=c")],
+    [
+        ("--forward", "80"),
+        ("--credential", "x"),
+        ("--memory", "1"),
+        ("--cpus", "0"),
+        ("--credential", "a/b=c"),
+        ("--disk", "tape"),
+    ],
 )
 def test_wrong_options_are_wrong_usage(tmp_path: Path, arguments: tuple[str, str]) -> None:
     result = CliRunner().invoke(vm, ["run", str(tmp_path), *arguments])
@@ -25,6 +32,13 @@ def test_secure_boot_without_certificates_says_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(VmError, match="certificates") as caught:
         CliRunner().invoke(vm, ["run", str(tmp_path)], catch_exceptions=False)
     assert any("--no-secure-boot" in hint for hint in caught.value.hints)
+
+
+def test_a_disk_that_the_firmware_cannot_read_needs_the_uki_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "disk.raw").write_bytes(b"")
+    line = ["run", str(tmp_path), "--no-secure-boot", "--disk", "megasas"]
+    with pytest.raises(VmError, match=r"no driver for a megasas disk.*holds no uki\.efi"):
+        CliRunner().invoke(vm, line, catch_exceptions=False)
 
 
 def test_a_credential_given_twice_is_wrong_usage(tmp_path: Path) -> None:
