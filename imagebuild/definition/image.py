@@ -9,6 +9,7 @@ Not here: how a definition becomes mkosi's and systemd-repart's configuration (`
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,7 @@ from typing import Annotated
 
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
+from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
 from updater.release import Architecture, Name
@@ -202,6 +204,7 @@ class ImageDefinition:
         mirror: Base URL of the Debian mirror; what this host's apt uses when left out.
         security_mirror: The same for the security archive.
         kernel: The package that brings the one kernel.
+        drivers: Which disks the initrd has drivers for, as far as the kernel has them.
         packages: Debian packages besides those every image has.
         drop: Paths removed from the root file system; `*` matches any part of a name.
         drop_modules: Kernel modules removed from it: a folder with / at its end, or a module.
@@ -220,6 +223,7 @@ class ImageDefinition:
     mirror: MirrorUrl | None = None
     security_mirror: MirrorUrl | None = None
     kernel: PackageName = "linux-image-cloud-amd64"
+    drivers: Drivers = Drivers.CLOUD
     packages: tuple[PackageName, ...] = ()
     drop: tuple[DropPath, ...] = ()
     drop_modules: tuple[ModulePath, ...] = ()
@@ -234,6 +238,11 @@ class ImageDefinition:
     def __post_init__(self) -> None:
         if self.architecture is not Architecture.X86_64:
             raise ValueError(f"architecture {self.architecture.value} cannot be built yet, only x86-64 can")
+        if self.drivers is not Drivers.CLOUD and re.match(r"linux-image-(.*-)?cloud-", self.kernel):
+            raise ValueError(
+                f"drivers: {self.drivers.value} needs another kernel: {self.kernel} is built without most drivers of "
+                f"servers; write kernel: {GENERIC_KERNEL}"
+            )
         for path in self.drop:
             if ".." in PurePosixPath(path).parts:
                 raise ValueError(f"drop must not hold {path!r}, which leaves the image")

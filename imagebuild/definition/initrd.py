@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from bedrock import strict
+from imagebuild.definition.drivers import Disks
 from imagebuild.paths import DATA
 
 CONTENT_FILE = DATA / "initrd.yaml"
@@ -26,7 +27,8 @@ class InitrdContent:
         links: Paths and where they lead.
         applets: Names that busybox goes by.
         modules: Kernel modules by name that every kernel must have; those they need come along.
-        drivers: Kernel modules that are taken where the kernel has them.
+        extras: Kernel modules by name that are taken where the kernel has them.
+        disks: How drivers that lead to a disk are found, by the kind of disk.
     """
 
     programs: dict[PackageText, tuple[PathText, ...]]
@@ -34,7 +36,8 @@ class InitrdContent:
     links: dict[PathText, str]
     applets: tuple[FileName, ...]
     modules: tuple[FileName, ...]
-    drivers: tuple[FileName, ...]
+    extras: tuple[FileName, ...]
+    disks: dict[str, Disks]
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -69,8 +69,9 @@ def load_keep_list() -> KeepList:
         DocumentError: The list has mistakes.
     """
     sections, initrd = strict.load_yaml(KeepFile, KEEP_FILE).sections, load_content()
+    folders = (folder for disks in initrd.disks.values() for folder in disks.folders)
     return KeepList(
         paths=tuple(path for section in sections for path in section.paths),
-        modules=tuple(module for section in sections for module in section.modules),
-        module_names=frozenset(name.replace("-", "_") for name in (*initrd.modules, *initrd.drivers)),
+        modules=tuple(dict.fromkeys((*(module for section in sections for module in section.modules), *folders))),
+        module_names=frozenset(name.replace("-", "_") for name in (*initrd.modules, *initrd.extras)),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,22 +42,18 @@ def read_archive(data: bytes) -> dict[str, Packed]:
 
 @dataclass(frozen=True)
 class InitrdTools(PlayedTools):
-    """readelf, modprobe, depmod, cpio and zstd.
+    """readelf, depmod, cpio and zstd.
 
     Attributes:
-        kernel_modules: Module files by the name that is asked for, relative to the tree; built-in ones have none.
         fails: The program that fails.
     """
 
-    kernel_modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fails: list[str] = field(default_factory=list)
 
     def play(self, call: Call) -> Finished:
         words = call.words
         if words[0] in self.fails:
             raise ProcessError(f"{words[0]} failed", returncode=1)
-        if words[0] == "modprobe":
-            return self._modprobe(call)
         output = ""
         match words[0]:
             case "readelf":
@@ -77,18 +72,6 @@ class InitrdTools(PlayedTools):
     def programs_run(self) -> list[str]:
         """The names of what ran."""
         return [words[0] for words in self.ran]
-
-    def _modprobe(self, call: Call) -> Finished:
-        words = call.words
-        tree = words[1].removeprefix("--dirname=")
-        lines, errors = [], []
-        for name in words[words.index("--all") + 1 :]:
-            if name not in self.kernel_modules:
-                errors.append(f"modprobe: FATAL: Module {name} not found in directory {tree}/lib/modules/6.12")
-            else:
-                files = self.kernel_modules[name]
-                lines += [f"insmod {tree}/{path} " for path in files] or [f"builtin {name}"]
-        return call.end("\n".join(lines), "\n".join(errors), code=1 if errors else 0)
 
 
 def _readelf(words: list[str]) -> str:

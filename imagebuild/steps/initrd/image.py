@@ -13,17 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagebuild.definition import config
+from imagebuild.definition.drivers import Drivers
 from imagebuild.definition.initrd import CONTENT_FILE, FILES, InitrdContent, load_content
-from imagebuild.errors import BuildError
 from imagebuild.inputs.part import part_of
 from imagebuild.inputs.supply import store_in
 from imagebuild.paths import EPOCH
 from imagebuild.steps.initrd import programs
+from imagebuild.steps.initrd.modules import choose_modules, read_modules
 from imagebuild.steps.initrd.programs import unpack_programs
 from imagebuild.steps.plan import tree_digest
 from imagebuild.steps.workshop import Workshop
 
 _TIMEOUT_S = 300
+# Of zstd: its highest.
+LEVEL = 22
 _ARCHIVE, _NAMES, _RECORD = "archive.cpio.zst", "names", "record"
 _EMPTY_FOLDERS = ("dev", "etc", "proc", "run", "sys", "sysroot", "tmp", "var/tmp")
 _MERGED = ("bin", "sbin", "lib", "lib64")
@@ -63,7 +66,7 @@ def make_initrd(shop: Workshop) -> None:
     """
     content, tree = load_content(), shop.folders.output / "tree"
     kernel = (shop.folders.output / "kernel-version").read_text().strip()
-    names = needed_modules(shop, content, kernel)
+    names = needed_modules(tree, kernel, content, shop.plan.definition.drivers)
     hashes = (hashlib.sha256((tree / name).read_bytes()).hexdigest() for name in names)
     key = _key(kernel, *names, *hashes, shop.tools.identity, Path(__file__).read_text())
 
@@ -84,23 +87,16 @@ def make_initrd(shop: Workshop) -> None:
     (record / "names").write_text("".join((half / _NAMES).read_text() for half in halves))
 
 
-def needed_modules(shop: Workshop, content: InitrdContent, kernel: str) -> tuple[str, ...]:
-    """The files of kernel modules and of those they need, relative to the package tree; built-in ones have none.
+def needed_modules(tree: Path, kernel: str, content: InitrdContent, drivers: Drivers) -> tuple[str, ...]:
+    """The files of the initrd's kernel modules, relative to the package tree; built-in ones have none.
 
     Raises:
-        BuildError: The image lacks one that every kernel must have.
+        BuildError: The image lacks one that every host must have.
     """
-    tree = shop.folders.output / "tree"
-    there = {_spelled(path.name.partition(".")[0]) for path in (tree / "usr/lib/modules" / kernel).rglob("*.ko*")}
-    names = (*content.modules, *(name for name in content.drivers if _spelled(name) in there))
-    words = ["modprobe", f"--dirname={tree}", f"--set-version={kernel}", "--show-depends", "--all", *names]
-    done = shop.tools.run(words, shop.access, timeout_s=_TIMEOUT_S, check=False)
-    if done.returncode:
-        raise BuildError(f"the initrd needs a kernel module that the image lacks\n{done.stderr.strip()}").with_hint(
-            "leave it out of drop_modules in image.yaml"
-        )
-    paths = (Path(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("insmod "))
-    return tuple(sorted({f"usr/{str(path.relative_to(tree)).removeprefix('usr/')}" for path in paths}))
+    folder = Path("usr/lib/modules", kernel)
+    modules = read_modules(tree / folder)
+    chosen = choose_modules(modules, content, drivers).modules
+    return tuple(sorted(str(folder / modules.files[name]) for name in chosen))
 
 
 def _furnish(root: Path, content: InitrdContent) -> None:
@@ -141,7 +137,8 @@ def _pack(shop: Workshop, root: Path, folder: Path) -> None:
     listing.write_text("".join(f"{name}\0" for name in names))
     script = 'cpio --create --format=newc --reproducible --owner=0:0 --null --quiet <"$1" >"$2"'
     pack = ("sh", "-c", script, "sh", listing, archive)
-    compress = ("zstd", "--quiet", "-19", "-T1", "-o", packed, archive)
+    # The window is as large as the archive, which the kernel takes up to 128 MiB.
+    compress = ("zstd", "--quiet", "--ultra", f"-{LEVEL}", "-T1", "-o", packed, archive)
     for words in (pack, compress):
         shop.tools.run(words, shop.access, timeout_s=_TIMEOUT_S, cwd=root, log=shop.log)
     shutil.copyfile(packed, folder / _ARCHIVE)
@@ -164,11 +161,6 @@ def _kept(folder: Path, make: Callable[[Path], None]) -> Path:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-def _spelled(module: str) -> str:
-    """The kernel takes both spellings for the same."""
-    return module.replace("-", "_")
 
 
 def _key(*parts: str) -> str:

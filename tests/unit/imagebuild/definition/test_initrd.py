@@ -17,7 +17,8 @@ libraries: [libfdisk.so.1]
 links: {/usr/bin/sh: busybox}
 applets: [cat]
 modules: [dm-verity]
-drivers: [nvme]
+extras: [nvme]
+disks: {NVMe: {set: cloud, devices: ["pci:v1"]}}
 """
 # Words that `init` begins a command with, and what is none of a program's names.
 SHELL_WORDS = frozenset(
@@ -64,14 +65,14 @@ def test_mistakes_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(DocumentError) as caught:
         load_content()
     places = {problem.path for problem in caught.value.problems}
-    assert {"programs.busybox[0]", "applets[0]", "drivers[0]", "links", "lynx"} <= places
+    assert {"programs.busybox[0]", "applets[0]", "extras[0]", "links", "lynx"} <= places
 
 
 def test_our_own_list_is_right() -> None:
     found = load_content()
     assert {"usr/bin/busybox", "usr/lib/systemd/systemd-veritysetup", "usr/bin/systemd-repart"} <= found.wanted
     assert {"dm-verity", "erofs", "overlay"} <= set(found.modules)
-    assert not set(found.modules) & set(found.drivers)
+    assert not set(found.modules) & set(found.extras)
 
 
 def test_every_program_that_init_calls_is_in_the_list() -> None:
@@ -99,4 +100,4 @@ def test_modules_that_init_loads_by_name_are_in_the_list() -> None:
     lines = re.findall(r"^modprobe -a (?:-q )?([a-z0-9_ ]+)", (FILES / "init").read_text(), re.MULTILINE)
     asked = {name for line in lines for name in line.split()}
     assert {"dm_verity", "erofs", "overlay"} <= asked
-    assert asked <= {name.replace("-", "_") for name in (*found.modules, *found.drivers)}
+    assert asked <= {name.replace("-", "_") for name in (*found.modules, *found.extras)}

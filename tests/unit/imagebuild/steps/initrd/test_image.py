@@ -10,6 +10,7 @@ import pytest
 
 from bedrock.errors import ProcessError
 from imagebuild.definition import initrd
+from imagebuild.definition.drivers import Drivers
 from imagebuild.definition.initrd import load_content
 from imagebuild.errors import BuildError, RefusedInputError
 from imagebuild.inputs.archive import index_path
@@ -29,7 +30,10 @@ libraries: [libname.so.1]
 links: {/usr/bin/sh: busybox, /usr/sbin/mkfs.ext4: mke2fs}
 applets: [cat, mount]
 modules: [dm-verity, erofs]
-drivers: [nvme, virtio_blk, sha256-ssse3]
+extras: [sha256-ssse3, i6300esb]
+disks:
+  NVMe: {set: cloud, devices: ["pci:v0000FFFEbc01sc08i02"]}
+  USB storage: {set: server, folders: [drivers/usb/storage/], buses: [usb]}
 """
 KERNEL = "6.12"
 MODULES = f"usr/lib/modules/{KERNEL}"
@@ -46,12 +50,19 @@ PACKAGES: Mapping[str, Mapping[str, Content]] = {
     },
     "podman": {"/usr/bin/podman": elf()},
 }
-# What modprobe finds for each name; the kernel has no module of the name `virtio_blk`.
-FOUND: Mapping[str, tuple[str, ...]] = {
-    "dm-verity": ("lib/modules/6.12/kernel/drivers/md/dm-mod.ko", "lib/modules/6.12/kernel/drivers/md/dm-verity.ko"),
-    "erofs": (),
-    "nvme": ("lib/modules/6.12/kernel/drivers/nvme/nvme.ko",),
-    "sha256-ssse3": ("lib/modules/6.12/kernel/crypto/sha256_ssse3.ko.xz",),
+FOUND = (
+    "kernel/crypto/sha256_ssse3.ko",
+    "kernel/drivers/md/dm-mod.ko",
+    "kernel/drivers/md/dm-verity.ko",
+    "kernel/drivers/nvme/nvme.ko",
+    "kernel/drivers/usb/storage/uas.ko",
+)
+INDEXES = {
+    "dep": "".join(f"{name}:{' kernel/drivers/md/dm-mod.ko' * name.endswith('dm-verity.ko')}\n" for name in FOUND),
+    "alias": "alias pci:v*bc01sc08i02* nvme\nalias usb:v*ic08* uas\n",
+    "builtin": "kernel/fs/erofs/erofs.ko\n",
+    "builtin.modinfo": "",
+    "order": "",
 }
 
 
@@ -67,7 +78,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tools(tmp_path: Path) -> InitrdTools:
-    return InitrdTools(tmp_path / "tools/abc", kernel_modules=FOUND)
+    return InitrdTools(tmp_path / "tools/abc")
 
 
 def select(cache: Path, *, changed: str | None = None) -> Selection:
@@ -88,11 +99,11 @@ def shop_in(folder: Path, tools: InitrdTools, *, changed: str | None = None) -> 
     index.parent.mkdir(parents=True, exist_ok=True)
     index.write_text("\n".join(f"Package: {name}\nDepends: {needs_of(name)}\n" for name in PACKAGES))
     tree = shop.folders.output / "tree"
-    for name in {path for paths in FOUND.values() for path in paths}:
-        (tree / "usr" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / "usr" / name).write_text(name)
-    for name in ("builtin", "builtin.modinfo", "order", "dep"):
-        (tree / MODULES / f"modules.{name}").touch()
+    for name in FOUND:
+        (tree / MODULES / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / MODULES / name).write_text(name)
+    for name, text in INDEXES.items():
+        (tree / MODULES / f"modules.{name}").write_text(text)
     (shop.folders.output / "kernel-version").write_text(f"{KERNEL}\n")
     return shop
 
@@ -152,7 +163,7 @@ def test_the_second_half_holds_modules_and_what_busybox_reads_of_them(tmp_path: 
     found = read_archive((half / "archive.cpio.zst").read_bytes())
     files = {name.removeprefix(f"{MODULES}/") for name, row in found.items() if row.content or "modules." in name}
     assert files == {
-        "kernel/crypto/sha256_ssse3.ko.xz",
+        "kernel/crypto/sha256_ssse3.ko",
         "kernel/drivers/md/dm-mod.ko",
         "kernel/drivers/md/dm-verity.ko",
         "kernel/drivers/nvme/nvme.ko",
@@ -291,22 +302,23 @@ def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: InitrdTools) -
 
 
 def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: Path, tools: InitrdTools) -> None:
-    lacking = {name: files for name, files in FOUND.items() if name != "dm-verity"}
-    shop = shop_in(tmp_path / "a", replace(tools, kernel_modules=lacking))
-    with pytest.raises(BuildError, match=r"(?s)that the image lacks\n.*Module dm-verity not found") as caught:
+    shop = shop_in(tmp_path / "a", tools)
+    index = shop.folders.output / "tree" / MODULES / "modules.dep"
+    index.write_text(index.read_text().replace("dm-verity", "dm-crypt"))
+    with pytest.raises(BuildError, match="that the image lacks: dm_verity") as caught:
         make_initrd(shop)
     assert "drop_modules" in caught.value.hints[0]
 
 
-def test_a_driver_that_the_kernel_lacks_is_passed_over(tmp_path: Path, tools: InitrdTools) -> None:
+def test_the_definition_says_which_drivers_come_along(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
-    found = needed_modules(shop, load_content(), KERNEL)
-    (words,) = tools.ran
-    # The file is named sha256_ssse3: the kernel takes both spellings for the same.
-    assert words[words.index("--all") + 1 :] == ["dm-verity", "erofs", "nvme", "sha256-ssse3"]
-    assert found == (
-        f"{MODULES}/kernel/crypto/sha256_ssse3.ko.xz",
-        f"{MODULES}/kernel/drivers/md/dm-mod.ko",
-        f"{MODULES}/kernel/drivers/md/dm-verity.ko",
-        f"{MODULES}/kernel/drivers/nvme/nvme.ko",
+    tree = shop.folders.output / "tree"
+    cloud, server = (
+        needed_modules(tree, KERNEL, load_content(), drivers) for drivers in (Drivers.CLOUD, Drivers.SERVER)
     )
+    assert cloud == tuple(f"{MODULES}/{name}" for name in FOUND if "usb" not in name)
+    assert server == tuple(f"{MODULES}/{name}" for name in FOUND)
+    definition = replace(shop.plan.definition, kernel="linux-image-amd64", drivers=Drivers.SERVER)
+    shop.plan = replace(shop.plan, definition=definition)
+    make_initrd(shop)
+    assert f"/{MODULES}/kernel/drivers/usb/storage/uas.ko" in (shop.work / "initrd-dpkg/names").read_text().splitlines()

@@ -39,7 +39,7 @@ ALWAYS = {
 
 
 def content_of(*programs: str, libraries: tuple[str, ...] = ()) -> InitrdContent:
-    return InitrdContent({"tool": programs}, libraries, {}, (), (), ())
+    return InitrdContent({"tool": programs}, libraries, {}, (), (), (), {})
 
 
 def unpack(folder: Path, content: InitrdContent, **packages: Mapping[str, Content] | bytes) -> Path:
