@@ -1,7 +1,7 @@
 """What a program or library in ELF says the loader must find: its libraries, its interpreter, what it loads itself.
 
-Rules: only the headers, the dynamic section and the notes are read, each bounded by the file; a file that is not ELF is
-not an error, one that breaks off or points outside itself is.
+Rules: only the headers, the dynamic section, the notes and a section that is asked for are read, each bounded; a file
+that is not ELF is not an error, one that breaks off or points outside itself is.
 It stands alone (standard library only), so that a script inside the tools tree can use it as well.
 Sources: System V ABI, chapters 4 and 5 (gabi); "ELF Dlopen Metadata" of the UAPI group (`.note.dlopen`).
 Not here: where the loader looks, and which names are present.
@@ -23,6 +23,7 @@ _CLASS_32, _CLASS_64 = 1, 2
 _LITTLE, _BIG = 1, 2
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 10, 14, 15, 29
+_SHT_NOBITS = 8
 _DLOPEN_OWNER, _DLOPEN_TYPE = b"FDO\0", 0x407C0C0A
 
 
@@ -81,6 +82,7 @@ class _Form:
     segment: struct.Struct
     dynamic: struct.Struct
     note: struct.Struct
+    section: struct.Struct
 
 
 def read_elf(stream: BinaryIO) -> Elf | None:
@@ -116,12 +118,43 @@ def read_elf(stream: BinaryIO) -> Elf | None:
     )
 
 
+def read_section(stream: BinaryIO, name: str) -> bytes | None:
+    """The content of the section of a name; None when the file is not ELF or has none of it.
+
+    Args:
+        stream: A file that can be sought in; where it stands at the end is not defined.
+        name: Such as `.comment`.
+
+    Raises:
+        ElfError: It begins like ELF and is damaged.
+    """
+    stream.seek(0)
+    ident = stream.read(_IDENT_BYTES)
+    if not ident.startswith(MAGIC):
+        return None
+    form = _form(ident)
+    fields = form.header.unpack(_exactly(stream, _IDENT_BYTES, form.header.size))
+    offset, entry_bytes, count, names_at = fields[5], *fields[10:]
+    if not offset or not count:
+        return None
+    if entry_bytes != form.section.size:
+        raise ElfError(f"section headers have {entry_bytes} bytes, not {form.section.size}")
+    rows = [row[:6] for row in form.section.iter_unpack(_exactly(stream, offset, count * form.section.size))]
+    if names_at >= count:
+        raise ElfError(f"the names of sections are in section {names_at} of {count}")
+    names = _exactly(stream, *rows[names_at][4:6])
+    found = next((row for row in rows if row[1] != _SHT_NOBITS and row[0] and _text(names, row[0]) == name), None)
+    return None if found is None else _exactly(stream, *found[4:6])
+
+
 def _form(ident: bytes) -> _Form:
     if len(ident) < _IDENT_BYTES or ident[4] not in (_CLASS_32, _CLASS_64) or ident[5] not in (_LITTLE, _BIG):
         raise ElfError("the ELF header breaks off, or its class or byte order is not known")
     order, wide = "<" if ident[5] == _LITTLE else ">", ident[4] == _CLASS_64
-    texts = ("HHIQQQIHHHHHH", "IIQQQQQQ", "qQ") if wide else ("HHIIIIIHHHHHH", "IIIIIIII", "iI")
-    return _Form(wide, *(struct.Struct(order + text) for text in (*texts, "III")))
+    texts = ("HHIQQQIHHHHHH", "IIQQQQQQ", "qQ", "III", "IIQQQQIIQQ")
+    if not wide:
+        texts = ("HHIIIIIHHHHHH", "IIIIIIII", "iI", "III", "IIIIIIIIII")
+    return _Form(wide, *(struct.Struct(order + text) for text in texts))
 
 
 def _segments(stream: BinaryIO, form: _Form) -> Iterator[_Segment]:

@@ -50,7 +50,23 @@ FIRST = "1.0.0"
 SECOND = "1.0.1"
 THIRD = "1.0.2"
 SICK = "1.0.3"
+DISKS = "1.0.4"
 SICK_REASON = "this version is sick on purpose"
+# Modules that lead to no disk are left out: they are most of what this kernel brings.
+_EVERY_DISK: dict[str, Any] = {
+    "kernel": "linux-image-amd64",
+    "drivers": "all",
+    "drop_modules": [
+        "drivers/gpu/",
+        "drivers/iio/",
+        "drivers/net/wireless/",
+        "drivers/staging/",
+        "fs/btrfs/",
+        "fs/xfs/",
+    ],
+    "slots": {"root": "1G"},
+    "budget": {},
+}
 _HEALTH_CHECK = "/usr/lib/twinhull/health.d/50-on-purpose"
 # The pristine repository's documents last a year; a younger one is never in doubt.
 _MAX_AGE_S = 60 * 86400
@@ -157,7 +173,10 @@ def make_workbench() -> Workbench:
 
 
 def write_definition(folder: Path, version: str) -> Path:
-    """The reference definition, with a file that differs in each version; the sick one has a check that fails."""
+    """The reference definition, with a file that differs in each version.
+
+    The sick one has a check that fails, the one for disks has every driver that leads to one.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DEFINITION, folder)
     path = folder / "image.yaml"
@@ -167,6 +186,8 @@ def write_definition(folder: Path, version: str) -> Path:
     if version == SICK:
         script = f"#!/bin/sh\necho '{SICK_REASON}'\nexit 1\n"
         files.append({"path": _HEALTH_CHECK, "content": script, "mode": "0755"})
+    if version == DISKS:
+        definition |= _EVERY_DISK
     definition["files"] = files
     path.write_text(yaml.safe_dump(definition, sort_keys=False))
     return folder

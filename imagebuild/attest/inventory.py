@@ -1,7 +1,8 @@
 """What a bill of materials says is shipped, as far as Debian's security tracker can speak of it.
 
 Components are found by their purl, so documents of other programs can be read too: Debian's source package stands in
-our properties, else in the qualifier `upstream`.
+our properties, else in the qualifier `upstream`.  A source package that is linked in statically counts for the packages
+that depend on it.
 Pure.
 """
 
@@ -15,7 +16,7 @@ from cyclonedx.model.component import Component
 from packageurl import PackageURL
 
 from bedrock.errors import DocumentError, Problem
-from imagebuild.attest.sbom import SOURCE, SOURCE_VERSION
+from imagebuild.attest.sbom import SOURCE, SOURCE_ARCHITECTURE, SOURCE_VERSION
 
 _SIGNED = "linux-signed-"
 
@@ -44,6 +45,7 @@ def take_inventory(bom: Bom, *, source: str) -> Inventory:
         DocumentError: It names no Debian package, or one without version or release.
     """
     found: dict[Source, list[PackageURL]] = defaultdict(list)
+    linked_into = _linked_into(bom)
     problems = []
     for component in bom.components:
         purl = component.purl
@@ -54,14 +56,26 @@ def take_inventory(bom: Bom, *, source: str) -> Inventory:
             problems.append(Problem(f"components.{component.name}.purl", f"{purl} has no version or no distro"))
             continue
         name, version = _source(component, purl)
-        found[Source(name, version, release)].append(purl)
+        found[Source(name, version, release)] += linked_into.get(str(component.bom_ref.value)) or [purl]
     if not found and not problems:
         problems.append(Problem("components", "there is no Debian package among them"))
     if problems:
         raise DocumentError(source, tuple(problems))
     subject = bom.metadata.component
-    sources = {each: tuple(sorted(found[each], key=str)) for each in sorted(found)}
+    sources = {each: tuple(sorted(set(found[each]), key=str)) for each in sorted(found)}
     return Inventory(subject.purl if subject else None, sources)
+
+
+def _linked_into(bom: Bom) -> dict[str, list[PackageURL]]:
+    """The packages that a source package is linked into, by its `bom-ref`: those that depend on it."""
+    purls = {component.bom_ref.value: component.purl for component in bom.components if component.purl}
+    sources = {ref for ref, purl in purls.items() if _qualifiers(purl).get("arch") == SOURCE_ARCHITECTURE}
+    found: dict[str, list[PackageURL]] = defaultdict(list)
+    for package in bom.dependencies:
+        for each in package.dependencies:
+            if each.ref.value in sources and package.ref.value in purls:
+                found[str(each.ref.value)].append(purls[package.ref.value])
+    return found
 
 
 def _source(component: Component, purl: PackageURL) -> tuple[str, str]:

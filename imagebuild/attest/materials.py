@@ -9,19 +9,20 @@ import enum
 import hashlib
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from email.parser import BytesParser
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 from imagebuild.attest.archive import PackageId, package_hashes
 from imagebuild.attest.licences import Licences, debian_licences, wheel_licences
+from imagebuild.attest.linked import Linked, linked_by_owner
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
 from imagebuild.definition import config
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
 from imagebuild.inputs.wheels import agent_wheels
-from imagebuild.inspection.contents import AGENT
+from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION
 from imagebuild.inspection.record import read_contents
 from imagebuild.paths import DATA, SOURCE_ROOT
 from imagebuild.steps.boot import LOADER_PROGRAM, STUB
@@ -46,7 +47,13 @@ class Part(enum.Enum):
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """A binary package; `parts` is empty when it was installed for the build and nothing of it is shipped."""
+    """A binary package.
+
+    Attributes:
+        parts: Where something of it went; empty when it was installed for the build and nothing of it is shipped.
+        built_using: Source packages and versions of which something is linked in statically, as its maintainers say.
+        linked: What its programs say is linked in.
+    """
 
     id: PackageId
     source: str
@@ -56,6 +63,8 @@ class DebianPackage:
     licences: Licences
     sha256: str | None
     parts: tuple[Part, ...]
+    built_using: tuple[tuple[str, str], ...] = ()
+    linked: frozenset[Linked] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,22 +89,24 @@ class Own:
 
 @dataclass(frozen=True)
 class Materials:
-    """What a build was made from: packages by name, wheels by name."""
+    """What a build was made from: packages by name, wheels by name; `linked` is in programs that came in no package."""
 
     packages: tuple[DebianPackage, ...]
     wheels: tuple[Wheel, ...]
     own: Own
+    linked: frozenset[Linked] = frozenset()
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree of installed packages: dpkg's record of it, its copyright files, and what of it went where."""
+    """A tree of installed packages: dpkg's record, copyright files, what of it went where, what is linked into it."""
 
     installed: tuple[InstalledPackage, ...]
     copyright: Path
     release: str
     parts: Mapping[Part, frozenset[str]]
     nested: bool = False
+    linked: Mapping[str, frozenset[Linked]] = field(default_factory=dict)
 
     def licences(self, name: str) -> Licences:
         """What a package of the tree declares."""
@@ -115,10 +126,12 @@ def gather(shop: Workshop) -> Materials:
     wanted |= {_id(package) for package in _used(tools)}
     hashes = package_hashes(wanted, shop.plan.supply)
     wheels = agent_wheels(shop.tools, shop.plan.cache)
+    linked = linked_by_owner(shop.folders.output / "tree", contents.entries)
     return Materials(
-        packages=merge((image, initrd, tools), hashes),
+        packages=merge((replace(image, linked=linked), initrd, tools), hashes),
         wheels=tuple(sorted((read_wheel(path, agent) for path in wheels), key=lambda wheel: wheel.name)),
         own=Own(version_of("twinhull"), tree_digest((DATA, *(SOURCE_ROOT / name for name in OWN_PACKAGES)))),
+        linked=linked.get(DEFINITION, frozenset()) | linked.get(BUILD, frozenset()),
     )
 
 
@@ -175,6 +188,9 @@ def merge(trees: Iterable[Tree], hashes: Mapping[PackageId, str]) -> tuple[Debia
                 licences=found[key].licences if key in found else tree.licences(package.name),
                 sha256=hashes.get(key),
                 parts=tuple(part for part in Part if part in parts),
+                built_using=package.built_using,
+                linked=tree.linked.get(package.name, frozenset())
+                | (found[key].linked if key in found else frozenset()),
             )
     return tuple(found[key] for key in sorted(found))
 

@@ -1,7 +1,8 @@
 """The bill of materials of a build: CycloneDX 1.6 in JSON, `sbom.cdx.json`.
 
 Every component of which the release holds something is in it, once, with the parts it went into; its `bom-ref` is its
-purl.  What is not known is left out or said in a property, never guessed.
+purl.  What is linked in statically is among them, and what it is linked into depends on it.  What is not known is left
+out or said in a property, never guessed.
 The same build gives the same bytes: the serial number comes from the inputs and the only time is the build's fixed one.
 Source: CycloneDX 1.6 (ECMA-424); purl types `deb` and `pypi`; Debian's source package stands in the qualifier
 `upstream`, as Syft and Grype have it.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom
+from cyclonedx.model.bom_ref import BomRef
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
@@ -24,6 +26,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from imagebuild.attest.licences import Licences
+from imagebuild.attest.linked import Linked
 from imagebuild.attest.materials import DebianPackage, Materials, Part, Wheel
 from imagebuild.definition.image import ImageDefinition
 from imagebuild.paths import EPOCH
@@ -32,6 +35,8 @@ from partitions.version import Version
 # Names of properties; CycloneDX wants a prefix of one's own.
 PART, UNKNOWN_LICENCE = "twinhull:part", "twinhull:licence-unknown"
 SOURCE, SOURCE_VERSION, RELEASE = "twinhull:debian-source", "twinhull:debian-source-version", "twinhull:debian-release"
+# What the qualifier `arch` of a source package says.
+SOURCE_ARCHITECTURE = "source"
 _NAMESPACE = uuid.UUID("b37f2a0e-6f0c-5c0b-9d1d-0a8f5e3b7c11")
 
 
@@ -52,15 +57,18 @@ def make_sbom(definition: ImageDefinition, version: Version, materials: Material
         bom_ref=image_purl(definition.id, str(version)).to_string(),
         properties=[Property(name=RELEASE, value=definition.release)],
     )
-    components = [_debian(package) for package in materials.packages if package.parts]
+    shipped = [package for package in materials.packages if package.parts]
+    components = [_debian(package) for package in shipped]
     components += [_wheel(wheel) for wheel in materials.wheels if wheel.shipped]
-    own = _own(materials.own.version)
+    components.append(_own(materials.own.version))
+    inside = {debian_purl(package).to_string(): linked_purls(package) for package in shipped}
+    loose = sorted(linked_purl(each).to_string() for each in materials.linked)
     bom = Bom(
         serial_number=uuid.uuid5(_NAMESPACE, inputs_digest),
-        components=[*components, own],
+        components=[*components, *_linked(shipped, materials.linked)],
         dependencies=[
-            Dependency(image.bom_ref, [Dependency(each.bom_ref) for each in (*components, own)]),
-            *(Dependency(each.bom_ref) for each in (*components, own)),
+            _depends(image.bom_ref.value, (*(each.bom_ref.value for each in components), *loose)),
+            *(_depends(each.bom_ref.value, inside.get(str(each.bom_ref.value), ())) for each in components),
         ],
     )
     bom.metadata.component = image
@@ -90,6 +98,46 @@ def wheel_purl(wheel: Wheel) -> PackageURL:
 def image_purl(image: str, version: str) -> PackageURL:
     """The package URL of an image; no registry knows it, so its type is the generic one."""
     return PackageURL("generic", None, image, version)
+
+
+def linked_purl(linked: Linked) -> PackageURL:
+    """The package URL of what a program says is linked in; Go's modules are named by their path."""
+    namespace, _, name = linked.name.rpartition("/")
+    return PackageURL(linked.ecosystem.value, namespace or None, name, linked.version)
+
+
+def source_purl(name: str, version: str, release: str) -> PackageURL:
+    """The package URL of a Debian source package."""
+    return PackageURL("deb", "debian", name, version, {"arch": SOURCE_ARCHITECTURE, "distro": release})
+
+
+def linked_purls(package: DebianPackage) -> tuple[str, ...]:
+    """The package URLs of what is linked into a package statically: its maintainers' word, and its programs'."""
+    sources = (source_purl(name, version, package.release) for name, version in package.built_using)
+    return tuple(sorted(purl.to_string() for purl in (*sources, *map(linked_purl, package.linked))))
+
+
+def _linked(packages: Iterable[DebianPackage], loose: Iterable[Linked]) -> Iterator[Component]:
+    """What is linked in statically, each once, with the parts that its packages went into."""
+    parts: dict[str, set[Part]] = {linked_purl(each).to_string(): {Part.ROOT} for each in loose}
+    for package in packages:
+        for text in linked_purls(package):
+            parts.setdefault(text, set()).update(package.parts)
+    for text in sorted(parts):
+        purl = PackageURL.from_string(text)
+        yield Component(
+            type=ComponentType.LIBRARY,
+            group=purl.namespace if purl.type != "deb" else None,
+            name=purl.name,
+            version=purl.version,
+            purl=purl,
+            bom_ref=text,
+            properties=_parts(part for part in Part if part in parts[text]),
+        )
+
+
+def _depends(ref: str | None, others: Iterable[str | None]) -> Dependency:
+    return Dependency(BomRef(ref), [Dependency(BomRef(other)) for other in others])
 
 
 def _debian(package: DebianPackage) -> Component:

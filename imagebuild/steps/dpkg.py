@@ -5,7 +5,7 @@ Not here: which of a package's files are still in the image; `drop` and the trim
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from debian.deb822 import Deb822, PkgRelation
 from imagebuild.errors import BuildError
 
 _INSTALLED = "install ok installed"
+# Debian policy, section 7.8.  Both may name the same source, for Built-Using is about licences.
+_STATIC = ("Built-Using", "Static-Built-Using")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class InstalledPackage:
         depends: `Pre-Depends` and `Depends`; each entry holds the names of its alternatives, versions left aside.
         provides: Virtual packages.
         files: Absolute paths of everything it brought, folders among them.
+        built_using: Source packages of which something is linked in statically, with their versions.
     """
 
     name: str
@@ -39,6 +42,7 @@ class InstalledPackage:
     depends: tuple[tuple[str, ...], ...]
     provides: tuple[str, ...]
     files: tuple[str, ...]
+    built_using: tuple[tuple[str, str], ...] = ()
 
 
 def read_database(folder: Path) -> tuple[InstalledPackage, ...]:
@@ -71,12 +75,20 @@ def _package(row: Mapping[str, str], info: Path) -> InstalledPackage:
         depends=_names(relations),
         provides=tuple(alternatives[0] for alternatives in _names(row.get("Provides", ""))),
         files=_files(info, name, architecture),
+        built_using=tuple(_sources(", ".join(filter(None, (row.get(key) for key in _STATIC))))),
     )
 
 
 def _names(relations: str) -> tuple[tuple[str, ...], ...]:
     parsed = PkgRelation.parse_relations(relations) if relations else []
     return tuple(tuple(each["name"] for each in alternatives) for alternatives in parsed)
+
+
+def _sources(relations: str) -> Iterator[tuple[str, str]]:
+    """Source packages and their versions, each once, sorted."""
+    parsed = PkgRelation.parse_relations(relations) if relations else []
+    found = {(each["name"], each["version"][1]) for (each, *_) in parsed if each["version"]}
+    yield from sorted(found)
 
 
 def _files(info: Path, name: str, architecture: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bedrock import strict
 from imagebuild.attest.archive import PackageId
 from imagebuild.attest.licences import Licences
+from imagebuild.attest.linked import Ecosystem, Linked
 from imagebuild.attest.materials import DebianPackage, Materials, Own, Part, Wheel
 from imagebuild.attest.provenance import Surroundings, make_provenance
 from imagebuild.attest.sbom import make_sbom
@@ -38,6 +39,19 @@ KERNEL = DebianPackage(
     licences=Licences(names=("GPL-2",)),
     sha256=None,
     parts=(Part.ROOT, Part.KERNEL),
+)
+# As Debian's podman is: its fields name the sources, its program the standard library.
+PODMAN = DebianPackage(
+    PackageId("podman", "5.4.2+ds1-2+b2", "amd64"),
+    source="podman",
+    source_version="5.4.2+ds1-2",
+    release="trixie",
+    summary="containers",
+    licences=Licences(names=("Apache-2.0",)),
+    sha256="ff" * 32,
+    parts=(Part.ROOT,),
+    built_using=(("golang-1.24", "1.24.4-1"), ("runc", "1.1.15+ds1-2")),
+    linked=frozenset((Linked(Ecosystem.GO, "stdlib", "1.24.4"),)),
 )
 BUILD_ONLY = replace(GLIBC, id=PackageId("perl-base", "5.40", "amd64"), source="perl", source_version="5.40", parts=())
 WHEEL = Wheel("tuf", "7.0.1", "updates", Licences(expression="Apache-2.0 OR MIT"), "bb" * 32, shipped=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 _HEADER_BYTES, _SEGMENT_BYTES, _BASE = 64, 56, 0x10000
 
@@ -45,3 +45,18 @@ def elf_file(
     ident = b"\x7fELF" + bytes((2, 1 if order == "<" else 2, 1)) + bytes(9)
     fields = (2, 62, 1, 0, _HEADER_BYTES if count else 0, 0, 0, _HEADER_BYTES, _SEGMENT_BYTES, count, 0, 0, 0)
     return ident + struct.pack(f"{order}HHIQQQIHHHHHH", *fields) + table + body
+
+
+def sections_file(sections: Mapping[str, bytes]) -> bytes:
+    """A 64-bit file with these sections, and no program headers."""
+    contents = {"": b"", **sections, ".shstrtab": b""}
+    names = b"".join(name.encode() + b"\0" for name in contents)
+    contents[".shstrtab"] = names
+    table, body, name_at = b"", b"", 0
+    for name, data in contents.items():
+        kind = 0 if not name else 1
+        table += struct.pack("<IIQQQQIIQQ", name_at, kind, 0, 0, _HEADER_BYTES + len(body), len(data), 0, 0, 1, 0)
+        name_at += len(name) + 1
+        body += data
+    fields = (2, 62, 1, 0, 0, _HEADER_BYTES + len(body), 0, _HEADER_BYTES, 0, 0, 64, len(contents), len(contents) - 1)
+    return b"\x7fELF" + bytes((2, 1, 1)) + bytes(9) + struct.pack("<HHIQQQIHHHHHH", *fields) + body + table

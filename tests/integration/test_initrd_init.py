@@ -192,7 +192,7 @@ def test_a_good_boot_does_each_thing_once_and_in_order(machine: Machine, disk: s
         "mount -t sysfs -o nosuid,nodev,noexec sysfs /sys",
         "mount -t tmpfs -o nosuid,nodev,mode=0755,size=20%,nr_inodes=800k tmpfs /run",
         "modprobe -a -q sha256_ssse3 crc32c_intel",
-        "modprobe -a dm_verity erofs overlay",
+        "modprobe -a dm_verity erofs ext4 overlay",
         "modprobe -a -b -q pci:v00001AF4d00001042",
         f"blkid -c /dev/null -l -o device -t PARTUUID={SLOT.data_uuid}",
         f"blkid -c /dev/null -l -o device -t PARTUUID={SLOT.verity_uuid}",
@@ -303,7 +303,7 @@ def test_a_slot_that_no_disk_holds_is_a_dead_end_once_the_limit_is_over(
 @pytest.mark.parametrize(
     ("program", "play", "last"),
     [
-        ("modprobe", 'case "$*" in *dm_verity*) exit 1 ;; esac', "modprobe -a dm_verity erofs overlay"),
+        ("modprobe", 'case "$*" in *dm_verity*) exit 1 ;; esac', "modprobe -a dm_verity erofs ext4 overlay"),
         ("systemd-veritysetup", "exit 1", "systemd-veritysetup attach"),
         ("systemd-veritysetup", "missing", "blkid"),
         ("systemd-repart", "exit 1", "systemd-repart --dry-run=no"),

@@ -13,6 +13,7 @@ import pytest
 
 from bedrock import strict
 from imagebuild.attest.documents import write_attestations
+from imagebuild.attest.linked import GO_SECTION
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inputs.wheels import LOCK
@@ -20,6 +21,7 @@ from imagebuild.inspection.contents import AGENT, CONTENTS_FILE, FORMAT, Content
 from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
 from tests.fakes.definitions import plan_in
+from tests.fakes.elf_files import elf_file, sections_file
 from updater.repository.statement import parse_statement
 
 COPYRIGHT = """\
@@ -84,6 +86,10 @@ def shop(tmp_path: Path) -> Workshop:
     for name in ("uki.efi", "root.erofs", "root.verity"):
         (made.out / name).write_bytes(name.encode())
     (made.out / CONTENTS_FILE).write_bytes(strict.dump_json(contents()))
+    for name in ("usr/bin/podman", "usr/lib/twinhull/bin/python3"):
+        path = made.folders.output / "tree" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(elf_file())
     return made
 
 
@@ -106,6 +112,13 @@ def test_every_part_of_a_release_is_in_the_bill_of_materials(shop: Workshop) -> 
         "tuf": {"agent"},
         "twinhull-updater": {"agent"},
     }
+
+
+def test_what_a_program_says_is_linked_into_it_is_in_the_bill_of_materials(shop: Workshop) -> None:
+    table = b"\xff Go buildinf:\x08\x02" + bytes(16) + b"\x08go1.24.4\x00"
+    (shop.folders.output / "tree/usr/bin/podman").write_bytes(sections_file({GO_SECTION: table}))
+    write_attestations(shop)
+    assert parts_of(shop)["stdlib"] == {"root file system"}
 
 
 def test_licences_come_from_the_record_of_the_tree_a_package_is_in(shop: Workshop) -> None:

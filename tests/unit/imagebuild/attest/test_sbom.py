@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from imagebuild.attest.materials import Materials
+from imagebuild.attest.linked import Ecosystem, Linked
+from imagebuild.attest.materials import Materials, Part
 from imagebuild.attest.sbom import PART, UNKNOWN_LICENCE, debian_purl, make_sbom
 from partitions.version import Version
-from tests.fakes.attested import GLIBC, KERNEL, MATERIALS, definition
+from tests.fakes.attested import GLIBC, KERNEL, MATERIALS, PODMAN, definition
 from updater.repository.bom import parse_bom
 
 
@@ -60,3 +61,42 @@ def test_it_is_cyclonedx_1_6_and_every_component_hangs_on_the_image() -> None:
     (of_image,) = (each for each in document["dependencies"] if each["ref"] == "pkg:generic/host@1.0.0")
     assert set(of_image["dependsOn"]) == {each["bom-ref"] for each in document["components"]}
     assert len(parse_bom(sbom(), source="sbom").components) == 4
+
+
+RUNC = "pkg:deb/debian/runc@1.1.15%2Bds1-2?arch=source&distro=trixie"
+GO = "pkg:deb/debian/golang-1.24@1.24.4-1?arch=source&distro=trixie"
+STDLIB = "pkg:golang/stdlib@1.24.4"
+
+
+def depends_on(data: bytes) -> dict[str, list[str]]:
+    return {each["ref"]: each.get("dependsOn", []) for each in json.loads(data)["dependencies"]}
+
+
+def test_what_is_linked_in_statically_is_listed_once_and_what_holds_it_depends_on_it() -> None:
+    other = replace(
+        PODMAN, id=PODMAN.id._replace(name="buildah"), parts=(Part.INITRD,), built_using=(("runc", "1.1.15+ds1-2"),)
+    )
+    data = sbom(replace(MATERIALS, packages=(PODMAN, other)))
+    purls = [each["purl"] for each in json.loads(data)["components"]]
+    assert {RUNC, GO, STDLIB} <= set(purls)
+    assert len(purls) == len(set(purls))
+    edges = depends_on(data)
+    assert edges[debian_purl(PODMAN).to_string()] == sorted((GO, RUNC, STDLIB))
+    assert edges[debian_purl(other).to_string()] == sorted((RUNC, STDLIB))
+    # It hangs on what it is linked into, not on the image.
+    assert not {RUNC, GO, STDLIB} & set(edges["pkg:generic/host@1.0.0"])
+    assert values(components(data)["runc"], PART) == {"root file system", "initrd"}
+    assert values(components(data)["golang-1.24"], PART) == {"root file system"}
+
+
+def test_what_is_linked_into_a_package_that_is_not_shipped_is_not_listed() -> None:
+    data = sbom(replace(MATERIALS, packages=(replace(PODMAN, parts=()),)))
+    assert not {"runc", "golang-1.24", "stdlib"} & components(data).keys()
+
+
+def test_what_is_linked_into_a_program_of_no_package_hangs_on_the_image() -> None:
+    module = Linked(Ecosystem.GO, "github.com/opencontainers/runc", "v1.1.12")
+    data = sbom(replace(MATERIALS, linked=frozenset((module,))))
+    purl = "pkg:golang/github.com/opencontainers/runc@v1.1.12"
+    assert purl in depends_on(data)["pkg:generic/host@1.0.0"]
+    assert components(data)["runc"]["group"] == "github.com/opencontainers"

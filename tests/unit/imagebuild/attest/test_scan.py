@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from bedrock.errors import DocumentError
 from imagebuild.attest import tracker as tracker_module
 from imagebuild.attest.cli import scan
 from imagebuild.attest.inventory import take_inventory
+from imagebuild.attest.sbom import make_sbom
 from imagebuild.attest.scan import Scan, Threshold, is_vulnerable, match
 from imagebuild.attest.tracker import Entry, Status, load_tracker, parse_tracker
 from imagebuild.attest.vex import Verdict, VexDocument, parse_vex
 from imagebuild.errors import ImageBuildError
-from tests.fakes.attested import attested_build
+from partitions.version import Version
+from tests.fakes.attested import MATERIALS, PODMAN, attested_build, definition
 from tests.fakes.http_server import Site, serving
 from updater.repository.bom import parse_bom
 
@@ -274,3 +277,35 @@ def test_a_folder_without_a_bill_of_materials_is_told(tmp_path: Path) -> None:
     (tmp_path / "tracker.json").write_text("{}")
     result = run(tmp_path, "--tracker", tmp_path / "tracker.json")
     assert "holds no sbom.cdx.json" in str(result.exception)
+
+
+def scan_of_podman(*statements: dict[str, Any]) -> Scan:
+    materials = replace(MATERIALS, packages=(PODMAN,))
+    sbom = make_sbom(definition(), Version.from_text("1.0.0"), materials, inputs_digest="inputs")
+    inventory = take_inventory(parse_bom(sbom, source="sbom"), source="sbom")
+    tracker = {
+        "golang-1.24": {"CVE-10": row("resolved", "1.24.13-1", "high")},
+        "runc": {"CVE-11": row("open"), "CVE-12": row("resolved", "1.1.10+ds1-1")},
+    }
+    wanted = {(source.name, source.release) for source in inventory.sources}
+    entries = parse_tracker(json.dumps(tracker).encode(), wanted, source="tracker")
+    vex = document(*statements) if statements else None
+    return match(inventory, entries, vex=vex, threshold=Threshold.FIXABLE)
+
+
+def test_a_hole_of_what_is_linked_in_statically_is_found_in_the_package_that_holds_it() -> None:
+    scan = scan_of_podman()
+    assert [(each.cve, each.source, each.version, each.packages) for each in scan.findings] == [
+        ("CVE-10", "golang-1.24", "1.24.4-1", ("podman",)),
+        ("CVE-11", "runc", "1.1.15+ds1-2", ("podman",)),
+    ]
+    assert scan.failing == 1
+
+
+@pytest.mark.parametrize(
+    "product", ["pkg:deb/debian/podman", "pkg:deb/debian/golang-1.24?arch=source", "pkg:generic/host"]
+)
+def test_vex_of_the_package_or_of_the_source_settles_what_is_linked_in(product: str) -> None:
+    statement = STATEMENT | {"vulnerability": {"name": "CVE-10"}, "products": [{"@id": product}]}
+    scan = scan_of_podman(statement)
+    assert {each.cve: each.settled for each in scan.findings} == {"CVE-10": True, "CVE-11": False}

@@ -99,5 +99,5 @@ def test_modules_that_init_loads_by_name_are_in_the_list() -> None:
     found = load_content()
     lines = re.findall(r"^modprobe -a (?:-q )?([a-z0-9_ ]+)", (FILES / "init").read_text(), re.MULTILINE)
     asked = {name for line in lines for name in line.split()}
-    assert {"dm_verity", "erofs", "overlay"} <= asked
+    assert {"dm_verity", "erofs", "ext4", "overlay"} <= asked
     assert asked <= {name.replace("-", "_") for name in (*found.modules, *found.extras)}

@@ -21,6 +21,8 @@ Essential: yes
 Depends: libgcc-s1, base-files (>= 13) | other:any
 Pre-Depends: base-first
 Provides: libc6-2.13 (= 2.41)
+Built-Using: golang-1.24 (= 1.24.4-1), runc (= 1.1.15+ds1-2)
+Static-Built-Using: rust-log (= 0.4.26-1), runc (= 1.1.15+ds1-2)
 Description: GNU C Library
  and more of it
 
@@ -61,3 +63,8 @@ def test_a_row_without_a_version_is_told(database: Path) -> None:
     (database / "status").write_text(STATUS.replace("Version: 2.41-12+b1\n", ""))
     with pytest.raises(BuildError, match="Version"):
         read_database(database)
+
+
+def test_sources_that_are_linked_in_statically_are_read_from_both_fields_once(database: Path) -> None:
+    (found,) = read_database(database)
+    assert found.built_using == (("golang-1.24", "1.24.4-1"), ("runc", "1.1.15+ds1-2"), ("rust-log", "0.4.26-1"))

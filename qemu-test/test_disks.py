@@ -1,0 +1,54 @@
+"""One image starts from every kind of disk that QEMU plays, and each host is blessed.
+
+Two kinds run with all tests; the rest with `make test-disks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hosts import Host, host_config, machine_folder, updater_credential
+from workbench import DISKS, Workbench
+
+from imagebuild.vm.disks import DiskKind
+from imagebuild.vm.machine import Machine
+
+# What must drive the disk, so that no other way to it can pass.
+DRIVERS = {
+    DiskKind.NVME: "nvme",
+    DiskKind.USB: "usb-storage",
+    DiskKind.AHCI: "ahci",
+    DiskKind.VIRTIO_SCSI: "virtio_scsi",
+    DiskKind.UAS: "uas",
+    DiskKind.MEGASAS: "megaraid_sas",
+    DiskKind.MPTSAS: "mptsas",
+    DiskKind.PVSCSI: "vmw_pvscsi",
+}
+ALWAYS = (DiskKind.NVME, DiskKind.USB)
+# From the partition of /var up to its controller.
+DRIVERS_ON_THE_WAY = """
+path=$(readlink -f "/sys/class/block/$(basename "$(findmnt -no SOURCE /var)")")
+while [ "$path" != /sys/devices ]; do
+    if [ -e "$path/driver" ]; then basename "$(readlink -f "$path/driver")"; fi
+    path=$(dirname "$path")
+done
+"""
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=kind.value, marks=() if kind in ALWAYS else pytest.mark.all_disks) for kind in DRIVERS],
+)
+def test_a_host_starts_from_the_disk_and_is_blessed(bench: Workbench, kind: DiskKind) -> None:
+    build = bench.build(DISKS)
+    # Nobody answers there; a host is healthy without.
+    config = host_config(bench, build / "disk.raw", updater_credential("http://10.0.2.2:9"))
+    config = replace(config, disk_kind=kind, uki=None if kind.firmware_can_read else build / "uki.efi")
+    folder = machine_folder(f"disk-{kind.value}")
+    with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+        host = Host(machine)
+        host.wait_boot()
+        status = host.wait_settled()
+        assert status["version"] == DISKS
+        assert DRIVERS[kind] in host.text(DRIVERS_ON_THE_WAY).split()
