@@ -26,6 +26,9 @@ from updater.release import parse_release
 POLLS_UNTIL_SURE = 3
 POLL_TIMEOUT_S = 300
 LIFE_TIMEOUT_S = 900
+# What a shell answers when a program may not be started.
+NOT_EXECUTABLE = 126
+SETTINGS_AT_LEAST = 20
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,47 @@ def test_etc_is_an_overlay_that_keeps_the_host_s_edits(life: Life, first: dict[s
     assert life.host.text("findmnt -no FSTYPE /etc") == "overlay"
     life.host.text("echo kept > /etc/twinhull-test")
     assert "twinhull-test" in life.host.text("updater etc-diff")
+
+
+def test_file_systems_take_no_setuid_programs_or_devices(life: Life, first: dict[str, Any]) -> None:
+    wanted = {
+        "/": {"ro", "nosuid", "nodev"},
+        "/etc": {"nosuid", "nodev"},
+        "/var": {"nosuid", "nodev"},
+        "/run": {"nosuid", "nodev", "noexec"},
+        "/dev/shm": {"nosuid", "nodev", "noexec"},  # noqa: S108 - the guest's
+        "/tmp": {"nosuid", "nodev", "noexec"},  # noqa: S108 - the guest's
+    }
+    for place, options in wanted.items():
+        assert options <= set(life.host.text(f"findmnt -no OPTIONS {place}").split(",")), place
+    for place in ("/run", "/dev/shm", "/tmp"):  # noqa: S108 - the guest's
+        script = f"cp /usr/bin/true {place}/x && {place}/x; code=$?; rm {place}/x; exit $code"
+        assert life.host.run(script).exit_code == NOT_EXECUTABLE, place
+
+
+def test_kernel_settings_are_as_the_image_says(life: Life, first: dict[str, Any]) -> None:
+    text = life.host.text("cat /usr/lib/sysctl.d/60-twinhull.conf")
+    lines = (line.lstrip("-").split(" = ") for line in text.splitlines() if line and not line.startswith("#"))
+    # Debian leaves rp_filter of `all` alone: the higher of it and of an interface counts.
+    wanted = {key.replace(".conf.*.", ".conf.eth0."): value for key, value in lines}
+    assert len(wanted) > SETTINGS_AT_LEAST
+    card = life.host.text("ls /sys/class/net | grep -v '^lo$' | head -n 1")
+    for key, value in wanted.items():
+        path = key.replace(".", "/").replace("/eth0/", f"/{card}/")
+        assert life.host.text(f"cat /proc/sys/{path}") == value, key
+
+
+def test_the_kernel_is_locked_down_and_apparmor_is_on(life: Life, first: dict[str, Any]) -> None:
+    assert "[integrity]" in life.host.text("cat /sys/kernel/security/lockdown")
+    assert life.host.text("cat /sys/module/module/parameters/sig_enforce") == "Y"
+    assert life.host.text("podman info --format '{{.Host.Security.AppArmorEnabled}}'") == "true"
+
+
+def test_no_program_is_setuid(life: Life, first: dict[str, Any]) -> None:
+    assert life.host.text("find / -xdev -type f -perm /6000") == ""
+    # Such a search finds one that is there.
+    life.host.text("cp /usr/bin/true /var/tmp/x && chmod 4755 /var/tmp/x")
+    assert life.host.text("find /var/tmp -xdev -type f -perm /6000; rm /var/tmp/x") == "/var/tmp/x"  # noqa: S108 - the guest's
 
 
 def test_no_unit_failed(life: Life, first: dict[str, Any]) -> None:

@@ -72,11 +72,11 @@ def tree_config(
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
     text += _list("Packages", wanted_packages(definition))
-    text += _list("RemoveFiles", definition.drop)
+    text += _list("RemoveFiles", (*definition.hardening.left_out(definition.packages), *definition.drop))
     text += _list("KernelModulesExclude", map(module_expression, definition.drop_modules))
     text += f"ExtraTrees={extra}:/\n"
     text += f"PrepareScripts={scripts / 'modules.prepare'}\nPostInstallationScripts={scripts / 'packages.postinst'}\n"
-    text += f"FinalizeScripts={scripts / 'kernel.finalize'},{scripts / 'needs.finalize'}\n"
+    text += f"FinalizeScripts={','.join(str(scripts / f'{name}.finalize') for name in ('kernel', 'needs', 'setuid'))}\n"
     return text + _profile(profile) + _include(merged)
 
 
@@ -86,13 +86,18 @@ def asking_config(
     """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem asks for."""
     text = f"[Distribution]\nDistribution=debian\nRelease={definition.release}\n"
     text += f"Architecture={definition.architecture.value}\n\n{base}\n[Content]\n"
-    text += _list("Packages", (definition.kernel, *definition.packages))
+    text += _list("Packages", requested_packages(definition))
     return text + _profile(profile) + _include(merged)
 
 
 def wanted_packages(definition: ImageDefinition) -> tuple[str, ...]:
     """The definition's packages by name: the archive they are installed from holds one version of each."""
-    return tuple(name.partition("/")[0] for name in (definition.kernel, *definition.packages))
+    return tuple(name.partition("/")[0] for name in requested_packages(definition))
+
+
+def requested_packages(definition: ImageDefinition) -> tuple[str, ...]:
+    """What the definition asks for beyond what every image has, as it is written there."""
+    return tuple(dict.fromkeys((definition.kernel, *definition.hardening.packages, *definition.packages)))
 
 
 def module_expression(pattern: str) -> str:
@@ -103,7 +108,8 @@ def module_expression(pattern: str) -> str:
 
 def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:
     """The kernel command line of the UKI."""
-    return " ".join((f"roothash={root_hash}", *ARGUMENTS, *definition.kernel_arguments))
+    arguments = (*ARGUMENTS, *definition.hardening.arguments, *definition.kernel_arguments)
+    return " ".join((f"roothash={root_hash}", *arguments))
 
 
 def root_partitions() -> dict[str, str]:
@@ -191,7 +197,7 @@ def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> s
         WorkspaceDirectory={folders.workspace}
         Incremental=yes
         WithNetwork=no
-        Environment=INITRD=No
+        Environment=INITRD=No TWINHULL_SETUID={":".join(definition.hardening.setuid)}
 
         [Content]
         SourceDateEpoch={epoch}

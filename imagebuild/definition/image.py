@@ -19,6 +19,7 @@ from typing import Annotated
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
+from imagebuild.definition.hardening import Hardening
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
 from updater.release import Architecture, Name
@@ -32,7 +33,10 @@ MirrorUrl = Annotated[str, strict.Pattern(r"(https?|file|copy):/\S+", "the URL o
 KernelArgument = Annotated[
     str,
     strict.Pattern(r"[!-~]+", "one kernel argument without spaces"),
-    strict.Pattern(r"(?!(roothash|root|init|systemd\.verity)(=|$)).*", "for a definition to say: the build sets it"),
+    strict.Pattern(
+        r"(?!(roothash|root|init|systemd\.verity|twinhull\.mounts)(=|$)).*",
+        "for a definition to say: the build sets it",
+    ),
 ]
 # What mkosi's configuration can carry: no comment sign, no list separator, no specifier.
 DropPath = Annotated[str, strict.Pattern(r"/[^\s#,:%\"'\\]+", "a path inside the image such as /usr/share/info/*")]
@@ -234,6 +238,7 @@ class ImageDefinition:
     updater: UpdaterConfig = field(default_factory=UpdaterConfig)
     files: tuple[ExtraFile, ...] = ()
     units: tuple[ExtraUnit, ...] = ()
+    hardening: Hardening = field(default_factory=Hardening)
 
     def __post_init__(self) -> None:
         if self.architecture is not Architecture.X86_64:

@@ -9,8 +9,10 @@ from pathlib import Path
 from bedrock import strict
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
+from imagebuild.inspection.setuid import require_expected, stripped_notes
 from imagebuild.paths import DATA
 from imagebuild.steps.dpkg import read_database
+from imagebuild.steps.hardening import stripped_programs
 from imagebuild.steps.workshop import Workshop
 
 BASE, ESSENTIAL = "every Twinhull image", "every Debian system"
@@ -23,7 +25,7 @@ def record_contents(shop: Workshop) -> None:
     """Write `contents.json` into the build's folder.
 
     Raises:
-        BuildError: The package tree or dpkg's record of it cannot be read.
+        BuildError: The package tree or dpkg's record of it cannot be read, or a program is setuid that must not be.
     """
     definition = shop.plan.definition
     tree = shop.folders.output / "tree"
@@ -36,6 +38,7 @@ def record_contents(shop: Workshop) -> None:
     installed = read_database(shop.folders.output / "dpkg")
     asked = {package.name: ESSENTIAL for package in installed if package.essential}
     asked |= dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
+    asked |= dict.fromkeys(definition.hardening.packages, "image.yaml: hardening")
     asked |= {definition.kernel: "image.yaml: kernel"} | dict.fromkeys(definition.packages, "image.yaml: packages")
     contents = make_contents(
         image=definition.id,
@@ -46,6 +49,8 @@ def record_contents(shop: Workshop) -> None:
         agent=ours - theirs,
         definition=theirs,
     )
+    require_expected(contents, definition.hardening.setuid)
+    shop.notes.extend(stripped_notes(contents, stripped_programs(shop)))
     (shop.out / CONTENTS_FILE).write_bytes(strict.dump_json(contents))
 
 

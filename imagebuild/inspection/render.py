@@ -112,3 +112,5 @@ def show_summary(summary: Summary, *, out: Path, fresh: bool) -> None:
     both = Table.grid(padding=(0, 6))
     both.add_row(sizes, steps)
     console.print(both)
+    for note in summary.notes:
+        print_line(console, note)

@@ -17,6 +17,7 @@ from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import Contents, Entry, Kind
 from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
 from imagebuild.inspection.record import read_contents
+from imagebuild.inspection.setuid import setuid_programs
 from imagebuild.inspection.summary import SUMMARY_FILE, read_summary
 from partitions.version import Version
 from updater.repository.objects import packed_file_bytes
@@ -25,7 +26,6 @@ ARTIFACTS = ("uki.efi", "root.erofs", "root.verity")
 _UNIT_FOLDER = "/usr/lib/systemd/system"
 _PATH_FOLDERS = ("/usr/bin", "/usr/sbin")
 _FOLDER_DEPTH = 3
-_SETUID = 0o6000
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress) -> Inspe
         trimmed=tuple(each.name for each in contents.packages if each not in contents.shipped),
         folders=dict(sorted(by_folder.items())),
         executables=_names(contents, _is_program),
-        setuid=_names(contents, lambda entry: entry.kind is Kind.FILE and bool(entry.mode & _SETUID)),
+        setuid=setuid_programs(contents),
         units=tuple(PurePosixPath(path).name for path in _names(contents, _is_unit)),
         enabled=tuple(sorted({PurePosixPath(path).name for path in _names(contents, _is_enabling)})),
         sockets=sockets,

@@ -13,7 +13,7 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a build came to: sizes in bytes (for sparse files the bytes they occupy), seconds per step."""
+    """What a build came to: sizes in bytes (those that sparse files occupy), seconds per step, notes for people."""
 
     image: str
     version: Version
@@ -22,6 +22,7 @@ class Summary:
     packages: int
     size_bytes: dict[str, int]
     seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def read_summary(out: Path) -> Summary:

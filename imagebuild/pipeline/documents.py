@@ -65,6 +65,7 @@ def write_documents(shop: Workshop) -> Summary:
         packages=len(packages),
         size_bytes=sizes,
         seconds={name: round(value, 2) for name, value in shop.seconds.items()},
+        notes=tuple(shop.notes),
     )
     (shop.out / SUMMARY_FILE).write_bytes(strict.dump_json(summary))
     return summary

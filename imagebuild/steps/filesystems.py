@@ -17,6 +17,7 @@ from imagebuild.definition import config
 from imagebuild.definition.image import definition_files, is_executable
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
+from imagebuild.steps.hardening import write_hardening
 from imagebuild.steps.scratch import keep_tree, restore_tree
 from imagebuild.steps.workshop import Workshop
 
@@ -46,6 +47,7 @@ def stage_definition(folder: Path, target: Path) -> None:
 def write_extra_files(shop: Workshop, tree: Path) -> None:
     """Write what the definition and Twinhull put into every image into the tree at `tree`."""
     plan, definition = shop.plan, shop.plan.definition
+    write_hardening(definition.hardening, tree)
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:

@@ -20,12 +20,14 @@ class Workshop:
         work: Lies beside the build's place, on the same disk.
         scratch: Where mkosi works.
         seconds: How long each step took.
+        notes: What whoever builds the image should know at the end.
     """
 
     plan: BuildPlan
     work: Path
     scratch: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def tools(self) -> ToolsTree:

@@ -52,7 +52,9 @@ class Sample:
 
 def delivery(program: bytes) -> Iterator[str]:
     """Commands that put the program fincore into the guest's memory, until its next boot."""
-    yield f"mkdir -p {_FOLDER} && : >{_FOLDER}/fincore && chmod 700 {_FOLDER} {_FOLDER}/fincore"
+    # A file system of its own, for the one around it executes nothing.
+    yield f"mkdir -p {_FOLDER} && mount -t tmpfs -o nosuid,nodev,mode=0700,size=64m tmpfs {_FOLDER}"
+    yield f": >{_FOLDER}/fincore && chmod 700 {_FOLDER} {_FOLDER}/fincore"
     for start in range(0, len(program), _CHUNK_BYTES):
         piece = base64.b64encode(program[start : start + _CHUNK_BYTES]).decode()
         yield f"printf %s {piece} | base64 -d >>{_FOLDER}/fincore"

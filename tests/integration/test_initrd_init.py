@@ -186,24 +186,26 @@ def test_a_good_boot_does_each_thing_once_and_in_order(machine: Machine, disk: s
     data, tree, var = (machine.device(number) for number in (3, 4, 7))
     partitions = " ".join(machine.device(number) for number in range(1, 8))
     layers = "/sysroot/var/lib/twinhull/etc"
+    changes = f"upperdir={layers}/upper,workdir={layers}/work"
     assert machine.calls == [
         "mount -t devtmpfs -o nosuid,mode=0755 devtmpfs /dev",
         "mount -t proc -o nosuid,nodev,noexec proc /proc",
         "mount -t sysfs -o nosuid,nodev,noexec sysfs /sys",
-        "mount -t tmpfs -o nosuid,nodev,mode=0755,size=20%,nr_inodes=800k tmpfs /run",
+        "mount -t tmpfs -o nosuid,nodev,noexec,mode=0755,size=20%,nr_inodes=800k tmpfs /run",
+        "mount -t tmpfs -o nosuid,nodev,noexec,mode=1777 tmpfs /dev/shm",
         "modprobe -a -q sha256_ssse3 crc32c_intel",
         "modprobe -a dm_verity erofs ext4 overlay",
         "modprobe -a -b -q pci:v00001AF4d00001042",
         f"blkid -c /dev/null -l -o device -t PARTUUID={SLOT.data_uuid}",
         f"blkid -c /dev/null -l -o device -t PARTUUID={SLOT.verity_uuid}",
         f"systemd-veritysetup attach root {data} {tree} {ROOT_HASH}",
-        "mount -t erofs -o ro /dev/mapper/root /sysroot",
+        "mount -t erofs -o ro,nosuid,nodev /dev/mapper/root /sysroot",
         f"systemd-repart --dry-run=no --pretty=no --definitions=/sysroot/usr/lib/repart.d /dev/{disk}",
         *(call for call in machine.calls if "PARTLABEL=var" in call),
         f"e2fsck -p {var}",
         f"mount -t ext4 -o nodev,nosuid {var} /sysroot/var",
         f"resize2fs {var}",
-        f"mount -t overlay -o lowerdir=/sysroot/etc,upperdir={layers}/upper,workdir={layers}/work overlay /sysroot/etc",
+        f"mount -t overlay -o nosuid,nodev,lowerdir=/sysroot/etc,{changes} overlay /sysroot/etc",
         *(f"mount -o move /{name} /sysroot/{name}" for name in ("dev", "proc", "run", "sys")),
         "switch_root -c /dev/console /sysroot /usr/lib/systemd/systemd",
     ]
@@ -213,6 +215,30 @@ def test_a_good_boot_does_each_thing_once_and_in_order(machine: Machine, disk: s
     assert machine.said == []
     assert machine.console == ""
     assert machine.text("proc/sys/kernel/printk_devkmsg") == "ratelimit\n"
+
+
+def mount_options(machine: Machine) -> dict[str, str]:
+    """The options of each mount, by its place."""
+    calls = (words.split() for words in machine.calls_of("mount") if words.startswith("-t "))
+    return {words[-1]: words[3] for words in calls}
+
+
+def test_an_image_with_setuid_programs_has_a_root_that_honours_them(machine: Machine) -> None:
+    machine.boot(f"twinhull.mounts=setuid roothash={ROOT_HASH}")
+    options = mount_options(machine)
+    assert options["/sysroot"] == "ro,nodev"
+    assert options["/sysroot/etc"].startswith("nosuid,nodev,lowerdir=")
+    assert options["/dev/shm"] == "nosuid,nodev,noexec,mode=1777"  # noqa: S108 - the guest's
+
+
+def test_mounts_are_as_systemd_makes_them_where_the_image_says_so(machine: Machine) -> None:
+    machine.boot(f"roothash={ROOT_HASH} twinhull.mounts=plain")
+    options = mount_options(machine)
+    assert options["/sysroot"] == "ro"
+    assert options["/sysroot/etc"].startswith("lowerdir=")
+    assert options["/run"].startswith("nosuid,nodev,mode=")
+    assert options["/dev/shm"] == "nosuid,nodev,mode=1777"  # noqa: S108 - the guest's
+    assert options["/sysroot/var"] == "nodev,nosuid"
 
 
 def test_partitions_are_named_by_the_halves_of_the_root_hash(machine: Machine) -> None:

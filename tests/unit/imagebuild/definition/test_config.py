@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.definition import config
+from imagebuild.definition.hardening import Hardening
 from imagebuild.definition.image import BuildProfile, ImageDefinition
 from imagebuild.inputs import mirror
 from imagebuild.inputs.mirror import Mirrors
@@ -44,7 +45,9 @@ def tree_text(definition: ImageDefinition, merged: Path | None = None, profile: 
 
 def test_the_tree_holds_what_the_definition_asks_for(tmp_path: Path) -> None:
     definition = definition_of(
-        tmp_path, "id: host\nkernel: linux-image-amd64\npackages: [curl, jq]\ndrop: [/usr/x/*]\n"
+        tmp_path,
+        "id: host\nkernel: linux-image-amd64\npackages: [curl, jq]\ndrop: [/usr/x/*]\n"
+        "hardening: {sysctl: false, apparmor: false}\n",
     )
     found = sections(tree_text(definition))
     assert found["Content.Packages"].split() == ["linux-image-amd64", "curl", "jq"]
@@ -74,7 +77,8 @@ def test_dropped_modules_are_excluded_by_their_place(pattern: str, matched: str,
 
 
 def test_only_the_supplied_archive_is_installed_from() -> None:
-    definition = ImageDefinition(id="host", packages=("curl/trixie-updates",))
+    plain = Hardening(sysctl=False, apparmor=False)
+    definition = ImageDefinition(id="host", packages=("curl/trixie-updates",), hardening=plain)
     found = sections(tree_text(definition))
     assert found["Distribution.LocalMirror"] == "file:///c/archives/x"
     assert found["Content.Packages"].split() == ["linux-image-cloud-amd64", "curl"]
@@ -93,7 +97,7 @@ def test_the_debug_profile_brings_a_login_to_the_tree_only() -> None:
 
 
 def test_nothing_dropped_leaves_no_line_that_would_reset_the_list() -> None:
-    text = tree_text(ImageDefinition(id="host"))
+    text = tree_text(ImageDefinition(id="host", hardening=Hardening(apparmor=False)))
     assert "RemoveFiles" not in text
     assert "KernelModulesExclude" not in text
 

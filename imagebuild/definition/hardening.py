@@ -1,0 +1,65 @@
+"""`hardening:` of an image definition: what every image gets for its safety, each part with its switch.
+
+Pure: which packages and kernel arguments the switches come to.  Writing files is `steps/hardening.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated
+
+from bedrock import strict
+
+# What mkosi's environment and a shell can carry.
+ProgramPath = Annotated[
+    str, strict.Pattern(r"(/[A-Za-z0-9_][A-Za-z0-9._+@-]*){2,}", "the absolute path of a program such as /usr/bin/sudo")
+]
+# A container engine brings its profile itself and needs the program that loads it, apparmor_parser.
+_APPARMOR_LEFT_OUT = (
+    "/etc/apparmor",
+    "/etc/apparmor.d",
+    "/usr/bin/aa-*",
+    "/usr/lib/apparmor",
+    "/usr/lib/systemd/system/apparmor.service",
+    "/usr/sbin/aa-*",
+    "/usr/share/apparmor",
+    "/usr/share/apparmor-features",
+)
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What is hardened; docs/hardening.md says what each part does, and why.
+
+    Attributes:
+        sysctl: Kernel settings: Debian's own defaults and ours.
+        mounts: File systems without setuid programs, devices and programs where they hold none.
+        setuid: The programs that keep their setuid and setgid bits and file capabilities; all others lose them.
+        apparmor: Confine containers with the profile of their engine.
+        lockdown: Only signed kernel modules and nothing that changes the running kernel, with Secure Boot or without.
+    """
+
+    sysctl: bool = True
+    mounts: bool = True
+    setuid: tuple[ProgramPath, ...] = ()
+    apparmor: bool = True
+    lockdown: bool = True
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages it takes."""
+        wanted = {"linux-sysctl-defaults": self.sysctl, "apparmor": self.apparmor}
+        return tuple(name for name, on in wanted.items() if on)
+
+    def left_out(self, packages: Collection[str]) -> tuple[str, ...]:
+        """Parts of them that are of no use to an image whose own `packages` do not name them."""
+        return () if "apparmor" in packages or not self.apparmor else _APPARMOR_LEFT_OUT
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The kernel arguments it takes; the initrd reads ours."""
+        arguments = ("lockdown=integrity", "module.sig_enforce=1") if self.lockdown else ()
+        if not self.mounts:
+            return (*arguments, "twinhull.mounts=plain")
+        return (*arguments, "twinhull.mounts=setuid") if self.setuid else arguments

@@ -1,0 +1,33 @@
+"""What `hardening:` of the definition puts into an image, and what it takes from its programs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from imagebuild.definition.hardening import Hardening
+from imagebuild.errors import BuildError
+from imagebuild.paths import DATA
+from imagebuild.steps.workshop import Workshop
+
+_FILES = DATA / "hardening"
+_STRIPPED = "stripped"
+
+
+def write_hardening(hardening: Hardening, tree: Path) -> None:
+    """Copy the files of each part that is switched on into the tree at `tree`."""
+    for name, on in (("sysctl", hardening.sysctl), ("mounts", hardening.mounts)):
+        if on:
+            shutil.copytree(_FILES / name, tree, dirs_exist_ok=True)
+
+
+def stripped_programs(shop: Workshop) -> tuple[str, ...]:
+    """The programs that lost their setuid or setgid bits or their file capabilities when the package tree was made.
+
+    Raises:
+        BuildError: Nobody looked for them.
+    """
+    path = shop.folders.output / _STRIPPED
+    if not path.is_file():
+        raise BuildError("mkosi left no record of setuid programs")
+    return tuple(line.partition(" ")[2] for line in path.read_text().splitlines())
