@@ -20,6 +20,7 @@ FIRMWARE_CODE = "OVMF_CODE_4M.fd"
 FIRMWARE_CODE_SECURE = "OVMF_CODE_4M.secboot.fd"
 FIRMWARE_VARIABLES = "OVMF_VARS_4M.fd"
 GUEST_PORT = "twinhull.guest"
+AGENT_PORT = "org.qemu.guest_agent.0"
 # The translation cache in MiB: with QEMU's default a booting guest flushes it over and over.
 _TRANSLATION_CACHE_MIB = 1024
 
@@ -47,7 +48,7 @@ def qemu_arguments(config: VmConfig, paths: VmPaths, accelerator: Accelerator) -
         ),
         *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"),
         *("-device", "i6300esb", "-action", "watchdog=reset"),
-        *_guest_port(config, paths),
+        *_guest_ports(config, paths),
         *_tpm(config, paths),
         *_credentials(config),
     ]
@@ -96,12 +97,14 @@ def _console(config: VmConfig, paths: VmPaths) -> list[str]:
     return ["-chardev", backend, "-serial", "chardev:console"]
 
 
-def _guest_port(config: VmConfig, paths: VmPaths) -> list[str]:
-    if not config.guest_shell:
-        return []
-    words = ["-device", "virtio-serial-pci"]
-    words += ["-chardev", f"socket,id=guest,path={_escaped(paths.guest)},server=on,wait=off"]
-    return [*words, "-device", f"virtserialport,chardev=guest,name={GUEST_PORT}"]
+def _guest_ports(config: VmConfig, paths: VmPaths) -> list[str]:
+    ports = [("guest", paths.guest, GUEST_PORT)] if config.guest_shell else []
+    ports += [("agent", paths.guest_agent, AGENT_PORT)] if config.guest_agent else []
+    words = ["-device", "virtio-serial-pci"] if ports else []
+    for name, path, port in ports:
+        words += ["-chardev", f"socket,id={name},path={_escaped(path)},server=on,wait=off"]
+        words += ["-device", f"virtserialport,chardev={name},name={port}"]
+    return words
 
 
 def _tpm(config: VmConfig, paths: VmPaths) -> list[str]:

@@ -125,6 +125,7 @@ class VmConfig:
         uki: Started by the firmware in place of what is on the disk, for a disk that it cannot read.
         console: Where the serial console goes beside the log.
         guest_shell: Offer the channel `GuestShell` talks through.
+        guest_agent: Offer the channel of QEMU's guest agent (the package qemu-guest-agent), at `VmPaths.guest_agent`.
     """
 
     image: Path
@@ -141,6 +142,7 @@ class VmConfig:
     uki: Path | None = None
     console: Console = Console.LOG
     guest_shell: bool = False
+    guest_agent: bool = False
 
     def __post_init__(self) -> None:
         if self.memory_mib < MIN_MEMORY_MIB:
@@ -213,6 +215,11 @@ class VmPaths:
     def guest(self) -> Path:
         """The guest shell's socket."""
         return self.sockets / "guest"
+
+    @property
+    def guest_agent(self) -> Path:
+        """The socket of QEMU's guest agent."""
+        return self.sockets / "agent"
 
     @property
     def tpm(self) -> Path:

@@ -7,6 +7,7 @@ same folder again is switching the same machine on again.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 import socket
@@ -29,6 +30,8 @@ from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock, wait_for
 _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 30.0
 _TOOL_TIMEOUT_S = 120.0
+_AGENT_TIMEOUT_S = 60.0
+_MAX_AGENT_BYTES = 1 << 20
 
 
 class Machine:
@@ -172,6 +175,27 @@ class Machine:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(str(self._paths.console))
             connection.sendall(line.encode() + b"\n")
+
+    def ask_agent(self, command: str) -> object:
+        """Run a command of QEMU's guest agent (`guest-ping`, `guest-info`, …) and return what it returned.
+
+        Raises:
+            VmError: The machine has no such channel, nobody answered in time, or the agent refused the command.
+        """
+        if self._paths is None or not self.config.guest_agent:
+            raise VmError("this machine has no guest agent: it was not asked for, or the machine is not running")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_AGENT_TIMEOUT_S)
+            connection.connect(str(self._paths.guest_agent))
+            connection.sendall(json.dumps({"execute": command}).encode() + b"\n")
+            try:
+                line = connection.makefile("rb").readline(_MAX_AGENT_BYTES)
+            except TimeoutError as error:
+                raise VmError(f"the guest agent did not answer {command} in {_AGENT_TIMEOUT_S:g} s") from error
+        answer = json.loads(line or b"{}")
+        if "return" not in answer:
+            raise VmError(f"the guest agent refused {command}: {line.decode(errors='replace').strip()}")
+        return answer["return"]
 
     def wait_exit(self, *, timeout_s: float | None) -> int:
         """Wait until the guest powers off (or QEMU ends otherwise); return QEMU's exit code.

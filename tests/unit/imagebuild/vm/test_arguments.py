@@ -105,6 +105,14 @@ def test_a_guest_gets_a_shell_port_only_when_asked() -> None:
     assert "virtserialport,chardev=guest,name=twinhull.guest" in values(config, "-device")
 
 
+def test_the_guest_agent_has_a_channel_of_its_own_on_the_same_controller() -> None:
+    config = dataclasses.replace(PLAIN, guest_shell=True, guest_agent=True)
+    devices = values(config, "-device")
+    assert devices.count("virtio-serial-pci") == 1
+    assert "virtserialport,chardev=agent,name=org.qemu.guest_agent.0" in devices
+    assert "socket,id=agent,path=/sockets/one/agent,server=on,wait=off" in values(config, "-chardev")
+
+
 def test_a_guest_gets_a_tpm_only_when_asked() -> None:
     assert "-tpmdev" not in words(PLAIN)
     assert values(dataclasses.replace(PLAIN, tpm=True), "-tpmdev") == ["emulator,id=tpm0,chardev=tpm"]
