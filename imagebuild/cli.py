@@ -25,6 +25,7 @@ from imagebuild.inspection.cli import diff, inspect
 from imagebuild.inspection.render import show_summary
 from imagebuild.inspection.summary import Summary
 from imagebuild.pipeline.build import build_image
+from imagebuild.provision.cli import provision
 from imagebuild.reproduction.cli import reproduce_command
 from imagebuild.steps.plan import plan_build
 from imagebuild.steps.signing import KeySource
@@ -179,7 +180,21 @@ def _fields(summary: Summary) -> dict[str, object]:
     return dict(vars(summary))
 
 
-for command in (lock, bundle, inspect, diff, trim_command, scan, reproduce_command, keys, repo, channel, server, vm):
+for command in (
+    lock,
+    bundle,
+    inspect,
+    diff,
+    trim_command,
+    scan,
+    reproduce_command,
+    keys,
+    repo,
+    channel,
+    server,
+    provision,
+    vm,
+):
     twinhull.add_command(command)
 twinhull.add_command(completion_command(twinhull, "twinhull"))
 

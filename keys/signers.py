@@ -20,7 +20,7 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Se
 from bedrock.persist import write_new
 from keys.certificates import read_certificate
 from keys.errors import BadKeyError, KeysError, KeyUriError, MissingKeyError
-from keys.keyring import BootKey, Keyring, TufKey
+from keys.keyring import BootKey, Keyring
 from keys.memory import memory_folder
 from keys.passphrase import PassphraseSource, demanded
 from keys.private import PRIVATE_MODE, is_encrypted, parse_private, private_pem, public_bytes, read_private
@@ -87,7 +87,7 @@ def open_signers(
         if len(signers) == wanted:
             break
         try:
-            signers.append(_open(key, passphrase))
+            signers.append(open_signer(key.uri, key.public, passphrase))
         except MissingKeyError as error:
             missing.append(f"{key.uri} ({error})")
     needed = min(keys.threshold, wanted)
@@ -164,19 +164,28 @@ def _boot_token(key: BootKey, _passphrase: PassphraseSource) -> Iterator[BootSig
 BOOT_OPENERS: dict[str, BootOpener] = {FILE: _boot_file, "pkcs11": _boot_token}
 
 
-def _open(key: TufKey, passphrase: PassphraseSource) -> Signer:
-    scheme = parse_uri(key.uri).scheme
+def open_signer(uri: str, public: SSlibKey, passphrase: PassphraseSource) -> Signer:
+    """The signer of one key: the private half by its URI, the public half as it is known elsewhere.
+
+    Raises:
+        MissingKeyError: The private half cannot be read.
+        WrongModeError: Others may read it.
+        PassphraseError: Its passphrase is missing or wrong.
+        BadKeyError: It is not the private half of `public`.
+        KeyUriError: The URI's scheme is unknown, or its signer could not open it.
+    """
+    scheme = parse_uri(uri).scheme
     if scheme not in SIGNER_FOR_URI_SCHEME:
         known = ", ".join(sorted(SIGNER_FOR_URI_SCHEME))
-        raise KeyUriError(f"key {key.keyid}: no signer for {scheme}: URIs (known: {known})")
+        raise KeyUriError(f"key {public.keyid}: no signer for {scheme}: URIs (known: {known})")
     try:
-        return Signer.from_priv_key_uri(key.uri, key.public, demanded(passphrase))
+        return Signer.from_priv_key_uri(uri, public, demanded(passphrase))
     except KeysError:
         raise
     except KeyMismatchError as error:
-        raise BadKeyError(f"{key.uri} is not the private half of the key {key.keyid}") from error
+        raise BadKeyError(f"{uri} is not the private half of the key {public.keyid}") from error
     except (SigningLibraryError, ValueError, OSError) as error:
-        raise KeyUriError(f"the signer for {key.uri} could not be opened: {error}") from error
+        raise KeyUriError(f"the signer for {uri} could not be opened: {error}") from error
 
 
 def _nobody(subject: str) -> str:

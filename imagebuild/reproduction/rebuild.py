@@ -29,12 +29,11 @@ from imagebuild.reproduction.inputs import Here, input_problems
 from imagebuild.steps.plan import plan_build, tree_digest
 from imagebuild.steps.signing import GivenSignatures
 from updater.repository.channels import ReleaseChoice
-from updater.repository.envelope import ENVELOPE_FILE
 from updater.repository.extract import Extracted, extract
 from updater.repository.publish import ATTACHMENT_FILES, RELEASE_FILE, RELEASE_FILES
 from updater.repository.releases import PROVENANCE
 from updater.repository.signatures import SIGNATURES_FILE, Signatures, parse_signatures
-from updater.repository.statement import PROVENANCE_FILE, Statement
+from updater.repository.statement import ENVELOPE_FILE, PROVENANCE_FILE, Statement
 
 
 @dataclass(frozen=True)

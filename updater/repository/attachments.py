@@ -15,9 +15,9 @@ from securesystemslib.signer import Key
 
 from bedrock import strict
 from bedrock.errors import TwinhullError
+from updater.envelope import unseal
 from updater.release import Release
 from updater.repository.bom import parse_bom
-from updater.repository.envelope import unseal
 from updater.repository.field.room import LAYOUT, family_problems, parse_layout
 from updater.repository.releases import PROVENANCE, artifacts_of
 from updater.repository.signatures import SIGNATURES, parse_signatures

@@ -22,11 +22,11 @@ from bedrock import strict
 from bedrock.persist import sync_folder
 from bedrock.progress import Progress
 from keys.roles import TufRole
+from updater.envelope import seal
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.release import Artifact, Release, parse_release
 from updater.repository.access import KeyAccess
 from updater.repository.attachments import LOCK, LOCK_FILE, SBOM, SBOM_FILE, statement_problems
-from updater.repository.envelope import ENVELOPE_FILE, seal
 from updater.repository.field.layouts import Candidate, bring_back, require_room
 from updater.repository.field.room import LAYOUT, LAYOUT_FILE, SlotLayout, family_problems, parse_layout
 from updater.repository.layout import Layout
@@ -49,7 +49,7 @@ from updater.repository.releases import (
     without_objects,
 )
 from updater.repository.signatures import SIGNATURES, SIGNATURES_FILE
-from updater.repository.statement import PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
+from updater.repository.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
 from updater.repository.targets import write_target
 
 RELEASE_FILE = "release.json"

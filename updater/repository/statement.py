@@ -22,6 +22,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUILD_TYPE = "urn:twinhull:build:1"
 BUILDER_ID = "urn:twinhull:builder"
 PROVENANCE_FILE = "provenance.json"
+ENVELOPE_FILE = "provenance.intoto.json"
 
 _Uri = Annotated[str, strict.Pattern(r"[a-z][a-z0-9+.-]*:\S+", "a URI")]
 

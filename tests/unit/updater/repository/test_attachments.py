@@ -18,9 +18,9 @@ from keys.roles import TufRole
 from tests.fakes.attested import artifact, attested_build, edit_json, sha256
 from tests.fakes.builds import NOW, Workshop, snapshot_of
 from tests.fakes.forgery import own_keys, resign, strangers_key
+from updater.envelope import seal, unseal
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.release import Release, parse_release
-from updater.repository.envelope import seal, unseal
 from updater.repository.layout import Layout
 from updater.repository.metadata import load_state
 from updater.repository.objects import put_object

@@ -1,7 +1,7 @@
-"""A signed statement: a DSSE envelope around bytes, with the keys of a TUF role.
+"""Signed bytes: a DSSE envelope.
 
-Rules: what is handed on are the very bytes that were signed; keys and threshold are those the repository's own
-metadata delegates, so a statement has the weight of the role that signed it.
+Rules: what is handed on are the very bytes that were signed; which keys count, and how many of them, is the caller's
+business: a role of the repository's own metadata for a statement, the image's keys for a provisioning document.
 Source: Dead Simple Signing Envelope 1.0.2.
 """
 
@@ -17,8 +17,6 @@ from securesystemslib.signer import Key, Signer
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from updater.errors import RefusedError
-
-ENVELOPE_FILE = "provenance.intoto.json"
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,25 @@ def unseal(data: bytes, *, payload_type: str, keys: Sequence[Key], threshold: in
         DocumentError: It is no envelope.
         RefusedError: Too few good signatures, or another type of payload.
     """
+    envelope = _parsed(data, payload_type=payload_type, source=source)
+    try:
+        envelope.verify(list(keys), threshold)
+    except (VerificationError, ValueError) as error:
+        raise RefusedError(f"the signature of {source} is refused: {error}") from error
+    return envelope.payload
+
+
+def unverified(data: bytes, *, payload_type: str, source: str) -> bytes:
+    """The payload of an envelope, whoever signed it: for looking at it only.
+
+    Raises:
+        DocumentError: It is no envelope.
+        RefusedError: Another type of payload.
+    """
+    return _parsed(data, payload_type=payload_type, source=source).payload
+
+
+def _parsed(data: bytes, *, payload_type: str, source: str) -> Envelope:
     document = strict.read_json(_Document, data, source=source)
     try:
         envelope = Envelope.from_dict(strict.plain(document))
@@ -56,8 +73,4 @@ def unseal(data: bytes, *, payload_type: str, keys: Sequence[Key], threshold: in
         raise DocumentError(source, (Problem("", f"no DSSE envelope: {error}"),)) from error
     if envelope.payload_type != payload_type:
         raise RefusedError(f"{source} holds {envelope.payload_type!r}, not {payload_type}")
-    try:
-        envelope.verify(list(keys), threshold)
-    except (VerificationError, ValueError) as error:
-        raise RefusedError(f"the signature of {source} is refused: {error}") from error
-    return envelope.payload
+    return envelope

@@ -1,0 +1,70 @@
+"""Keys for provisioning documents, and documents signed with them.
+
+A key is an Ed25519 key of its own, not one of the repository's: whoever provisions hosts need not be able to release.
+The image carries its public half (`provision: {signed_by: [...]}`); the private half is a key URI like any other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+
+from bedrock.errors import DocumentError, Problem
+from bedrock.persist import write_new
+from keys.errors import BadKeyError
+from keys.passphrase import PassphraseSource
+from keys.private import PRIVATE_MODE, private_pem
+from keys.signers import open_signer
+from updater.envelope import seal
+from updater.provision.policy import key_of
+from updater.provision.reading import PAYLOAD_TYPE, parse_provision
+
+
+def make_key(private: Path, public: Path, passphrase: PassphraseSource) -> str:
+    """Make a key and write both halves to new files; the public half as text.
+
+    Raises:
+        FileExistsError: One of the files is there.
+    """
+    key = Ed25519PrivateKey.generate()
+    write_new(private, private_pem(key, passphrase.passphrase(str(private))), mode=PRIVATE_MODE)
+    write_new(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return public_text(key.public_key())
+
+
+def read_public(path: Path) -> str:
+    """The public half in a PEM file, as the policy of an image holds it.
+
+    Raises:
+        BadKeyError: It is not the public half of an Ed25519 key.
+    """
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadKeyError(f"{path} holds no public key in PEM form") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise BadKeyError(f"{path} is not the public half of an Ed25519 key").with_hint(
+            "`twinhull provision key NAME.pem` makes one"
+        )
+    return public_text(key)
+
+
+def public_text(key: Ed25519PublicKey) -> str:
+    """A public key as hexadecimal digits."""
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def sign(document: bytes, *, source: str, uri: str, public: Path, passphrase: PassphraseSource) -> bytes:
+    """The signed form of a document.
+
+    Raises:
+        DocumentError: The document has errors, or no serial.
+        KeysError: The key cannot be opened, or is not the private half of `public`.
+    """
+    if parse_provision(document, source=source).serial is None:
+        raise DocumentError(source, (Problem("serial", "is missing: a host takes only documents newer than its last"),))
+    signer = open_signer(uri, key_of(read_public(public)), passphrase)
+    return seal(document, payload_type=PAYLOAD_TYPE, signers=[signer])

@@ -1,0 +1,99 @@
+"""`twinhull provision`: checking, signing, and the order of writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bedrock.errors import DocumentError
+from imagebuild.cli import twinhull
+from imagebuild.provision.fat import ADDED, RENAMED, Change, FreeClusters, Geometry, Part, in_order
+from imagebuild.provision.signing import read_public
+from keys.errors import BadKeyError
+from tests.fakes.provisions import WHOLE
+from updater.provision.policy import key_of
+from updater.provision.reading import read_offered
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(twinhull, ["provision", *map(str, words)])
+
+
+def test_a_document_is_checked_without_a_disk(tmp_path: Path) -> None:
+    path = tmp_path / "web-1.yaml"
+    path.write_text(WHOLE)
+    done = run("--check", path, "--json")
+    assert done.exit_code == 0
+    assert "/etc/hostname" in json.loads(done.stdout)["writes"]
+
+
+def test_a_bad_document_is_refused_before_any_disk_is_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "web-1.yaml"
+    path.write_text("hostname: '?'\n")
+    for words in (("--check", path), (tmp_path / "no-disk", path)):
+        done = run(*words)
+        assert isinstance(done.exception, DocumentError)
+        assert str(path) in str(done.exception)
+
+
+@pytest.mark.parametrize("words", [["--check"], ["disk.raw"], ["--check", "--remove", "x"], ["--check", "a", "b"]])
+def test_wrong_usage_is_said(words: list[str]) -> None:
+    assert run(*words).exit_code == 2
+
+
+def test_a_document_signed_with_a_new_key_is_taken_by_its_public_half(tmp_path: Path) -> None:
+    document, private = tmp_path / "web-1.yaml", tmp_path / "fleet.pem"
+    document.write_text("serial: 3\nhostname: web-1\n")
+    assert run("key", private).exit_code == 0
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert run("sign", document, "--key", private).exit_code == 0
+    key = key_of(read_public(tmp_path / "fleet.pub"))
+    offered = read_offered((tmp_path / "web-1.yaml.signed").read_bytes(), [key], source="x")
+    assert offered.signed_by == key.keyid
+    assert offered.document.hostname == "web-1"
+
+
+def test_a_document_without_a_serial_is_not_signed(tmp_path: Path) -> None:
+    document, private = tmp_path / "web-1.yaml", tmp_path / "fleet.pem"
+    document.write_text("hostname: web-1\n")
+    run("key", private)
+    assert isinstance(run("sign", document, "--key", private).exception, DocumentError)
+    assert not (tmp_path / "web-1.yaml.signed").exists()
+
+
+def test_a_private_key_that_is_not_the_public_one_s_half_is_refused(tmp_path: Path) -> None:
+    document, one, other = tmp_path / "x.yaml", tmp_path / "one.pem", tmp_path / "other.pem"
+    document.write_text("serial: 1\n")
+    run("key", one)
+    run("key", other)
+    done = run("sign", document, "--key", one, "--public", other.with_suffix(".pub"))
+    assert isinstance(done.exception, BadKeyError)
+
+
+def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
+    private = tmp_path / "fleet.pem"
+    run("key", private)
+    before = private.read_bytes()
+    assert isinstance(run("key", private).exception, FileExistsError)
+    assert private.read_bytes() == before
+
+
+def test_what_was_free_is_written_first_and_the_name_last() -> None:
+    geometry = Geometry(table=512, data=2048, cluster=1024)
+    # Clusters 2 and 3 are in use, 4 is free.
+    free = FreeClusters(b"\0" * 8 + b"\xff\xff\xff\x0f" * 2 + b"\0" * 4)
+    changes = [Change(512, b"t" * 512), Change(2048, b"f" * 512), Change(4096, b"n" * 512), Change(4608, b"m" * 512)]
+    assert [geometry.part_of(change.offset, free) for change in changes] == [
+        Part.TABLE,
+        Part.FOLDERS,
+        Part.FREE,
+        Part.FREE,
+    ]
+    groups = in_order(changes, geometry, free, ADDED)
+    assert [[change.offset for change in group] for group in groups] == [[4096], [512], [2048]]
+    assert groups[0][0].data == b"n" * 512 + b"m" * 512
+    groups = in_order(changes, geometry, free, RENAMED)
+    assert [[change.offset for change in group] for group in groups] == [[4096], [2048], [512]]

@@ -1,0 +1,96 @@
+"""A document as the files it comes to, in the order they are written.  Pure.
+
+Not here: users and their keys, the bundle of certificates and the host's name, which depend on the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bedrock import strict
+from updater.provision.document import Provision, Proxy, UpdaterSettings, User
+from updater.provision.registries import (
+    CERTIFICATES_FOLDER,
+    LOGINS_FILE,
+    REGISTRIES_FILE,
+    logins_text,
+    registries_text,
+)
+
+HOSTNAME_FILE = "/etc/hostname"
+USERS_FILE = "/etc/sysusers.d/50-provision.conf"
+PROXY_FILE = "/etc/systemd/system.conf.d/50-provision-proxy.conf"
+UPDATER_FILE = "/etc/twinhull/updater.d/50-provision.yaml"
+CERTIFICATES_FILE = "/etc/ssl/certs/provision.pem"
+SECRET_MODE = 0o600
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to write."""
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+
+
+def files_of(document: Provision) -> tuple[Target, ...]:
+    """Every file the document itself names or implies."""
+    found = [Target(HOSTNAME_FILE, f"{document.hostname}\n".encode())] if document.hostname else []
+    found += [Target(link.path, link.text.encode()) for link in document.network]
+    if lines := user_lines(document.users):
+        found.append(Target(USERS_FILE, lines.encode()))
+    found += _registries(document)
+    if document.proxy is not None:
+        found.append(Target(PROXY_FILE, proxy_text(document.proxy).encode()))
+    if document.ca_certificates:
+        found.append(Target(CERTIFICATES_FILE, "".join(map(str, document.ca_certificates)).encode()))
+    if document.updater is not None:
+        found.append(Target(UPDATER_FILE, updater_settings(document.updater)))
+    found += [Target(str(one.path), one.data, int(one.mode, 8), one.owner, one.group) for one in document.files]
+    found += [Target(unit.path, unit.content.encode()) for unit in document.units]
+    return tuple(found)
+
+
+def user_lines(users: tuple[User, ...]) -> str:
+    """The accounts as systemd-sysusers takes them (sysusers.d(5)); their homes are below `/home`."""
+    lines: list[str] = []
+    for user in users:
+        if user.name != "root":
+            lines.append(f'u {user.name} {user.uid or "-"} "{user.name}" /home/{user.name} {user.shell or "/bin/bash"}')
+            lines += [f"m {user.name} {group}" for group in user.groups]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def proxy_environment(proxy: Proxy) -> dict[str, str]:
+    """The variables by which programs learn of a proxy, in both spellings that are looked for."""
+    values = {"http_proxy": proxy.http, "https_proxy": proxy.https, "no_proxy": ",".join(proxy.no_proxy)}
+    given = {name: value for name, value in values.items() if value}
+    return given | {name.upper(): value for name, value in given.items()}
+
+
+def proxy_text(proxy: Proxy) -> str:
+    """The environment of every service, as systemd's own setting (systemd-system.conf(5))."""
+    words = " ".join(f'"{name}={value}"' for name, value in sorted(proxy_environment(proxy).items()))
+    return f"[Manager]\nDefaultEnvironment={words}\n"
+
+
+def updater_settings(settings: UpdaterSettings) -> bytes:
+    """A drop-in of the agent's configuration that holds what was given and nothing else (JSON is YAML)."""
+    plain = strict.plain(settings)
+    return strict.dump_json({key: value for key, value in plain.items() if value is not None})
+
+
+def _registries(document: Provision) -> list[Target]:
+    if not document.registries:
+        return []
+    found = [Target(REGISTRIES_FILE, registries_text(document.registries).encode())]
+    found += [
+        Target(f"{CERTIFICATES_FOLDER}/{registry.host}/provision.crt", str(registry.ca).encode())
+        for registry in document.registries
+        if registry.ca is not None
+    ]
+    logins = logins_text(document.registries)
+    return [*found, Target(LOGINS_FILE, logins, SECRET_MODE)] if logins is not None else found
