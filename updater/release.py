@@ -31,6 +31,22 @@ class Architecture(Enum):
     ARM64 = "arm64"
 
 
+class ArtifactKind(Enum):
+    """The files that a slot is made of, by their keys in `artifacts`."""
+
+    UKI = "uki"
+    ROOT = "root"
+    VERITY = "verity"
+
+    @property
+    def file_name(self) -> str:
+        """What the file is called in the folder of a build."""
+        return _FILE_NAMES[self]
+
+
+_FILE_NAMES = {ArtifactKind.UKI: "uki.efi", ArtifactKind.ROOT: "root.erofs", ArtifactKind.VERITY: "root.verity"}
+
+
 class Compression(Enum):
     """How an object's bytes become an artifact's bytes."""
 

@@ -6,7 +6,6 @@ Gathered from the working folder of a build, read only.
 from __future__ import annotations
 
 import enum
-import hashlib
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,20 +13,20 @@ from email.parser import BytesParser
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from bedrock.digest import file_sha256
 from imagebuild.attest.archive import PackageId, package_hashes
 from imagebuild.attest.licences import Licences, debian_licences, wheel_licences
 from imagebuild.attest.linked import Linked, linked_by_owner
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
-from imagebuild.definition import config
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
 from imagebuild.inputs.wheels import agent_wheels
-from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION
-from imagebuild.inspection.record import read_contents
+from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION, Contents
 from imagebuild.paths import DATA, SOURCE_ROOT
 from imagebuild.steps.boot import LOADER_PROGRAM, STUB
 from imagebuild.steps.dpkg import InstalledPackage, read_database
 from imagebuild.steps.plan import tree_digest
+from imagebuild.steps.products import Initrd, PackageTree
 from imagebuild.steps.workshop import Workshop
 
 OWN_PACKAGES = ("bedrock", "keys", "partitions", "updater", "imagebuild")
@@ -113,20 +112,20 @@ class Tree:
         return debian_licences(self.copyright / name / "copyright" if self.nested else self.copyright / name)
 
 
-def gather(shop: Workshop) -> Materials:
-    """Read what the steps of a build left behind, and the caches they used.
+def gather(shop: Workshop, contents: Contents, tree: PackageTree, in_initrd: Initrd) -> Materials:
+    """Read what the steps of a build made, and the caches they used.
 
     Raises:
         BuildError: A record is missing, or a wheel cannot be read.
     """
-    contents = read_contents(shop.out)
     agent = frozenset(entry.path for entry in contents.entries if entry.owner == AGENT)
-    image, initrd, tools = trees_of(shop, agent, frozenset(package.name for package in contents.shipped))
-    wanted = {_id(package) for tree in (image, initrd) for package in tree.installed}
+    shipped = frozenset(package.name for package in contents.shipped)
+    image, initrd, tools = trees_of(shop, tree, in_initrd, agent=agent, shipped=shipped)
+    wanted = {_id(package) for each in (image, initrd) for package in each.installed}
     wanted |= {_id(package) for package in _used(tools)}
     hashes = package_hashes(wanted, shop.plan.supply)
     wheels = agent_wheels(shop.tools, shop.plan.cache)
-    linked = linked_by_owner(shop.folders.output / "tree", contents.entries)
+    linked = linked_by_owner(tree.root, contents.entries)
     return Materials(
         packages=merge((replace(image, linked=linked), initrd, tools), hashes),
         wheels=tuple(sorted((read_wheel(path, agent) for path in wheels), key=lambda wheel: wheel.name)),
@@ -135,11 +134,15 @@ def gather(shop: Workshop) -> Materials:
     )
 
 
-def trees_of(shop: Workshop, agent: frozenset[str], shipped: frozenset[str]) -> tuple[Tree, Tree, Tree]:
+def trees_of(
+    shop: Workshop, packages: PackageTree, in_initrd: Initrd, *, agent: frozenset[str], shipped: frozenset[str]
+) -> tuple[Tree, Tree, Tree]:
     """The image's, the initrd's and the tools tree.
 
     Args:
         shop: The build.
+        packages: The package tree.
+        in_initrd: The initrd.
         agent: Paths of the agent's files in the image.
         shipped: The packages of which the root file system holds something.
 
@@ -147,21 +150,19 @@ def trees_of(shop: Workshop, agent: frozenset[str], shipped: frozenset[str]) -> 
         BuildError: A record is missing.
     """
     release = shop.plan.definition.release
-    record, initrd_record = shop.folders.output / "dpkg", shop.work / config.INITRD_RECORD
-    installed, in_initrd = read_database(record), read_database(initrd_record)
+    installed, unpacked = read_database(packages.record), read_database(in_initrd.record)
     tools = read_database(shop.tools.root / "var/lib/dpkg")
-    kernel = (shop.folders.output / "kernel-version").read_text().strip()
-    names = (initrd_record / "names").read_text().splitlines()
+    kernel, names = packages.kernel.version, in_initrd.names
     kernels = owners_of((f"/boot/vmlinuz-{kernel}", f"/usr/lib/modules/{kernel}/vmlinuz"), installed)
     # The modules in the initrd are the image's own.
     modules = owners_of((name for name in names if name.startswith("/usr/lib/modules/")), installed)
     image = Tree(
         installed,
-        record / "copyright",
+        packages.record / "copyright",
         release,
         {Part.ROOT: shipped, Part.KERNEL: kernels, Part.INITRD: modules},
     )
-    initrd = Tree(in_initrd, initrd_record / "copyright", release, {Part.INITRD: owners_of(names, in_initrd)})
+    initrd = Tree(unpacked, in_initrd.record / "copyright", release, {Part.INITRD: owners_of(names, unpacked)})
     used = {
         Part.INTERPRETER: interpreter_owners(agent, tools),
         Part.LOADER: owners_of((f"/{LOADER_PROGRAM}",), tools),
@@ -215,7 +216,7 @@ def read_wheel(path: Path, agent: Iterable[str]) -> Wheel:
         version=str(metadata["Version"]),
         summary=str(metadata.get("Summary", "")),
         licences=wheel_licences(metadata),
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=file_sha256(path),
         shipped=wheel_is_shipped(members, agent),
     )
 

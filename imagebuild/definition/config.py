@@ -38,8 +38,6 @@ ARGUMENTS = (
     "console=tty0",
     "console=ttyS0,115200",
 )
-# What the initrd's packages say of themselves, and every name in it; for the image itself the folder is `dpkg`.
-INITRD_RECORD = "initrd-dpkg"
 UPDATER_FILE = "/usr/lib/twinhull/updater.yaml"
 ROOT_OF_TRUST_FILE = "/usr/lib/twinhull/root.json"
 

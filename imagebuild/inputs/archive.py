@@ -6,8 +6,6 @@ Nothing in it is signed: it lies in our cache, and each file was hashed against 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,10 +14,10 @@ from tarfile import TarError
 from debian.arfile import ArError
 from debian.debfile import DebError, DebFile
 
+from bedrock.partial import new_folder
 from imagebuild.errors import RefusedInputError
 from imagebuild.inputs.lockfile import LockedPackage, Selection
 from imagebuild.inputs.store import Store
-from imagebuild.inputs.wheels import keep_folder
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -47,14 +45,9 @@ def ensure_archive(selection: Selection, store: Store, *, cache: Path, debian: s
     """
     base = archive_path(selection, cache=cache)
     if not base.is_dir():
-        base.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f"{base.name}.", suffix=".partial", dir=base.parent))
-        try:
+        with new_folder(base) as partial:
             _fill(partial, selection, store, debian)
             partial.chmod(0o755)
-            keep_folder(partial, base)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return base
 
 

@@ -11,7 +11,6 @@ any other.  Not in it: keys, the root of trust, and Twinhull itself.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tarfile
 import tempfile
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Annotated
 
 from bedrock import strict
+from bedrock.digest import file_sha256
+from bedrock.partial import partial_folder
 from bedrock.progress import Progress
 from imagebuild.definition.image import LOCK_FILE, definition_files, is_executable
 from imagebuild.errors import BuildError, LockError, RefusedInputError
@@ -71,17 +72,13 @@ def write_bundle(folder: Path, lock: Lock, out: Path, *, cache: Path, progress: 
     supply = locked_supply(folder, lock, cache=cache, progress=progress)
     supply.open_archive(progress)
     wheels = agent_wheels(supply.tools, supply.cache)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
+    with partial_folder(out) as partial:
         progress.step("pack the bundle")
         index = _lay_out(partial / "bundle", folder, lock, store_in(supply.cache), wheels)
         made = partial / "bundle"
         if out.suffix == TAR_SUFFIX:
             made = _tar(made, partial / "bundle.tar")
         made.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return index
 
 
@@ -138,7 +135,7 @@ def _object(base: Path, sha256: str) -> Path:
 def _described(base: Path) -> Iterator[BundledFile]:
     for path in sorted(each for each in base.rglob("*") if each.is_file() and each.name != INDEX):
         name = path.relative_to(base).as_posix()
-        yield BundledFile(name, path.stat().st_size, _digest(path), executable=is_executable(path))
+        yield BundledFile(name, path.stat().st_size, file_sha256(path), executable=is_executable(path))
 
 
 def _tar(base: Path, target: Path) -> Path:
@@ -182,7 +179,11 @@ def _require_whole(base: Path, index: BundleIndex, bundle: Path) -> None:
     problems += [f"{name} is not named in {INDEX}" for name in sorted(there - named.keys())]
     for name in sorted(named.keys() & there):
         path = base / name
-        if path.is_symlink() or path.stat().st_size != named[name].size_bytes or _digest(path) != named[name].sha256:
+        if (
+            path.is_symlink()
+            or path.stat().st_size != named[name].size_bytes
+            or file_sha256(path) != named[name].sha256
+        ):
             problems.append(f"{name} was altered")
     if f"definition/{LOCK_FILE}" not in named:
         problems.append(f"definition/{LOCK_FILE} is missing")
@@ -203,7 +204,7 @@ def _require_definition(index: BundleIndex, folder: Path, bundle: Path) -> None:
     prefix = "definition/"
     theirs = {file.path.removeprefix(prefix): file.sha256 for file in index.files if file.path.startswith(prefix)}
     theirs.pop(LOCK_FILE)
-    ours = {path.as_posix(): _digest(folder / path) for path in definition_files(folder)}
+    ours = {path.as_posix(): file_sha256(folder / path) for path in definition_files(folder)}
     different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if different:
         message = f"{bundle} was made from another definition than {folder}: {', '.join(different[:_SHOWN])}"
@@ -223,8 +224,3 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             yield chunk
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,13 +16,14 @@ from urllib.parse import unquote
 
 from debian.deb822 import Deb822, Release
 
+from bedrock.digest import file_sha256
 from bedrock.errors import ProcessError
+from bedrock.locks import only_one
 from imagebuild.diagnosis import explain
 from imagebuild.errors import ImageBuildError, MirrorError
 from imagebuild.inputs.lockfile import Archive, LockedPackage, Selection, Suite
 from imagebuild.inputs.mirror import KEYRING, Mirrors, apt_sources
 from imagebuild.inputs.tools import Access, ToolsTree
-from imagebuild.locking import only_one
 
 # What mkosi and mmdebstrap install first of all.
 ESSENTIAL = ("?essential", "base-files")
@@ -72,7 +73,7 @@ class Resolver:
             MirrorError: The mirror does not answer, or what it says is not signed by Debian.
             BuildError: A package is not there, or they cannot be installed together.
         """
-        with only_one(self._lock, on_wait=lambda: None):
+        with only_one(self._lock):
             self._prepare()
             self._update()
             files: dict[str, Archive] = {}
@@ -161,8 +162,7 @@ class Resolver:
         release = Release(signed)
         path = f"main/binary-{self._architecture}/Packages"
         named = next((row["sha256"] for row in release["SHA256"] if row["name"] == path), None)
-        with index.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = file_sha256(index)
         if named != found:
             raise MirrorError(f"{path} of {name} is not what its InRelease names")
         return Suite(

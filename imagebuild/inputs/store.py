@@ -7,9 +7,7 @@ signed; a file that is not what its name says is never handed out.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,6 +16,7 @@ from typing import BinaryIO
 
 import urllib3
 
+from bedrock.partial import new_file
 from bedrock.progress import Progress
 from imagebuild.errors import BuildError, ImageBuildError, MirrorError, RefusedInputError
 from imagebuild.inputs.lockfile import Archive, LockedPackage
@@ -51,15 +50,8 @@ class Store:
             RefusedInputError: It is not what was promised.
         """
         target = self.path(sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as sink:
-                _copy(chunks, sink, sha256=sha256, size_bytes=size_bytes, what=what)
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with new_file(target) as partial, partial.open("wb") as sink:
+            _copy(chunks, sink, sha256=sha256, size_bytes=size_bytes, what=what)
         return target
 
 

@@ -9,11 +9,11 @@ A build installs from the archive that a supply makes (`open_archive`), so all t
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedrock.digest import file_sha256
 from bedrock.progress import Progress
 from imagebuild.definition.image import LOCK_FILE, ImageDefinition, load_definition
 from imagebuild.errors import LockError, RefusedInputError
@@ -180,12 +180,8 @@ def _require_asked(lock: Lock, asks: tuple[str, ...]) -> None:
 
 
 def _wheels(tools: ToolsTree, cache: Path, *, offline: bool) -> tuple[LockedWheel, ...]:
-    found = []
-    for path in agent_wheels(tools, cache, offline=offline):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        found.append(LockedWheel(path.name, path.stat().st_size, digest))
-    return tuple(found)
+    wheels = agent_wheels(tools, cache, offline=offline)
+    return tuple(LockedWheel(path.name, path.stat().st_size, file_sha256(path)) for path in wheels)
 
 
 def _require_wheels(lock: Lock, found: tuple[LockedWheel, ...]) -> None:

@@ -21,12 +21,12 @@ from typing import IO
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from bedrock.locks import only_one
 from bedrock.persist import write_atomic
 from bedrock.process import Argument, Finished
 from bedrock.progress import Progress, Silent
 from imagebuild.errors import ToolsError
 from imagebuild.inputs.mirror import Mirrors
-from imagebuild.locking import only_one
 
 RELEASE = "trixie"
 PACKAGES = (

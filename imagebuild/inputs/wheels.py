@@ -11,7 +11,6 @@ import os
 import shutil
 import struct
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from bedrock import process
 from bedrock.errors import ProcessError
 from bedrock.network import pip_environment
+from bedrock.partial import new_folder
 from bedrock.process import Argument
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import ToolsTree
@@ -47,14 +47,9 @@ def keep_agent_wheels(wheels: Mapping[str, Path], cache: Path, *, machine: str =
     folder = wheels_folder(LOCK, machine=machine, cache=cache)
     if folder.is_dir():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
+    with new_folder(folder) as partial:
         for name, path in wheels.items():
             shutil.copyfile(path, partial / name)
-        keep_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def machine_of(program: Path) -> str:
@@ -89,22 +84,9 @@ def fetch_wheels(lock: Path, *, machine: str, cache: Path, offline: bool = False
     if not folder.is_dir() and offline:
         raise BuildError("the agent's packages are not in the cache, and there is no network")
     if not folder.is_dir():
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _download(lock, machine, partial)
-        keep_folder(partial, folder)
+        with new_folder(folder) as partial:
+            _download(lock, machine, partial)
     return tuple(sorted(folder.glob("*.whl")))
-
-
-def keep_folder(partial: Path, folder: Path) -> None:
-    """Give a finished folder its name in the cache; when another build was faster, its folder stays."""
-    try:
-        partial.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(partial)
 
 
 def unpack(wheel: Path, destination: Path, *, wanted: Callable[[str], bool]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from bedrock import strict
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
-from imagebuild.inspection.setuid import require_expected, stripped_notes
+from imagebuild.inspection.setuid import require_expected
 from imagebuild.paths import DATA
 from imagebuild.steps.dpkg import read_database
-from imagebuild.steps.hardening import stripped_programs
+from imagebuild.steps.products import PackageTree
 from imagebuild.steps.workshop import Workshop
 
 BASE, ESSENTIAL = "every Twinhull image", "every Debian system"
@@ -21,21 +21,20 @@ _TIMEOUT_S = 120
 _PACKAGES = re.compile(r"^Packages=(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 
 
-def record_contents(shop: Workshop) -> None:
+def record_contents(shop: Workshop, tree: PackageTree) -> Contents:
     """Write `contents.json` into the build's folder.
 
     Raises:
         BuildError: The package tree or dpkg's record of it cannot be read, or a program is setuid that must not be.
     """
     definition = shop.plan.definition
-    tree = shop.folders.output / "tree"
     # Without root the tree belongs to other users of the build's namespace, so it is looked at from inside.
     listing = shop.tools.run(
-        ["find", tree, "-mindepth", "1", "-printf", r"%y %m %s /%P\0"], shop.access, timeout_s=_TIMEOUT_S
+        ["find", tree.root, "-mindepth", "1", "-printf", r"%y %m %s /%P\0"], shop.access, timeout_s=_TIMEOUT_S
     ).stdout
-    ours = set(_paths_below(shop.work / "extra"))
+    ours = set(_paths_below(shop.extra))
     theirs = {str(file.path) for file in definition.files} | {unit.path for unit in definition.units}
-    installed = read_database(shop.folders.output / "dpkg")
+    installed = read_database(tree.record)
     asked = {package.name: ESSENTIAL for package in installed if package.essential}
     asked |= dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
     asked |= dict.fromkeys(definition.hardening.packages, "image.yaml: hardening")
@@ -50,8 +49,8 @@ def record_contents(shop: Workshop) -> None:
         definition=theirs,
     )
     require_expected(contents, definition.hardening.setuid)
-    shop.notes.extend(stripped_notes(contents, stripped_programs(shop)))
     (shop.out / CONTENTS_FILE).write_bytes(strict.dump_json(contents))
+    return contents
 
 
 def read_contents(build: Path) -> Contents:

@@ -3,7 +3,7 @@
 Rules: every limit that is exceeded is named; growth is told per package (and per owner that is none) in raw bytes of
 files, against an earlier build, the dearest first; kernel and initrd are no part of the root filesystem, so its
 packages do not explain them.
-Pure: measuring is `spending.py`.
+Pure: measuring is `budget_watch.py`.
 """
 
 from __future__ import annotations
@@ -108,14 +108,14 @@ class Surroundings:
     """What an overrun is explained with.
 
     Attributes:
-        contents: What the image holds.
+        contents: What the image holds, once that is known.
         boot: What its UKI holds, once that is known.
         earlier: The newest finished build with a lower version, if one lies beside this one's place.
         unread: What lies there and cannot be read, in words.
         place: Where earlier builds were looked for.
     """
 
-    contents: Contents
+    contents: Contents | None
     boot: Boot | None
     earlier: Earlier | None
     unread: tuple[str, ...]
@@ -165,12 +165,11 @@ def growth(old: Contents, new: Contents) -> tuple[Growth, ...]:
     return tuple(sorted(changes, key=lambda each: (-each.delta_bytes, each.owner)))
 
 
-def overrun_message(excesses: Iterable[Excess], unmeasured: Iterable[Measure], around: Surroundings) -> str:
-    """What is told of a build over its budget: the limits first, then what made it grow."""
+def overrun_message(image: str, excesses: Iterable[Excess], unmeasured: Iterable[Measure], around: Surroundings) -> str:
+    """What is said of an image over its budget: the limits first, then what made it grow."""
     excesses = tuple(excesses)
     over = {excess.measure for excess in excesses}
-    image = around.contents
-    lines = [f"{image.image} {image.version} is over its budget", *map(str, excesses)]
+    lines = [f"{image} is over its budget", *map(str, excesses)]
     if waiting := ", ".join(measure.value for measure in unmeasured):
         lines.append(f"not measured, for the build ended here: {waiting}")
     lines += around.unread
@@ -178,8 +177,8 @@ def overrun_message(excesses: Iterable[Excess], unmeasured: Iterable[Measure], a
         lines.append(f"no earlier build of it lies in {around.place} to compare with")
     if over & {Measure.UKI, Measure.INITRD, Measure.WIRE}:
         lines += _boot_lines(around)
-    if over & {Measure.PACKAGES, Measure.ROOT, Measure.WIRE}:
-        lines += _root_lines(around, packages=Measure.PACKAGES in over)
+    if around.contents is not None and over & {Measure.PACKAGES, Measure.ROOT, Measure.WIRE}:
+        lines += _root_lines(around.contents, around.earlier, packages=Measure.PACKAGES in over)
     return "\n".join(lines)
 
 
@@ -218,20 +217,20 @@ def _boot_lines(around: Surroundings) -> Iterator[str]:
         yield f"  {earlier.version}, against which this is told, has {kernel}"
 
 
-def _root_lines(around: Surroundings, *, packages: bool) -> Iterator[str]:
-    if around.earlier is None:
-        yield from _largest(around.contents)
+def _root_lines(new: Contents, earlier: Earlier | None, *, packages: bool) -> Iterator[str]:
+    if earlier is None:
+        yield from _largest(new)
         return
-    old, new = around.earlier.contents, around.contents
+    old = earlier.contents
     if packages:
         yield from _came_and_went(old, new)
     changes = growth(old, new)
     if not changes:
-        yield f"no package has another size than in {around.earlier.version}"
+        yield f"no package has another size than in {earlier.version}"
         yield from _largest(new)
         return
     total = sum(change.delta_bytes for change in changes)
-    yield f"the files of the root filesystem against {around.earlier.version}, {signed_size(total)} in raw bytes:"
+    yield f"the files of the root filesystem against {earlier.version}, {signed_size(total)} in raw bytes:"
     yield from _some([str(change) for change in changes if change.delta_bytes > 0 or change.old_bytes is None])
     # The largest saving first.
     yield from _some([str(each) for each in reversed(changes) if each.delta_bytes < 0 or each.new_bytes is None])

@@ -1,19 +1,20 @@
 """Holding a build against its budget while it runs.
 
-Rules: each limit is measured once, as soon as there is something to measure; what is dear to measure comes last, and
+Rules: each limit is measured once, as soon as there is something to measure; what takes long to measure comes last, and
 nothing of an image over its budget reaches the build's place.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bedrock import strict
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from imagebuild.errors import BudgetError
-from imagebuild.inspection.contents import CONTENTS_FILE
+from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.record import read_contents
 from imagebuild.inspection.summary import read_summary
 from imagebuild.pipeline.budget import (
@@ -26,64 +27,86 @@ from imagebuild.pipeline.budget import (
     limits_of,
     overrun_message,
 )
-from imagebuild.steps.plan import INPUTS_FILE, Inputs
-from imagebuild.steps.workshop import Workshop
+from imagebuild.steps.plan import INPUTS_FILE, BuildPlan, Inputs
+from imagebuild.steps.products import Initrd, Kernel, RootImage
 from updater.repository.objects import DEFAULT_LEVEL, QUICK_LEVEL, packed_file_bytes
-from updater.repository.publish import ARTIFACT_FILES
 
 
 class Watch:
-    """Knows which limits of one build were measured."""
+    """Holds one build against its budget: the steps say what they made, and a limit that is exceeded ends the build."""
 
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
-        self._open = set(limits_of(shop.plan.definition.budget))
+    def __init__(self, plan: BuildPlan) -> None:
+        self._plan = plan
+        self._limits = limits_of(plan.definition.budget)
+        self._unmeasured = set(self._limits)
+        self._contents: Contents | None = None
+        self._boot: Boot | None = None
 
-    def look(self) -> None:
-        """Measure what the steps so far made known.
+    @property
+    def limits_wire(self) -> bool:
+        """Whether what a host downloads has a limit, so that it must be packed to be measured."""
+        return Measure.WIRE in self._limits
+
+    def contents(self, contents: Contents) -> None:
+        """What the image holds is known.
 
         Raises:
-            BudgetError: A limit is exceeded.
+            BudgetError: It holds too many packages.
         """
-        sources = {
-            Measure.PACKAGES: self._shop.out / CONTENTS_FILE,
-            Measure.INITRD: self._shop.work / "initrd.cpio.zst",
-            Measure.ROOT: self._shop.out / "root.erofs",
-            Measure.UKI: self._shop.out / "uki.efi",
-        }
-        ready = {measure: path for measure, path in sources.items() if measure in self._open and path.is_file()}
-        self._hold({measure: self._measured(measure, path) for measure, path in ready.items()})
+        self._contents = contents
+        self._hold({Measure.PACKAGES: len(contents.shipped)})
 
-    def finish(self, progress: Progress) -> None:
+    def filesystems(self, kernel: Kernel, initrd: Initrd, root: RootImage) -> None:
+        """Initrd and root filesystem are made.
+
+        Raises:
+            BudgetError: One of them is too large.
+        """
+        kernel_bytes, initrd_bytes = kernel.file.stat().st_size, initrd.archive.stat().st_size
+        self._boot = Boot(kernel.version, kernel_bytes, initrd_bytes, None)
+        self._hold({Measure.INITRD: initrd_bytes, Measure.ROOT: root.root.stat().st_size})
+
+    def uki(self, uki: Path) -> None:
+        """The UKI is made.
+
+        Raises:
+            BudgetError: It is too large.
+        """
+        size_bytes = uki.stat().st_size
+        if self._boot is not None:
+            self._boot = replace(self._boot, uki_bytes=size_bytes)
+        self._hold({Measure.UKI: size_bytes})
+
+    def wire(self, artifacts: Sequence[Path], progress: Progress) -> None:
         """Measure what a host downloads: quickly first, then, when that is too much, as publishing packs it.
 
         Raises:
-            BudgetError: A limit is exceeded.
+            BudgetError: It is too much.
         """
-        self.look()
-        limit = limits_of(self._shop.plan.definition.budget).get(Measure.WIRE)
-        if limit is None:
-            return
-        began = time.monotonic()
-        sent = self._packed(QUICK_LEVEL, progress)
-        if sent > limit:
-            sent = self._packed(DEFAULT_LEVEL, progress)
-        self._hold({Measure.WIRE: sent})
-        self._shop.seconds["budget"] = time.monotonic() - began
-
-    def _measured(self, measure: Measure, path: Path) -> int:
-        return len(read_contents(self._shop.out).shipped) if measure is Measure.PACKAGES else path.stat().st_size
-
-    def _packed(self, level: int, progress: Progress) -> int:
-        paths = [self._shop.out / name for name in ARTIFACT_FILES.values()]
-        total = sum(path.stat().st_size for path in paths)
-        progress.step(f"budget: what a host downloads, packed at level {level}", total=total)
-        return sum(packed_file_bytes(path, level=level, progress=progress) for path in paths)
+        packed = _packed(artifacts, QUICK_LEVEL, progress)
+        if packed > self._limits.get(Measure.WIRE, packed):
+            packed = _packed(artifacts, DEFAULT_LEVEL, progress)
+        self._hold({Measure.WIRE: packed})
 
     def _hold(self, found: dict[Measure, int]) -> None:
-        self._open -= found.keys()
-        if excesses := exceeded(self._shop.plan.definition.budget, found):
-            raise _overrun(self._shop, excesses, [measure for measure in Measure if measure in self._open])
+        self._unmeasured -= found.keys()
+        if excesses := exceeded(self._plan.definition.budget, found):
+            raise self._overrun(excesses, [measure for measure in Measure if measure in self._unmeasured])
+
+    def _overrun(self, excesses: tuple[Excess, ...], unmeasured: list[Measure]) -> TwinhullError:
+        plan = self._plan
+        earlier, unread = find_earlier(plan.out, plan.inputs)
+        around = Surroundings(self._contents, self._boot, earlier, unread, str(plan.out.parent))
+        keys = " or ".join(f"budget.{excess.measure.value}" for excess in excesses)
+        return BudgetError(
+            overrun_message(f"{plan.definition.id} {plan.version}", excesses, unmeasured, around)
+        ).with_hint(f"make the image smaller, or raise {keys} in {plan.folder / 'image.yaml'}")
+
+
+def _packed(artifacts: Sequence[Path], level: int, progress: Progress) -> int:
+    total = sum(path.stat().st_size for path in artifacts)
+    progress.step(f"budget: what a host downloads, packed at level {level}", total=total)
+    return sum(packed_file_bytes(path, level=level, progress=progress) for path in artifacts)
 
 
 def find_earlier(out: Path, inputs: Inputs) -> tuple[Earlier | None, tuple[str, ...]]:
@@ -119,25 +142,3 @@ def _read_earlier(folder: Path) -> Earlier:
 def _not_compared(folder: Path, error: Exception) -> str:
     # A document can hold any number of mistakes.
     return f"not compared with {folder}: {str(error).splitlines()[0]}"
-
-
-def _overrun(shop: Workshop, excesses: tuple[Excess, ...], unmeasured: list[Measure]) -> TwinhullError:
-    plan = shop.plan
-    earlier, unread = find_earlier(plan.out, plan.inputs)
-    around = Surroundings(read_contents(shop.out), _boot(shop), earlier, unread, str(plan.out.parent))
-    keys = " or ".join(f"budget.{excess.measure.value}" for excess in excesses)
-    return BudgetError(overrun_message(excesses, unmeasured, around)).with_hint(
-        f"make the image smaller, or raise {keys} in {plan.folder / 'image.yaml'}"
-    )
-
-
-def _boot(shop: Workshop) -> Boot | None:
-    initrd, kernel, uki = shop.work / "initrd.cpio.zst", shop.folders.output / "vmlinuz", shop.out / "uki.efi"
-    version = shop.folders.output / "kernel-version"
-    if not (initrd.is_file() and version.is_file()):
-        return None
-    return Boot(version.read_text().strip(), _size(kernel), initrd.stat().st_size, _size(uki))
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
-from imagebuild.inspection.record import read_contents
+from bedrock.digest import file_sha256
+from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.summary import SUMMARY_FILE, Summary
+from imagebuild.steps.products import Disk, Initrd, Kernel, RootImage, SignedBoot
 from imagebuild.steps.workshop import Workshop
 from updater.release import FORMAT, Artifact, Artifacts, Release
-from updater.repository.publish import ATTACHMENT_FILES
+from updater.repository.publish import ATTACHMENT_FILES, RELEASE_FILE
 
 
 @dataclass(frozen=True)
@@ -28,50 +30,64 @@ class Package:
     source_version: str
 
 
-def write_documents(shop: Workshop) -> Summary:
-    """Write `release.json`, `packages.json` and `summary.json` into the build's folder."""
+@dataclass(frozen=True)
+class Made:
+    """Everything that the steps of a build made."""
+
+    contents: Contents
+    kernel: Kernel
+    initrd: Initrd
+    root: RootImage
+    boot: SignedBoot
+    disk: Disk
+
+
+def write_documents(shop: Workshop, made: Made, *, seconds: Mapping[str, float], notes: Iterable[str] = ()) -> Summary:
+    """Write `release.json`, `packages.json` and `summary.json` into the build's folder.
+
+    Args:
+        shop: The build.
+        made: What it made.
+        seconds: How long its parts took.
+        notes: What whoever builds the image should know at the end.
+    """
     definition, version = shop.plan.definition, shop.plan.version
-    root_hash = (shop.work / "root-hash").read_text()
     release = Release(
         format=FORMAT,
         image=definition.id,
         version=version,
         architecture=definition.architecture,
-        root_hash=root_hash,
+        root_hash=made.root.root_hash,
         artifacts=Artifacts(
-            uki=_artifact(shop.out / "uki.efi"),
-            root=_artifact(shop.out / "root.erofs"),
-            verity=_artifact(shop.out / "root.verity"),
+            uki=_artifact(made.boot.uki), root=_artifact(made.root.root), verity=_artifact(made.root.verity)
         ),
         attachments={
             name: _artifact(shop.out / file) for name, file in ATTACHMENT_FILES.items() if (shop.out / file).is_file()
         },
         profile=shop.plan.profile.value if shop.plan.profile else None,
     )
-    (shop.out / "release.json").write_bytes(strict.dump_json(release))
-    shipped = read_contents(shop.out).shipped
+    (shop.out / RELEASE_FILE).write_bytes(strict.dump_json(release))
     packages = tuple(
-        Package(each.name, each.version, each.architecture, each.source, each.source_version) for each in shipped
+        Package(each.name, each.version, each.architecture, each.source, each.source_version)
+        for each in made.contents.shipped
     )
     (shop.out / "packages.json").write_bytes(strict.dump_json(packages))
-    sizes = {name: (shop.out / name).stat().st_blocks * 512 for name in ("disk.raw", "disk.qcow2")}
-    sizes |= {name: (shop.out / name).stat().st_size for name in ("uki.efi", "root.erofs", "root.verity")}
-    sizes["initrd"] = (shop.work / "initrd.cpio.zst").stat().st_size
+    sizes = {path.name: path.stat().st_blocks * 512 for path in (made.disk.raw, made.disk.qcow2)}
+    sizes |= {path.name: path.stat().st_size for path in (made.boot.uki, made.root.root, made.root.verity)}
+    sizes["initrd"] = made.initrd.archive.stat().st_size
     summary = Summary(
         image=definition.id,
         version=version,
-        root_hash=root_hash,
-        kernel=(shop.folders.output / "kernel-version").read_text().strip(),
+        root_hash=made.root.root_hash,
+        kernel=made.kernel.version,
         packages=len(packages),
         size_bytes=sizes,
-        seconds={name: round(value, 2) for name, value in shop.seconds.items()},
-        notes=tuple(shop.notes),
+        seconds={name: round(value, 2) for name, value in seconds.items()},
+        notes=tuple(notes),
     )
     (shop.out / SUMMARY_FILE).write_bytes(strict.dump_json(summary))
     return summary
 
 
 def _artifact(path: Path) -> Artifact:
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Artifact(sha256=digest, size_bytes=path.stat().st_size)
+    return Artifact(sha256=file_sha256(path), size_bytes=path.stat().st_size)

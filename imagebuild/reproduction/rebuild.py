@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from bedrock.digest import file_sha256
 from bedrock.progress import Progress
 from imagebuild.attest.materials import OWN_PACKAGES
 from imagebuild.definition.image import LOCK_FILE, BuildProfile, definition_digest, load_definition
@@ -188,7 +189,4 @@ def _supply(wanted: Wanted, taken: Extracted, *, cache: Path, progress: Progress
 
 
 def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(path) if path.is_file() else None

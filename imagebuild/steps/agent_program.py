@@ -16,17 +16,17 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bedrock import strict
 from bedrock.errors import ProcessError
+from bedrock.partial import new_folder
 from bedrock.persist import write_atomic
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
-from imagebuild.inputs.wheels import INTERPRETER, LOCK, agent_wheels, keep_folder, unpack
+from imagebuild.inputs.wheels import INTERPRETER, LOCK, agent_wheels, unpack
 from imagebuild.steps import freeze
 
 HOME = "usr/lib/twinhull"
@@ -132,15 +132,9 @@ def build_payload(
     tools = ToolsTree(tools_root)
     inputs = Inputs(tools, source_root, agent_sources(source_root), source_date_epoch)
     kept = cache / "payload" / fingerprint(inputs)
-    if not (kept / "payload.json").is_file():
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f"{kept.name}.", suffix=".partial", dir=kept.parent))
-        try:
+    if not kept.is_dir():
+        with new_folder(kept) as partial:
             _assemble(partial, inputs, cache)
-            keep_folder(partial, kept)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(kept / "tree", destination, dirs_exist_ok=True)
     return strict.read_json(Payload, (kept / "payload.json").read_bytes(), source=str(kept / "payload.json"))
 

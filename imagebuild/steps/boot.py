@@ -5,20 +5,22 @@ The unsigned parts are made first; who signs them is `signing.py`'s business.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from bedrock import strict
+from bedrock.digest import file_sha256
 from imagebuild.definition import config
 from imagebuild.errors import SpaceError
 from imagebuild.paths import EPOCH
 from imagebuild.steps.filesystems import seed_of, write_definitions
+from imagebuild.steps.products import Disk, Initrd, PackageTree, RootImage, SignedBoot
 from imagebuild.steps.signing import attach
 from imagebuild.steps.workshop import Workshop
 from partitions.entries import BootEntry
 from partitions.layout import boot_bytes_for
+from updater.release import ArtifactKind
 from updater.repository.field.room import FORMAT as LAYOUT_FORMAT
 from updater.repository.field.room import LAYOUT_FILE, SlotLayout
 from updater.repository.signatures import (
@@ -37,61 +39,67 @@ LOADER_PROGRAM = _EFI_FOLDER / "systemd-bootx64.efi"
 STUB = _EFI_FOLDER / "linuxx64.efi.stub"
 
 
-def make_uki(shop: Workshop) -> None:
-    """Let ukify join kernel, initrd, command line and os-release into one program, still unsigned."""
-    output = shop.folders.output
-    root_hash = (shop.work / "root-hash").read_text()
-    arguments = config.kernel_arguments(shop.plan.definition, root_hash)
+def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage) -> Path:
+    """Let ukify join kernel, initrd, command line and os-release into one program; the unsigned file."""
+    unsigned = shop.work / "unsigned.efi"
+    arguments = config.kernel_arguments(shop.plan.definition, root.root_hash)
     (shop.config / "cmdline").write_text(arguments + "\n")
     shop.tools.run(
         [
             "/usr/lib/systemd/ukify",
             "build",
-            f"--linux={output / 'vmlinuz'}",
-            f"--initrd={shop.work / 'initrd.cpio.zst'}",
+            f"--linux={tree.kernel.file}",
+            f"--initrd={initrd.archive}",
             f"--cmdline=@{shop.config / 'cmdline'}",
-            f"--os-release=@{output / 'tree/usr/lib/os-release'}",
-            f"--uname={(output / 'kernel-version').read_text().strip()}",
+            f"--os-release=@{tree.root / 'usr/lib/os-release'}",
+            f"--uname={tree.kernel.version}",
             f"--stub=/{STUB}",
-            f"--output={shop.work / 'unsigned.efi'}",
+            f"--output={unsigned}",
         ],
         shop.access,
         timeout_s=_TIMEOUT_S,
         env={"SOURCE_DATE_EPOCH": str(EPOCH)},
         log=shop.log,
     )
+    return unsigned
 
 
-def sign(shop: Workshop) -> None:
-    """Sign the UKI and systemd-boot, and lay the signatures (`signatures.json`) and certificates beside the build."""
+def sign(shop: Workshop, uki: Path) -> SignedBoot:
+    """Sign the UKI and systemd-boot, and put the signatures (`signatures.json`) and certificates next to the build."""
     source = shop.plan.signatures
     loader = shop.work / "loader.unsigned.efi"
     shutil.copyfile(shop.tools.root / LOADER_PROGRAM, loader)
-    unsigned = {UKI: shop.work / "unsigned.efi", LOADER: loader}
+    unsigned = {UKI: uki, LOADER: loader}
     made = source.detached(unsigned, tools=shop.tools, work=shop.work, log=shop.log)
-    for name, signed in ((UKI, shop.out / "uki.efi"), (LOADER, shop.work / "loader.signed.efi")):
+    signed_boot = SignedBoot(shop.artifact(ArtifactKind.UKI), shop.work / "loader.signed.efi")
+    for name, signed in ((UKI, signed_boot.uki), (LOADER, signed_boot.loader)):
         attach(made[name], unsigned[name], signed, tools=shop.tools, log=shop.log)
     document = Signatures(
         format=FORMAT,
         certificates={role.value: text for role, text in source.certificates.items()},
-        files={name: Detached.of(made[name], unsigned_sha256=_sha256(path)) for name, path in unsigned.items()},
+        files={name: Detached.of(made[name], unsigned_sha256=file_sha256(path)) for name, path in unsigned.items()},
     )
     (shop.out / SIGNATURES_FILE).write_bytes(dump_signatures(document))
     certificates = shop.out / "certificates"
     certificates.mkdir()
     for name, text in document.certificates.items():
         (certificates / f"{name}.pem").write_text(text)
+    return signed_boot
 
 
-def make_disk(shop: Workshop) -> None:
-    """Let systemd-repart make `disk.raw` (sparse) with the release in slot A, and convert it to `disk.qcow2`."""
+def make_disk(shop: Workshop, root: RootImage, boot: SignedBoot) -> Disk:
+    """Let systemd-repart make `disk.raw` (sparse) with the release in slot A, and convert it to `disk.qcow2`.
+
+    Raises:
+        SpaceError: Two UKIs of this size do not fit into the boot partition.
+        ProcessError: A tool failed.
+    """
     definition, version = shop.plan.definition, shop.plan.version
-    root_hash = (shop.work / "root-hash").read_text()
-    source = _stage(shop)
+    source = _stage(shop, root, boot)
     record_layout(shop)
     definitions = shop.config / "disk"
-    write_definitions(definitions, config.disk_partitions(definition, version=version, root_hash=root_hash))
-    disk = shop.out / "disk.raw"
+    write_definitions(definitions, config.disk_partitions(definition, version=version, root_hash=root.root_hash))
+    disk = Disk(shop.out / "disk.raw", shop.out / "disk.qcow2")
     size = sum((definition.slots.esp, definition.slots.boot, 2 * definition.slots.root, 2 * definition.slots.verity))
     shop.tools.run(
         [
@@ -104,7 +112,7 @@ def make_disk(shop: Workshop) -> None:
             f"--root={source}",
             f"--definitions={definitions}",
             f"--architecture={definition.architecture.value}",
-            disk,
+            disk.raw,
         ],
         shop.access,
         timeout_s=_TIMEOUT_S,
@@ -112,11 +120,12 @@ def make_disk(shop: Workshop) -> None:
         log=shop.log,
     )
     shop.tools.run(
-        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, shop.out / "disk.qcow2"],
+        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk.raw, disk.qcow2],
         shop.access,
         timeout_s=_TIMEOUT_S,
         log=shop.log,
     )
+    return disk
 
 
 def record_layout(shop: Workshop) -> None:
@@ -133,33 +142,27 @@ def record_layout(shop: Workshop) -> None:
     (shop.out / LAYOUT_FILE).write_bytes(strict.dump_json(slots))
 
 
-def _stage(shop: Workshop) -> Path:
+def _stage(shop: Workshop, root: RootImage, boot: SignedBoot) -> Path:
     """Lay out what systemd-repart copies into the disk; the first UKI is blessed, for it is the only one."""
     source = shop.work / "disk"
     (source / "esp/EFI/BOOT").mkdir(parents=True)
     (source / "esp/EFI/systemd").mkdir()
     (source / "esp/loader").mkdir()
-    loader = shop.work / "loader.signed.efi"
-    shutil.copy(loader, source / "esp/EFI/BOOT/BOOTX64.EFI")
-    shutil.copy(loader, source / "esp/EFI/systemd/systemd-bootx64.efi")
+    shutil.copy(boot.loader, source / "esp/EFI/BOOT/BOOTX64.EFI")
+    shutil.copy(boot.loader, source / "esp/EFI/systemd/systemd-bootx64.efi")
     (source / "esp/loader/loader.conf").write_text(config.loader_conf())
     shutil.copytree(source / "esp/loader", shop.config / "esp/loader")
     entry = BootEntry(shop.plan.definition.id, shop.plan.version, None, None)
     uki = source / "xbootldr" / config.entry_path(entry.file_name)
     uki.parent.mkdir(parents=True)
-    size = (shop.out / "uki.efi").stat().st_size
+    size = boot.uki.stat().st_size
     if boot_bytes_for(size) > shop.plan.definition.slots.boot:
         raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
-    for name in ("root.erofs", "root.verity"):
-        (source / name).hardlink_to(shop.out / name)
-    shutil.copyfile(shop.out / "uki.efi", uki)
+    for path in (root.root, root.verity):
+        (source / path.name).hardlink_to(path)
+    shutil.copyfile(boot.uki, uki)
     # FAT keeps the times of what is copied into it.
     for folder in (source / "esp", source / "xbootldr"):
         for path in (folder, *folder.rglob("*")):
             os.utime(path, (EPOCH, EPOCH))
     return source
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

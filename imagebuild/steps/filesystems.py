@@ -17,9 +17,11 @@ from imagebuild.definition import config
 from imagebuild.definition.image import definition_files, is_executable
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
-from imagebuild.steps.hardening import write_hardening
+from imagebuild.steps.hardening import stripped_programs, write_hardening
+from imagebuild.steps.products import Kernel, PackageTree, RootImage
 from imagebuild.steps.scratch import keep_tree, restore_tree
 from imagebuild.steps.workshop import Workshop
+from updater.release import ArtifactKind
 
 _MKOSI_TIMEOUT_S = 1800
 _REPART_TIMEOUT_S = 600
@@ -59,8 +61,13 @@ def write_extra_files(shop: Workshop, tree: Path) -> None:
         _put(tree, "/usr/lib/systemd/system-preset/10-image.preset", presets.encode())
 
 
-def make_tree(shop: Workshop) -> None:
-    """Let mkosi install and arrange the root filesystem's files in the working folder."""
+def make_tree(shop: Workshop) -> PackageTree:
+    """Let mkosi install and arrange the root filesystem's files in the working folder.
+
+    Raises:
+        BuildError: mkosi left no kernel.
+        ProcessError: It failed.
+    """
     plan = shop.plan
     folder = shop.config / "tree"
     folder.mkdir(parents=True)
@@ -68,7 +75,7 @@ def make_tree(shop: Workshop) -> None:
         plan.definition,
         version=plan.version,
         folders=shop.folders,
-        extra=shop.work / "extra",
+        extra=shop.extra,
         base=(DATA / "image.conf").read_text(),
         scripts=shop.config / "scripts",
         merged=shop.definition if any(shop.definition.glob("mkosi.*")) else None,
@@ -77,13 +84,23 @@ def make_tree(shop: Workshop) -> None:
     )
     (folder / "mkosi.conf").write_text(text)
     _mkosi(shop, folder)
-    for name in ("vmlinuz", "kernel-version"):
-        if not (shop.folders.output / name).is_file():
-            raise BuildError(f"mkosi left no {name}: does the image hold a kernel?")
+    output = shop.folders.output
+    file, version = output / "vmlinuz", output / "kernel-version"
+    for path in (file, version):
+        if not path.is_file():
+            raise BuildError(f"mkosi left no {path.name}: does the image hold a kernel?")
+    kernel = Kernel(version.read_text().strip(), file)
+    return PackageTree(output / "tree", output / "dpkg", kernel, stripped=stripped_programs(output))
 
 
-def make_root(shop: Workshop) -> None:
-    """Let systemd-repart make `root.erofs`, `root.verity` and the root hash from the package tree."""
+def make_root(shop: Workshop, tree: PackageTree) -> RootImage:
+    """Let systemd-repart make the root filesystem, its verity tree and the root hash from the package tree.
+
+    Raises:
+        BuildError: systemd-repart named no root hash.
+        SpaceError: A file is larger than its slot.
+        ProcessError: It failed.
+    """
     definitions = shop.config / "root"
     write_definitions(definitions, config.root_partitions())
     image = shop.work / "root.raw"
@@ -97,7 +114,7 @@ def make_root(shop: Workshop) -> None:
             "--split=yes",
             "--json=short",
             f"--seed={seed_of(shop.plan.definition.id)}",
-            f"--root={shop.folders.output / 'tree'}",
+            f"--root={tree.root}",
             f"--definitions={definitions}",
             f"--architecture={shop.plan.definition.architecture.value}",
             image,
@@ -111,17 +128,18 @@ def make_root(shop: Workshop) -> None:
     root_hash = next((row["roothash"] for row in json.loads(done.stdout) if row.get("roothash")), None)
     if not isinstance(root_hash, str):
         raise BuildError("systemd-repart named no root hash")
-    (shop.work / "root-hash").write_text(root_hash)
-    for name, target in (("root.root.raw", "root.erofs"), ("root.verity.raw", "root.verity")):
-        (shop.work / name).rename(shop.out / target)
+    made = RootImage(root_hash, shop.artifact(ArtifactKind.ROOT), shop.artifact(ArtifactKind.VERITY))
+    for name, target in (("root.root.raw", made.root), ("root.verity.raw", made.verity)):
+        (shop.work / name).rename(target)
     image.unlink()
     slots = shop.plan.definition.slots
-    for name, room in (("root.erofs", slots.root), ("root.verity", slots.verity)):
-        size = (shop.out / name).stat().st_size
+    for path, room in ((made.root, slots.root), (made.verity, slots.verity)):
+        size = path.stat().st_size
         if size > room:
-            raise SpaceError(f"{name} has {size >> 20} MiB, its slot only {room >> 20} MiB").with_hint(
+            raise SpaceError(f"{path.name} has {size >> 20} MiB, its slot only {room >> 20} MiB").with_hint(
                 "raise slots.root in image.yaml; hosts that were installed with smaller slots cannot take this image"
             )
+    return made
 
 
 def seed_of(image: str) -> uuid.UUID:

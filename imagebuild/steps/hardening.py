@@ -8,7 +8,6 @@ from pathlib import Path
 from imagebuild.definition.hardening import Hardening
 from imagebuild.errors import BuildError
 from imagebuild.paths import DATA
-from imagebuild.steps.workshop import Workshop
 
 _FILES = DATA / "hardening"
 _STRIPPED = "stripped"
@@ -21,13 +20,13 @@ def write_hardening(hardening: Hardening, tree: Path) -> None:
             shutil.copytree(_FILES / name, tree, dirs_exist_ok=True)
 
 
-def stripped_programs(shop: Workshop) -> tuple[str, ...]:
-    """The programs that lost their setuid or setgid bits or their file capabilities when the package tree was made.
+def stripped_programs(output: Path) -> tuple[str, ...]:
+    """The programs that lost their setuid or setgid bits or their file capabilities when mkosi filled `output`.
 
     Raises:
         BuildError: Nobody looked for them.
     """
-    path = shop.folders.output / _STRIPPED
+    path = output / _STRIPPED
     if not path.is_file():
         raise BuildError("mkosi left no record of setuid programs")
     return tuple(line.partition(" ")[2] for line in path.read_text().splitlines())

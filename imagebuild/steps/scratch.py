@@ -16,8 +16,9 @@ from pathlib import Path
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from bedrock.locks import held_folder, only_one
+from bedrock.partial import new_file, remove_abandoned
 from imagebuild.inputs.tools import Access, ToolsTree, inside_user_namespace
-from imagebuild.locking import held_folder, only_one
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made below it
 _MEMINFO = Path("/proc/meminfo")
@@ -33,7 +34,7 @@ _PACKED = ("--use-compress-program=zstd -1 -T0 -q", "--numeric-owner", "--xattrs
 def scratch_folder(cache: Path, *, download_bytes: int) -> Iterator[Path]:
     """A new folder for one build, in memory or below `cache`, removed at the end.
 
-    Those of builds that were killed are removed first.
+    Those of builds that were killed are removed first, and what they left half-made in the cache.
 
     Args:
         cache: Twinhull's cache folder.
@@ -44,11 +45,13 @@ def scratch_folder(cache: Path, *, download_bytes: int) -> Iterator[Path]:
     place.mkdir(parents=True, exist_ok=True)
     prefix = f"twinhull-{os.getuid()}-"
     with ExitStack() as stack:
-        with only_one(place / f"{prefix}lock", on_wait=lambda: None):
+        with only_one(place / f"{prefix}lock"):
             for stale in (*_MEMORY.glob(f"{prefix}*/"), *slow.glob(f"{prefix}*/")):
                 with held_folder(stale) as free:
                     if free:
                         remove_tree(stale)
+            for kept in cache.glob("*/"):
+                remove_abandoned(kept)
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
             stack.enter_context(held_folder(folder))
         folder.chmod(0o755)
@@ -88,16 +91,9 @@ def keep_tree(kept: Path, folder: Path, tools: ToolsTree) -> None:
     """Pack what lies in `folder` into the file `kept`, unless it is there, and forget trees nobody used for longest."""
     if kept.is_file():
         return
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    # One build at a time uses a cache, so these are of builds that were killed.
-    for stale in kept.parent.glob("*.partial"):
-        stale.unlink()
-    partial = kept.with_name(f"{kept.name}.partial")
-    words = ["tar", "--create", "--format=posix", *_PACKED, f"--directory={folder}", f"--file={partial}", "."]
-    tools.run(words, Access(read=(folder,), write=(kept.parent,)), timeout_s=_TIMEOUT_S)
-    with partial.open("rb") as stream:
-        os.fsync(stream.fileno())
-    partial.rename(kept)
+    with new_file(kept) as partial:
+        words = ["tar", "--create", "--format=posix", *_PACKED, f"--directory={folder}", f"--file={partial}", "."]
+        tools.run(words, Access(read=(folder,), write=(kept.parent,)), timeout_s=_TIMEOUT_S)
     trees = sorted(kept.parent.glob("*.tar.zst"), key=lambda path: path.stat().st_mtime)
     for old in trees[:-_KEPT_TREES]:
         old.unlink()

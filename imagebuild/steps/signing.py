@@ -10,12 +10,14 @@ Firmware does not look at it.  A token may be a service that checks the clock, s
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Protocol
 
+from bedrock.partial import new_file
 from bedrock.process import Argument
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
@@ -110,12 +112,11 @@ def attach(detached: bytes, unsigned: Path, signed: Path, *, tools: ToolsTree, l
     """
     signature = signed.with_name(f".{signed.name}.p7")
     signature.write_bytes(detached)
-    partial = signed.with_name(f".{signed.name}.partial")
-    partial.write_bytes(unsigned.read_bytes())
     access = Access(read=(signature,), write=(signed.parent,))
-    tools.run(["sbattach", "--attach", signature, partial], access, timeout_s=_TIMEOUT_S, log=log)
+    with new_file(signed) as partial:
+        shutil.copyfile(unsigned, partial)
+        tools.run(["sbattach", "--attach", signature, partial], access, timeout_s=_TIMEOUT_S, log=log)
     signature.unlink()
-    partial.rename(signed)
 
 
 def _sbsign(signer: BootSigner, unsigned: Path, *, tools: ToolsTree, work: Path, log: Path) -> bytes:

@@ -1,33 +1,30 @@
-"""The working folder of one build, and what its steps hand on to each other."""
+"""The folders of one build."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagebuild.definition.config import Folders
 from imagebuild.inputs.archive import archive_path
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.steps.plan import BuildPlan
+from updater.release import ArtifactKind
 
 
-@dataclass
+@dataclass(frozen=True)
 class Workshop:
-    """The working folder of one build and what its steps hand on.
+    """The folders of one build; what its steps make of them are values of their own (`products.py`).
 
     Attributes:
         plan: The build.
-        work: Lies beside the build's place, on the same disk.
+        work: The working folder, on the disk of the build's place.
         scratch: Where mkosi works.
-        seconds: How long each step took.
-        notes: What whoever builds the image should know at the end.
     """
 
     plan: BuildPlan
     work: Path
     scratch: Path
-    seconds: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
     @property
     def tools(self) -> ToolsTree:
@@ -43,6 +40,11 @@ class Workshop:
     def definition(self) -> Path:
         """The definition's files as they are built from: with no mode or time of this host."""
         return self.work / "definition"
+
+    @property
+    def extra(self) -> Path:
+        """The files that Twinhull and the definition put into the image."""
+        return self.work / "extra"
 
     @property
     def log(self) -> Path:
@@ -75,6 +77,15 @@ class Workshop:
     def access(self) -> Access:
         """What mkosi and systemd-repart may see of the host."""
         return Access(read=(self.folders.archive,), write=(self.work, self.scratch))
+
+    def artifact(self, kind: ArtifactKind) -> Path:
+        """Where a file that a host downloads is made."""
+        return self.out / kind.file_name
+
+    def make_folders(self) -> None:
+        """Make the folders that the steps write to (writes to the disk)."""
+        for folder in (self.out, self.folders.output, self.folders.workspace):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def keep_log(self) -> None:
         """Move the log of a failed build beside the build's place (changes names on the disk)."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bedrock.locks import lock_file
 from updater.agent.clock import Clock
 from updater.errors import BusyError
 
@@ -22,24 +21,12 @@ def exclusive(path: Path, clock: Clock, *, patience_s: float = 0.0) -> Iterator[
         BusyError: Another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _take(handle, path, clock, patience_s)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _take(handle: int, path: Path, clock: Clock, patience_s: float) -> None:
     deadline = clock.steady() + patience_s
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    with lock_file(path, mode=0o600) as lock:
+        while not lock.take():
             if clock.steady() >= deadline:
-                busy = BusyError(f"another update is running on this host (lock {path})")
-                busy.add_note("wait for it, or see `systemctl status twinhull-updater`")
-                raise busy from error
+                raise BusyError(f"another update is running on this host (lock {path})").with_hint(
+                    "wait for it, or see `systemctl status twinhull-updater`"
+                )
             clock.sleep(POLL_S)
-        else:
-            return
+        yield

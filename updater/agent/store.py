@@ -5,13 +5,13 @@ A state file that cannot be read is set aside and the hints start afresh: the di
 
 from __future__ import annotations
 
-import fcntl
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from bedrock import persist, strict
 from bedrock.errors import DocumentError
+from bedrock.locks import only_one
 from updater.agent.state import Hints, Kind, parse_hints
 from updater.channel import Instant
 
@@ -44,8 +44,7 @@ class HintStore:
     def change(self, decide: Callable[[Hints], Hints], now: Instant) -> Hints:
         """Read the hints, change them and write them to the disk, one process at a time; nothing new is not written."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with self.path.with_name(f"{self.path.name}.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with only_one(self.path.with_name(f"{self.path.name}.lock")):
             before = self.load(now)
             after = decide(before)
             if after != before or not self.path.exists():

@@ -21,6 +21,7 @@ from typing import BinaryIO, cast
 
 import zstandard
 
+from bedrock.digest import file_sha256
 from bedrock.persist import sync_folder
 from bedrock.progress import Progress
 from updater.errors import RefusedError, RepositoryError
@@ -94,8 +95,7 @@ def check_object(path: Path, stored: StoredObject, artifact: Artifact) -> tuple[
     size = path.stat().st_size
     if size != stored.size_bytes:
         return (f"{stored.path} has {size} bytes, not {stored.size_bytes}",)
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_sha256(path)
     if digest != stored.sha256:
         return (f"{stored.path} has another content than its name says (SHA-256 {digest})",)
     return tuple(f"{stored.path} {problem}" for problem in _content_problems(path, stored, artifact))
@@ -212,7 +212,7 @@ def _copy(source: Path, artifact: Artifact, target: Path) -> StoredObject:
 def _settle(layout: Layout, incoming: Path, stored: StoredObject) -> bool:
     """Give a synced file its name (writes to the disk); False when the name is taken by the same content."""
     path = layout.object_file(stored)
-    if path.exists() and _digest(path) == stored.sha256:
+    if path.exists() and file_sha256(path) == stored.sha256:
         return False
     path.parent.mkdir(exist_ok=True)
     incoming.chmod(0o644)
@@ -274,11 +274,6 @@ def _told(stream: BinaryIO, progress: Progress) -> Iterator[bytes]:
     for chunk in _chunks(stream):
         yield chunk
         progress.advance(len(chunk))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _synced(sink: BinaryIO) -> None:

@@ -24,7 +24,7 @@ from bedrock.progress import Progress
 from keys.roles import TufRole
 from updater.envelope import seal
 from updater.errors import ConflictError, RefusedError, RepositoryError
-from updater.release import Artifact, Release, parse_release
+from updater.release import Artifact, ArtifactKind, Release, parse_release
 from updater.repository.access import KeyAccess
 from updater.repository.attachments import LOCK, LOCK_FILE, SBOM, SBOM_FILE, statement_problems
 from updater.repository.field.layouts import Candidate, bring_back, require_room
@@ -53,7 +53,7 @@ from updater.repository.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE
 from updater.repository.targets import write_target
 
 RELEASE_FILE = "release.json"
-ARTIFACT_FILES = {"uki": "uki.efi", "root": "root.erofs", "verity": "root.verity"}
+ARTIFACT_FILES = {kind.value: kind.file_name for kind in ArtifactKind}
 # A build has those it made; the signed provenance is made from its `provenance.json` when it is published.
 ATTACHMENT_FILES = {
     SBOM: SBOM_FILE,

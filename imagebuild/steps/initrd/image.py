@@ -6,13 +6,13 @@ holds kernel modules of the finished tree.  Both are kept in the cache under the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from imagebuild.definition import config
+from bedrock.digest import file_sha256, texts_sha256
+from bedrock.partial import new_folder
 from imagebuild.definition.drivers import Drivers
 from imagebuild.definition.initrd import CONTENT_FILE, FILES, InitrdContent, load_content
 from imagebuild.inputs.part import part_of
@@ -22,12 +22,12 @@ from imagebuild.steps.initrd import programs
 from imagebuild.steps.initrd.modules import choose_modules, read_modules
 from imagebuild.steps.initrd.programs import unpack_programs
 from imagebuild.steps.plan import tree_digest
+from imagebuild.steps.products import Half, Initrd, PackageTree
 from imagebuild.steps.workshop import Workshop
 
 _TIMEOUT_S = 300
 # Of zstd: its highest.
 LEVEL = 22
-_ARCHIVE, _NAMES, _RECORD = "archive.cpio.zst", "names", "record"
 _EMPTY_FOLDERS = ("dev", "etc", "proc", "run", "sys", "sysroot", "tmp", "var/tmp")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _PROGRAM_FOLDERS = frozenset({"", "usr/bin", "usr/sbin", "usr/lib/systemd"})
@@ -37,8 +37,8 @@ _ALIGNMENT = 4
 _INDEXES = frozenset({"modules.alias", "modules.builtin", "modules.dep"})
 
 
-def make_programs(shop: Workshop) -> Path:
-    """Pack the initrd's programs into the cache, unless they are there; the folder that holds them and their record.
+def make_programs(shop: Workshop) -> Half:
+    """Pack the initrd's programs into the cache, unless they are there.
 
     Raises:
         BuildError: A program or a library is in no package.
@@ -49,52 +49,52 @@ def make_programs(shop: Workshop) -> Path:
     sources = tree_digest((FILES, Path(programs.__file__).parent))
     key = _key(part.digest, shop.tools.identity, CONTENT_FILE.read_text(), sources)
 
-    def make(folder: Path) -> None:
+    def make(half: Half) -> None:
         root, store = shop.work / "initrd-programs", store_in(supply.cache)
-        unpack_programs(content, part.packages, store, root=root, record=folder / _RECORD, tools=shop.tools)
+        unpack_programs(content, part.packages, store, root=root, record=half.record, tools=shop.tools)
         _furnish(root, content)
-        _pack(shop, root, folder)
+        _pack(shop, root, half)
 
     return _kept(supply.cache / "initrd" / f"programs-{key}", make)
 
 
-def make_initrd(shop: Workshop) -> None:
-    """Put `initrd.cpio.zst` and the record of its packages into the working folder (writes to the cache).
+def make_initrd(shop: Workshop, tree: PackageTree, programs: Half) -> Initrd:
+    """Join the programs and the kernel modules of the package tree in the working folder (writes to the cache).
 
     Raises:
         BuildError: The image lacks a kernel module, or packing failed.
     """
-    content, tree = load_content(), shop.folders.output / "tree"
-    kernel = (shop.folders.output / "kernel-version").read_text().strip()
-    names = needed_modules(tree, kernel, content, shop.plan.definition.drivers)
-    hashes = (hashlib.sha256((tree / name).read_bytes()).hexdigest() for name in names)
+    content, kernel = load_content(), tree.kernel.version
+    names = needed_modules(tree, content, shop.plan.definition.drivers)
+    hashes = (file_sha256(tree.root / name) for name in names)
     key = _key(kernel, *names, *hashes, shop.tools.identity, Path(__file__).read_text())
 
-    def make(folder: Path) -> None:
+    def make(half: Half) -> None:
         root = shop.work / "initrd-modules"
         for name in names:
-            _copy(tree / name, root / name)
-        _index_modules(shop, root, kernel)
-        _pack(shop, root, folder)
+            _copy(tree.root / name, root / name)
+        _index_modules(shop, tree, root)
+        _pack(shop, root, half)
 
-    halves = (make_programs(shop), _kept(shop.plan.cache / "initrd" / f"modules-{key}", make))
-    with (shop.work / "initrd.cpio.zst").open("wb") as whole:
+    halves = (programs, _kept(shop.plan.cache / "initrd" / f"modules-{key}", make))
+    archive = shop.work / "initrd.cpio.zst"
+    with archive.open("wb") as whole:
         for half in halves:
-            whole.write((half / _ARCHIVE).read_bytes())
+            whole.write(half.archive.read_bytes())
             whole.write(bytes(-whole.tell() % _ALIGNMENT))
-    record = shop.work / config.INITRD_RECORD
-    shutil.copytree(halves[0] / _RECORD, record)
-    (record / "names").write_text("".join((half / _NAMES).read_text() for half in halves))
+    return Initrd(
+        archive, programs.record, tuple(name for half in halves for name in half.names.read_text().splitlines())
+    )
 
 
-def needed_modules(tree: Path, kernel: str, content: InitrdContent, drivers: Drivers) -> tuple[str, ...]:
+def needed_modules(tree: PackageTree, content: InitrdContent, drivers: Drivers) -> tuple[str, ...]:
     """The files of the initrd's kernel modules, relative to the package tree; built-in ones have none.
 
     Raises:
         BuildError: The image lacks one that every host must have.
     """
-    folder = Path("usr/lib/modules", kernel)
-    modules = read_modules(tree / folder)
+    folder = Path("usr/lib/modules", tree.kernel.version)
+    modules = read_modules(tree.root / folder)
     chosen = choose_modules(modules, content, drivers).modules
     return tuple(sorted(str(folder / modules.files[name]) for name in chosen))
 
@@ -110,8 +110,9 @@ def _furnish(root: Path, content: InitrdContent) -> None:
         (root / place.lstrip("/")).symlink_to(target)
 
 
-def _index_modules(shop: Workshop, root: Path, kernel: str) -> None:
-    source, folder = shop.folders.output / "tree/usr/lib/modules" / kernel, root / "usr/lib/modules" / kernel
+def _index_modules(shop: Workshop, tree: PackageTree, root: Path) -> None:
+    kernel = tree.kernel.version
+    source, folder = tree.root / "usr/lib/modules" / kernel, root / "usr/lib/modules" / kernel
     for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         _copy(source / name, folder / name)
     # depmod looks into /lib only.
@@ -123,8 +124,8 @@ def _index_modules(shop: Workshop, root: Path, kernel: str) -> None:
             path.unlink()
 
 
-def _pack(shop: Workshop, root: Path, folder: Path) -> None:
-    """Pack a tree into `folder` and remove it: names in order, one time, one owner, modes by kind."""
+def _pack(shop: Workshop, root: Path, half: Half) -> None:
+    """Pack a tree into `half` and remove it: names in order, one time, one owner, modes by kind."""
     paths = sorted(root.rglob("*"))
     for path in paths:
         if not path.is_symlink():
@@ -141,21 +142,18 @@ def _pack(shop: Workshop, root: Path, folder: Path) -> None:
     compress = ("zstd", "--quiet", "--ultra", f"-{LEVEL}", "-T1", "-o", packed, archive)
     for words in (pack, compress):
         shop.tools.run(words, shop.access, timeout_s=_TIMEOUT_S, cwd=root, log=shop.log)
-    shutil.copyfile(packed, folder / _ARCHIVE)
+    shutil.copyfile(packed, half.archive)
     told = (f"/{name}\n" for name in names if (root / name).is_symlink() or not (root / name).is_dir())
-    (folder / _NAMES).write_text("".join(told))
+    half.names.write_text("".join(told))
     shutil.rmtree(root)
 
 
-def _kept(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The cached folder, made by `make` in a partial one unless it is there."""
+def _kept(folder: Path, make: Callable[[Half], None]) -> Half:
+    """The half in the cached folder, made by `make` in a partial one unless it is there."""
     if not folder.is_dir():
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        make(partial)
-        partial.rename(folder)
-    return folder
+        with new_folder(folder) as partial:
+            make(Half(partial))
+    return Half(folder)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -164,4 +162,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return texts_sha256(parts)[:16]

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from bedrock import strict
 from imagebuild.attest.documents import write_attestations
 from imagebuild.attest.linked import GO_SECTION
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inputs.wheels import LOCK
-from imagebuild.inspection.contents import AGENT, CONTENTS_FILE, FORMAT, Contents, Entry, Kind, Package
+from imagebuild.inspection.contents import AGENT, FORMAT, Contents, Entry, Kind, Package
+from imagebuild.steps.products import Initrd, Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
 from tests.fakes.definitions import plan_in
@@ -64,10 +64,8 @@ def shop(tmp_path: Path) -> Workshop:
         folder.mkdir(parents=True)
     dpkg(made.folders.output / "dpkg", podman="/usr/bin/podman", perl="/usr/bin/perl", linux_image="/boot/vmlinuz-6.12")
     dpkg(made.work / "initrd-dpkg", udev="/usr/bin/udevadm", dash="/bin/sh")
-    (made.work / "initrd-dpkg/names").write_text("/usr/bin/udevadm\n")
     (made.folders.output / "dpkg/copyright").mkdir()
     (made.folders.output / "dpkg/copyright/podman").write_text(COPYRIGHT)
-    (made.folders.output / "kernel-version").write_text("6.12\n")
     efi = "/usr/lib/systemd/boot/efi"
     dpkg(
         tools.root / "var/lib/dpkg",
@@ -85,12 +83,17 @@ def shop(tmp_path: Path) -> Workshop:
         archive.writestr("tuf-7.dist-info/METADATA", "Name: tuf\nVersion: 7\n")
     for name in ("uki.efi", "root.erofs", "root.verity"):
         (made.out / name).write_bytes(name.encode())
-    (made.out / CONTENTS_FILE).write_bytes(strict.dump_json(contents()))
     for name in ("usr/bin/podman", "usr/lib/twinhull/bin/python3"):
         path = made.folders.output / "tree" / name
         path.parent.mkdir(parents=True)
         path.write_bytes(elf_file())
     return made
+
+
+def attest(shop: Workshop) -> None:
+    output, record = shop.folders.output, shop.work / "initrd-dpkg"
+    tree = PackageTree(output / "tree", output / "dpkg", Kernel("6.12", output / "vmlinuz"))
+    write_attestations(shop, contents(), tree, Initrd(shop.work / "initrd", record, ("/usr/bin/udevadm",)))
 
 
 def parts_of(shop: Workshop) -> dict[str, set[str]]:
@@ -101,7 +104,7 @@ def parts_of(shop: Workshop) -> dict[str, set[str]]:
 
 
 def test_every_part_of_a_release_is_in_the_bill_of_materials(shop: Workshop) -> None:
-    write_attestations(shop)
+    attest(shop)
     assert parts_of(shop) == {
         "podman": {"root file system"},
         "linux-image": {"kernel"},
@@ -117,12 +120,12 @@ def test_every_part_of_a_release_is_in_the_bill_of_materials(shop: Workshop) -> 
 def test_what_a_program_says_is_linked_into_it_is_in_the_bill_of_materials(shop: Workshop) -> None:
     table = b"\xff Go buildinf:\x08\x02" + bytes(16) + b"\x08go1.24.4\x00"
     (shop.folders.output / "tree/usr/bin/podman").write_bytes(sections_file({GO_SECTION: table}))
-    write_attestations(shop)
+    attest(shop)
     assert parts_of(shop)["stdlib"] == {"root file system"}
 
 
 def test_licences_come_from_the_record_of_the_tree_a_package_is_in(shop: Workshop) -> None:
-    write_attestations(shop)
+    attest(shop)
     document = json.loads((shop.out / "sbom.cdx.json").read_bytes())
     licences = {each["name"]: each.get("licenses") for each in document["components"]}
     assert licences["podman"] == [{"license": {"name": "Expat"}}]
@@ -130,7 +133,7 @@ def test_licences_come_from_the_record_of_the_tree_a_package_is_in(shop: Worksho
 
 
 def test_the_provenance_names_the_files_as_they_lie_there(shop: Workshop) -> None:
-    write_attestations(shop)
+    attest(shop)
     statement = parse_statement((shop.out / "provenance.json").read_bytes(), source="provenance")
     assert statement.digests == {
         name: hashlib.sha256((shop.out / name).read_bytes()).hexdigest()
@@ -142,13 +145,13 @@ def test_the_provenance_names_the_files_as_they_lie_there(shop: Workshop) -> Non
 
 
 def test_a_second_time_gives_the_same_bytes(shop: Workshop) -> None:
-    write_attestations(shop)
+    attest(shop)
     before = [(shop.out / name).read_bytes() for name in ("sbom.cdx.json", "provenance.json")]
-    write_attestations(shop)
+    attest(shop)
     assert before == [(shop.out / name).read_bytes() for name in ("sbom.cdx.json", "provenance.json")]
 
 
 def test_a_missing_record_of_the_initrd_is_told(shop: Workshop) -> None:
     (shop.work / "initrd-dpkg/status").unlink()
     with pytest.raises(BuildError, match="initrd-dpkg"):
-        write_attestations(shop)
+        attest(shop)

@@ -42,12 +42,3 @@ def test_platforms_go_from_debians_own_glibc_down_to_the_oldest() -> None:
     names = wheels.platforms("aarch64")
     assert names[0] == "manylinux_2_41_aarch64"
     assert {"manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"} <= set(names)
-
-
-def test_the_folder_of_a_faster_build_stays(tmp_path: Path) -> None:
-    for name in ("mine", "kept"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    wheels.keep_folder(tmp_path / "mine", tmp_path / "kept")
-    assert (tmp_path / "kept/file").read_text() == "kept"
-    assert not (tmp_path / "mine").exists()

@@ -51,7 +51,7 @@ def around(new: dict[str, int], old: dict[str, int] | None, *, package_version: 
 
 
 def told(*over: Measure, within: Surroundings) -> list[str]:
-    return overrun_message([Excess(measure, 110, 100) for measure in over], (), within).splitlines()
+    return overrun_message("host 1.0.1", [Excess(measure, 110, 100) for measure in over], (), within).splitlines()
 
 
 def test_a_limit_is_exceeded_only_above_it() -> None:
@@ -142,7 +142,7 @@ def test_when_nothing_grew_the_largest_are_told() -> None:
 
 def test_what_was_not_measured_or_not_read_is_told() -> None:
     within = Surroundings(contents({}), None, None, ("not compared with out/host/0.9: it is damaged",), "out/host")
-    text = overrun_message([Excess(Measure.INITRD, 2, 1)], [Measure.UKI, Measure.WIRE], within)
+    text = overrun_message("host 1.0.1", [Excess(Measure.INITRD, 2, 1)], [Measure.UKI, Measure.WIRE], within)
     assert text.splitlines()[2:] == [
         "not measured, for the build ended here: uki, wire",
         "not compared with out/host/0.9: it is damaged",

@@ -10,7 +10,8 @@ import pytest
 from bedrock.process import Finished
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.steps import boot
-from imagebuild.steps.signing import GivenSignatures, KeySource
+from imagebuild.steps.products import Initrd, Kernel, PackageTree, RootImage, SignedBoot
+from imagebuild.steps.signing import GivenSignatures, KeySource, SignatureSource
 from imagebuild.steps.workshop import Workshop
 from keys.certificates import read_certificate
 from keys.roles import BootRole
@@ -49,12 +50,30 @@ def shop(tmp_path: Path) -> Workshop:
     made = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), tmp_path / "work", tmp_path / "scratch")
     for folder in (made.out, made.config, made.folders.output):
         folder.mkdir(parents=True)
-    (made.work / "root-hash").write_text(ROOT_HASH)
-    (made.folders.output / "kernel-version").write_text("6.12\n")
     (made.work / "unsigned.efi").write_bytes(b"unsigned")
     for name in ("root.erofs", "root.verity", "uki.efi"):
         (made.out / name).write_bytes(b"x")
     return made
+
+
+def tree_of(shop: Workshop) -> PackageTree:
+    output = shop.folders.output
+    return PackageTree(output / "tree", output / "dpkg", Kernel("6.12", output / "vmlinuz"))
+
+
+def root_of(shop: Workshop) -> RootImage:
+    return RootImage(ROOT_HASH, shop.out / "root.erofs", shop.out / "root.verity")
+
+
+def signed(shop: Workshop, loader: bytes = b"x") -> SignedBoot:
+    """As if both were signed."""
+    made = SignedBoot(shop.out / "uki.efi", shop.work / "loader.signed.efi")
+    made.loader.write_bytes(loader)
+    return made
+
+
+def with_signatures(shop: Workshop, source: SignatureSource) -> Workshop:
+    return replace(shop, plan=replace(shop.plan, signatures=source))
 
 
 def played(shop: Workshop) -> PlayedTools:
@@ -63,14 +82,15 @@ def played(shop: Workshop) -> PlayedTools:
 
 
 def test_the_uki_carries_the_root_hash(shop: Workshop) -> None:
-    boot.make_uki(shop)
+    initrd = Initrd(shop.work / "initrd.cpio.zst", shop.work, ())
+    assert boot.make_uki(shop, tree_of(shop), initrd, root_of(shop)) == shop.work / "unsigned.efi"
     assert (shop.config / "cmdline").read_text().startswith(f"roothash={ROOT_HASH} ")
     assert f"--cmdline=@{shop.config / 'cmdline'}" in played(shop).ran[0]
     assert "--uname=6.12" in played(shop).ran[0]
 
 
 def test_uki_and_loader_are_signed_by_db_and_only_the_keys_folder_is_shown(shop: Workshop) -> None:
-    boot.sign(shop)
+    boot.sign(shop, shop.work / "unsigned.efi")
     assert isinstance(shop.plan.signatures, KeySource)
     keys = shop.plan.signatures.keyring.folder
     signing = [words for words in played(shop).ran if "sbsign" in words]
@@ -82,7 +102,7 @@ def test_uki_and_loader_are_signed_by_db_and_only_the_keys_folder_is_shown(shop:
 
 
 def test_signatures_lie_beside_what_they_were_made_for(shop: Workshop) -> None:
-    boot.sign(shop)
+    boot.sign(shop, shop.work / "unsigned.efi")
     document = parse_signatures((shop.out / "signatures.json").read_bytes(), source="signatures.json")
     assert document.files["uki.efi"].der == b"signature"
     assert document.files["uki.efi"].unsigned_sha256 == hashlib.sha256(b"unsigned").hexdigest()
@@ -91,20 +111,19 @@ def test_signatures_lie_beside_what_they_were_made_for(shop: Workshop) -> None:
 
 
 def test_given_signatures_need_no_key_and_make_the_same_files(shop: Workshop) -> None:
-    boot.sign(shop)
-    signed, document = (shop.out / "uki.efi").read_bytes(), (shop.out / "signatures.json").read_bytes()
+    boot.sign(shop, shop.work / "unsigned.efi")
+    uki, document = (shop.out / "uki.efi").read_bytes(), (shop.out / "signatures.json").read_bytes()
     shutil.rmtree(shop.out / "certificates")
     played(shop).calls.clear()
     given = GivenSignatures(parse_signatures(document, source="signatures.json"))
-    shop.plan = replace(shop.plan, signatures=given)
-    boot.sign(shop)
+    boot.sign(with_signatures(shop, given), shop.work / "unsigned.efi")
     assert {words[0] for words in played(shop).ran} == {"sbattach"}
-    assert (shop.out / "uki.efi").read_bytes() == signed
+    assert (shop.out / "uki.efi").read_bytes() == uki
     assert (shop.out / "signatures.json").read_bytes() == document
 
 
 def test_the_time_in_a_signature_is_the_certificates(shop: Workshop) -> None:
-    boot.sign(shop)
+    boot.sign(shop, shop.work / "unsigned.efi")
     assert isinstance(shop.plan.signatures, KeySource)
     begins = read_certificate(shop.plan.signatures.keyring.boot_key(BootRole.DB).certificate).not_valid_before_utc
     words = next(words for words in played(shop).ran if "sbsign" in words)
@@ -113,14 +132,13 @@ def test_the_time_in_a_signature_is_the_certificates(shop: Workshop) -> None:
 
 def test_a_signature_that_was_not_written_is_an_error(shop: Workshop) -> None:
     silent = SigningTools(shop.tools.root, silent=True)
-    shop.plan = replace(shop.plan, supply=replace(shop.plan.supply, tools=silent))
+    shop = replace(shop, plan=replace(shop.plan, supply=replace(shop.plan.supply, tools=silent)))
     with pytest.raises(BuildError, match=r"sbsign wrote no signature of unsigned\.efi"):
-        boot.sign(shop)
+        boot.sign(shop, shop.work / "unsigned.efi")
 
 
 def test_the_first_entry_is_blessed_and_the_loader_lies_where_firmware_looks(shop: Workshop) -> None:
-    (shop.work / "loader.signed.efi").write_bytes(b"signed loader")
-    boot.make_disk(shop)
+    boot.make_disk(shop, root_of(shop), signed(shop, b"signed loader"))
     source = shop.work / "disk"
     assert [path.name for path in (source / "xbootldr/EFI/Linux").iterdir()] == ["host_1.0.0.efi"]
     assert (source / "esp/EFI/BOOT/BOOTX64.EFI").read_bytes() == b"signed loader"
@@ -128,16 +146,14 @@ def test_the_first_entry_is_blessed_and_the_loader_lies_where_firmware_looks(sho
 
 
 def test_two_ukis_that_do_not_fit_are_refused(shop: Workshop) -> None:
-    (shop.work / "loader.signed.efi").write_bytes(b"x")
     with (shop.out / "uki.efi").open("r+b") as uki:
         uki.truncate(300 << 20)
     with pytest.raises(SpaceError, match=r"slots\.boot"):
-        boot.make_disk(shop)
+        boot.make_disk(shop, root_of(shop), signed(shop))
 
 
 def test_the_build_records_the_sizes_its_disk_was_made_with(shop: Workshop) -> None:
-    (shop.work / "loader.signed.efi").write_bytes(b"x")
-    boot.make_disk(shop)
+    boot.make_disk(shop, root_of(shop), signed(shop))
     slots = parse_layout((shop.out / "layout.json").read_bytes(), source="layout.json")
     assert (slots.image, slots.architecture.value) == ("host", "x86-64")
     assert [slots.room(part) for part in Part] == [512 << 20, verity_size_for(512 << 20), 512 << 20]

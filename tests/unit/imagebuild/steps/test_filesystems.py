@@ -13,6 +13,7 @@ from imagebuild.inputs.archive import index_path
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.steps import filesystems
 from imagebuild.steps.plan import BuildPlan
+from imagebuild.steps.products import Kernel, PackageTree, RootImage
 from imagebuild.steps.workshop import Workshop
 from tests.fakes.definitions import plan_in
 from tests.fakes.played_tools import Call, PlayedTools
@@ -42,6 +43,7 @@ class TreeTools(PlayedTools):
                 raise self.mkosi_fails
             for name in self.leaves:
                 (scratch / "output" / name).write_text("6.12\n")
+            (scratch / "output/stripped").write_text("4755 /usr/bin/su\n")
         elif words[0] == "tar":
             (file,) = (Path(word.removeprefix("--file=")) for word in words if word.startswith("--file="))
             (folder,) = (Path(word.removeprefix("--directory=")) for word in words if word.startswith("--directory="))
@@ -67,6 +69,11 @@ def shop_in(folder: Path, tools: ToolsTree, text: str = "id: host\n") -> Worksho
     (shop.folders.output / "tree/usr/lib/modules").mkdir(parents=True)
     with_archive(shop)
     return shop
+
+
+def tree_of(shop: Workshop) -> PackageTree:
+    output = shop.folders.output
+    return PackageTree(output / "tree", output / "dpkg", Kernel("6.12", output / "vmlinuz"), ("/usr/bin/su",))
 
 
 def with_archive(shop: Workshop, text: str = "Package: podman\n") -> None:
@@ -129,7 +136,7 @@ def test_a_staged_definition_has_nothing_of_who_checked_it_out(tmp_path: Path) -
 
 def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_path: Path) -> None:
     shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc"))
-    filesystems.make_tree(shop)
+    assert filesystems.make_tree(shop) == tree_of(shop)
     assert "[Include]" not in (shop.config / "tree/mkosi.conf").read_text()
     other = shop_in(tmp_path / "b", TreeTools(tmp_path / "tools/abc"))
     (other.plan.folder / "mkosi.extra").mkdir()
@@ -141,8 +148,8 @@ def test_mkosi_is_told_of_the_definitions_own_files_only_when_there_are_any(tmp_
 
 def test_the_root_hash_and_both_files_come_out_of_repart(tmp_path: Path) -> None:
     shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc"))
-    filesystems.make_root(shop)
-    assert (shop.work / "root-hash").read_text() == ROOT_HASH
+    made = filesystems.make_root(shop, tree_of(shop))
+    assert made == RootImage(ROOT_HASH, shop.out / "root.erofs", shop.out / "root.verity")
     assert sorted(path.name for path in shop.out.glob("root.*")) == ["root.erofs", "root.verity"]
     assert shop.log.read_text() == "what repart said\n"
 
@@ -150,13 +157,14 @@ def test_the_root_hash_and_both_files_come_out_of_repart(tmp_path: Path) -> None
 def test_a_root_that_outgrows_its_slot_is_refused(tmp_path: Path) -> None:
     shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", root_bytes=65 << 20), "id: host\nslots: {root: 64M}\n")
     with pytest.raises(SpaceError, match=r"root\.erofs has 65 MiB, its slot only 64 MiB") as caught:
-        filesystems.make_root(shop)
+        filesystems.make_root(shop, tree_of(shop))
     assert "slots.root" in caught.value.hints[0]
 
 
 def test_no_root_hash_is_an_error(tmp_path: Path) -> None:
+    shop = shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", rows=()))
     with pytest.raises(BuildError, match="no root hash"):
-        filesystems.make_root(shop_in(tmp_path, TreeTools(tmp_path / "tools/abc", rows=())))
+        filesystems.make_root(shop, tree_of(shop))
 
 
 @pytest.mark.parametrize("missing", ["vmlinuz", "kernel-version"])
@@ -170,7 +178,7 @@ def test_a_tree_without_a_kernel_is_an_error(tmp_path: Path, missing: str) -> No
 def installed(tmp_path: Path, name: str, shop: Workshop) -> list[str]:
     """What mkosi finds of packages that were installed before, in another build with the same cache."""
     again = shop_in(tmp_path / name, TreeTools(tmp_path / "tools/abc"))
-    again.plan = with_cache(again.plan, shop.plan.cache)
+    again = replace(again, plan=with_cache(again.plan, shop.plan.cache))
     with_archive(again)
     filesystems.make_tree(again)
     return sorted(path.name for path in again.folders.cache.iterdir())

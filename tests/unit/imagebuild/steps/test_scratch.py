@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bedrock.locks import held_folder
 from bedrock.process import Finished
-from imagebuild.locking import held_folder
 from imagebuild.steps import scratch
 from imagebuild.steps.scratch import fits_memory, keep_tree, scratch_folder
 from tests.fakes.played_tools import Call, PlayedTools
@@ -96,12 +96,15 @@ def test_a_failure_leaves_nothing(memory: Path, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_half_a_tree_of_a_killed_build_is_removed(tmp_path: Path) -> None:
-    stale = tmp_path / "trees/other.tar.zst.partial"
-    stale.parent.mkdir()
-    stale.touch()
-    keep_tree(stale.with_name("new.tar.zst"), tmp_path / "cache", PlayedTar(tmp_path / "tools/abc"))
-    assert [path.name for path in stale.parent.iterdir()] == ["new.tar.zst"]
+def test_what_killed_builds_left_half_made_in_the_cache_is_removed(memory: Path, tmp_path: Path) -> None:
+    left = [tmp_path / "cache" / name for name in ("trees/.a.tar.zst.1.partial", "initrd/.programs-1.2.partial")]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    whole = tmp_path / "cache/trees/b.tar.zst"
+    whole.touch()
+    with scratch_folder(tmp_path / "cache", download_bytes=MIB):
+        assert [path.exists() for path in (*left, whole)] == [False, False, True]
 
 
 def test_the_trees_that_were_used_last_are_kept(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from imagebuild.inputs.supply import store_in
 from imagebuild.paths import EPOCH
 from imagebuild.steps.initrd import image
 from imagebuild.steps.initrd.image import make_initrd, make_programs, needed_modules
+from imagebuild.steps.products import Initrd, Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
 from tests.fakes.debian_packages import Content, Link, deb, elf, stored
 from tests.fakes.definitions import plan_in, selection_of
@@ -104,7 +105,6 @@ def shop_in(folder: Path, tools: InitrdTools, *, changed: str | None = None) -> 
         (tree / MODULES / name).write_text(name)
     for name, text in INDEXES.items():
         (tree / MODULES / f"modules.{name}").write_text(text)
-    (shop.folders.output / "kernel-version").write_text(f"{KERNEL}\n")
     return shop
 
 
@@ -112,12 +112,22 @@ def needs_of(name: str) -> str:
     return "" if name == "libc6" else "libc6"
 
 
+def tree_of(shop: Workshop) -> PackageTree:
+    output = shop.folders.output
+    return PackageTree(output / "tree", output / "dpkg", Kernel(KERNEL, output / "vmlinuz"))
+
+
+def initrd_of(shop: Workshop) -> Initrd:
+    """Both halves, joined."""
+    return make_initrd(shop, tree_of(shop), make_programs(shop))
+
+
 def whole(shop: Workshop) -> bytes:
     return (shop.work / "initrd.cpio.zst").read_bytes()
 
 
 def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools) -> None:
-    found = read_archive((make_programs(shop_in(tmp_path / "a", tools)) / "archive.cpio.zst").read_bytes())
+    found = read_archive(make_programs(shop_in(tmp_path / "a", tools)).archive.read_bytes())
     assert {name: row.content for name, row in found.items() if row.is_link} == {
         "bin": "usr/bin",
         "sbin": "usr/sbin",
@@ -152,13 +162,13 @@ def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools
     ],
 )
 def test_modes_are_by_kind(tmp_path: Path, tools: InitrdTools, name: str, mode: int) -> None:
-    found = read_archive((make_programs(shop_in(tmp_path / "a", tools)) / "archive.cpio.zst").read_bytes())
+    found = read_archive(make_programs(shop_in(tmp_path / "a", tools)).archive.read_bytes())
     assert found[name].permissions == mode
 
 
 def test_the_second_half_holds_modules_and_what_busybox_reads_of_them(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
-    make_initrd(shop)
+    initrd_of(shop)
     (half,) = (shop.plan.cache / "initrd").glob("modules-*")
     found = read_archive((half / "archive.cpio.zst").read_bytes())
     files = {name.removeprefix(f"{MODULES}/") for name, row in found.items() if row.content or "modules." in name}
@@ -184,7 +194,7 @@ def test_the_halves_begin_where_the_kernel_looks_for_them(
     # Of names of different length the archives become of different length.
     small.write_text(CONTENT.replace("[cat, mount]", f"[cat, mount{'x' * more}]"))
     shop = shop_in(tmp_path / "a", tools)
-    make_initrd(shop)
+    initrd_of(shop)
     (programs,), (modules,) = ((shop.plan.cache / "initrd").glob(f"{half}-*") for half in ("programs", "modules"))
     first, second = ((half / "archive.cpio.zst").read_bytes() for half in (programs, modules))
     start = len(first) + -len(first) % 4
@@ -196,8 +206,8 @@ def test_the_halves_begin_where_the_kernel_looks_for_them(
 
 def test_the_record_tells_of_packages_and_of_every_name(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
-    make_initrd(shop)
-    record = shop.work / "initrd-dpkg"
+    made = initrd_of(shop)
+    record = made.record
     assert sorted(path.name for path in (record / "info").iterdir()) == [
         "busybox.list",
         "e2fsprogs.list",
@@ -205,7 +215,7 @@ def test_the_record_tells_of_packages_and_of_every_name(tmp_path: Path, tools: I
     ]
     assert (record / "status").read_text().count("Status: install ok installed\n") == 3
     assert (record / "copyright/libc6").read_text() == "LGPL"
-    names = (record / "names").read_text().splitlines()
+    names = made.names
     assert {"/init", "/usr/sbin/e2fsck", "/bin", f"/{MODULES}/kernel/drivers/nvme/nvme.ko"} <= set(names)
     # Folders are no package's alone.
     assert not {"/usr", "/sysroot", f"/{MODULES}"} & set(names)
@@ -213,19 +223,17 @@ def test_the_record_tells_of_packages_and_of_every_name(tmp_path: Path, tools: I
 
 def test_equal_halves_are_made_once(tmp_path: Path, tools: InitrdTools) -> None:
     first, second = (shop_in(tmp_path / name, tools) for name in ("a", "b"))
-    make_programs(first)
-    make_initrd(first)
+    before = initrd_of(first)
     assert tools.programs_run().count("zstd") == 2
-    make_initrd(second)
+    after = initrd_of(second)
     assert tools.programs_run().count("zstd") == 2
     assert whole(second) == whole(first)
-    records = [(shop.work / "initrd-dpkg/names").read_text() for shop in (first, second)]
-    assert records[0] == records[1]
+    assert (after.names, after.record) == (before.names, before.record)
 
 
 def test_nothing_is_left_in_the_working_folder_that_a_build_does_not_need(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
-    make_initrd(shop)
+    initrd_of(shop)
     assert not [path for path in shop.work.iterdir() if path.is_dir() and path.name.startswith("initrd-p")]
     assert not (shop.work / "initrd-modules").exists()
 
@@ -248,10 +256,10 @@ def test_another_list_gives_other_programs(tmp_path: Path, tools: InitrdTools, s
 
 def test_another_module_of_the_same_name_gives_another_half(tmp_path: Path, tools: InitrdTools) -> None:
     first, second = (shop_in(tmp_path / name, tools) for name in ("a", "b"))
-    make_initrd(first)
+    initrd_of(first)
     before = tools.programs_run().count("zstd")
     (second.folders.output / "tree" / MODULES / "kernel/drivers/nvme/nvme.ko").write_text("rebuilt")
-    make_initrd(second)
+    initrd_of(second)
     assert tools.programs_run().count("zstd") - before == 1
     assert b"rebuilt" in whole(second)
 
@@ -264,28 +272,17 @@ def test_a_half_that_failed_is_not_kept_and_the_next_build_makes_it(
     with pytest.raises(ProcessError, match=program):
         make_programs(shop_in(tmp_path / "a", tools))
     kept = tmp_path / "cache/initrd"
-    assert [path for path in kept.iterdir() if path.suffix != ".partial"] == []
+    assert list(kept.iterdir()) == []
     tools.fails.clear()
     made = make_programs(shop_in(tmp_path / "b", tools))
-    assert [path.name for path in kept.iterdir()] == [made.name]
-
-
-def test_what_a_killed_build_left_of_a_half_is_not_taken_for_it(tmp_path: Path, tools: InitrdTools) -> None:
-    made = make_programs(shop_in(tmp_path / "a", tools))
-    partial = made.rename(made.with_name(f"{made.name}.partial"))
-    (partial / "archive.cpio.zst").write_text("half")
-    (partial / "more").touch()
-    again = make_programs(shop_in(tmp_path / "b", tools))
-    assert again == made
-    assert read_archive((again / "archive.cpio.zst").read_bytes())
-    assert sorted(path.name for path in again.iterdir()) == ["archive.cpio.zst", "names", "record"]
+    assert list(kept.iterdir()) == [made.folder]
 
 
 def test_modules_that_failed_to_pack_are_not_kept(tmp_path: Path, tools: InitrdTools) -> None:
     tools.fails.append("depmod")
     with pytest.raises(ProcessError, match="depmod"):
-        make_initrd(shop_in(tmp_path / "a", tools))
-    assert not [path for path in (tmp_path / "cache/initrd").glob("modules-*") if path.suffix != ".partial"]
+        initrd_of(shop_in(tmp_path / "a", tools))
+    assert not list((tmp_path / "cache/initrd").glob("*modules-*"))
 
 
 def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: InitrdTools) -> None:
@@ -294,7 +291,7 @@ def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: InitrdTools) -
     others = [each for each in shop.plan.supply.packages.packages if each.name != "busybox"]
     packages = selection_of(*others, stored(store, "busybox", b"noise"))
     index = index_path(shop.plan.supply.archive, "trixie").read_text()
-    shop.plan = replace(shop.plan, supply=replace(shop.plan.supply, packages=packages))
+    shop = replace(shop, plan=replace(shop.plan, supply=replace(shop.plan.supply, packages=packages)))
     index_path(shop.plan.supply.archive, "trixie").parent.mkdir(parents=True)
     index_path(shop.plan.supply.archive, "trixie").write_text(index)
     with pytest.raises(RefusedInputError, match="busybox 1 is no Debian package"):
@@ -306,19 +303,16 @@ def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: P
     index = shop.folders.output / "tree" / MODULES / "modules.dep"
     index.write_text(index.read_text().replace("dm-verity", "dm-crypt"))
     with pytest.raises(BuildError, match="that the image lacks: dm_verity") as caught:
-        make_initrd(shop)
+        initrd_of(shop)
     assert "drop_modules" in caught.value.hints[0]
 
 
 def test_the_definition_says_which_drivers_come_along(tmp_path: Path, tools: InitrdTools) -> None:
     shop = shop_in(tmp_path / "a", tools)
-    tree = shop.folders.output / "tree"
-    cloud, server = (
-        needed_modules(tree, KERNEL, load_content(), drivers) for drivers in (Drivers.CLOUD, Drivers.SERVER)
-    )
+    tree = tree_of(shop)
+    cloud, server = (needed_modules(tree, load_content(), drivers) for drivers in (Drivers.CLOUD, Drivers.SERVER))
     assert cloud == tuple(f"{MODULES}/{name}" for name in FOUND if "usb" not in name)
     assert server == tuple(f"{MODULES}/{name}" for name in FOUND)
     definition = replace(shop.plan.definition, kernel="linux-image-amd64", drivers=Drivers.SERVER)
-    shop.plan = replace(shop.plan, definition=definition)
-    make_initrd(shop)
-    assert f"/{MODULES}/kernel/drivers/usb/storage/uas.ko" in (shop.work / "initrd-dpkg/names").read_text().splitlines()
+    made = initrd_of(replace(shop, plan=replace(shop.plan, definition=definition)))
+    assert f"/{MODULES}/kernel/drivers/usb/storage/uas.ko" in made.names

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from imagebuild.locking import held_folder, only_one
+from bedrock.locks import held_folder, only_one
 
 
 def test_the_second_is_told_once_and_waits_for_the_first(tmp_path: Path) -> None:

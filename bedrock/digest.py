@@ -1,0 +1,35 @@
+"""SHA-256 of files and folders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, as hexadecimal digits; the file is read in pieces.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_sha256(files: Mapping[str, Path]) -> str:
+    """SHA-256 over files and links by their names: the same names and contents give the same digits.
+
+    A link counts as where it leads, not as what is there.
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        link = path.is_symlink()
+        content = str(path.readlink()).encode() if link else path.read_bytes()
+        digest.update(f"{name}\0{link:d}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def texts_sha256(parts: Iterable[str]) -> str:
+    """SHA-256 over texts in their order."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,0 +1,69 @@
+"""Locks between processes on one machine; the kernel drops them when a process ends, however it ends.
+
+Not here: how long to wait and what to say meanwhile; that is the caller's policy.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock on an open file or folder, given up when that is closed."""
+
+    handle: int
+
+    def take(self) -> bool:
+        """Take the lock if nobody else has it; whether it is ours now."""
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def wait(self) -> None:
+        """Take the lock, however long somebody else has it."""
+        fcntl.flock(self.handle, fcntl.LOCK_EX)
+
+
+@contextmanager
+def lock_file(path: Path, *, mode: int = 0o644) -> Iterator[Lock]:
+    """Open a lock file, not yet taken (writes the empty file `path`; its folder must exist)."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        yield Lock(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def only_one(path: Path, *, on_wait: Callable[[], object] | None = None) -> Iterator[None]:
+    """Let one process at a time into the block; writes the (empty) file `path`.
+
+    Args:
+        path: The lock file; its folder is made.
+        on_wait: Called once when somebody else is inside, before waiting for them; it may raise instead.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(path) as lock:
+        if not lock.take():
+            if on_wait is not None:
+                on_wait()
+            lock.wait()
+        yield
+
+
+@contextmanager
+def held_folder(folder: Path) -> Iterator[bool]:
+    """Hold a folder itself for as long as the block runs; yields False when somebody else holds it."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Lock(handle).take()
+    finally:
+        os.close(handle)
