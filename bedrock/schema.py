@@ -116,6 +116,8 @@ def _scalar(kind: Any, rules: tuple[object, ...]) -> dict[str, Any]:
     for rule in rules:
         if isinstance(rule, strict.Size | strict.Duration):
             return {"anyOf": [schema, {"type": "string", "pattern": _anchored(strict.measure_pattern(rule))}]}
+        if isinstance(rule, strict.OrNumber):
+            return {"anyOf": [schema, {"type": "integer"}]}
     return schema
 
 

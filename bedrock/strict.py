@@ -5,8 +5,8 @@ reported together, each with its path (`slots.root_size`); a type is never guess
 What a document means beyond its shape belongs in the dataclass's `__post_init__`, which raises `ValueError`.
 
 Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]` (its key may be
-annotated, too), `T | None`, `Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, and any class with a
-classmethod `from_text(str)` that raises ValueError.
+annotated, too), `T | None`, `Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, `OrNumber`, and any
+class with a classmethod `from_text(str)` that raises ValueError.
 Not a schema language: defaults and optional keys are the dataclass's own.
 """
 
@@ -54,6 +54,11 @@ class Size:
 @dataclass(frozen=True)
 class Duration:
     """Seconds, written as a number or as text such as `90s`, `10m`, `5min`, `1h 30m`, `2d` or `1w`."""
+
+
+@dataclass(frozen=True)
+class OrNumber:
+    """Text that may be written as a whole number, which is taken as its digits."""
 
 
 _SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?")
@@ -238,6 +243,8 @@ class _Reader:
                 value = self._measure(rule, value, path)
                 if value is None:
                     return None
+            if isinstance(rule, OrNumber) and isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)
         converted = self._convert(kind, value, path)
         if converted is None:
             return None

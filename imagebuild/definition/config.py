@@ -69,11 +69,13 @@ def tree_config(
     text = _preamble(definition, folders, epoch=epoch)
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
+    text += f"Locale={definition.locale}\nTimezone={definition.timezone}\n"
     text += _list("Packages", wanted_packages(definition))
     text += _list("RemoveFiles", (*definition.hardening.left_out(definition.packages), *definition.drop))
     text += _list("KernelModulesExclude", map(module_expression, definition.drop_modules))
     text += f"ExtraTrees={extra}:/\n"
-    text += f"PrepareScripts={scripts / 'modules.prepare'}\nPostInstallationScripts={scripts / 'packages.postinst'}\n"
+    text += f"PrepareScripts={scripts / 'modules.prepare'}\n"
+    text += f"PostInstallationScripts={scripts / 'packages.postinst'},{scripts / 'state.postinst'}\n"
     text += f"FinalizeScripts={','.join(str(scripts / f'{name}.finalize') for name in ('kernel', 'needs', 'setuid'))}\n"
     return text + _profile(profile) + _include(merged)
 
@@ -95,7 +97,11 @@ def wanted_packages(definition: ImageDefinition) -> tuple[str, ...]:
 
 def requested_packages(definition: ImageDefinition) -> tuple[str, ...]:
     """What the definition asks for beyond what every image has, as it is written there."""
-    return tuple(dict.fromkeys((definition.kernel, *definition.hardening.packages, *definition.packages)))
+    return tuple(
+        dict.fromkeys(
+            (definition.kernel, *definition.hardening.packages, *definition.packages, *definition.implied_packages)
+        )
+    )
 
 
 def module_expression(pattern: str) -> str:
@@ -165,15 +171,6 @@ def entry_path(file_name: str) -> str:
 def baked_updater(definition: ImageDefinition) -> bytes:
     """The agent's lowest configuration layer (JSON is YAML)."""
     return strict.dump_json(definition.updater)
-
-
-def unit_presets(definition: ImageDefinition) -> str:
-    """A systemd preset file that enables the definition's units."""
-    return "".join(
-        f"{'enable' if unit.presettable else 'disable'} {unit.name}\n"
-        for unit in definition.units
-        if unit.path.startswith("/usr/lib/systemd/system/")
-    )
 
 
 def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> str:

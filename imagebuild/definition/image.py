@@ -20,6 +20,20 @@ from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
 from imagebuild.definition.hardening import Hardening
+from imagebuild.definition.host import (
+    Group,
+    HostName,
+    Locale,
+    ModuleName,
+    Secrets,
+    Services,
+    SysctlName,
+    SysctlValue,
+    TimeZone,
+    User,
+    account_problems,
+)
+from imagebuild.definition.paths import FilePath
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
 from updater.release import Architecture, Name
@@ -61,42 +75,22 @@ class BuildProfile(Enum):
 
 
 @dataclass(frozen=True)
-class AbsolutePath:
-    """A path inside the image that cannot leave it."""
-
-    text: str
-
-    @classmethod
-    def from_text(cls, text: str) -> AbsolutePath:
-        """Read a path.
-
-        Raises:
-            ValueError: It is not absolute, or has `..` or a control character in it.
-        """
-        path = PurePosixPath(text)
-        if not path.is_absolute() or ".." in path.parts or not text.isprintable() or len(path.parts) < 2:  # noqa: PLR2004 - "/" and a name
-            raise ValueError(f"{text!r} is not an absolute path inside the image")
-        return cls(str(path))
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True)
 class ExtraFile:
     """A file of the image: its content here, or the name of a file in the definition's folder.
 
     Attributes:
-        path: Absolute path in the image.
+        path: Absolute path on the host; one below `/var`, `/opt`, `/srv`, `/home` or `/root` is made at the first boot.
         content: The text of the file; give this or `source`.
         source: A file of the definition's folder, by its relative path.
         mode: Octal, quoted, such as `"0755"`.
+        replace: Take the place of a package's file, which is an error otherwise.
     """
 
-    path: AbsolutePath
+    path: FilePath
     content: str | None = None
     source: str | None = None
     mode: Mode = "0644"
+    replace: bool = False
 
     def __post_init__(self) -> None:
         if (self.content is None) == (self.source is None):
@@ -219,6 +213,15 @@ class ImageDefinition:
         updater: The agent's settings, baked in as the lowest layer.
         files: Files of the image.
         units: systemd units and Quadlets of the image.
+        hostname: The name of every host, until a host is given one of its own.
+        timezone: The time zone, such as `Europe/Berlin`.
+        locale: How numbers and dates are written and words sorted, such as `de_DE.UTF-8`.
+        users: Users of the image, and ids of those that packages make.
+        groups: Groups of the image, and ids of those that packages make.
+        modules: Kernel modules that are loaded at boot.
+        sysctl: Kernel settings by name, set at boot.
+        services: Units of packages that start at boot, that do not, and that never may.
+        secrets: Which files may hold a private key or a password.
     """
 
     id: Name
@@ -239,6 +242,20 @@ class ImageDefinition:
     files: tuple[ExtraFile, ...] = ()
     units: tuple[ExtraUnit, ...] = ()
     hardening: Hardening = field(default_factory=Hardening)
+    hostname: HostName | None = None
+    timezone: TimeZone = "UTC"
+    locale: Locale = "C.UTF-8"
+    users: tuple[User, ...] = ()
+    groups: tuple[Group, ...] = ()
+    modules: tuple[ModuleName, ...] = ()
+    sysctl: dict[SysctlName, SysctlValue] = field(default_factory=dict)
+    services: Services = field(default_factory=Services)
+    secrets: Secrets = field(default_factory=Secrets)
+
+    @property
+    def implied_packages(self) -> dict[str, str]:
+        """Packages that keys other than `packages` need, and the key that does."""
+        return {} if self.timezone == "UTC" else {"tzdata": "timezone"}
 
     def __post_init__(self) -> None:
         if self.architecture is not Architecture.X86_64:
@@ -255,10 +272,12 @@ class ImageDefinition:
             if not any(map(str.isalnum, pattern.removesuffix(".ko"))) or ".." in PurePosixPath(pattern).parts:
                 raise ValueError(f"drop_modules must not hold {pattern!r}: it names no module of its own")
         seen: set[str] = set()
-        for path in [str(file.path) for file in self.files] + [unit.path for unit in self.units]:
+        for path in [file.path.on_host for file in self.files] + [unit.path for unit in self.units]:
             if path in seen:
                 raise ValueError(f"{path} is given twice in files and units")
             seen.add(path)
+        if problems := account_problems(self.users, self.groups):
+            raise ValueError("; ".join(problems))
 
 
 def load_definition(folder: Path) -> ImageDefinition:

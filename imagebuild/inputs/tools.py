@@ -44,8 +44,10 @@ PACKAGES = (
     "fdisk",
     "gdisk",
     "kmod",
+    "locales",
     "mkosi",
     "mtools",
+    "nftables",
     "openssl",
     "ovmf",
     "python3-cryptography",
@@ -77,6 +79,8 @@ _MMDEBSTRAP_OPTIONS = (
 _FORMAT = 1
 _LINKS = (("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib"), ("usr/lib64", "/lib64"))
 _BUILD_TIMEOUT_S = 1800
+# Where a program that another system lacks is lent to it.
+_LENT = "/lent"
 _MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
@@ -154,6 +158,54 @@ class ToolsTree:
             if error.returncode:
                 message += f" with exit code {error.returncode}"
             raise ProcessError(message, returncode=error.returncode, tail=error.tail) from error
+
+    def run_in(
+        self,
+        system: Path,
+        argv: Sequence[Argument],
+        *,
+        shows: Mapping[str, Path],
+        timeout_s: float,
+        env: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run a program as if `system` were the running one, without a network; nothing of it can be changed.
+
+        Args:
+            system: A root folder with a merged `/usr`.
+            argv: The program by its whole path; when `system` lacks it, this tree's.
+            shows: More folders and files of the host, by the path at which they are seen.
+            timeout_s: How long it may take.
+            env: More of its environment.
+
+        Returns:
+            How it ended, whatever with.
+        """
+        sandbox = self.root / "usr/lib/python3/dist-packages/mkosi/sandbox.py"
+        words = [*_namespaces(bound=True), "unshare", "--net", "--", sys.executable, "-SI", str(sandbox)]
+        words += ["--ro-bind", str(system / "usr"), "/usr", "--ro-bind", str(system / "etc"), "/etc"]
+        for target, link in _LINKS:
+            words += ["--symlink", target, link]
+        words += ["--bind", "/dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]
+        for place in ("/run", "/tmp", "/var", _LENT):  # noqa: S108 - the sandbox's own
+            words += ["--tmpfs", place]
+        words += ["--dir", "/run/systemd", "--dir", "/var/tmp", "--setenv", "PATH", "/usr/bin:/usr/sbin"]  # noqa: S108 - the sandbox's own
+        program: list[str] = [str(word) for word in argv]
+        if not (system / program[0].lstrip("/")).exists():
+            words += ["--ro-bind", str(self.root / "usr"), f"{_LENT}/usr"]
+            program = [*self._lent_loader(), f"{_LENT}{program[0]}", *program[1:]]
+        for place, path in shows.items():
+            words += ["--ro-bind", str(path), place]
+        return process.run([*words, "--chdir", "/", "--", *program], timeout_s=timeout_s, env=env, check=False)
+
+    def _lent_loader(self) -> list[str]:
+        """The words that start one of this tree's programs where another system's libraries are."""
+        loader = min((self.root / "usr/lib64").glob("ld-linux*.so.*"), default=None) or min(
+            (self.root / "usr/lib").glob("ld-linux*.so.*")
+        )
+        libraries = sorted({path.parent for path in (self.root / "usr/lib").glob("*/libc.so.6")})
+        folders = [folder for each in libraries for folder in (each, each / "systemd")]
+        search = ":".join(f"{_LENT}/{folder.relative_to(self.root)}" for folder in folders)
+        return [f"{_LENT}/{loader.relative_to(self.root)}", "--library-path", search]
 
     def start(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bedrock import strict
+from imagebuild.definition.baked import definition_paths
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
 from imagebuild.inspection.setuid import require_expected
@@ -33,11 +34,12 @@ def record_contents(shop: Workshop, tree: PackageTree) -> Contents:
         ["find", tree.root, "-mindepth", "1", "-printf", r"%y %m %s /%P\0"], shop.access, timeout_s=_TIMEOUT_S
     ).stdout
     ours = set(_paths_below(shop.extra))
-    theirs = {str(file.path) for file in definition.files} | {unit.path for unit in definition.units}
+    theirs = definition_paths(definition)
     installed = read_database(tree.record)
     asked = {package.name: ESSENTIAL for package in installed if package.essential}
     asked |= dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
     asked |= dict.fromkeys(definition.hardening.packages, "image.yaml: hardening")
+    asked |= {package: f"image.yaml: {key}" for package, key in definition.implied_packages.items()}
     asked |= {definition.kernel: "image.yaml: kernel"} | dict.fromkeys(definition.packages, "image.yaml: packages")
     contents = make_contents(
         image=definition.id,

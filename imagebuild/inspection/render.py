@@ -114,3 +114,6 @@ def show_summary(summary: Summary, *, out: Path, fresh: bool) -> None:
     console.print(both)
     for note in summary.notes:
         print_line(console, note)
+    for package, units in summary.disabled_services.items():
+        names = ", ".join(units)
+        print_line(console, f"{package}: nothing of it starts ({names}); services in image.yaml enables or disables it")

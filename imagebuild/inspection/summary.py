@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedrock import strict
@@ -13,7 +13,19 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a build came to: sizes in bytes (those that sparse files occupy), seconds per step, notes for people."""
+    """What a build came to.
+
+    Attributes:
+        image: The image's id.
+        version: Its version.
+        root_hash: What names its root filesystem.
+        kernel: The kernel's version.
+        packages: How many Debian packages the image holds something of.
+        size_bytes: Sizes by file; for sparse files the bytes they occupy.
+        seconds: Seconds by step.
+        notes: Lines for people.
+        disabled_services: Units of packages that stay disabled and that the definition says nothing of, by package.
+    """
 
     image: str
     version: Version
@@ -23,6 +35,7 @@ class Summary:
     size_bytes: dict[str, int]
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    disabled_services: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_summary(out: Path) -> Summary:

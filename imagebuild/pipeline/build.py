@@ -1,6 +1,6 @@
 """Building an image: the steps in order, each thin, each timed.
 
-    packages fetched → agent → package tree (mkosi)
+    packages fetched → agent → package tree (mkosi) → its content settled and checked
     → root filesystem and verity tree (systemd-repart), and at the same time the initrd
     → UKI (ukify) → signatures (sbsign) → disk (systemd-repart)
     → bill of materials and provenance → documents
@@ -23,6 +23,7 @@ from bedrock.partial import partial_folder
 from bedrock.persist import sync_folder, write_atomic
 from bedrock.progress import Progress, Silent
 from imagebuild.attest.documents import write_attestations
+from imagebuild.content.settle import forgotten_services, settle
 from imagebuild.inputs.tools import usual_umask
 from imagebuild.inspection.record import record_contents
 from imagebuild.inspection.setuid import stripped_notes
@@ -62,8 +63,10 @@ def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> Made:
     tree, programs = steps.run(
         "package_tree", lambda: both(lambda: filesystems.make_tree(shop), lambda: make_programs(shop))
     )
+    settled = steps.run("settle", lambda: settle(shop, tree))
     contents = steps.run("contents", lambda: record_contents(shop, tree))
     watch.contents(contents)
+    steps.notes.extend(settled.notes)
     steps.notes.extend(stripped_notes(contents, tree.stripped))
     (root, initrd), _ = steps.run(
         "root_and_initrd",
@@ -80,7 +83,8 @@ def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> Made:
     steps.run("attestations", lambda: write_attestations(shop, contents, tree, initrd))
     if watch.limits_wire:
         steps.run("budget", lambda: watch.wire((signed.uki, root.root, root.verity), steps.progress))
-    return Made(contents, tree.kernel, initrd, root, signed, disk)
+    forgotten = forgotten_services(settled, contents, shop.plan.definition.services)
+    return Made(contents, tree.kernel, initrd, root, signed, disk, forgotten)
 
 
 def build_image(plan: BuildPlan, *, progress: Progress | None = None, make: MakeImage = make_image) -> Built:

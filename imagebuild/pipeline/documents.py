@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedrock import strict
@@ -32,7 +32,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Made:
-    """Everything that the steps of a build made."""
+    """Everything that the steps of a build made, and the packages of which nothing starts, with their units."""
 
     contents: Contents
     kernel: Kernel
@@ -40,6 +40,7 @@ class Made:
     root: RootImage
     boot: SignedBoot
     disk: Disk
+    disabled_services: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def write_documents(shop: Workshop, made: Made, *, seconds: Mapping[str, float], notes: Iterable[str] = ()) -> Summary:
@@ -84,6 +85,7 @@ def write_documents(shop: Workshop, made: Made, *, seconds: Mapping[str, float],
         size_bytes=sizes,
         seconds={name: round(value, 2) for name, value in seconds.items()},
         notes=tuple(notes),
+        disabled_services=made.disabled_services,
     )
     (shop.out / SUMMARY_FILE).write_bytes(strict.dump_json(summary))
     return summary

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bedrock.errors import ProcessError
 from imagebuild.definition import config
+from imagebuild.definition.baked import baked
 from imagebuild.definition.image import definition_files, is_executable
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
@@ -54,11 +55,16 @@ def write_extra_files(shop: Workshop, tree: Path) -> None:
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:
         content = (shop.definition / file.source).read_bytes() if file.source else (file.content or "").encode()
-        _put(tree, str(file.path), content, mode=int(file.mode, 8))
+        _put(tree, file.path.in_image, content, mode=int(file.mode, 8))
     for unit in definition.units:
         _put(tree, unit.path, unit.content.encode())
-    if presets := config.unit_presets(definition):
-        _put(tree, "/usr/lib/systemd/system-preset/10-image.preset", presets.encode())
+    made = baked(definition)
+    for path, text in made.files.items():
+        _put(tree, path, text.encode())
+    for path, target in made.links.items():
+        link = tree / path.lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
 
 
 def make_tree(shop: Workshop) -> PackageTree:

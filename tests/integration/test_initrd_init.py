@@ -241,6 +241,41 @@ def test_mounts_are_as_systemd_makes_them_where_the_image_says_so(machine: Machi
     assert options["/sysroot/var"] == "nodev,nosuid"
 
 
+@pytest.mark.parametrize("before", [None, "", "ab" * 32], ids=["first boot", "spoiled record", "another image"])
+def test_another_image_than_at_the_last_boot_is_updated_to_once(machine: Machine, before: str | None) -> None:
+    record = machine.root / "sysroot/var/lib/twinhull/booted-image"
+    marks = [machine.root / f"sysroot/{name}/.updated" for name in ("etc", "var")]
+    record.parent.mkdir(parents=True)
+    if before is not None:
+        record.write_text(before)
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    machine.boot()
+    assert not any(mark.exists() for mark in marks)
+    assert record.read_text() == f"{ROOT_HASH}\n"
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_the_same_image_is_not_updated_to_again(machine: Machine) -> None:
+    record = machine.root / "sysroot/var/lib/twinhull/booted-image"
+    record.parent.mkdir(parents=True)
+    record.write_text(f"{ROOT_HASH}\n")
+    marks = [machine.root / f"sysroot/{name}/.updated" for name in ("etc", "var")]
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    machine.boot()
+    assert all(mark.exists() for mark in marks)
+
+
+def test_a_var_that_takes_no_record_does_not_stop_a_boot(machine: Machine) -> None:
+    (machine.root / "sysroot/var/lib/twinhull/booted-image").mkdir(parents=True)
+    machine.boot()
+    assert "twinhull: which image was booted could not be recorded" in machine.said
+    assert "switch_root" in machine.calls[-1]
+
+
 def test_partitions_are_named_by_the_halves_of_the_root_hash(machine: Machine) -> None:
     machine.boot()
     asked = [words.rpartition("PARTUUID=")[2] for words in machine.calls_of("blkid") if "PARTUUID" in words]

@@ -60,6 +60,13 @@ def test_the_tree_holds_what_the_definition_asks_for(tmp_path: Path) -> None:
     assert "Content.Bootable" in found
 
 
+def test_a_time_zone_brings_the_package_that_has_it(tmp_path: Path) -> None:
+    definition = definition_of(tmp_path, "id: host\ntimezone: Europe/Berlin\npackages: [tzdata]\n")
+    assert config.wanted_packages(definition).count("tzdata") == 1
+    assert sections(tree_text(definition))["Content.Timezone"] == "Europe/Berlin"
+    assert "tzdata" in sections(config.asking_config(definition, base=""))["Content.Packages"].split()
+
+
 @pytest.mark.parametrize(
     ("pattern", "matched", "spared"),
     [
@@ -150,17 +157,6 @@ def test_root_and_verity_tree_belong_together() -> None:
     assert root["Partition.Format"] == "erofs"
     assert (root["Partition.Verity"], verity["Partition.Verity"]) == ("data", "hash")
     assert root["Partition.VerityMatchKey"] == verity["Partition.VerityMatchKey"]
-
-
-def test_presets_enable_and_disable_services_and_leave_quadlets_out(tmp_path: Path) -> None:
-    text = """
-id: host
-units:
-- {name: a.service, content: ""}
-- {name: b.timer, content: "", enabled: false}
-- {name: c.container, content: ""}
-"""
-    assert config.unit_presets(definition_of(tmp_path, text)) == "enable a.service\ndisable b.timer\n"
 
 
 def test_the_agents_settings_are_baked_in_whole(tmp_path: Path) -> None:

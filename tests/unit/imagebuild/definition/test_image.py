@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from bedrock import strict
 from bedrock.errors import DocumentError
 from imagebuild.definition.image import (
-    AbsolutePath,
     Budget,
     ExtraUnit,
     ImageDefinition,
@@ -19,6 +18,7 @@ from imagebuild.definition.image import (
     definition_digest,
     load_definition,
 )
+from imagebuild.definition.paths import AbsolutePath
 from partitions.layout import MIB, verity_size_for
 from tests.fakes.definitions import definition_of, write_definition
 

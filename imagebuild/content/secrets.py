@@ -1,0 +1,43 @@
+"""Secrets that an image must not hold: what is found against what the definition allows.
+
+An image is the same for every host and is published, so a key in it is known to everybody who has it and the same
+everywhere.  Keys that packages make while they are installed are taken out; hosts make their own.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from imagebuild.definition.host import Secrets
+from imagebuild.definition.image import BuildProfile
+from imagebuild.definition.paths import FilePath
+
+# Made by maintainers' scripts on the machine that installs, which here is the build.
+THROWN_AWAY = (
+    "etc/ssh/ssh_host_*_key",
+    "etc/ssh/ssh_host_*_key.pub",
+    "etc/ssl/private/ssl-cert-snakeoil.key",
+    "etc/ssl/certs/ssl-cert-snakeoil.pem",
+)
+SNAKEOIL = "/etc/ssl/certs/ssl-cert-snakeoil.pem"
+_DEBUG = ("/etc/passwd", "/etc/shadow")
+
+
+def secret_problems(
+    found: Iterable[tuple[str, str]], secrets: Secrets, profile: BuildProfile | None
+) -> tuple[str, ...]:
+    """What an image must not hold, in words; and what is allowed in vain."""
+    found = tuple(found)
+    allowed = {FilePath(str(path)).in_image: str(path) for path in secrets.allow}
+    if profile is BuildProfile.DEBUG:
+        # The profile is there to log in without one.
+        found = tuple(each for each in found if not (each[0] in _DEBUG and each[1].startswith("root without")))
+    problems = [f"{path} holds {what}" for path, what in found if path not in allowed]
+    paths = {path for path, _ in found}
+    problems += [
+        f"secrets.allow names {written}, which holds no secret"
+        for path, written in allowed.items()
+        if path not in paths
+    ]
+    return tuple(problems)

@@ -1,0 +1,50 @@
+"""Host keys of an SSH server: made on the host at the first boot, kept in `/var`, the same after every update.
+
+Debian makes them when the package is installed, which here is when an image is built: every host would have the same,
+and everybody who has the image.  They are taken out, and units make them where they are missing.
+Pure.
+"""
+
+from __future__ import annotations
+
+SERVER = "/usr/sbin/sshd"
+KINDS = ("ed25519", "ecdsa", "rsa")
+FOLDER = "/var/lib/ssh"
+_UNIT_FOLDER = "/usr/lib/systemd/system"
+_CONFIG = "/etc/ssh/sshd_config.d/10-twinhull.conf"
+
+# Into a file of another name first: a key that a power cut left half-written would be kept for ever.
+_UNIT = f"""\
+[Unit]
+Description=Make the %i host key of the SSH server
+ConditionFileNotEmpty=!{FOLDER}/ssh_host_%i_key
+RequiresMountsFor={FOLDER}
+Before=ssh.service ssh.socket
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+UMask=0077
+ExecStart=/usr/bin/mkdir -p -m 0755 {FOLDER}
+ExecStart=/usr/bin/rm -f {FOLDER}/new_%i_key {FOLDER}/new_%i_key.pub
+ExecStart=/usr/bin/ssh-keygen -q -t %i -N "" -C "" -f {FOLDER}/new_%i_key
+ExecStart=/usr/bin/chmod 0644 {FOLDER}/new_%i_key.pub
+ExecStart=/usr/bin/sync {FOLDER}/new_%i_key {FOLDER}/new_%i_key.pub
+ExecStart=/usr/bin/mv -f {FOLDER}/new_%i_key.pub {FOLDER}/ssh_host_%i_key.pub
+ExecStart=/usr/bin/mv -f {FOLDER}/new_%i_key {FOLDER}/ssh_host_%i_key
+"""
+
+
+def host_key_files() -> dict[str, str]:
+    """The files that make a host's keys and tell the server of them, by path."""
+    units = " ".join(f"twinhull-ssh-host-key@{kind}.service" for kind in KINDS)
+    wants = f"[Unit]\nWants={units}\nAfter={units}\n"
+    return {
+        f"{_UNIT_FOLDER}/twinhull-ssh-host-key@.service": _UNIT,
+        **{
+            f"{_UNIT_FOLDER}/{name}.d/10-host-keys.conf": wants
+            for name in ("ssh.service", "ssh.socket", "sshd@.service")
+        },
+        _CONFIG: "# Made by twinhull-ssh-host-key@.service when they are missing.\n"
+        + "".join(f"HostKey {FOLDER}/ssh_host_{kind}_key\n" for kind in KINDS),
+    }
