@@ -27,7 +27,7 @@ from imagebuild.content.state import RECORD_FILE, TMPFILES_FILE, State, read_rec
 from imagebuild.content.tree import Change, Found, ImageTree
 from imagebuild.content.verify import settings_of, verify
 from imagebuild.definition.baked import definition_paths
-from imagebuild.definition.host import Services, User
+from imagebuild.definition.host import UTC, Services, User
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import Contents, merged
 from imagebuild.paths import DATA, EPOCH
@@ -176,7 +176,8 @@ def _definition_problems(shop: Workshop, tree: ImageTree, facts: Facts, image: K
     )
     problems += kernel.module_problems(definition.modules, dep=dep, builtin=builtin, aliases=aliases)
     problems += _setting_problems(definition.sysctl, tree, facts.sources, image)
-    if not tree.read(f"/usr/share/zoneinfo/{definition.timezone}").names:
+    # The C library knows UTC without a file.
+    if definition.timezone != UTC and not tree.read(f"/usr/share/zoneinfo/{definition.timezone}").names:
         problems.append(f"timezone: the image has no zone {definition.timezone} in /usr/share/zoneinfo")
     return problems
 

@@ -14,6 +14,7 @@ from typing import Annotated
 from bedrock import strict
 from imagebuild.definition.paths import AbsolutePath
 
+UTC = "UTC"
 # Those below are Debian's own fixed ones; those above 60000 are handed out by systemd while it runs.
 _FIRST_ID, _LAST_ID = 100, 60_000
 NOLOGIN = AbsolutePath("/usr/sbin/nologin")

@@ -21,6 +21,7 @@ from bedrock.errors import DocumentError, Problem
 from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
 from imagebuild.definition.hardening import Hardening
 from imagebuild.definition.host import (
+    UTC,
     Group,
     HostName,
     Locale,
@@ -243,7 +244,7 @@ class ImageDefinition:
     units: tuple[ExtraUnit, ...] = ()
     hardening: Hardening = field(default_factory=Hardening)
     hostname: HostName | None = None
-    timezone: TimeZone = "UTC"
+    timezone: TimeZone = UTC
     locale: Locale = "C.UTF-8"
     users: tuple[User, ...] = ()
     groups: tuple[Group, ...] = ()
@@ -255,7 +256,7 @@ class ImageDefinition:
     @property
     def implied_packages(self) -> dict[str, str]:
         """Packages that keys other than `packages` need, and the key that does."""
-        return {} if self.timezone == "UTC" else {"tzdata": "timezone"}
+        return {} if self.timezone == UTC else {"tzdata": "timezone"}
 
     def __post_init__(self) -> None:
         if self.architecture is not Architecture.X86_64:
