@@ -11,7 +11,7 @@ verification failed, 4 nothing to do.  What the user can do next is attached wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -25,7 +25,7 @@ class TwinhullError(Exception):
 
     exit_code: ClassVar[int] = EXIT_FAILED
 
-    def with_hint(self, hint: str) -> TwinhullError:
+    def with_hint(self, hint: str) -> Self:
         """Return this error with a line that tells the user what to do next."""
         self.add_note(hint)
         return self

@@ -156,10 +156,13 @@ def build(
             profile=BuildProfile(profile) if profile else None,
         )
         built = build_image(plan, progress=progress)
+    warnings = plan.supply.warnings
     if as_json:
-        emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary)})
+        emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary), "warnings": warnings})
     else:
         show_summary(built.summary, out=built.out, fresh=built.fresh)
+        for warning in warnings:
+            click.secho(f"warning: {warning}", fg="yellow", bold=True, err=True)
     return EXIT_DONE if built.fresh else EXIT_NOTHING_TO_DO
 
 

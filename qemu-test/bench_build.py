@@ -37,6 +37,7 @@ from workbench import OUT, SOURCE, Workbench, make_workbench, write_definition
 
 from bedrock.progress import Silent
 from imagebuild.definition.image import load_definition
+from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.requested import asked_packages
 from imagebuild.inputs.supply import Supply, newest_supply
 from imagebuild.inputs.tools import cache_folder
@@ -167,11 +168,11 @@ def make_peer(bench: Workbench) -> tuple[PlainMkosi, str]:
     """The peer of the reference image, and the state of the archive both are built from."""
     definition = write_definition(FOLDER / "definition", "1.0.0")
     supply = newest_supply(definition, cache=cache_folder(), progress=Silent())
-    assert supply.mirrors is not None
     loaded = load_definition(definition)
+    mirrors = find_mirrors(loaded.mirror, loaded.security_mirror)
     asked = asked_packages(definition, loaded, tools=bench.tools).root[None]
     peer = PlainMkosi(
-        bench.tools, supply.mirrors, loaded, asked, SOURCE / "out" / "plain-mkosi", cache_folder() / "plain-mkosi"
+        bench.tools, mirrors, loaded, asked, SOURCE / "out" / "plain-mkosi", cache_folder() / "plain-mkosi"
     )
     return peer, supply.packages.digest
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from bedrock.persist import write_atomic
 from imagebuild.definition.config import ARGUMENTS
 from imagebuild.definition.image import ImageDefinition
-from imagebuild.inputs.mirror import Mirrors, apt_sources
+from imagebuild.inputs.archives import apt_sources, debian_archives
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.paths import DATA
 from imagebuild.steps.scratch import remove_tree
@@ -142,7 +143,7 @@ def _write_config(peer: PlainMkosi, folder: Path) -> None:
     sources = folder / "mkosi.sandbox/etc/apt/sources.list.d"
     for made in (sources, folder / "mkosi.repart", (folder / "mkosi.extra" / _NETWORK).parent):
         made.mkdir(parents=True)
-    (sources / "mkosi.sources").write_text(apt_sources(peer.mirrors, peer.definition.release))
+    (sources / "mkosi.sources").write_text(apt_sources(debian_archives(peer.mirrors, peer.definition.release).suites))
     shutil.copy(DATA / "tree" / _NETWORK, folder / "mkosi.extra" / _NETWORK)
     for name, text in _PARTITIONS.items():
         (folder / "mkosi.repart" / name).write_text(text)

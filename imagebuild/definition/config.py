@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
 from imagebuild.definition.image import BuildProfile, ImageDefinition
+from imagebuild.definition.sources import is_local
 from partitions.entries import ENTRIES_FOLDER
 from partitions.layout import EMPTY_LABEL, ESP_LABEL, XBOOTLDR_LABEL, identity_of, slot_label
 from partitions.version import Version
@@ -64,13 +65,17 @@ def tree_config(
     merged: Path | None,
     profile: BuildProfile | None,
     epoch: int,
+    local: Mapping[str, str],
 ) -> str:
-    """`mkosi.conf` of the root filesystem; `merged` is the definition's own mkosi configuration."""
+    """`mkosi.conf` of the root filesystem.
+
+    `merged` is the definition's own mkosi configuration, and `local` says which package each of its files holds.
+    """
     text = _preamble(definition, folders, epoch=epoch)
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
     text += f"Locale={definition.locale}\nTimezone={definition.timezone}\n"
-    text += _list("Packages", wanted_packages(definition))
+    text += _list("Packages", wanted_packages(definition, local))
     text += _list("RemoveFiles", (*definition.hardening.left_out(definition.packages), *definition.drop))
     text += _list("KernelModulesExclude", map(module_expression, definition.drop_modules))
     text += f"ExtraTrees={extra}:/\n"
@@ -81,18 +86,23 @@ def tree_config(
 
 
 def asking_config(
-    definition: ImageDefinition, *, base: str, profile: BuildProfile | None = None, merged: Path | None = None
+    definition: ImageDefinition,
+    *,
+    base: str,
+    local: Mapping[str, str],
+    profile: BuildProfile | None = None,
+    merged: Path | None = None,
 ) -> str:
     """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem asks for."""
     text = f"[Distribution]\nDistribution=debian\nRelease={definition.release}\n"
     text += f"Architecture={definition.architecture.value}\n\n{base}\n[Content]\n"
-    text += _list("Packages", requested_packages(definition))
+    text += _list("Packages", (_name(entry, local) for entry in requested_packages(definition)))
     return text + _profile(profile) + _include(merged)
 
 
-def wanted_packages(definition: ImageDefinition) -> tuple[str, ...]:
+def wanted_packages(definition: ImageDefinition, local: Mapping[str, str]) -> tuple[str, ...]:
     """The definition's packages by name: the archive they are installed from holds one version of each."""
-    return tuple(name.partition("/")[0] for name in requested_packages(definition))
+    return tuple(installed_name(entry, local) for entry in requested_packages(definition))
 
 
 def requested_packages(definition: ImageDefinition) -> tuple[str, ...]:
@@ -171,6 +181,16 @@ def entry_path(file_name: str) -> str:
 def baked_updater(definition: ImageDefinition) -> bytes:
     """The agent's lowest configuration layer (JSON is YAML)."""
     return strict.dump_json(definition.updater)
+
+
+def installed_name(entry: str, local: Mapping[str, str]) -> str:
+    """The name that the package of an entry of `packages:` has."""
+    return _name(entry, local).partition("/")[0]
+
+
+def _name(entry: str, local: Mapping[str, str]) -> str:
+    """What apt calls an entry of `packages:`; `local` says which package a file of the definition holds."""
+    return local[entry.removeprefix("./")] if is_local(entry) else entry
 
 
 def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> str:

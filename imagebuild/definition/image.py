@@ -35,6 +35,16 @@ from imagebuild.definition.host import (
     account_problems,
 )
 from imagebuild.definition.paths import FilePath
+from imagebuild.definition.sources import (
+    LOCAL_PACKAGE,
+    DebianComponent,
+    ExpiredIndexes,
+    MirrorUrl,
+    SecurityUpdates,
+    Source,
+    is_local,
+    problems_between,
+)
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
 from updater.release import Architecture, Name
@@ -43,8 +53,14 @@ FILE_NAME = "image.yaml"
 LOCK_FILE = "image.lock"
 SCHEMA_FILE = "image.schema.json"
 PackageName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*(/[a-z0-9-]+)?", "a Debian package name")]
+PackageEntry = Annotated[
+    str,
+    strict.Pattern(
+        rf"[a-z0-9][a-z0-9+.-]*(/[a-z0-9-]+)?|{LOCAL_PACKAGE}",
+        "a Debian package name, or a .deb file of the definition's folder such as ./probe_1.0_amd64.deb",
+    ),
+]
 ReleaseName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]*", "the code name of a Debian release, such as trixie")]
-MirrorUrl = Annotated[str, strict.Pattern(r"(https?|file|copy):/\S+", "the URL of a mirror such as http://HOST/debian")]
 KernelArgument = Annotated[
     str,
     strict.Pattern(r"[!-~]+", "one kernel argument without spaces"),
@@ -202,9 +218,13 @@ class ImageDefinition:
         architecture: Of the hosts.
         mirror: Base URL of the Debian mirror; what this host's apt uses when left out.
         security_mirror: The same for the security archive.
+        security: What a build does when it finds no security updates.
+        expired_indexes: What a build does about signed indexes that are out of date.
+        components: The parts of Debian's archive that packages may come from.
+        sources: Repositories besides Debian's.
         kernel: The package that brings the one kernel.
         drivers: Which disks the initrd has drivers for, as far as the kernel has them.
-        packages: Debian packages besides those every image has.
+        packages: Packages besides those every image has; `./NAME.deb` is a file of the folder.
         drop: Paths removed from the root file system; `*` matches any part of a name.
         drop_modules: Kernel modules removed from it: a folder with / at its end, or a module.
         trim: What `twinhull trim` never proposes to drop.
@@ -230,9 +250,13 @@ class ImageDefinition:
     architecture: Architecture = Architecture.X86_64
     mirror: MirrorUrl | None = None
     security_mirror: MirrorUrl | None = None
+    security: SecurityUpdates = SecurityUpdates.AUTO
+    expired_indexes: ExpiredIndexes = ExpiredIndexes.REFUSE
+    components: tuple[DebianComponent, ...] = (DebianComponent.MAIN,)
+    sources: tuple[Source, ...] = ()
     kernel: PackageName = "linux-image-cloud-amd64"
     drivers: Drivers = Drivers.CLOUD
-    packages: tuple[PackageName, ...] = ()
+    packages: tuple[PackageEntry, ...] = ()
     drop: tuple[DropPath, ...] = ()
     drop_modules: tuple[ModulePath, ...] = ()
     trim: Trim = field(default_factory=Trim)
@@ -258,6 +282,11 @@ class ImageDefinition:
         """Packages that keys other than `packages` need, and the key that does."""
         return {} if self.timezone == UTC else {"tzdata": "timezone"}
 
+    @property
+    def local_packages(self) -> tuple[str, ...]:
+        """The packages that are files of the definition's folder, by their paths in it."""
+        return tuple(entry.removeprefix("./") for entry in self.packages if is_local(entry))
+
     def __post_init__(self) -> None:
         if self.architecture is not Architecture.X86_64:
             raise ValueError(f"architecture {self.architecture.value} cannot be built yet, only x86-64 can")
@@ -277,7 +306,10 @@ class ImageDefinition:
             if path in seen:
                 raise ValueError(f"{path} is given twice in files and units")
             seen.add(path)
-        if problems := account_problems(self.users, self.groups):
+        if problems := (
+            *account_problems(self.users, self.groups),
+            *problems_between(self.components, self.sources),
+        ):
             raise ValueError("; ".join(problems))
 
 
@@ -298,9 +330,24 @@ def load_definition(folder: Path) -> ImageDefinition:
         for index, file in enumerate(definition.files)
         if file.source is not None and not (folder / file.source).is_file()
     ]
+    problems += _missing_inputs(folder, definition)
     if problems:
         raise DocumentError(str(path), tuple(problems))
     return definition
+
+
+def _missing_inputs(folder: Path, definition: ImageDefinition) -> Iterator[Problem]:
+    """The keys and packages that the definition names and its folder lacks, and files of mkosi that have no effect."""
+    for index, source in enumerate(definition.sources):
+        if not (folder / source.signed_by).is_file():
+            yield Problem(f"sources[{index}].signed_by", f"{folder / source.signed_by} is not a file")
+    for index, entry in enumerate(definition.packages):
+        if is_local(entry) and not (folder / entry).is_file():
+            yield Problem(f"packages[{index}]", f"{folder / entry} is not a file")
+    for pattern, key in (("mkosi.sandbox*", "sources"), ("mkosi.packages*", "packages")):
+        for found in sorted(folder.glob(pattern)):
+            what = "name the repository here" if key == "sources" else "name each .deb file here, as ./NAME.deb"
+            yield Problem(key, f"{found} has no effect, because packages come from the lock alone: {what} instead")
 
 
 def definition_digest(folder: Path) -> str:

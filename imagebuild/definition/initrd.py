@@ -7,12 +7,12 @@ from typing import Annotated
 
 from bedrock import strict
 from imagebuild.definition.drivers import Disks
+from imagebuild.definition.sources import PackageText
 from imagebuild.paths import DATA
 
 CONTENT_FILE = DATA / "initrd.yaml"
 FILES = DATA / "initrd"
 
-PackageText = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*", "a Debian package name")]
 PathText = Annotated[str, strict.Pattern(r"(/[A-Za-z0-9_.+-]+)+", "an absolute path")]
 FileName = Annotated[str, strict.Pattern(r"[A-Za-z0-9_.+-]+", "the name of a file")]
 

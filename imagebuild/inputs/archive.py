@@ -9,13 +9,10 @@ import hashlib
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
-from tarfile import TarError
-
-from debian.arfile import ArError
-from debian.debfile import DebError, DebFile
 
 from bedrock.partial import new_folder
 from imagebuild.errors import RefusedInputError
+from imagebuild.inputs.deb import control_of
 from imagebuild.inputs.lockfile import LockedPackage, Selection
 from imagebuild.inputs.store import Store
 
@@ -75,11 +72,7 @@ def _fill(base: Path, selection: Selection, store: Store, debian: str) -> None:
 
 
 def _stanza(package: LockedPackage, path: Path, file_name: str) -> str:
-    try:
-        with path.open("rb") as stream:
-            control = DebFile(fileobj=stream).debcontrol()
-    except (ArError, DebError, TarError, EOFError) as error:
-        raise RefusedInputError(f"{package.name} {package.version} is no Debian package: {error}") from error
+    control = control_of(path, what=f"{package.name} {package.version}")
     found = (control.get("Package"), control.get("Version"), control.get("Architecture"))
     if found != (package.name, package.version, package.architecture):
         raise RefusedInputError(f"the file of {package.name} {package.version} holds {' '.join(map(str, found))}")

@@ -2,7 +2,7 @@
 
     bundle.json           format, image, and every file of the bundle with size and SHA-256
     definition/           the image definition, the lock among it
-    files/ab/abcdef…      packages and wheels, each under its SHA-256
+    files/ab/abcdef…      packages and wheels, each under its SHA-256; the definition's own are there already
 
 A bundle is read with suspicion: a missing, an extra or an altered file is refused, all of them named at once, before
 anything of it is used.  What was read goes into the cache's store, so that a build from a bundle takes the same way as
@@ -25,8 +25,9 @@ from bedrock.digest import file_sha256
 from bedrock.partial import partial_folder
 from bedrock.progress import Progress
 from imagebuild.definition.image import LOCK_FILE, definition_files, is_executable
+from imagebuild.definition.sources import LOCAL
 from imagebuild.errors import BuildError, LockError, RefusedInputError
-from imagebuild.inputs.lockfile import ArchivePath, Lock, read_lock
+from imagebuild.inputs.lockfile import ArchivePath, Lock, LockedPackage, read_lock
 from imagebuild.inputs.store import Store
 from imagebuild.inputs.supply import locked_supply, store_in
 from imagebuild.inputs.wheels import agent_wheels, keep_agent_wheels
@@ -112,13 +113,17 @@ def _lay_out(base: Path, folder: Path, lock: Lock, store: Store, wheels: Iterabl
         shutil.copyfile(folder / path, target)
         target.chmod(0o755 if is_executable(folder / path) else 0o644)
     shutil.copyfile(folder / LOCK_FILE, base / "definition" / LOCK_FILE)
-    for package in lock.packages:
+    for package in _packed(lock):
         _keep(base, store.path(package.sha256), package.sha256)
     for path, wheel in zip(sorted(wheels), sorted(lock.wheels, key=lambda each: each.file), strict=True):
         _keep(base, path, wheel.sha256)
     index = BundleIndex(FORMAT, lock.image, tuple(_described(base)))
     (base / INDEX).write_bytes(strict.dump_json(index))
     return index
+
+
+def _packed(lock: Lock) -> Iterator[LockedPackage]:
+    return (package for package in lock.packages if package.archive != LOCAL)
 
 
 def _keep(base: Path, source: Path, sha256: str) -> None:
@@ -212,7 +217,7 @@ def _require_definition(index: BundleIndex, folder: Path, bundle: Path) -> None:
 
 
 def _take_packages(base: Path, lock: Lock, store: Store, bundle: Path) -> None:
-    wanted = store.missing(lock.packages)
+    wanted = store.missing(_packed(lock))
     _require_there((_object(base, package.sha256) for package in wanted), bundle)
     for package in wanted:
         what = f"{package.name} {package.version}"

@@ -1,8 +1,9 @@
 """`image.lock`: everything a build is made from, each file with its SHA-256, size and origin.
 
 The lock names no host: `path` is relative to the base of an archive, and which mirror of that archive serves it is this
-machine's business.  The chain is signed `InRelease` (checked by apt with Debian's keyring when the lock is made) →
-`Packages` (its hash is in `InRelease`) → file (its hash is in `Packages`); the hashes of all three are kept.
+machine's business, or says a source in `image.yaml`.  The chain is signed `InRelease` (checked by apt when the lock is
+made, with Debian's keyring or the source's key) → `Packages` (its hash is in `InRelease`) → file (its hash is in
+`Packages`); the hashes of all three are kept.  A package of the definition's own folder has its hash alone.
 Pure: no I/O.
 """
 
@@ -10,15 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from typing import Annotated
 
 from bedrock import strict
-from imagebuild.definition.initrd import PackageText
+from imagebuild.definition.sources import LOCAL, PackageText, SuiteName
 from updater.release import Name, Sha256
 
-FORMAT = 1
+FORMAT = 2
 
 FileBytes = Annotated[int, strict.Range(1, 1 << 33)]
 # No way out of a folder, whatever a lock from elsewhere says.
@@ -29,23 +29,34 @@ WheelName = Annotated[str, strict.Pattern(r"[A-Za-z0-9][A-Za-z0-9_.+!-]*\.whl", 
 VersionText = Annotated[str, strict.Pattern(r"[0-9A-Za-z.+:~-]+", "a Debian version")]
 
 
-class Archive(Enum):
-    """The two archives a Debian release is made of; mirrors are named for each."""
-
-    MAIN = "main"
-    SECURITY = "security"
+# `debian`, `debian-security`, `local` (the definition's folder), or a source by its name.
+ArchiveName = Annotated[str, strict.Pattern(r"[a-z][a-z0-9-]*(\.[0-9]+)?", "the name of an archive")]
+Fingerprint = Annotated[str, strict.Pattern(r"[0-9A-F]{40,64}", "the fingerprint of a key")]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite of an archive as it stood: what was signed, and the index of packages it names."""
+    """One suite of an archive as it stood: what was signed by whom, and the indexes of packages it names.
 
-    archive: Archive
-    name: str
+    Attributes:
+        archive: The archive it is a suite of.
+        name: The suite as it was asked for.
+        label: What the suite calls itself (`stable`, `unstable`, …).
+        origin: Whom it says it is from.
+        date: When it was signed.
+        signed_by: Fingerprints of the keys whose signature of it was verified.
+        inrelease_sha256: Hash of what was signed.
+        indexes: Hashes of the indexes by their path, as it names them.
+    """
+
+    archive: ArchiveName
+    name: SuiteName
+    label: str
     origin: str
     date: str
+    signed_by: tuple[Fingerprint, ...]
     inrelease_sha256: Sha256
-    packages_sha256: Sha256
+    indexes: dict[ArchivePath, Sha256]
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class LockedPackage:
     name: PackageText
     version: VersionText
     architecture: PackageText
-    archive: Archive
+    archive: ArchiveName
     path: ArchivePath
     size_bytes: FileBytes
     sha256: Sha256
@@ -89,6 +100,11 @@ class Selection:
         """A hash of the packages alone: equal selections install equally, whatever else the archives offered."""
         lines = (f"{each.name} {each.version} {each.architecture} {each.sha256}" for each in self.packages)
         return hashlib.sha256("\n".join((self.release, *sorted(lines))).encode()).hexdigest()
+
+    @property
+    def local(self) -> dict[str, str]:
+        """The package that each file of the definition's own folder holds, by the file's path."""
+        return {package.path: package.name for package in self.packages if package.archive == LOCAL}
 
 
 @dataclass(frozen=True)

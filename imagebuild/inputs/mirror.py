@@ -54,15 +54,6 @@ def find_mirrors(main: str | None = None, security: str | None = None) -> Mirror
     return Mirrors(_checked(apt_main), _checked(found_security) if found_security else None)
 
 
-def apt_sources(mirrors: Mirrors, release: str) -> str:
-    """`mkosi.sources`, whole: mkosi's own default adds archives that many mirrors lack."""
-    stanzas = (
-        f"Types: deb\nURIs: {url}\nSuites: {suite}\nComponents: main\nSigned-By: {KEYRING}\n"
-        for url, suite in mirrors.sources(release)
-    )
-    return "\n".join(stanzas)
-
-
 def _checked(url: str) -> str:
     if not re.fullmatch(r"(https?|file|copy):/\S+", url):
         raise MirrorError(f"the mirror {url!r} is not a URL").with_hint("a mirror looks like http://HOST/debian")

@@ -16,6 +16,7 @@ from imagebuild.definition.config import asking_config
 from imagebuild.definition.image import BuildProfile, ImageDefinition
 from imagebuild.definition.initrd import load_content
 from imagebuild.errors import BuildError
+from imagebuild.inputs.deb import local_names
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.paths import DATA
 
@@ -53,7 +54,8 @@ def asked_packages(folder: Path, definition: ImageDefinition, *, tools: ToolsTre
     folder = folder.absolute()
     merged = folder if any(folder.glob("mkosi.*")) else None
     base = (DATA / "image.conf").read_text()
-    texts = {each: asking_config(definition, base=base, profile=each, merged=merged) for each in _PROFILES}
+    local = local_names(folder, definition.local_packages)
+    texts = {each: asking_config(definition, base=base, local=local, profile=each, merged=merged) for each in _PROFILES}
     # A profile may add nothing; mkosi needs half a second to answer.
     different = list(dict.fromkeys(texts.values()))
     with ThreadPoolExecutor(len(different)) as beside:

@@ -1,52 +1,35 @@
-"""Which packages are installed: apt's answer, from indexes that Debian signed.
+"""Which packages are installed: apt's answer, from indexes that Debian or a source's owner signed.
 
-apt (of the tools tree) fetches `InRelease`, checks its signature with Debian's keyring, checks `Packages` against it
-and chooses; we ask it for names, and take size and SHA-256 from the same indexes.  Nothing is downloaded or installed
-here.  apt's view is empty: the build host's own packages and settings have no part in it.
+apt (of the tools tree) fetches `InRelease`, checks its signature with Debian's keyring or the source's key, checks
+`Packages` against it and chooses; we ask it for names, and take size and SHA-256 from the same indexes.  Before it
+chooses, each package is left in the index of one source only (`definition/sources.py` has the rule).
+Nothing is downloaded or installed here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from debian.deb822 import Deb822, Release
+from debian.deb822 import Release
 
 from bedrock.digest import file_sha256
-from bedrock.errors import ProcessError
 from bedrock.locks import only_one
-from imagebuild.diagnosis import explain
-from imagebuild.errors import ImageBuildError, MirrorError
-from imagebuild.inputs.lockfile import Archive, LockedPackage, Selection, Suite
-from imagebuild.inputs.mirror import KEYRING, Mirrors, apt_sources
-from imagebuild.inputs.tools import Access, ToolsTree
-
-# What mkosi and mmdebstrap install first of all.
-ESSENTIAL = ("?essential", "base-files")
-_TIMEOUT_S = 600
-_CHOSEN = re.compile(r"^'(?P<url>[^']+)' (?P<file>\S+) (?P<size>[0-9]+)( |$)", re.MULTILINE)
-_UNTRUSTED = re.compile(r"is not signed|NO_PUBKEY|BADSIG|GPG error|invalid signature|verification failed|expired")
-_SETTINGS = """\
-Dir::Etc "{home}/etc";
-Dir::Etc::trusted "/nonexistent";
-Dir::State "{home}";
-Dir::State::lists "{home}/lists";
-Dir::State::status "{home}/status";
-Dir::Cache "{home}/cache";
-APT::Architecture "{architecture}";
-APT::Architectures "{architecture}";
-APT::Get::Assume-Yes "true";
-APT::Install-Recommends "false";
-APT::Sandbox::User "root";
-APT::Update::Error-Mode "any";
-Acquire::Languages "none";
-Debug::NoLocking "true";
-pkgCacheGen::ForceEssential ",";
-"""
+from imagebuild.definition.sources import DEBIAN, LOCAL
+from imagebuild.errors import BuildError, MirrorError, RefusedInputError
+from imagebuild.inputs.apt import Apt, Chosen, Index
+from imagebuild.inputs.archives import AptSuite, Archives, apt_sources, source_of
+from imagebuild.inputs.deb import local_names, write_local_archive
+from imagebuild.inputs.indexes import Row, names_in, owners, rows_of, shown_to_apt
+from imagebuild.inputs.keyfile import key_suffix
+from imagebuild.inputs.lockfile import LockedPackage, Selection, Suite
+from imagebuild.inputs.mirror import KEYRING
+from imagebuild.inputs.probe import is_there
+from imagebuild.inputs.tools import ToolsTree
 
 
 def lists_in(cache: Path) -> tuple[Path, ...]:
@@ -54,135 +37,191 @@ def lists_in(cache: Path) -> tuple[Path, ...]:
     return tuple(sorted((cache / "apt").glob("*/lists/*_Packages")))
 
 
+@dataclass(frozen=True)
 class Resolver:
-    """apt's view of one release on one pair of mirrors, kept below the cache; indexes are fetched when they changed."""
+    """Chooses packages of one release from some archives; apt's view of them is kept below the cache.
 
-    def __init__(self, tools: ToolsTree, mirrors: Mirrors, release: str, *, cache: Path, debian: str = "amd64") -> None:
-        self._tools = tools
-        self._mirrors = mirrors
-        self._release = release
-        self._architecture = debian
-        name = hashlib.sha256("\n".join((apt_sources(mirrors, release), debian)).encode()).hexdigest()[:16]
-        self._home = cache / "apt" / name
-        self._lock = cache / "apt" / f"{name}.lock"
+    Attributes:
+        tools: Brings apt.
+        archives: Where packages may come from.
+        release: The Debian release.
+        cache: Twinhull's cache folder.
+        debian: The architecture as Debian calls it.
+        exists: Whether a suite that may be missing is there.
+    """
+
+    tools: ToolsTree
+    archives: Archives
+    release: str
+    cache: Path
+    debian: str = "amd64"
+    exists: Callable[[AptSuite], bool] = field(default=is_there)
 
     def select(self, *asked: Sequence[str]) -> Selection:
         """The packages that each list of names installs by itself, in one selection.
 
         Raises:
-            MirrorError: The mirror does not answer, or what it says is not signed by Debian.
+            MirrorError: A mirror or a source does not answer, or what Debian's says is not signed by Debian.
+            RefusedInputError: A source is not signed by its key, or a package is of different bytes in two sources.
             BuildError: A package is not there, or they cannot be installed together.
         """
-        with only_one(self._lock):
-            self._prepare()
-            self._update()
-            files: dict[str, Archive] = {}
-            for names in asked:
-                files |= dict(self._chosen(names))
-            packages = self._described(files)
-            suites = tuple(self._suites())
+        key = (apt_sources(self.archives.suites), self.debian, self.release, *self.archives.local)
+        home = self.cache / "apt" / hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
+        with only_one(home.with_suffix(".lock")):
+            home.mkdir(parents=True, exist_ok=True)
+            suites = self._suites_in(home)
+            apt = Apt(self.tools, home, suites, debian=self.debian)
+            apt.prepare()
+            apt.update()
+            offer = Offer.read(apt, suites, self.archives, debian=self.debian)
+            view = apt.narrowed(offer.shown) if offer.several else apt
+            chosen = {each for names in asked for each in view.choose(names)}
+            packages = sorted(offer.locked(chosen), key=lambda each: each.name)
+            stood = tuple(_suite(apt, suite, offer.indexes) for suite in suites if suite.archive != LOCAL)
         wanted = tuple(sorted({name for names in asked for name in names}))
-        return Selection(self._release, wanted, suites, tuple(sorted(packages, key=lambda each: each.name)))
+        return Selection(self.release, wanted, stood, tuple(packages))
 
-    def _prepare(self) -> None:
-        for name in ("lists/partial", "cache/archives/partial", "etc/apt.conf.d", "etc/preferences.d"):
-            (self._home / name).mkdir(parents=True, exist_ok=True)
-        (self._home / "etc/sources.list").write_text("")
-        folder = self._home / "etc/sources.list.d"
-        folder.mkdir(exist_ok=True)
-        (folder / "debian.sources").write_text(apt_sources(self._mirrors, self._release))
-        (self._home / "status").write_text("")
-        settings = _SETTINGS.format(home=self._home, architecture=self._architecture)
-        (self._home / "apt.conf").write_text(settings)
-
-    def _update(self) -> None:
-        try:
-            self._apt("apt-get", "update")
-        except ProcessError as error:
-            # What was fetched may be half of something; the next run starts clean.
-            shutil.rmtree(self._home / "lists", ignore_errors=True)
-            raise self._update_error(error) from error
-
-    def _update_error(self, error: ProcessError) -> ImageBuildError:
-        if _UNTRUSTED.search(error.tail):
-            found = next(line for line in error.tail.splitlines() if _UNTRUSTED.search(line))
-            refused = MirrorError(f"the mirror's indexes are refused: {found.strip()}")
-            refused.add_note(f"they must be signed by a key of {KEYRING} and not be out of date")
-            return refused
-        failed = explain("the mirror's indexes could not be read", error)
-        if not isinstance(failed, MirrorError):
-            failed = MirrorError(str(failed))
-        failed.add_note("set mirror: in image.yaml, or TWINHULL_MIRROR, to one that this machine reaches")
-        return failed
-
-    def _chosen(self, names: Sequence[str]) -> Iterator[tuple[str, Archive]]:
-        try:
-            text = self._apt("apt-get", "--print-uris", "install", *ESSENTIAL, *names)
-        except ProcessError as error:
-            raise explain("the packages could not be chosen", error) from error
-        for match in _CHOSEN.finditer(text):
-            yield self._place(match["url"])
-
-    def _place(self, url: str) -> tuple[str, Archive]:
-        bases = ((self._mirrors.security, Archive.SECURITY), (self._mirrors.main, Archive.MAIN))
-        for base, archive in bases:
-            if base is not None and url.startswith(f"{base}/"):
-                return unquote(url.removeprefix(f"{base}/")), archive
-        raise MirrorError(f"apt chose {url}, which lies on no mirror it was given")
-
-    def _described(self, files: Mapping[str, Archive]) -> Iterator[LockedPackage]:
-        """The chosen files as the signed indexes describe them."""
-        # A file's name carries no epoch, so all versions of each package are looked at, and the path decides.
-        names = sorted({path.rpartition("/")[2].partition("_")[0] for path in files})
-        missing = set(files)
-        for row in _paragraphs(self._apt("apt-cache", "show", *names) if names else ""):
-            path = row["Filename"]
-            if path in missing:
-                missing.remove(path)
-                yield LockedPackage(
-                    name=row["Package"],
-                    version=row["Version"],
-                    architecture=row["Architecture"],
-                    archive=files[path],
-                    path=path,
-                    size_bytes=int(row["Size"]),
-                    sha256=row["SHA256"],
-                )
-        if missing:
-            raise MirrorError(f"the mirror's indexes do not describe {', '.join(sorted(missing))}")
-
-    def _suites(self) -> Iterator[Suite]:
-        for url, name in self._mirrors.sources(self._release):
-            stem = re.sub(r"^[a-z]+:/*", "", f"{url}/dists/{name}").replace("/", "_")
-            signed = (self._home / "lists" / f"{stem}_InRelease").read_bytes()
-            index = self._home / "lists" / f"{stem}_main_binary-{self._architecture}_Packages"
-            yield self._suite(name, url, signed, index)
-
-    def _suite(self, name: str, url: str, signed: bytes, index: Path) -> Suite:
-        release = Release(signed)
-        path = f"main/binary-{self._architecture}/Packages"
-        named = next((row["sha256"] for row in release["SHA256"] if row["name"] == path), None)
-        found = file_sha256(index)
-        if named != found:
-            raise MirrorError(f"{path} of {name} is not what its InRelease names")
-        return Suite(
-            archive=Archive.SECURITY if url == self._mirrors.security else Archive.MAIN,
-            name=name,
-            origin=release.get("Origin", ""),
-            date=release.get("Date", ""),
-            inrelease_sha256=hashlib.sha256(signed).hexdigest(),
-            packages_sha256=found,
-        )
-
-    def _apt(self, *words: str) -> str:
-        access = Access(write=(self._home,), network=True, read=self._local_mirrors())
-        env = {"APT_CONFIG": str(self._home / "apt.conf")}
-        return self._tools.run(words, access, timeout_s=_TIMEOUT_S, env=env).stdout
-
-    def _local_mirrors(self) -> tuple[Path, ...]:
-        urls = (self._mirrors.main, self._mirrors.security)
-        return tuple(Path(re.sub(r"^(file|copy):/*", "/", url)) for url in urls if url and url[0] in "fc")
+    def _suites_in(self, home: Path) -> tuple[AptSuite, ...]:
+        """The suites that are there, with their keys where apt finds them (writes to the disk)."""
+        found = [_with_key(suite, home) for suite in self.archives.suites if self.exists(suite)]
+        if self.archives.local and self.archives.folder is not None:
+            place = home / "local"
+            shutil.rmtree(place, ignore_errors=True)
+            write_local_archive(self.archives.folder, self.archives.local, place)
+            found.append(AptSuite(LOCAL, f"file:{place}", "./", (), None))
+        return tuple(found)
 
 
-def _paragraphs(text: str) -> Iterator[Deb822]:
-    return Deb822.iter_paragraphs(text, use_apt_pkg=False)
+@dataclass(frozen=True)
+class Offer:
+    """What all archives together offer, and which of them brings a package."""
+
+    indexes: tuple[Index, ...]
+    contents: Mapping[Path, bytes]
+    owner: Mapping[str, str]
+    listed: Mapping[str, str]
+
+    @classmethod
+    def read(cls, apt: Apt, suites: Sequence[AptSuite], archives: Archives, *, debian: str) -> Offer:
+        """Read the indexes that apt fetched.
+
+        Raises:
+            BuildError: A source lacks a component, or a package that it lists.
+        """
+        indexes = apt.indexes()
+        for suite in (each for each in suites if each.archive != LOCAL):
+            _require_components(suite, Release(apt.signed(suite).read_bytes()), debian)
+        contents = {index.file: index.file.read_bytes() for index in indexes}
+        offered = [(source_of(index.suite.archive), names_in(contents[index.file])) for index in indexes]
+        local = local_names(archives.folder, archives.local, debian=debian).values() if archives.folder else ()
+        return cls(indexes, contents, owners(offered, listed=archives.listed, local=tuple(local)), archives.listed)
+
+    @property
+    def several(self) -> bool:
+        """Whether more than Debian offers something."""
+        return any(source_of(index.suite.archive) != DEBIAN for index in self.indexes)
+
+    @property
+    def shown(self) -> Mapping[Path, bytes]:
+        """The indexes as apt is to see them."""
+        return {
+            index.file: shown_to_apt(self.contents[index.file], source_of(index.suite.archive), self.owner)
+            for index in self.indexes
+        }
+
+    def locked(self, chosen: Collection[Chosen]) -> Iterator[LockedPackage]:
+        """The chosen packages as the signed indexes describe them.
+
+        Raises:
+            RefusedInputError: Another source has one with different bytes.
+            MirrorError: No index describes one.
+        """
+        names = {each.name for each in chosen}
+        table: dict[tuple[str, str, str], list[tuple[Index, Row]]] = {}
+        for index in self.indexes:
+            for row in rows_of(self.contents[index.file], names):
+                table.setdefault((row.name, row.version, row.architecture), []).append((index, row))
+        for each in chosen:
+            found = table.get((each.name, each.version, each.architecture), [])
+            self._require_same(each, found)
+            yield self._locked(each, found)
+
+    def _locked(self, chosen: Chosen, found: Sequence[tuple[Index, Row]]) -> LockedPackage:
+        for index, row in found:
+            base = f"{index.suite.url}/"
+            if source_of(index.suite.archive) != self.owner[chosen.name] or not chosen.url.startswith(base):
+                continue
+            if row.sha256 is None:
+                raise MirrorError(f"the index of {index.suite.name} names no SHA-256 of {chosen.name}")
+            return LockedPackage(
+                name=row.name,
+                version=row.version,
+                architecture=row.architecture,
+                archive=index.suite.archive,
+                path=_tidy(unquote(chosen.url.removeprefix(base))),
+                size_bytes=row.size_bytes,
+                sha256=row.sha256,
+            )
+        raise MirrorError(f"no index describes {chosen.name} {chosen.version}, which apt chose")
+
+    def _require_same(self, chosen: Chosen, found: Sequence[tuple[Index, Row]]) -> None:
+        """Two files of one name and version are an error, unless the definition says which one it wants."""
+        if chosen.name in self.listed or self.owner.get(chosen.name) == LOCAL:
+            return
+        by_hash = {row.sha256: source_of(index.suite.archive) for index, row in found}
+        if len(by_hash) > 1:
+            lines = [f"  {source}: SHA-256 {digest}" for digest, source in by_hash.items()]
+            what = f"{chosen.name} {chosen.version} ({chosen.architecture}) is of different bytes in two sources:"
+            raise RefusedInputError("\n".join((what, *lines))).with_hint(
+                f"list {chosen.name} under packages: of the source that is to bring it"
+            )
+
+
+def _with_key(suite: AptSuite, home: Path) -> AptSuite:
+    """The suite with its key where apt finds it, under a name by which apt knows its form (writes to the disk)."""
+    if suite.key is None or suite.key == Path(KEYRING):
+        return suite
+    content = suite.key.read_bytes()
+    source = source_of(suite.archive)
+    target = home / "keys" / f"{source}{key_suffix(content, source=source, file=str(suite.key))}"
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(content)
+    return replace(suite, key=target)
+
+
+def _require_components(suite: AptSuite, signed: Release, debian: str) -> None:
+    """Fail when a suite lacks a component, which apt would pass over."""
+    named = {row["name"] for row in signed.get("SHA256", ())}
+    lacking = [
+        component
+        for component in suite.components
+        if not {f"{component}/binary-{each}/Packages" for each in (debian, "all")} & named
+    ]
+    if lacking:
+        words = f"the suite {suite.name} of {source_of(suite.archive)} has no component {', '.join(lacking)}"
+        raise BuildError(f"{words} for {debian}").with_hint(f"it has: {signed.get('Components', 'none')}")
+
+
+def _suite(apt: Apt, suite: AptSuite, indexes: Sequence[Index]) -> Suite:
+    raw = apt.signed(suite).read_bytes()
+    release = Release(raw)
+    named = {row["name"]: row["sha256"] for row in release.get("SHA256", ())}
+    fetched = {index.path: file_sha256(index.file) for index in indexes if index.suite == suite}
+    for path, found in fetched.items():
+        if named.get(path) != found:
+            raise MirrorError(f"{path} of {suite.name} is not what its InRelease names")
+    return Suite(
+        archive=suite.archive,
+        name=suite.name,
+        label=release.get("Suite", ""),
+        origin=release.get("Origin", ""),
+        date=release.get("Date", ""),
+        signed_by=apt.signers(suite),
+        inrelease_sha256=hashlib.sha256(raw).hexdigest(),
+        indexes=fetched,
+    )
+
+
+def _tidy(path: str) -> str:
+    """A path below a base without the `./` of flat repositories."""
+    return PurePosixPath(path).as_posix()

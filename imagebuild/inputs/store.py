@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -18,9 +18,9 @@ import urllib3
 
 from bedrock.partial import new_file
 from bedrock.progress import Progress
+from imagebuild.definition.sources import LOCAL, OWN_ARCHIVES, SECURITY
 from imagebuild.errors import BuildError, ImageBuildError, MirrorError, RefusedInputError
-from imagebuild.inputs.lockfile import Archive, LockedPackage
-from imagebuild.inputs.mirror import Mirrors
+from imagebuild.inputs.lockfile import LockedPackage
 
 _CHUNK_BYTES = 1 << 18
 _THREADS = 4
@@ -56,9 +56,16 @@ class Store:
 
 
 def fetch_packages(
-    store: Store, packages: Iterable[LockedPackage], mirrors: Mirrors | None, *, progress: Progress
+    store: Store, packages: Iterable[LockedPackage], bases: Mapping[str, str], *, progress: Progress, offline: bool
 ) -> None:
-    """Bring what is missing into the store (writes to the disk); `mirrors` None means without a network.
+    """Bring what is missing into the store (writes to the disk).
+
+    Args:
+        store: Where to.
+        packages: What is wanted.
+        bases: The base URL of each archive by its name.
+        progress: Hears of it.
+        offline: Whether nothing but files of this machine may be used.
 
     Raises:
         MirrorError: A mirror does not answer, or no longer has a file.
@@ -68,15 +75,14 @@ def fetch_packages(
     missing = store.missing(packages)
     if not missing:
         return
-    if mirrors is None:
-        names = ", ".join(package.name for package in missing[:5])
-        raise BuildError(f"{len(missing)} packages are not in the bundle: {names}, …")
+    if offline and (away := [package.name for package in missing if package.archive != LOCAL]):
+        raise BuildError(f"{len(away)} packages are not in the bundle: {', '.join(away[:5])}, …")
     progress.step(f"fetch {len(missing)} packages", total=sum(package.size_bytes for package in missing))
     with (
         urllib3.PoolManager(maxsize=_THREADS, retries=_RETRIES, timeout=_TIMEOUT_S) as pool,
         ThreadPoolExecutor(_THREADS) as workers,
     ):
-        jobs = [workers.submit(_fetch, store, package, mirrors, pool, progress) for package in missing]
+        jobs = [workers.submit(_fetch, store, package, bases, pool, progress) for package in missing]
         problems = [error for job in jobs if (error := job.exception()) is not None]
     _raise_all(problems)
 
@@ -96,13 +102,9 @@ def _raise_all(problems: list[BaseException]) -> None:
 
 
 def _fetch(
-    store: Store, package: LockedPackage, mirrors: Mirrors, pool: urllib3.PoolManager, progress: Progress
+    store: Store, package: LockedPackage, bases: Mapping[str, str], pool: urllib3.PoolManager, progress: Progress
 ) -> None:
-    base = mirrors.security if package.archive is Archive.SECURITY else mirrors.main
-    if base is None:
-        raise MirrorError(f"{package.name} comes from the security archive, and no mirror of it is known").with_hint(
-            "set security_mirror: in image.yaml, or TWINHULL_SECURITY_MIRROR"
-        )
+    base = bases.get(package.archive) or _unknown(package)
     chunks = _local(base, package) if base.startswith(("file:", "copy:")) else _remote(base, package, pool)
     what = f"{package.name} {package.version}"
     store.put(_told(chunks, progress), sha256=package.sha256, size_bytes=package.size_bytes, what=what)
@@ -131,8 +133,23 @@ def _local(base: str, package: LockedPackage) -> Iterator[bytes]:
         raise _gone(package, "there is no such file") from error
 
 
+def _unknown(package: LockedPackage) -> str:
+    if package.archive == SECURITY:
+        raise MirrorError(f"{package.name} comes from the security archive, and no mirror of it is known").with_hint(
+            "set security_mirror: in image.yaml, or TWINHULL_SECURITY_MIRROR"
+        )
+    place = "Debian's archive" if package.archive in OWN_ARCHIVES else f"the source {package.archive}"
+    raise MirrorError(f"{package.name} comes from {place}, and image.yaml does not name it").with_hint(
+        "`twinhull lock --update` makes a lock that fits"
+    )
+
+
 def _gone(package: LockedPackage, reason: str) -> MirrorError:
-    error = MirrorError(f"the mirror no longer has {package.name} {package.version} ({package.path}): {reason}")
+    what = f"{package.name} {package.version} ({package.path}): {reason}"
+    if package.archive == LOCAL:
+        return MirrorError(f"the definition no longer has {what}").with_hint("put it back, or `twinhull lock --update`")
+    whose = "the mirror" if package.archive in OWN_ARCHIVES else f"the source {package.archive}"
+    error = MirrorError(f"{whose} no longer has {what}")
     error.add_note("`twinhull lock --update` locks what it has now; a bundle keeps what was locked for good")
     return error
 

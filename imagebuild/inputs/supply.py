@@ -10,6 +10,7 @@ A build installs from the archive that a supply makes (`open_archive`), so all t
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from bedrock.progress import Progress
 from imagebuild.definition.image import LOCK_FILE, ImageDefinition, load_definition
 from imagebuild.errors import LockError, RefusedInputError
 from imagebuild.inputs.archive import archive_path, ensure_archive
+from imagebuild.inputs.archives import archives_of, debian_archives, local_bases
 from imagebuild.inputs.lockfile import FORMAT, Lock, LockedWheel, Selection, read_lock
 from imagebuild.inputs.mirror import Mirrors, find_mirrors
 from imagebuild.inputs.requested import asked_packages
@@ -26,6 +28,7 @@ from imagebuild.inputs.store import Store, fetch_packages
 from imagebuild.inputs.tools import PACKAGES as TOOLS_PACKAGES
 from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
 from imagebuild.inputs.tools import ToolsTree, ensure_tools, ensure_tools_from
+from imagebuild.inputs.updates import missing_updates
 from imagebuild.inputs.wheels import agent_wheels
 
 
@@ -36,18 +39,22 @@ class Supply:
     Attributes:
         tools: The tools tree.
         packages: What may be installed into the image and its initrd.
-        mirrors: Where packages are fetched from; None without a network.
+        bases: Base URLs of the archives that packages are fetched from, by name.
+        offline: Whether nothing may be fetched over a network.
         cache: Twinhull's cache folder.
         locked: The lock all of it comes from.
         seconds: How long it took to make the tools tree ready.
+        warnings: What the builder must know of the packages, one line each.
     """
 
     tools: ToolsTree
     packages: Selection
-    mirrors: Mirrors | None
+    bases: Mapping[str, str]
+    offline: bool
     cache: Path
     locked: Lock | None
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def archive(self) -> Path:
@@ -62,7 +69,7 @@ class Supply:
             RefusedInputError: A file is not what was promised.
         """
         store = store_in(self.cache)
-        fetch_packages(store, self.packages.packages, self.mirrors, progress=progress)
+        fetch_packages(store, self.packages.packages, self.bases, progress=progress, offline=self.offline)
         return ensure_archive(self.packages, store, cache=self.cache)
 
 
@@ -88,7 +95,16 @@ def newest_supply(folder: Path, *, cache: Path, progress: Progress) -> Supply:
     seconds = time.monotonic() - began
     progress.step("choose packages")
     packages, _ = _choose(folder, definition, tools, mirrors, cache)
-    return Supply(tools, packages, mirrors, cache, None, seconds)
+    return Supply(
+        tools=tools,
+        packages=packages,
+        bases=archives_of(definition, folder, mirrors).bases,
+        offline=False,
+        cache=cache,
+        locked=None,
+        seconds=seconds,
+        warnings=missing_updates(packages, definition.security, definition.expired_indexes),
+    )
 
 
 def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, offline: bool = False) -> Supply:
@@ -104,17 +120,26 @@ def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, 
     if (lock.image, lock.image_packages.release) != (definition.id, definition.release):
         message = f"the lock is of {lock.image} on {lock.image_packages.release}, not of {definition.id}"
         raise LockError(f"{message} on {definition.release}").with_hint("`twinhull lock --update` makes a new one")
-    mirrors = None if offline else find_mirrors(definition.mirror, definition.security_mirror)
+    bases = local_bases(folder) if offline else _bases(folder, definition)
     began = time.monotonic()
     progress.step("tools tree")
     store = store_in(cache)
-    fetch_packages(store, lock.tools_packages.packages, mirrors, progress=progress)
+    fetch_packages(store, lock.tools_packages.packages, bases, progress=progress, offline=offline)
     base = ensure_archive(lock.tools_packages, store, cache=cache)
     tools = ensure_tools_from(base, lock.tools_packages.release, cache=cache, progress=progress)
     seconds = time.monotonic() - began
     _require_asked(lock, asked_packages(folder, definition, tools=tools).lines)
     _require_wheels(lock, _wheels(tools, cache, offline=offline))
-    return Supply(tools, lock.image_packages, mirrors, cache, lock, seconds)
+    return Supply(
+        tools=tools,
+        packages=lock.image_packages,
+        bases=bases,
+        offline=offline,
+        cache=cache,
+        locked=lock,
+        seconds=seconds,
+        warnings=missing_updates(lock.image_packages, definition.security, definition.expired_indexes),
+    )
 
 
 def make_lock(folder: Path, *, cache: Path, progress: Progress) -> Lock:
@@ -130,7 +155,9 @@ def make_lock(folder: Path, *, cache: Path, progress: Progress) -> Lock:
     tools = ensure_tools(mirrors, cache=cache, progress=progress)
     progress.step("choose packages")
     packages, asks = _choose(folder, definition, tools, mirrors, cache)
-    tools_packages = Resolver(tools, mirrors, TOOLS_RELEASE, cache=cache).select(("apt", *TOOLS_PACKAGES))
+    missing_updates(packages, definition.security, definition.expired_indexes)
+    tools_archives = debian_archives(mirrors, TOOLS_RELEASE)
+    tools_packages = Resolver(tools, tools_archives, TOOLS_RELEASE, cache).select(("apt", *TOOLS_PACKAGES))
     progress.step("the agent's packages")
     return Lock(FORMAT, definition.id, asks, packages, tools_packages, _wheels(tools, cache, offline=False))
 
@@ -170,7 +197,12 @@ def _choose(
 ) -> tuple[Selection, tuple[str, ...]]:
     # All profiles at once, so that one lock serves each of them.
     asked = asked_packages(folder, definition, tools=tools)
-    return Resolver(tools, mirrors, definition.release, cache=cache).select(*asked.lists), asked.lines
+    archives = archives_of(definition, folder, mirrors)
+    return Resolver(tools, archives, definition.release, cache).select(*asked.lists), asked.lines
+
+
+def _bases(folder: Path, definition: ImageDefinition) -> Mapping[str, str]:
+    return archives_of(definition, folder, find_mirrors(definition.mirror, definition.security_mirror)).bases
 
 
 def _require_asked(lock: Lock, asks: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bedrock import strict
 from imagebuild.definition.baked import definition_paths
+from imagebuild.definition.config import installed_name
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
 from imagebuild.inspection.setuid import require_expected
@@ -40,7 +41,9 @@ def record_contents(shop: Workshop, tree: PackageTree) -> Contents:
     asked |= dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
     asked |= dict.fromkeys(definition.hardening.packages, "image.yaml: hardening")
     asked |= {package: f"image.yaml: {key}" for package, key in definition.implied_packages.items()}
-    asked |= {definition.kernel: "image.yaml: kernel"} | dict.fromkeys(definition.packages, "image.yaml: packages")
+    asked[definition.kernel] = "image.yaml: kernel"
+    local = shop.plan.supply.packages.local
+    asked |= {installed_name(entry, local): "image.yaml: packages" for entry in definition.packages}
     contents = make_contents(
         image=definition.id,
         version=shop.plan.version,

@@ -87,6 +87,7 @@ def make_tree(shop: Workshop) -> PackageTree:
         merged=shop.definition if any(shop.definition.glob("mkosi.*")) else None,
         profile=plan.profile,
         epoch=EPOCH,
+        local=plan.supply.packages.local,
     )
     (folder / "mkosi.conf").write_text(text)
     _mkosi(shop, folder)

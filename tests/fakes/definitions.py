@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bedrock.progress import Progress
 from imagebuild.definition.image import ImageDefinition, load_definition
-from imagebuild.inputs.lockfile import Archive, Lock, LockedPackage, LockedWheel, Selection
-from imagebuild.inputs.mirror import Mirrors
+from imagebuild.definition.sources import DEBIAN
+from imagebuild.inputs.lockfile import FORMAT, Lock, LockedPackage, LockedWheel, Selection
 from imagebuild.inputs.supply import Supply
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.steps.plan import BuildPlan
@@ -47,7 +47,7 @@ def package(name: str, content: bytes = b"deb", *, version: str = "1") -> Locked
         name=name,
         version=version,
         architecture="amd64",
-        archive=Archive.MAIN,
+        archive=DEBIAN,
         path=f"pool/main/{name[0]}/{name}/{name}_{version}_amd64.deb",
         size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
@@ -62,14 +62,16 @@ def selection_of(*packages: LockedPackage) -> Selection:
 def lock_of(*packages: LockedPackage) -> Lock:
     """A lock of these packages, with no tools and one wheel."""
     wheel = LockedWheel("tuf-7.0.1-py3-none-any.whl", 1, "a" * 64)
-    return Lock(1, "host", ("root: podman",), selection_of(*packages), selection_of(), (wheel,))
+    return Lock(FORMAT, "host", ("root: podman",), selection_of(*packages), selection_of(), (wheel,))
 
 
 def supply_in(folder: Path) -> Supply:
     """A supply of one package, with tools that are not there."""
     tools = ToolsTree(folder / "tools/abc")
-    mirrors = Mirrors("http://mirror.test/debian", None)
-    return Supply(tools, selection_of(package("podman")), mirrors, folder / "cache", None, 1.0)
+    bases = {DEBIAN: "http://mirror.test/debian"}
+    return Supply(
+        tools, selection_of(package("podman")), bases, offline=False, cache=folder / "cache", locked=None, seconds=1.0
+    )
 
 
 def plan_in(folder: Path, text: str = "id: host\n") -> BuildPlan:

@@ -11,6 +11,7 @@ import pytest
 import urllib3
 
 from imagebuild.errors import BuildError, MirrorError
+from imagebuild.inputs.archives import debian_archives
 from imagebuild.inputs.mirror import Mirrors, find_mirrors
 from imagebuild.inputs.resolve import Resolver
 from imagebuild.inputs.tools import ToolsTree
@@ -35,7 +36,7 @@ def indexes() -> dict[str, bytes]:
 @contextmanager
 def resolver(files: dict[str, bytes], tools: ToolsTree, cache: Path) -> Iterator[Resolver]:
     with serving(Site(by_hash(files))) as site:
-        yield Resolver(tools, Mirrors(site.url, None), RELEASE, cache=cache)
+        yield Resolver(tools, debian_archives(Mirrors(site.url, None), RELEASE), RELEASE, cache)
 
 
 def by_hash(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -99,7 +100,7 @@ def test_a_refusal_leaves_nothing_that_is_believed_later(
 ) -> None:
     path = f"/dists/{RELEASE}/InRelease"
     with serving(Site(by_hash(indexes))) as site:
-        apt = Resolver(tools, Mirrors(site.url, None), RELEASE, cache=tmp_path)
+        apt = Resolver(tools, debian_archives(Mirrors(site.url, None), RELEASE), RELEASE, tmp_path)
         right = site.files[path]
         site.files[path] = right.replace(b"Origin: Debian\n", b"Origin: Debiam\n", 1)
         for _ in range(2):
@@ -124,6 +125,6 @@ def test_a_mirror_without_the_release_or_without_answer_is_told(tools: ToolsTree
     ):
         apt.select(("crun",))
     assert any("TWINHULL_MIRROR" in hint for hint in caught.value.hints)
-    gone = Resolver(tools, Mirrors("http://127.0.0.1:9/debian", None), RELEASE, cache=tmp_path)
-    with pytest.raises(MirrorError, match="indexes could not be read"):
+    gone = Resolver(tools, debian_archives(Mirrors("http://127.0.0.1:9/debian", None), RELEASE), RELEASE, tmp_path)
+    with pytest.raises(MirrorError, match="does not say whether there is a suite trixie-updates"):
         gone.select(("crun",))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,15 @@ def test_a_build_that_is_there_already_is_nothing_to_do(
     monkeypatch.setattr(cli, "build_image", lambda plan, **_: Built(plan.out, fresh=False, summary=SUMMARY))
     assert run("build", "host", "--version", "1.0.0", "--json") == EXIT_NOTHING_TO_DO
     assert '"fresh": false' in capsys.readouterr().out
+
+
+def test_what_the_packages_lack_is_the_last_line_and_in_the_document(
+    asked: dict[str, object], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = plan_in(place / "planned")
+    lacking = replace(planned, supply=replace(planned.supply, warnings=("no security updates are in this image",)))
+    monkeypatch.setattr(cli, "plan_build", lambda *_, **__: lacking)
+    assert run("build", "host", "--version", "1.0.0") == EXIT_DONE
+    assert capsys.readouterr().err.splitlines()[-1] == "warning: no security updates are in this image"
+    assert run("build", "host", "--version", "1.0.0", "--json") == EXIT_DONE
+    assert json.loads(capsys.readouterr().out)["warnings"] == ["no security updates are in this image"]

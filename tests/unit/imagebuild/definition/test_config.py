@@ -10,15 +10,12 @@ import pytest
 from imagebuild.definition import config
 from imagebuild.definition.hardening import Hardening
 from imagebuild.definition.image import BuildProfile, ImageDefinition
-from imagebuild.inputs import mirror
-from imagebuild.inputs.mirror import Mirrors
 from partitions.layout import identity_of, slot_label, verity_size_for
 from partitions.version import Version
 from tests.fakes.definitions import definition_of
 
 ROOT_HASH = "0123456789abcdef" * 4
 FOLDERS = config.Folders(*map(Path, ("/w/mkosi", "/c/archives/x", "/c/mkosi", "/c/packages", "/w/space")))
-MIRRORS = Mirrors("http://mirror.test/debian", "http://mirror.test/debian-security")
 
 
 def sections(text: str) -> dict[str, str]:
@@ -40,6 +37,7 @@ def tree_text(definition: ImageDefinition, merged: Path | None = None, profile: 
         merged=merged,
         profile=profile,
         epoch=17,
+        local={"probe_1_amd64.deb": "probe"},
     )
 
 
@@ -62,9 +60,9 @@ def test_the_tree_holds_what_the_definition_asks_for(tmp_path: Path) -> None:
 
 def test_a_time_zone_brings_the_package_that_has_it(tmp_path: Path) -> None:
     definition = definition_of(tmp_path, "id: host\ntimezone: Europe/Berlin\npackages: [tzdata]\n")
-    assert config.wanted_packages(definition).count("tzdata") == 1
+    assert config.wanted_packages(definition, {}).count("tzdata") == 1
     assert sections(tree_text(definition))["Content.Timezone"] == "Europe/Berlin"
-    assert "tzdata" in sections(config.asking_config(definition, base=""))["Content.Packages"].split()
+    assert "tzdata" in sections(config.asking_config(definition, base="", local={}))["Content.Packages"].split()
 
 
 @pytest.mark.parametrize(
@@ -93,9 +91,14 @@ def test_only_the_supplied_archive_is_installed_from() -> None:
 
 def test_apt_is_asked_for_the_suite_a_package_is_to_come_from() -> None:
     definition = ImageDefinition(id="host", packages=("curl/trixie-updates",))
-    text = config.asking_config(definition, base="[Content]\nPackages=systemd\n", merged=Path("/defs/host"))
+    text = config.asking_config(definition, base="[Content]\nPackages=systemd\n", local={}, merged=Path("/defs/host"))
     assert "curl/trixie-updates" in sections(text)["Content.Packages"]
     assert text.endswith("Include=/defs/host\n")
+
+
+def test_a_package_of_the_definitions_folder_goes_by_its_name() -> None:
+    definition = ImageDefinition(id="host", packages=("./probe_1_amd64.deb", "curl"))
+    assert sections(tree_text(definition))["Content.Packages"].split()[-2:] == ["probe", "curl"]
 
 
 def test_the_debug_profile_brings_a_login_to_the_tree_only() -> None:
@@ -164,16 +167,6 @@ def test_the_agents_settings_are_baked_in_whole(tmp_path: Path) -> None:
     baked = json.loads(config.baked_updater(definition))
     assert baked["channel"] == "beta"
     assert baked["url"] == "http://updates.test"
-
-
-def test_every_source_is_signed_by_the_archives_keyring() -> None:
-    stanzas = mirror.apt_sources(MIRRORS, "trixie").split("\n\n")
-    assert [stanza.splitlines()[2] for stanza in stanzas] == [
-        "Suites: trixie",
-        "Suites: trixie-updates",
-        "Suites: trixie-security",
-    ]
-    assert all(f"Signed-By: {mirror.KEYRING}" in stanza for stanza in stanzas)
 
 
 def test_the_loader_shows_no_menu_and_no_editor() -> None:
