@@ -15,7 +15,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu test-disks reproducible bench-update bench-build bench-boot lock clean distclean
+.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs reproducible bench-update bench-build bench-boot lock clean distclean
 
 help: ## Tell what there is
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -31,6 +31,7 @@ help: ## Tell what there is
 	@echo "  make integration   tests that run real tools on real files"
 	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
 	@echo "  make test-disks    a host on each kind of disk: NVMe, AHCI, virtio, USB, VMware, RAID"
+	@echo "  make test-docs     every command block of README and docs/, the slow ones too"
 	@echo "  make reproducible  ten builds of one lock, compared byte by byte (out/reproducible.json)"
 	@echo "  make bench-update  speed and memory of an update in a VM, beside dd on the same disk"
 	@echo "  make bench-build   seconds of a build, cold and after a change, beside plain mkosi (out/bench-build.json)"
@@ -93,6 +94,9 @@ qemu: setup
 
 test-disks: setup
 	@$(PY) -m pytest qemu-test/test_disks.py -m "all_disks or not all_disks" -v --durations=0 --durations-min=1 $(PYTEST_ARGS)
+
+test-docs: setup
+	@TWINHULL_DOCS=all $(PY) -m pytest qemu-test/test_documentation.py $(PYTEST_ARGS)
 
 reproducible: setup
 	@$(PYTHON) -m setup rootless

@@ -53,13 +53,10 @@ def twinhull() -> None:
       twinhull init my-host
       twinhull build my-host --version 1.0.0
       twinhull inspect out/my-host/1.0.0
-      twinhull trim my-host
-      twinhull scan out/my-host/1.0.0 --tracker tracker.json
       twinhull repo publish repo out/my-host/1.0.0
       twinhull channel set repo stable --release my-host/1.0.0
-      twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
       twinhull server repo
-      twinhull vm run out/my-host/1.0.0
+      twinhull vm run out/my-host/1.0.0 --credential 'twinhull.updater=url: http://10.0.2.2:8080'
 
     Keys are read from my-keys, unless --keys or TWINHULL_KEYS names another folder.
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused because verification failed, 4 nothing to do.
