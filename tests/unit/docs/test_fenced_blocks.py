@@ -17,6 +17,8 @@ from updater.agent.cli import updater
 from updater.agent.config import Config
 
 PROGRAMS: dict[str, click.Command] = {"twinhull": twinhull, "updater": updater}
+# Groups that take something else where a command may be: `twinhull lock DIR`.
+USUAL = {"lock": "make", "provision": "write"}
 BLOCKS = [block for page in pages() for block in blocks_of(page) if block.language == "sh"]
 YAML = [block for page in pages() for block in blocks_of(page) if block.language == "yaml"]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -100,13 +102,13 @@ def problem_of(words: list[str]) -> str:
     if command is None:
         return ""
     rest = words[1:]
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        inner = command.commands.get(rest[0])
-        if inner is None and "make" in command.commands:  # `lock DIR`
-            inner, rest = command.commands["make"], ["make", *rest]
-        if inner is None:
-            return f"no command {rest[0]}"
-        command, rest = inner, rest[1:]
+    while isinstance(command, click.Group):
+        word = rest[0] if rest else ""
+        if word not in command.commands and command.name in USUAL:
+            rest = [word := USUAL[command.name], *rest]
+        if word not in command.commands:
+            return "" if word in {"", "--help", "--version"} else f"no command {word}"
+        command, rest = command.commands[word], rest[1:]
     known = {"--help", "-h"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
     options = [word.partition("=")[0] for word in rest if word.startswith("-")]
     return "; ".join(f"no option {option}" for option in options if option not in known)
