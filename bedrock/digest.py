@@ -30,6 +30,12 @@ def files_sha256(files: Mapping[str, Path]) -> str:
     return digest.hexdigest()
 
 
+def files_below(folder: Path) -> dict[str, Path]:
+    """The files and links below a folder by their paths in it; byte code that Python made on the way is left aside."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix(): path for path in found if "__pycache__" not in path.parts}
+
+
 def texts_sha256(parts: Iterable[str]) -> str:
     """SHA-256 over texts in their order."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

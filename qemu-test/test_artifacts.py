@@ -22,7 +22,7 @@ from partitions.layout import EMPTY_LABEL, identity_of
 from updater.release import Release, parse_release
 from updater.repository.attachments import subjects_of
 from updater.repository.bom import parse_bom
-from updater.repository.publish import RELEASE_FILES
+from updater.repository.build_files import RELEASE_FILES
 from updater.repository.statement import parse_statement
 
 TIMEOUT_S = 300

@@ -11,8 +11,7 @@ from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inspection.contents import Contents
 from imagebuild.steps.products import Initrd, PackageTree
 from imagebuild.steps.workshop import Workshop
-from updater.repository.attachments import SBOM_FILE
-from updater.repository.publish import ARTIFACT_FILES
+from updater.repository.build_files import ARTIFACT_FILES, SBOM_FILE
 from updater.repository.statement import PROVENANCE_FILE, ExternalParameters
 
 

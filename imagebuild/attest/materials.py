@@ -22,14 +22,10 @@ from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
 from imagebuild.inputs.wheels import agent_wheels
 from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION, Contents
-from imagebuild.paths import DATA, SOURCE_ROOT
 from imagebuild.steps.boot import LOADER_PROGRAM, STUB
 from imagebuild.steps.dpkg import InstalledPackage, read_database
-from imagebuild.steps.plan import tree_digest
 from imagebuild.steps.products import Initrd, PackageTree
 from imagebuild.steps.workshop import Workshop
-
-OWN_PACKAGES = ("bedrock", "keys", "partitions", "updater", "imagebuild")
 
 
 class Part(enum.Enum):
@@ -80,7 +76,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Own:
-    """Twinhull itself: its version, and the hash of the sources that built the image and run on it."""
+    """Twinhull itself: its version, and the hash of its files that decide the image's bytes."""
 
     version: str
     source_sha256: str
@@ -129,7 +125,7 @@ def gather(shop: Workshop, contents: Contents, tree: PackageTree, in_initrd: Ini
     return Materials(
         packages=merge((replace(image, linked=linked), initrd, tools), hashes),
         wheels=tuple(sorted((read_wheel(path, agent) for path in wheels), key=lambda wheel: wheel.name)),
-        own=Own(version_of("twinhull"), tree_digest((DATA, *(SOURCE_ROOT / name for name in OWN_PACKAGES)))),
+        own=Own(version_of("twinhull"), shop.plan.program_sha256),
         linked=linked.get(DEFINITION, frozenset()) | linked.get(BUILD, frozenset()),
     )
 

@@ -16,7 +16,7 @@ from imagebuild.inspection.summary import SUMMARY_FILE, Summary
 from imagebuild.steps.products import Disk, Initrd, Kernel, RootImage, SignedBoot
 from imagebuild.steps.workshop import Workshop
 from updater.release import FORMAT, Artifact, Artifacts, Release
-from updater.repository.publish import ATTACHMENT_FILES, RELEASE_FILE
+from updater.repository.build_files import ATTACHMENT_FILES, RELEASE_FILE
 
 
 @dataclass(frozen=True)

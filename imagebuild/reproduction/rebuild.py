@@ -10,29 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
 
 from bedrock.digest import file_sha256
 from bedrock.progress import Progress
-from imagebuild.attest.materials import OWN_PACKAGES
 from imagebuild.definition.image import LOCK_FILE, BuildProfile, definition_digest, load_definition
 from imagebuild.errors import BuildError, NotReproducedError
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.lockfile import read_lock
 from imagebuild.inputs.supply import Supply, locked_supply
-from imagebuild.paths import DATA, SOURCE_ROOT
 from imagebuild.pipeline.build import build_image
 from imagebuild.reproduction.differences import ask_diffoscope, where
 from imagebuild.reproduction.inputs import Here, input_problems
-from imagebuild.steps.plan import plan_build, tree_digest
+from imagebuild.steps.plan import BuildPlan, plan_build
+from imagebuild.steps.program import program_sha256
 from imagebuild.steps.signing import GivenSignatures
+from updater.repository.build_files import ATTACHMENT_FILES, PROVENANCE, RELEASE_FILE, RELEASE_FILES
 from updater.repository.channels import ReleaseChoice
 from updater.repository.extract import Extracted, extract
-from updater.repository.publish import ATTACHMENT_FILES, RELEASE_FILE, RELEASE_FILES
-from updater.repository.releases import PROVENANCE
 from updater.repository.signatures import SIGNATURES_FILE, Signatures, parse_signatures
 from updater.repository.statement import ENVELOPE_FILE, PROVENANCE_FILE, Statement
 
@@ -87,7 +85,24 @@ class Wanted:
     bundle: Path | None = None
 
 
-def reproduce(wanted: Wanted, *, out: Path, cache: Path, progress: Progress) -> Report:
+@dataclass(frozen=True)
+class Builder:
+    """What builds here; another one stands in for it in tests.
+
+    Attributes:
+        program: The hash of this program.
+        supply: Tools and packages of a lock (`locked_supply`).
+        plan: Plans a build (`plan_build`).
+        build: Builds it (`build_image`).
+    """
+
+    program: Callable[[], str] = program_sha256
+    supply: Callable[..., Supply] = locked_supply
+    plan: Callable[..., BuildPlan] = plan_build
+    build: Callable[..., object] = build_image
+
+
+def reproduce(wanted: Wanted, *, out: Path, cache: Path, progress: Progress, builder: Builder | None = None) -> Report:
     """Build a published release again into the new folder `out`, and compare.
 
     Raises:
@@ -98,15 +113,16 @@ def reproduce(wanted: Wanted, *, out: Path, cache: Path, progress: Progress) -> 
     """
     if out.exists():
         raise BuildError(f"{out} exists; nothing was changed").with_hint("choose another --out")
+    builder = builder or Builder()
     with tempfile.TemporaryDirectory(prefix="twinhull-reproduce-") as scratch:
         folder = Path(scratch) / "published"
         taken = extract(wanted.base, wanted.choice, folder, progress=progress, trusted_root=wanted.trusted_root)
         statement = _require_reproducible(taken)
-        _require_inputs(wanted.definition, taken, statement)
+        _require_inputs(wanted.definition, taken, statement, program=builder.program())
         root = _root_of_trust(taken, statement, Path(scratch) / "root.json")
-        supply = _supply(wanted, taken, cache=cache, progress=progress)
+        supply = _supply(wanted, taken, builder, cache=cache, progress=progress)
         profile = statement.predicate.buildDefinition.externalParameters.profile
-        plan = plan_build(
+        plan = builder.plan(
             wanted.definition,
             version=taken.release.version,
             signatures=GivenSignatures(_signatures(taken)),
@@ -115,7 +131,7 @@ def reproduce(wanted: Wanted, *, out: Path, cache: Path, progress: Progress) -> 
             out=out,
             profile=BuildProfile(profile) if profile else None,
         )
-        build_image(plan, progress=progress)
+        builder.build(plan, progress=progress)
         progress.step("compare")
         files = tuple(_explained(file, taken, out, supply) for file in compared(folder, out))
     return Report(taken.release.image, str(taken.release.version), out, files)
@@ -148,13 +164,13 @@ def _require_reproducible(taken: Extracted) -> Statement:
     return taken.statement
 
 
-def _require_inputs(definition: Path, taken: Extracted, statement: Statement) -> None:
+def _require_inputs(definition: Path, taken: Extracted, statement: Statement, *, program: str) -> None:
     lock = definition / LOCK_FILE
     here = Here(
         image=load_definition(definition).id,
         definition_sha256=definition_digest(definition),
         own_version=version_of("twinhull"),
-        own_sha256=tree_digest((DATA, *(SOURCE_ROOT / name for name in OWN_PACKAGES))),
+        own_sha256=program,
         lock=lock.read_bytes() if lock.is_file() else None,
     )
     if problems := input_problems(statement, (taken.folder / LOCK_FILE).read_bytes(), here):
@@ -177,7 +193,7 @@ def _signatures(taken: Extracted) -> Signatures:
     return parse_signatures(path.read_bytes(), source=f"the published {SIGNATURES_FILE}")
 
 
-def _supply(wanted: Wanted, taken: Extracted, *, cache: Path, progress: Progress) -> Supply:
+def _supply(wanted: Wanted, taken: Extracted, builder: Builder, *, cache: Path, progress: Progress) -> Supply:
     lock = read_lock((taken.folder / LOCK_FILE).read_bytes(), source=f"the published {LOCK_FILE}")
     if wanted.bundle is not None:
         progress.step("read the bundle")
@@ -185,7 +201,7 @@ def _supply(wanted: Wanted, taken: Extracted, *, cache: Path, progress: Progress
         if packed != lock:
             raise NotReproducedError(f"{wanted.bundle} holds another lock than the published one")
     offline = wanted.bundle is not None
-    return locked_supply(wanted.definition, lock, cache=cache, progress=progress, offline=offline)
+    return builder.supply(wanted.definition, lock, cache=cache, progress=progress, offline=offline)
 
 
 def _sha256(path: Path) -> str | None:

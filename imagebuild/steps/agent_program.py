@@ -38,7 +38,7 @@ BORROWED = ("cryptography", "_cffi_backend")
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
 
 _FORMAT = 2
-_ENTRY = "updater.agent.cli"
+ENTRY = "updater.agent.cli"
 _STDLIB = "usr/lib/python3.13"
 _TIMEOUT_S = 300
 _LAUNCHER_TEXT = f"""\
@@ -51,13 +51,13 @@ os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
 sys.dont_write_bytecode = True
 sys.path.append("/{HOME}/app")
 
-from {_ENTRY} import main
+from {ENTRY} import main
 
 sys.exit(main())
 """
 # Where the program starts, and what is imported by name at run time, where no syntax tree shows it.
 _ROOTS = (
-    _ENTRY,
+    ENTRY,
     *("_cffi_backend", "cryptography.exceptions", "cryptography.utils"),
     *(f"cryptography.hazmat.primitives.asymmetric.{name}" for name in ("ec", "ed25519", "padding", "rsa", "utils")),
     *(f"cryptography.hazmat.primitives.{name}" for name in ("hashes", "serialization.ssh")),
@@ -145,9 +145,9 @@ def agent_sources(source_root: Path) -> tuple[Path, ...]:
     Raises:
         BuildError: The agent's entry point is not there.
     """
-    found = freeze.closure((_ENTRY,), (source_root,), ())
-    if _ENTRY not in found:
-        raise BuildError(f"{source_root} holds no {_ENTRY}, which the image's updater starts")
+    found = freeze.closure((ENTRY,), (source_root,), ())
+    if ENTRY not in found:
+        raise BuildError(f"{source_root} holds no {ENTRY}, which the image's updater starts")
     return tuple(sorted(path.relative_to(source_root) for path in found.values()))
 
 

@@ -1,24 +1,24 @@
 """What one build is made from and where it goes, known before the first step runs.
 
-A build is named by the hash of all its inputs: definition, version, profile, tools, packages, agent sources, keys.
+A build is named by the hash of all its inputs: definition, version, profile, tools, packages, this program, keys.
 The same inputs are never built twice; other inputs for a version that was built before are refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bedrock import strict
+from bedrock.digest import file_sha256, texts_sha256
 from imagebuild.definition.image import BuildProfile, ImageDefinition, definition_digest, load_definition
 from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
 from imagebuild.inputs.supply import Supply
-from imagebuild.paths import DATA, SOURCE_ROOT
+from imagebuild.steps.program import program_sha256
 from imagebuild.steps.signing import SignatureSource
 from keys.roles import BootRole
 from partitions.version import Version
@@ -49,6 +49,7 @@ class BuildPlan:
     root_of_trust: Path
     supply: Supply
     out: Path
+    program_sha256: str
     digest: str
 
     @property
@@ -82,6 +83,10 @@ class BuildPlan:
         ).with_hint("a version never changes: give a new --version, or remove the folder if it was never published")
 
 
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
 def plan_build(
     folder: Path,
     *,
@@ -91,6 +96,8 @@ def plan_build(
     supply: Supply,
     out: Path | None = None,
     profile: BuildProfile | None = None,
+    program: Callable[[], str] = program_sha256,
+    free_bytes: Callable[[Path], int] = _free_bytes,
 ) -> BuildPlan:
     """Gather and check everything a build needs; writes nothing.
 
@@ -102,6 +109,8 @@ def plan_build(
         supply: The tools and packages it is made from.
         out: Folder the finished build is put in; `out/<id>/<version>` when None.
         profile: A named addition to the definition.
+        program: The hash of what builds: Twinhull's own files that decide the bytes.
+        free_bytes: How much room there is on the disk that a folder is on.
 
     Raises:
         DocumentError: The definition has mistakes.
@@ -112,16 +121,17 @@ def plan_build(
     _require_root(root_of_trust)
     place = (out or Path("out") / definition.id / str(version)).absolute()
     _require_place(place, folder.absolute(), cache.absolute())
-    _require_space(place, cache)
-    digest = _digest(
+    _require_space(place, cache, free_bytes=free_bytes)
+    own_sha256 = program()
+    digest = texts_sha256(
         (
             definition_digest(folder),
             str(version),
             profile.value if profile else "",
             supply.tools.identity,
             supply.packages.digest,
-            tree_digest((DATA, *(SOURCE_ROOT / name for name in ("bedrock", "partitions", "updater", "imagebuild")))),
-            hashlib.sha256(root_of_trust.read_bytes()).hexdigest(),
+            own_sha256,
+            file_sha256(root_of_trust),
             *(signatures.certificates[role] for role in BootRole),
         )
     )
@@ -134,20 +144,9 @@ def plan_build(
         root_of_trust=root_of_trust,
         supply=supply,
         out=place,
+        program_sha256=own_sha256,
         digest=digest,
     )
-
-
-def tree_digest(folders: Iterable[Path]) -> str:
-    """SHA-256 over the files below some folders, compiled Python left aside."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if "__pycache__" in path.parts or (path.is_dir() and not path.is_symlink()):
-                continue
-            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-            digest.update(f"{path.relative_to(folder)}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
 
 
 def _require_root(path: Path) -> None:
@@ -172,17 +171,13 @@ def _require_place(out: Path, folder: Path, cache: Path) -> None:
             raise BuildError(f"the path {path} holds {found[0]!r}, which mkosi's configuration cannot carry")
 
 
-def _require_space(*folders: Path) -> None:
+def _require_space(*folders: Path, free_bytes: Callable[[Path], int]) -> None:
     for folder in folders:
         there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
         if not there.is_dir():
             raise BuildError(f"{there} is not a folder")
-        free = shutil.disk_usage(there).free
+        free = free_bytes(there)
         if free < _NEEDED_BYTES:
             raise SpaceError(f"{there} has {free >> 20} MiB free, a build needs {_NEEDED_BYTES >> 20} MiB").with_hint(
                 "free some space, or move the cache with XDG_CACHE_HOME"
             )
-
-
-def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

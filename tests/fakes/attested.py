@@ -17,7 +17,7 @@ from imagebuild.attest.sbom import make_sbom
 from imagebuild.definition.image import ImageDefinition
 from tests.fakes.builds import write_build
 from updater.release import Artifact, parse_release
-from updater.repository.publish import ARTIFACT_FILES
+from updater.repository.build_files import ARTIFACT_FILES
 from updater.repository.statement import ExternalParameters
 
 GLIBC = DebianPackage(

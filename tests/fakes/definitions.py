@@ -85,6 +85,7 @@ def plan_in(folder: Path, text: str = "id: host\n") -> BuildPlan:
         root_of_trust=folder / "keys/root.json",
         supply=supply_in(folder),
         out=folder / "out/host/1.0.0",
+        program_sha256="c" * 64,
         digest="d" * 64,
     )
 

@@ -18,13 +18,11 @@ from bedrock.errors import TwinhullError
 from updater.envelope import unseal
 from updater.release import Release
 from updater.repository.bom import parse_bom
+from updater.repository.build_files import LOCK, PROVENANCE, SBOM
 from updater.repository.field.room import LAYOUT, family_problems, parse_layout
-from updater.repository.releases import PROVENANCE, artifacts_of
+from updater.repository.releases import artifacts_of
 from updater.repository.signatures import SIGNATURES, parse_signatures
 from updater.repository.statement import PAYLOAD_TYPE, Statement, parse_statement
-
-SBOM, SBOM_FILE = "sbom", "sbom.cdx.json"
-LOCK, LOCK_FILE = "lock", "image.lock"
 
 
 class _Parser(Protocol):

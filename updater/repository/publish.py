@@ -24,9 +24,17 @@ from bedrock.progress import Progress
 from keys.roles import TufRole
 from updater.envelope import seal
 from updater.errors import ConflictError, RefusedError, RepositoryError
-from updater.release import Artifact, ArtifactKind, Release, parse_release
+from updater.release import Artifact, Release, parse_release
 from updater.repository.access import KeyAccess
-from updater.repository.attachments import LOCK, LOCK_FILE, SBOM, SBOM_FILE, statement_problems
+from updater.repository.attachments import statement_problems
+from updater.repository.build_files import (
+    ARTIFACT_FILES,
+    ATTACHMENT_FILES,
+    PROVENANCE,
+    RELEASE_FILE,
+    RELEASE_FILES,
+    SBOM,
+)
 from updater.repository.field.layouts import Candidate, bring_back, require_room
 from updater.repository.field.room import LAYOUT, LAYOUT_FILE, SlotLayout, family_problems, parse_layout
 from updater.repository.layout import Layout
@@ -41,28 +49,15 @@ from updater.repository.metadata import (
 )
 from updater.repository.objects import DEFAULT_LEVEL, check_file, put_object, remove_leftovers
 from updater.repository.releases import (
-    PROVENANCE,
     artifacts_of,
     read_release,
     rivals,
     with_artifacts,
     without_objects,
 )
-from updater.repository.signatures import SIGNATURES, SIGNATURES_FILE
 from updater.repository.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
 from updater.repository.targets import write_target
 
-RELEASE_FILE = "release.json"
-ARTIFACT_FILES = {kind.value: kind.file_name for kind in ArtifactKind}
-# A build has those it made; the signed provenance is made from its `provenance.json` when it is published.
-ATTACHMENT_FILES = {
-    SBOM: SBOM_FILE,
-    PROVENANCE: ENVELOPE_FILE,
-    LAYOUT: LAYOUT_FILE,
-    LOCK: LOCK_FILE,
-    SIGNATURES: SIGNATURES_FILE,
-}
-RELEASE_FILES = ARTIFACT_FILES | ATTACHMENT_FILES
 ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 
 

@@ -13,11 +13,10 @@ from tuf.api.metadata import Targets
 from partitions.version import compare
 from updater.errors import RefusedError, RepositoryError
 from updater.release import Architecture, Artifact, Artifacts, Release, parse_release
+from updater.repository.build_files import PROVENANCE
 from updater.repository.layout import Layout
 from updater.repository.metadata import Document, State
 from updater.repository.targets import read_target
-
-PROVENANCE = "provenance"
 
 
 def read_release(layout: Layout, state: State, path: str) -> Release:

@@ -25,6 +25,7 @@ from updater.channel import parse_channel
 from updater.errors import RefusedError, RepositoryError
 from updater.release import Release, parse_release, release_path
 from updater.repository.attachments import Trust, attachment_problems
+from updater.repository.build_files import RELEASE_FILES
 from updater.repository.layout import Layout
 from updater.repository.metadata import (
     DELEGATED_PATHS,
@@ -37,7 +38,6 @@ from updater.repository.metadata import (
     read_document,
 )
 from updater.repository.objects import check_object, read_object
-from updater.repository.publish import RELEASE_FILES
 from updater.repository.releases import artifacts_of
 from updater.repository.targets import read_target
 

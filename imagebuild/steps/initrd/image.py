@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from bedrock.digest import file_sha256, texts_sha256
+from bedrock.digest import file_sha256, files_below, files_sha256, texts_sha256
 from bedrock.partial import new_folder
 from imagebuild.definition.drivers import Drivers
 from imagebuild.definition.initrd import CONTENT_FILE, FILES, InitrdContent, load_content
@@ -21,7 +21,6 @@ from imagebuild.paths import EPOCH
 from imagebuild.steps.initrd import programs
 from imagebuild.steps.initrd.modules import choose_modules, read_modules
 from imagebuild.steps.initrd.programs import unpack_programs
-from imagebuild.steps.plan import tree_digest
 from imagebuild.steps.products import Half, Initrd, PackageTree
 from imagebuild.steps.workshop import Workshop
 
@@ -46,7 +45,7 @@ def make_programs(shop: Workshop) -> Half:
     """
     content, supply = load_content(), shop.plan.supply
     part = part_of(supply.packages, content.packages, archive=supply.archive)
-    sources = tree_digest((FILES, Path(programs.__file__).parent))
+    sources = files_sha256(files_below(FILES) | files_below(Path(programs.__file__).parent))
     key = _key(part.digest, shop.tools.identity, CONTENT_FILE.read_text(), sources)
 
     def make(half: Half) -> None:

@@ -18,6 +18,7 @@ from imagebuild.inputs.bundle import open_bundle, write_bundle
 from imagebuild.inputs.lockfile import Lock, LockedWheel, write_lock
 from imagebuild.inputs.supply import Supply, store_in
 from tests.fakes.definitions import lock_of, package, supply_in, write_definition
+from tests.fakes.tampering import flip_bits
 
 CONTENTS = {"podman": b"the podman", "crun": b"the crun"}
 WHEEL = b"a wheel"
@@ -84,8 +85,7 @@ def a_package(base: Path) -> Path:
 
 
 def alter(base: Path) -> None:
-    path = a_package(base)
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    flip_bits(a_package(base))
 
 
 def swap_for_a_link(base: Path) -> None:

@@ -16,8 +16,7 @@ from imagebuild.definition.image import definition_digest
 from imagebuild.errors import BuildError, NotReproducedError
 from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inputs.supply import Supply
-from imagebuild.reproduction import rebuild
-from imagebuild.reproduction.rebuild import Report, Wanted, reproduce
+from imagebuild.reproduction.rebuild import Builder, Report, Wanted, reproduce
 from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.signing import GivenSignatures
 from partitions.version import Version
@@ -25,6 +24,7 @@ from tests.fakes import attested
 from tests.fakes.attested import artifact, attested_build
 from tests.fakes.builds import Workshop
 from tests.fakes.definitions import lock_of, package, plan_in, supply_in, write_definition
+from tests.fakes.tampering import flip_bits
 from updater.errors import RefusedError
 from updater.release import parse_release
 from updater.repository.channels import ReleaseChoice
@@ -48,18 +48,36 @@ class Case:
     out: Path
     planned: list[BuildPlan]
 
+    def builder(self) -> Builder:
+        """Plans that were never checked, and leaves the published build behind."""
+
+        def supply(*_: object, **__: object) -> Supply:
+            return supply_in(self.workshop.folder)
+
+        def plan(_folder: Path, **wanted: object) -> BuildPlan:
+            folder = self.workshop.folder / "planned"
+            folder.mkdir(exist_ok=True)
+            changed = {name: wanted[name] for name in ("signatures", "root_of_trust", "out")}
+            self.planned.append(replace(plan_in(folder), **changed))  # type: ignore[arg-type]
+            return self.planned[-1]
+
+        def build(plan: BuildPlan, **_: object) -> None:
+            shutil.copytree(self.published, plan.out)
+
+        return Builder(lambda: attested.MATERIALS.own.source_sha256, supply, plan, build)
+
     def reproduce(self, *, trusted_root: bytes | None = None) -> Report:
         choice = ReleaseChoice("host", Version("1.0.0"))
         wanted = Wanted(self.workshop.base, choice, self.definition, trusted_root=trusted_root)
-        return reproduce(wanted, out=self.out, cache=self.workshop.folder / "cache", progress=Silent())
+        cache = self.workshop.folder / "cache"
+        return reproduce(wanted, out=self.out, cache=cache, progress=Silent(), builder=self.builder())
 
 
 @pytest.fixture
-def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+def case(tmp_path: Path) -> Case:
     definition = write_definition(tmp_path / "definition")
     workshop = Workshop.make(tmp_path)
     root = (workshop.base / "metadata/1.root.json").read_bytes()
-    monkeypatch.setattr(rebuild, "tree_digest", lambda _folders: attested.MATERIALS.own.source_sha256)
     build = attested_build(
         tmp_path / "published", lock=LOCK, definition_sha256=definition_digest(definition), root=artifact(root).sha256
     )
@@ -68,21 +86,7 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     more = {**release.attachments, "signatures": artifact(dump_signatures(SIGNATURES))}
     (build / "release.json").write_bytes(strict.dump_json(replace(release, attachments=more)))
     workshop.publish_folders(build, now=datetime.now(UTC))
-    made = Case(workshop, build, definition, tmp_path / "again", [])
-
-    def supply(*_: object, **__: object) -> Supply:
-        return supply_in(tmp_path)
-
-    def plan(_folder: Path, **wanted: object) -> BuildPlan:
-        (tmp_path / "planned").mkdir(exist_ok=True)
-        changed = {name: wanted[name] for name in ("signatures", "root_of_trust", "out")}
-        made.planned.append(replace(plan_in(tmp_path / "planned"), **changed))  # type: ignore[arg-type]
-        return made.planned[-1]
-
-    monkeypatch.setattr(rebuild, "locked_supply", supply)
-    monkeypatch.setattr(rebuild, "plan_build", plan)
-    monkeypatch.setattr(rebuild, "build_image", lambda plan, **_: shutil.copytree(build, plan.out))
-    return made
+    return Case(workshop, build, definition, tmp_path / "again", [])
 
 
 def test_the_same_bytes_are_identical(case: Case) -> None:
@@ -101,9 +105,7 @@ def test_the_baked_root_is_found_by_its_hash(case: Case) -> None:
 
 
 def test_one_changed_byte_is_told_with_its_place(case: Case) -> None:
-    with (case.published / "root.verity").open("r+b") as file:
-        file.seek(4100)
-        file.write(b"\xff")
+    flip_bits(case.published / "root.verity", 4100)
     report = case.reproduce()
     assert not report.identical
     (file_report,) = [file for file in report.files if not file.identical]
@@ -142,9 +144,7 @@ def test_a_release_without_a_lock_says_how_to_make_one(case: Case, tmp_path: Pat
 
 def test_a_changed_object_is_refused(case: Case) -> None:
     largest = max(case.workshop.base.glob("objects/*/*"), key=lambda path: path.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[100] ^= 1
-    largest.write_bytes(content)
+    flip_bits(largest, 100)
     with pytest.raises(RefusedError, match="another content than its name says"):
         case.reproduce()
 

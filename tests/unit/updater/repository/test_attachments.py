@@ -18,6 +18,7 @@ from keys.roles import TufRole
 from tests.fakes.attested import artifact, attested_build, edit_json, sha256
 from tests.fakes.builds import NOW, Workshop, snapshot_of
 from tests.fakes.forgery import own_keys, resign, strangers_key
+from tests.fakes.tampering import flip_bits
 from updater.envelope import seal, unseal
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.release import Release, parse_release
@@ -205,7 +206,7 @@ def test_an_unknown_attachment_of_a_build_is_told(workshop: Workshop, tmp_path: 
 def test_an_altered_attachment_is_found(published: Workshop, name: str) -> None:
     stored = release_of(published).attachments[name].objects[0]
     path = Layout(published.base).object_file(stored)
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    flip_bits(path)
     assert f"{PATH}: {name}: " in "\n".join(problems(published))
 
 
