@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from imagebuild.inspection.contents import merged
 from imagebuild.steps.agent_program import BORROWED, HOME, PACKAGES_FOLDER
 from imagebuild.steps.dpkg import InstalledPackage
+from imagebuild.steps.leave_out.patterns import merged
 
 _INTERPRETER = f"/{HOME}/bin/python3"
 _LIBRARY = f"/{HOME}/lib/"

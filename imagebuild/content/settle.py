@@ -29,9 +29,10 @@ from imagebuild.content.verify import settings_of, verify
 from imagebuild.definition.baked import definition_paths
 from imagebuild.definition.host import UTC, Services, User
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import Contents, merged
+from imagebuild.inspection.contents import Contents
 from imagebuild.paths import DATA, EPOCH
 from imagebuild.steps.dpkg import read_database
+from imagebuild.steps.leave_out.patterns import merged
 from imagebuild.steps.plan import INPUTS_FILE, BuildPlan, Inputs
 from imagebuild.steps.products import Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop

@@ -66,22 +66,25 @@ def tree_config(
     profile: BuildProfile | None,
     epoch: int,
     local: Mapping[str, str],
+    needed_modules: Iterable[str] = (),
 ) -> str:
     """`mkosi.conf` of the root filesystem.
 
-    `merged` is the definition's own mkosi configuration, and `local` says which package each of its files holds.
+    `merged` is the definition's own mkosi configuration, `local` says which package each of its files holds, and
+    `needed_modules` what its packages need of the kernel modules that every other image goes without.
     """
     text = _preamble(definition, folders, epoch=epoch)
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
     text += f"Locale={definition.locale}\nTimezone={definition.timezone}\n"
     text += _list("Packages", wanted_packages(definition, local))
-    text += _list("RemoveFiles", (*definition.hardening.left_out(definition.packages), *definition.drop))
     text += _list("KernelModulesExclude", map(module_expression, definition.drop_modules))
+    kept = map(module_expression, kept_modules(definition, needed_modules))
+    text += _list("KernelModulesInclude", (*kept, *map(module_name_expression, definition.modules)))
     text += f"ExtraTrees={extra}:/\n"
     text += f"PrepareScripts={scripts / 'modules.prepare'}\n"
     text += f"PostInstallationScripts={scripts / 'packages.postinst'},{scripts / 'state.postinst'}\n"
-    text += f"FinalizeScripts={','.join(str(scripts / f'{name}.finalize') for name in ('kernel', 'needs', 'setuid'))}\n"
+    text += f"FinalizeScripts={scripts / 'kernel.finalize'},{scripts / 'setuid.finalize'}\n"
     return text + _profile(profile) + _include(merged)
 
 
@@ -118,6 +121,21 @@ def module_expression(pattern: str) -> str:
     """A module pattern of `image.yaml` as a regular expression over paths below `kernel/`, as mkosi searches them."""
     expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\-", "-")
     return f"^{expression}" if pattern.endswith("/") else f"^{expression}$"
+
+
+def module_name_expression(name: str) -> str:
+    """A kernel module's name, in either spelling, as such a regular expression."""
+    return rf"(^|/){re.sub('[_-]', '[_-]', name)}\.ko$"
+
+
+def kept_modules(definition: ImageDefinition, needed: Iterable[str]) -> tuple[str, ...]:
+    """Kernel modules that stay: `keep_modules`, and what packages need and `drop_modules` does not name."""
+
+    def is_dropped(pattern: str) -> bool:
+        lines = definition.drop_modules
+        return any(pattern == line or (line.endswith("/") and pattern.startswith(line)) for line in lines)
+
+    return (*definition.keep_modules, *(each for each in needed if not is_dropped(each)))
 
 
 def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:

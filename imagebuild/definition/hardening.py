@@ -5,7 +5,6 @@ Pure: which packages and kernel arguments the switches come to.  Writing files i
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,17 +14,6 @@ from bedrock import strict
 ProgramPath = Annotated[
     str, strict.Pattern(r"(/[A-Za-z0-9_][A-Za-z0-9._+@-]*){2,}", "the absolute path of a program such as /usr/bin/sudo")
 ]
-# A container engine brings its profile itself and needs the program that loads it, apparmor_parser.
-_APPARMOR_LEFT_OUT = (
-    "/etc/apparmor",
-    "/etc/apparmor.d",
-    "/usr/bin/aa-*",
-    "/usr/lib/apparmor",
-    "/usr/lib/systemd/system/apparmor.service",
-    "/usr/sbin/aa-*",
-    "/usr/share/apparmor",
-    "/usr/share/apparmor-features",
-)
 
 
 @dataclass(frozen=True)
@@ -51,10 +39,6 @@ class Hardening:
         """The Debian packages it takes."""
         wanted = {"linux-sysctl-defaults": self.sysctl, "apparmor": self.apparmor}
         return tuple(name for name, on in wanted.items() if on)
-
-    def left_out(self, packages: Collection[str]) -> tuple[str, ...]:
-        """Parts of them that are of no use to an image whose own `packages` do not name them."""
-        return () if "apparmor" in packages or not self.apparmor else _APPARMOR_LEFT_OUT
 
     @property
     def arguments(self) -> tuple[str, ...]:

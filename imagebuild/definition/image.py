@@ -35,6 +35,7 @@ from imagebuild.definition.host import (
     account_problems,
 )
 from imagebuild.definition.paths import FilePath
+from imagebuild.definition.removals import check_removals
 from imagebuild.definition.sources import (
     LOCAL_PACKAGE,
     DebianComponent,
@@ -226,7 +227,9 @@ class ImageDefinition:
         drivers: Which disks the initrd has drivers for, as far as the kernel has them.
         packages: Packages besides those every image has; `./NAME.deb` is a file of the folder.
         drop: Paths removed from the root file system; `*` matches any part of a name.
-        drop_modules: Kernel modules removed from it: a folder with / at its end, or a module.
+        keep: Paths that stay although every image goes without them, each with everything below it.
+        keep_modules: Kernel modules that stay although every image goes without them.
+        drop_modules: Kernel modules removed from the root file system: a folder with / at its end, or a module.
         trim: What `twinhull trim` never proposes to drop.
         kernel_arguments: Kernel arguments besides the built-in ones.
         slots: Sizes on the disk.
@@ -259,6 +262,8 @@ class ImageDefinition:
     packages: tuple[PackageEntry, ...] = ()
     drop: tuple[DropPath, ...] = ()
     drop_modules: tuple[ModulePath, ...] = ()
+    keep: tuple[DropPath, ...] = ()
+    keep_modules: tuple[ModulePath, ...] = ()
     trim: Trim = field(default_factory=Trim)
     kernel_arguments: tuple[KernelArgument, ...] = ()
     slots: Slots = field(default_factory=Slots)
@@ -295,12 +300,7 @@ class ImageDefinition:
                 f"drivers: {self.drivers.value} needs another kernel: {self.kernel} is built without most drivers of "
                 f"servers; write kernel: {GENERIC_KERNEL}"
             )
-        for path in self.drop:
-            if ".." in PurePosixPath(path).parts:
-                raise ValueError(f"drop must not hold {path!r}, which leaves the image")
-        for pattern in self.drop_modules:
-            if not any(map(str.isalnum, pattern.removesuffix(".ko"))) or ".." in PurePosixPath(pattern).parts:
-                raise ValueError(f"drop_modules must not hold {pattern!r}: it names no module of its own")
+        check_removals(keep=self.keep, drop=self.drop, keep_modules=self.keep_modules, drop_modules=self.drop_modules)
         seen: set[str] = set()
         for path in [file.path.on_host for file in self.files] + [unit.path for unit in self.units]:
             if path in seen:

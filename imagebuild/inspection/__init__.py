@@ -4,6 +4,7 @@
 - `record.py`: writes and reads the record
 - `costs.py`: what some files cost, raw and as sent
 - `report.py`: what is told about one build: sizes raw and as sent, programs, units, modules
+- `why.py`: why a path is in an image, or is not (pure)
 - `compare.py`: what is told about two builds (pure)
 - `shown.py`, `cli.py`: both for people
 """

@@ -11,24 +11,33 @@ from imagebuild.console import open_progress
 from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.tools import cache_folder, ensure_tools
 from imagebuild.inspection.compare import compare
-from imagebuild.inspection.render import show_comparison, show_inspection
+from imagebuild.inspection.record import read_contents
+from imagebuild.inspection.render import show_comparison, show_explanation, show_inspection
 from imagebuild.inspection.report import inspect_build
+from imagebuild.inspection.why import explain
+from imagebuild.steps.leave_out.rules import load_rules
 
 _BUILD = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command("inspect")
 @click.argument("build", type=_BUILD)
+@click.option("--why", "path", metavar="PATH", help="Explain why PATH is in the image, or is not.")
 @click.option("--all", "everything", is_flag=True, help="Leave nothing out of long lists.")
 @json_option
-def inspect(*, build: Path, everything: bool, as_json: bool) -> None:
+def inspect(*, build: Path, path: str | None, everything: bool, as_json: bool) -> None:
     """Tell what the image in the folder BUILD holds, why, and what each part costs, raw and as a host downloads it.
 
     \b
     Example:
       twinhull inspect out/my-host/1.0.0
       twinhull inspect out/my-host/1.0.0 --json | jq .wire_bytes
+      twinhull inspect out/my-host/1.0.0 --why /usr/bin/perl
     """
+    if path is not None:
+        explained = explain(read_contents(build), load_rules(), path)
+        emit_json(explained) if as_json else show_explanation(explained)
+        return
     with open_progress(quiet=as_json) as progress:
         tools = ensure_tools(find_mirrors(), cache=cache_folder(), progress=progress)
         found = inspect_build(build.absolute(), tools=tools, progress=progress)

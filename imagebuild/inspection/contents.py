@@ -10,17 +10,19 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 from imagebuild.steps.dpkg import InstalledPackage
+from imagebuild.steps.leave_out.patterns import merged
+from imagebuild.steps.leave_out.reach import Reason
 from partitions.version import Version
 
 CONTENTS_FILE = "contents.json"
-FORMAT = 1
+FORMAT = 2
 # Owners that are no packages; a package's name cannot hold a parenthesis.
 AGENT, DEFINITION, BUILD = "(agent)", "(image.yaml)", "(build)"
-_MERGED = ("/bin", "/sbin", "/lib", "/lib64")
 
 
 class Kind(enum.Enum):
@@ -58,7 +60,12 @@ class Package:
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything in an image; `asked` maps the packages somebody asked for to where that is written."""
+    """Everything in an image.
+
+    Attributes:
+        asked: The packages that somebody asked for, and where that is written.
+        stays: Files that images go without (data/leave-out.yaml) and this one needs, and why.
+    """
 
     format: int
     image: str
@@ -66,6 +73,7 @@ class Contents:
     asked: dict[str, str]
     packages: tuple[Package, ...]
     entries: tuple[Entry, ...]
+    stays: dict[str, Reason] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -110,6 +118,7 @@ def make_contents(
     names: Iterable[tuple[str, Kind, int, int]],
     agent: Collection[str],
     definition: Collection[str],
+    stays: Mapping[str, Reason] = MappingProxyType({}),
 ) -> Contents:
     """Put together who brought what.
 
@@ -121,6 +130,7 @@ def make_contents(
         names: Path, kind, mode and size in bytes of everything in the image.
         agent: Paths that Twinhull puts into every image.
         definition: Paths that the image definition puts there.
+        stays: Files of the leave-out set that stay, and why.
     """
     packages = tuple(installed)
     owners = {merged(path): package.name for package in packages for path in package.files}
@@ -147,10 +157,5 @@ def make_contents(
             for each in packages
         ),
         entries=tuple(sorted(entries, key=lambda entry: entry.path)),
+        stays=dict(stays),
     )
-
-
-def merged(path: str) -> str:
-    """Where a path that dpkg knows lies in a file system whose `/bin`, `/sbin` and `/lib` are links into `/usr`."""
-    top = next((top for top in _MERGED if path.startswith(f"{top}/")), None)
-    return f"/usr{path}" if top else path

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bedrock import strict
-from imagebuild.definition.baked import definition_paths
 from imagebuild.definition.config import installed_name
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
 from imagebuild.inspection.setuid import require_expected
 from imagebuild.paths import DATA
 from imagebuild.steps.dpkg import read_database
+from imagebuild.steps.leave_out.reach import Reason
+from imagebuild.steps.placed import placed_files
+from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.products import PackageTree
 from imagebuild.steps.workshop import Workshop
 
@@ -23,7 +25,7 @@ _TIMEOUT_S = 120
 _PACKAGES = re.compile(r"^Packages=(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 
 
-def record_contents(shop: Workshop, tree: PackageTree) -> Contents:
+def record_contents(shop: Workshop, tree: PackageTree, stays: Mapping[str, Reason]) -> Contents:
     """Write `contents.json` into the build's folder.
 
     Raises:
@@ -34,28 +36,32 @@ def record_contents(shop: Workshop, tree: PackageTree) -> Contents:
     listing = shop.tools.run(
         ["find", tree.root, "-mindepth", "1", "-printf", r"%y %m %s /%P\0"], shop.access, timeout_s=_TIMEOUT_S
     ).stdout
-    ours = set(_paths_below(shop.extra))
-    theirs = definition_paths(definition)
+    placed = placed_files(shop)
     installed = read_database(tree.record)
     asked = {package.name: ESSENTIAL for package in installed if package.essential}
     asked |= dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
     asked |= dict.fromkeys(definition.hardening.packages, "image.yaml: hardening")
-    asked |= {package: f"image.yaml: {key}" for package, key in definition.implied_packages.items()}
-    asked[definition.kernel] = "image.yaml: kernel"
-    local = shop.plan.supply.packages.local
-    asked |= {installed_name(entry, local): "image.yaml: packages" for entry in definition.packages}
+    asked |= {definition.kernel: "image.yaml: kernel"} | asked_for(shop.plan)
     contents = make_contents(
         image=definition.id,
         version=shop.plan.version,
         asked=asked,
         installed=installed,
         names=parse_listing(listing),
-        agent=ours - theirs,
-        definition=theirs,
+        agent=placed.ours,
+        definition=placed.definition,
+        stays=stays,
     )
     require_expected(contents, definition.hardening.setuid)
     (shop.out / CONTENTS_FILE).write_bytes(strict.dump_json(contents))
     return contents
+
+
+def asked_for(plan: BuildPlan) -> dict[str, str]:
+    """The packages that a definition asks for, by name or by what it says otherwise, and where."""
+    definition, local = plan.definition, plan.supply.packages.local
+    implied = {package: f"image.yaml: {key}" for package, key in definition.implied_packages.items()}
+    return implied | {installed_name(entry, local): "image.yaml: packages" for entry in definition.packages}
 
 
 def read_contents(build: Path) -> Contents:
@@ -90,9 +96,3 @@ def parse_listing(text: str) -> Iterator[tuple[str, Kind, int, int]]:
             raise BuildError(f"the image holds {path}, which is neither file nor link nor folder")
         kind = _KINDS[letter]
         yield path, kind, int(mode, 8), int(size) if kind is Kind.FILE else 0
-
-
-def _paths_below(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        if path.is_symlink() or not path.is_dir():
-            yield f"/{path.relative_to(folder)}"

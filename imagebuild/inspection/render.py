@@ -16,6 +16,7 @@ from imagebuild.inspection.compare import Comparison
 from imagebuild.inspection.costs import Cost
 from imagebuild.inspection.report import Inspection
 from imagebuild.inspection.summary import Summary
+from imagebuild.inspection.why import Explanation
 
 _FEW = 15
 
@@ -52,6 +53,15 @@ def show_inspection(found: Inspection, *, everything: bool) -> None:
         ("kernel arguments", found.kernel_arguments),
     ):
         _add_some(root.add(f"{title} ({len(names)})"), map(Text, names), everything=everything)
+    Console().print(root, soft_wrap=True)
+
+
+def show_explanation(found: Explanation) -> None:
+    """Print why a path is in an image, or is not, on stdout."""
+    owner = f"  {found.owner}" if found.owner else ""
+    root = Tree(_line(found.path, f"{found.state.value}{owner}"))
+    for sentence in found.chain:
+        root.add(Text(sentence))
     Console().print(root, soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """Building an image: the steps in order, each thin, each timed.
 
-    packages fetched → agent → package tree (mkosi) → its content settled and checked
+    packages fetched → agent → package tree (mkosi) → what a host goes without is removed
+    → its content settled and checked
     → root filesystem and verity tree (systemd-repart), and at the same time the initrd
     → UKI (ukify) → signatures (sbsign) → disk (systemd-repart)
     → bill of materials and provenance → documents
@@ -25,7 +26,7 @@ from bedrock.progress import Progress, Silent
 from imagebuild.attest.documents import write_attestations
 from imagebuild.content.settle import forgotten_services, settle
 from imagebuild.inputs.tools import usual_umask
-from imagebuild.inspection.record import record_contents
+from imagebuild.inspection.record import asked_for, base_packages, record_contents
 from imagebuild.inspection.setuid import stripped_notes
 from imagebuild.inspection.summary import Summary, read_summary
 from imagebuild.paths import DATA, EPOCH, SOURCE_ROOT
@@ -35,7 +36,10 @@ from imagebuild.pipeline.runner import StepRunner, both
 from imagebuild.steps import boot, filesystems
 from imagebuild.steps.agent_program import build_payload
 from imagebuild.steps.initrd.image import make_initrd, make_programs
+from imagebuild.steps.leave_out.leaving import leave_out
+from imagebuild.steps.leave_out.reach import Reason
 from imagebuild.steps.plan import INPUTS_FILE, BuildPlan
+from imagebuild.steps.products import PackageTree
 from imagebuild.steps.scratch import remove_tree, scratch_folder
 from imagebuild.steps.workshop import Workshop
 
@@ -63,8 +67,9 @@ def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> Made:
     tree, programs = steps.run(
         "package_tree", lambda: both(lambda: filesystems.make_tree(shop), lambda: make_programs(shop))
     )
+    stays = steps.run("leave_out", lambda: _leave_out(shop, tree))
     settled = steps.run("settle", lambda: settle(shop, tree))
-    contents = steps.run("contents", lambda: record_contents(shop, tree))
+    contents = steps.run("contents", lambda: record_contents(shop, tree, stays))
     watch.contents(contents)
     steps.notes.extend(settled.notes)
     steps.notes.extend(stripped_notes(contents, tree.stripped))
@@ -159,3 +164,10 @@ def _gather_extra(shop: Workshop) -> None:
         source_date_epoch=EPOCH,
     )
     filesystems.write_extra_files(shop, shop.extra)
+
+
+def _leave_out(shop: Workshop, tree: PackageTree) -> dict[str, Reason]:
+    """Remove what the image goes without; why the rest of that stays."""
+    definition = shop.plan.definition
+    base = (*base_packages((DATA / "image.conf").read_text()), definition.kernel, *definition.hardening.packages)
+    return leave_out(shop, tree, asked=asked_for(shop.plan), base=base)

@@ -1,6 +1,6 @@
 """What dpkg recorded about an image's packages before its database was removed.
 
-Not here: which of a package's files are still in the image; `drop` and the trimming of the base decide that later.
+Not here: which of a package's files are still in the image; that is decided later (`leave_out/`).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from imagebuild.definition.image import definition_files, is_executable
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
 from imagebuild.steps.hardening import stripped_programs, write_hardening
+from imagebuild.steps.leave_out.rules import load_rules
 from imagebuild.steps.products import Kernel, PackageTree, RootImage
 from imagebuild.steps.scratch import keep_tree, restore_tree
 from imagebuild.steps.workshop import Workshop
@@ -88,6 +89,7 @@ def make_tree(shop: Workshop) -> PackageTree:
         profile=plan.profile,
         epoch=EPOCH,
         local=plan.supply.packages.local,
+        needed_modules=load_rules().modules_of({package.name for package in plan.supply.packages.packages}),
     )
     (folder / "mkosi.conf").write_text(text)
     _mkosi(shop, folder)

@@ -57,9 +57,13 @@ class KeepList:
         """Whether a kernel module, given by its place below `kernel/`, is kept."""
         return module_name(place) in self.module_names or self.keeps_place(place)
 
-    def with_own(self, own: Trim) -> KeepList:
-        """The same with what an image definition keeps beside it."""
-        return replace(self, paths=(*self.paths, *own.keep), modules=(*self.modules, *own.keep_modules))
+    def with_own(self, own: Trim, *, paths: tuple[str, ...] = (), modules: tuple[str, ...] = ()) -> KeepList:
+        """The same with what an image definition keeps as well: from trimming (`own`), and from being left out."""
+        return replace(
+            self,
+            paths=(*self.paths, *own.keep, *paths),
+            modules=(*self.modules, *own.keep_modules, *modules),
+        )
 
 
 def load_keep_list() -> KeepList:

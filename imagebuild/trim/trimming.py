@@ -81,7 +81,7 @@ def trim(wishes: Wishes, *, progress: Progress) -> Outcome:
         TrimError: The workload failed, or the record cannot be trusted.
     """
     definition = load_definition(wishes.definition)
-    keep = load_keep_list().with_own(definition.trim)
+    keep = load_keep_list().with_own(definition.trim, paths=definition.keep, modules=definition.keep_modules)
     tools = ensure_tools(
         find_mirrors(definition.mirror, definition.security_mirror), cache=cache_folder(), progress=progress
     )

@@ -8,5 +8,6 @@ survey.py    what a tree holds and what its files need; runs inside the tools tr
 facts.py     the same as values, with who brought each file and who asked for it
 reach.py     which files stay and why (pure)
 lost.py      the check of the result: what stays and misses a library or an interpreter (pure)
+leaving.py   the build step: survey, decide, remove, check
 Not here: kernel modules, which mkosi filters with what they depend on; this package names those that must stay.
 """

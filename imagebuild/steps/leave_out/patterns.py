@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-_MERGED = re.compile(r"/(bin|sbin|lib|lib64)(?=/|$)")
+_MERGED = re.compile(r"/(bin|sbin|lib|lib64)/")
 
 
 def covers(patterns: Iterable[str]) -> Callable[[str], bool]:

@@ -49,7 +49,7 @@ def test_the_tree_holds_what_the_definition_asks_for(tmp_path: Path) -> None:
     )
     found = sections(tree_text(definition))
     assert found["Content.Packages"].split() == ["linux-image-amd64", "curl", "jq"]
-    assert found["Content.RemoveFiles"].split() == ["/usr/x/*"]
+    assert "Content.RemoveFiles" not in found
     assert found["Output.ImageId"] == "host"
     assert found["Output.ImageVersion"] == "1.2.3"
     assert found["Distribution.Release"] == "trixie"
@@ -172,3 +172,18 @@ def test_the_agents_settings_are_baked_in_whole(tmp_path: Path) -> None:
 def test_the_loader_shows_no_menu_and_no_editor() -> None:
     assert {"timeout 0", "editor no"} <= set(config.loader_conf().splitlines())
     assert config.entry_path("x.efi") == "EFI/Linux/x.efi"
+
+
+def test_modules_stay_that_are_kept_or_that_a_package_needs(tmp_path: Path) -> None:
+    definition = definition_of(
+        tmp_path, "id: host\nkeep_modules: [fs/smb/server/]\ndrop_modules: [fs/x/, fs/nfsd/a.ko]\n"
+    )
+    assert config.kept_modules(definition, ("fs/nfsd/", "fs/x/y.ko", "fs/x/")) == ("fs/smb/server/", "fs/nfsd/")
+    assert config.kept_modules(definition, ("fs/nfsd/a.ko",)) == ("fs/smb/server/",)
+
+
+def test_a_module_that_is_loaded_at_boot_stays_in_either_spelling() -> None:
+    expression = config.module_name_expression("nfs_layout-flexfiles")
+    assert re.search(expression, "fs/nfs/nfs-layout_flexfiles.ko")
+    assert not re.search(expression, "fs/nfs/x_nfs_layout_flexfiles.ko")
+    assert "(^|/)nfsd" in tree_text(ImageDefinition(id="host", modules=("nfsd",)))

@@ -51,9 +51,3 @@ def test_an_argument_that_would_loosen_the_mounts_is_not_the_definitions_to_give
 def test_what_is_no_path_of_a_program_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(DocumentError, match="absolute path of a program"):
         definition_of(tmp_path, f"id: host\nhardening: {{setuid: ['{path}']}}\n")
-
-
-def test_profiles_stay_for_an_image_that_asks_for_apparmor_itself() -> None:
-    assert "/etc/apparmor.d" in Hardening().left_out(("curl",))
-    assert Hardening().left_out(("apparmor",)) == ()
-    assert Hardening(apparmor=False).left_out(()) == ()

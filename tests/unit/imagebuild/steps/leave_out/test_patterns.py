@@ -39,8 +39,6 @@ def test_no_patterns_cover_nothing() -> None:
     assert not matches(())("/usr")
 
 
-@pytest.mark.parametrize(
-    ("path", "place"), [("/lib/x", "/usr/lib/x"), ("/library/x", "/library/x"), ("/lib", "/usr/lib")]
-)
+@pytest.mark.parametrize(("path", "place"), [("/lib/x", "/usr/lib/x"), ("/library/x", "/library/x"), ("/lib", "/lib")])
 def test_a_path_is_spelled_as_the_merged_tree_spells_it(path: str, place: str) -> None:
     assert merged(path) == place

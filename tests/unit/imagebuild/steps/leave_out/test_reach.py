@@ -223,3 +223,11 @@ def test_most_names_are_in_no_section() -> None:
     section = rules.section_of("/usr/lib/x86_64-linux-gnu/libdb-5.3.so")
     assert section is not None
     assert section.kind is Kind.LIBRARY
+
+
+def test_profiles_of_apparmor_stay_for_an_image_that_asks_for_it_by_name() -> None:
+    path = "/etc/apparmor.d/abi/4.0"
+    made = tree(Item(path), owners={path: "apparmor"})
+    rules = load_rules()
+    assert decide(made, rules, NOBODY).stays == {}
+    assert list(decide(made, rules, Wish(packages={"apparmor": Request(("y", "apparmor"))})).stays) == [path]

@@ -1,0 +1,37 @@
+"""Which paths of an image were put there on purpose: by Twinhull, and by the image definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagebuild.definition.baked import definition_paths
+from imagebuild.steps.leave_out.patterns import merged
+from imagebuild.steps.workshop import Workshop
+
+# Folders that mkosi copies into the image as they are.
+_COPIED = ("mkosi.extra", "mkosi.skeleton")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Paths of files and links, as the image spells them; none is in both."""
+
+    ours: frozenset[str]
+    definition: frozenset[str]
+
+
+def placed_files(shop: Workshop) -> Placed:
+    """What was put into the image beside its packages."""
+    named = definition_paths(shop.plan.definition)
+    copied = {path for name in _COPIED for path in paths_below(shop.definition / name)}
+    theirs = frozenset(map(merged, named | copied))
+    return Placed(frozenset(map(merged, paths_below(shop.extra))) - theirs, theirs)
+
+
+def paths_below(folder: Path) -> Iterator[str]:
+    """Files and links below a folder, from it on, with a slash first."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            yield f"/{path.relative_to(folder)}"
