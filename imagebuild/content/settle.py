@@ -24,7 +24,7 @@ from imagebuild.content.services import UnitFile, disabled_services, read_unit_f
 from imagebuild.content.sources import Source, sources_of
 from imagebuild.content.sshd import SERVER, host_key_files
 from imagebuild.content.state import RECORD_FILE, TMPFILES_FILE, State, read_record, state_of, tmpfiles_paths
-from imagebuild.content.tree import Change, Found, ImageTree
+from imagebuild.content.tree import BuiltTree, Change, Found
 from imagebuild.content.verify import settings_of, verify
 from imagebuild.definition.baked import definition_paths
 from imagebuild.definition.host import UTC, Services, User
@@ -91,7 +91,7 @@ def settle(shop: Workshop, package_tree: PackageTree) -> SettledTree:
             secret; all that was found is listed.
     """
     definition = shop.plan.definition
-    tree = ImageTree(package_tree.root, shop.tools, shop.access, shop.work, EPOCH)
+    tree = BuiltTree(package_tree.root, shop.tools, shop.access, shop.work, EPOCH)
     facts = _facts(shop, tree, package_tree)
     problems = _definition_problems(shop, tree, facts, package_tree.kernel)
     _require(shop, "image.yaml asks for what this image cannot have", problems)
@@ -143,7 +143,7 @@ def user_problems(users: Iterable[User], settled: Settled) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def _facts(shop: Workshop, tree: ImageTree, package_tree: PackageTree) -> Facts:
+def _facts(shop: Workshop, tree: BuiltTree, package_tree: PackageTree) -> Facts:
     definition = shop.plan.definition
     units = tree.read(*_UNITS)
     masks = {path for path, target in units.links.items() if target == "/dev/null" and path.startswith("/etc/")}
@@ -166,7 +166,7 @@ def _data_paths() -> frozenset[str]:
     return frozenset(f"/{path.relative_to(tree)}" for path in tree.rglob("*") if path.is_file())
 
 
-def _definition_problems(shop: Workshop, tree: ImageTree, facts: Facts, image: Kernel) -> list[str]:
+def _definition_problems(shop: Workshop, tree: BuiltTree, facts: Facts, image: Kernel) -> list[str]:
     definition = shop.plan.definition
     problems = [*overwrite_problems(definition, facts.owners, facts.own)]
     problems += service_problems(definition.services, facts.unit_files, facts.units)
@@ -184,7 +184,7 @@ def _definition_problems(shop: Workshop, tree: ImageTree, facts: Facts, image: K
 
 
 def _setting_problems(
-    said: Mapping[str, str], tree: ImageTree, sources: Iterable[Source], image: Kernel
+    said: Mapping[str, str], tree: BuiltTree, sources: Iterable[Source], image: Kernel
 ) -> Iterable[str]:
     """Kernel settings that the image's kernel does not know, of `sysctl` and of the definition's own files."""
     places = settings_of(sources)
@@ -227,7 +227,7 @@ def _state(package_tree: PackageTree, facts: Facts) -> State:
     return state_of(read_record(path.read_bytes(), source=str(path)), tmpfiles_paths(texts))
 
 
-def _change(shop: Workshop, tree: ImageTree, facts: Facts, settled: Settled, state: State) -> Change:
+def _change(shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, state: State) -> Change:
     """Everything that is to change in the tree."""
     texts = facts.found.texts
     shadow = texts.get("/etc/shadow", "")
@@ -251,7 +251,7 @@ def _change(shop: Workshop, tree: ImageTree, facts: Facts, settled: Settled, sta
     )
 
 
-def _missing(shop: Workshop, tree: ImageTree) -> dict[str, tuple[int, Path]]:
+def _missing(shop: Workshop, tree: BuiltTree) -> dict[str, tuple[int, Path]]:
     """Files of the definition that are not in the tree although nothing can have been left out on purpose."""
     definition = shop.plan.definition
     wanted = definition_paths(definition)

@@ -58,7 +58,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class ImageTree:
+class BuiltTree:
     """A tree on the build host.
 
     Attributes:

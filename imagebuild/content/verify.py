@@ -22,7 +22,7 @@ from imagebuild.content.messages import (
     split_generated,
 )
 from imagebuild.content.sources import Source
-from imagebuild.content.tree import ImageTree
+from imagebuild.content.tree import BuiltTree
 
 _UNITS = re.compile(
     r"/(usr/lib|etc)/systemd/system/(?P<unit>[^/]+\.(service|socket|timer|path|target|mount|automount|swap|slice))(\.d/[^/]+\.conf)?"
@@ -52,7 +52,7 @@ class Verdict:
     unchecked: tuple[str, ...] = ()
 
 
-def verify(tree: ImageTree, sources: Iterable[Source]) -> Verdict:
+def verify(tree: BuiltTree, sources: Iterable[Source]) -> Verdict:
     """Let the image's own programs read what the definition brings."""
     found = {source.path: source for source in sources}
     quadlets = _matching(found, _QUADLETS)
@@ -96,7 +96,7 @@ def _matching(sources: Mapping[str, Source], pattern: re.Pattern[str]) -> dict[s
     return {path: source for path, source in sources.items() if pattern.fullmatch(path)}
 
 
-def _check_quadlets(tree: ImageTree, quadlets: Mapping[str, Source], problems: list[str]) -> dict[str, str]:
+def _check_quadlets(tree: BuiltTree, quadlets: Mapping[str, Source], problems: list[str]) -> dict[str, str]:
     """The units that the generator makes of the Quadlets, by the path they have on a host."""
     done = tree.run([QUADLET, "-dryrun"], shows={})
     problems += about_quadlets(done.stderr, done.returncode != 0, quadlets)
@@ -104,7 +104,7 @@ def _check_quadlets(tree: ImageTree, quadlets: Mapping[str, Source], problems: l
 
 
 def _check_units(
-    tree: ImageTree, sources: Mapping[str, Source], quadlets: Mapping[str, Source], generated: Mapping[str, str]
+    tree: BuiltTree, sources: Mapping[str, Source], quadlets: Mapping[str, Source], generated: Mapping[str, str]
 ) -> Iterator[str]:
     units = _matching(sources, _UNITS)
     origins = {path: source for path, text in generated.items() if (source := _quadlet_of(text, quadlets))}
@@ -130,14 +130,14 @@ def _quadlet_of(text: str, quadlets: Mapping[str, Source]) -> Source | None:
     return quadlets.get(path)
 
 
-def _check_each(tree: ImageTree, sources: Mapping[str, Source], *words: str) -> Iterator[str]:
+def _check_each(tree: BuiltTree, sources: Mapping[str, Source], *words: str) -> Iterator[str]:
     """Files that a program takes by name."""
     if sources:
         done = tree.run([*words, *sources], shows={})
         yield from located(f"{done.stdout}\n{done.stderr}", sources)
 
 
-def _check_networks(tree: ImageTree, sources: Mapping[str, Source]) -> Iterator[str]:
+def _check_networks(tree: BuiltTree, sources: Mapping[str, Source]) -> Iterator[str]:
     if networks := _matching(sources, _NETWORKS):
         words = ["/usr/bin/timeout", "-s", "TERM", str(_NETWORKD_S), "/usr/lib/systemd/systemd-networkd"]
         yield from about_networks(tree.run(words, shows={}).stderr, networks)
@@ -146,7 +146,7 @@ def _check_networks(tree: ImageTree, sources: Mapping[str, Source]) -> Iterator[
         yield from about_networks(tree.run(words, shows={}).stderr, links)
 
 
-def _check_nftables(tree: ImageTree, rules: Mapping[str, Source], problems: list[str], unchecked: list[str]) -> None:
+def _check_nftables(tree: BuiltTree, rules: Mapping[str, Source], problems: list[str], unchecked: list[str]) -> None:
     """The ruleset that nftables.service loads, with what it includes, and each file that it does not include."""
     if not rules:
         return
