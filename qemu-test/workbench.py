@@ -51,6 +51,8 @@ SECOND = "1.0.1"
 THIRD = "1.0.2"
 SICK = "1.0.3"
 DISKS = "1.0.4"
+CONTENT = "1.0.5"
+CONTENT_NEXT = "1.0.6"
 SICK_REASON = "this version is sick on purpose"
 # Modules that lead to no disk are left out: they are most of what this kernel brings.
 _EVERY_DISK: dict[str, Any] = {
@@ -67,6 +69,18 @@ _EVERY_DISK: dict[str, Any] = {
     "slots": {"root": "1G"},
     "budget": {},
 }
+# Services with users, state and keys of their own, and every key of a definition that sets up the host.
+_CONTENT: dict[str, Any] = {
+    "packages": ["openssh-server", "redis-server"],
+    "services": {"enable": ["ssh.service", "redis-server.service"]},
+    "hostname": "content-1",
+    "timezone": "Europe/Berlin",
+    "modules": ["br_netfilter"],
+    "sysctl": {"net.ipv4.ip_forward": 1},
+    "users": [{"name": "app", "id": 850, "groups": ["video"], "home": "/var/lib/app"}],
+    "budget": {},
+}
+_LATE_USER = {"name": "late", "home": "/var/lib/late"}
 _HEALTH_CHECK = "/usr/lib/twinhull/health.d/50-on-purpose"
 # The pristine repository's documents last a year; a younger one is never in doubt.
 _MAX_AGE_S = 60 * 86400
@@ -175,7 +189,8 @@ def make_workbench() -> Workbench:
 def write_definition(folder: Path, version: str) -> Path:
     """The reference definition, with a file that differs in each version.
 
-    The sick one has a check that fails, the one for disks has every driver that leads to one.
+    The sick one has a check that fails, the one for disks has every driver that leads to one, those of content have
+    services, users and files below `/var`, and the later of them one user more.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DEFINITION, folder)
@@ -188,6 +203,11 @@ def write_definition(folder: Path, version: str) -> Path:
         files.append({"path": _HEALTH_CHECK, "content": script, "mode": "0755"})
     if version == DISKS:
         definition |= _EVERY_DISK
+    if version in (CONTENT, CONTENT_NEXT):
+        definition |= _CONTENT
+        files.append({"path": "/var/lib/app/config", "content": f"of {version}\n", "mode": "0640"})
+    if version == CONTENT_NEXT:
+        definition["users"] = [*_CONTENT["users"], _LATE_USER]
     definition["files"] = files
     path.write_text(yaml.safe_dump(definition, sort_keys=False))
     return folder

@@ -89,9 +89,11 @@ class Case:
         return str(caught.value)
 
 
-def case_of(folder: Path, text: str, **tools: tuple[tuple[str, str], ...]) -> Case:
+def case_of(
+    folder: Path, text: str, *, units: tuple[tuple[str, str], ...] = (), says: tuple[tuple[str, str], ...] = ()
+) -> Case:
     plan = plan_in(folder, f"id: host\n{text}")
-    played = TreeTools(folder / "tools/abc", **tools)
+    played = TreeTools(folder / "tools/abc", units=units, says=says)
     shop = Workshop(replace(plan, supply=replace(plan.supply, tools=played)), folder / "work", folder / "scratch")
     shop.make_folders()
     filesystems.stage_definition(plan.folder, shop.definition)
