@@ -24,6 +24,7 @@ from bedrock import strict
 from bedrock.errors import ProcessError
 from bedrock.partial import new_folder
 from bedrock.persist import write_atomic
+from imagebuild.elf import ElfError, read_elf
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.inputs.wheels import INTERPRETER, LOCK, agent_wheels, unpack
@@ -91,7 +92,6 @@ _UNWANTED_FILES = re.compile(
     """,
     re.VERBOSE,
 )
-_NEEDED = re.compile(r"\(NEEDED\)\s+Shared library: \[(?P<name>[^]]+)\]")
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,23 @@ def is_dead_weight(name: str) -> bool:
     return _UNWANTED_FILES.match(name) is not None
 
 
-def needed_libraries(files: Iterable[Path], tools: ToolsTree) -> frozenset[str]:
-    """The shared libraries that programs and extension modules name in their dynamic section."""
-    listed = sorted(files)
-    done = tools.run(["readelf", "--dynamic", "--wide", *listed], Access(read=tuple(listed)), timeout_s=_TIMEOUT_S)
-    return frozenset(match["name"] for match in _NEEDED.finditer(done.stdout))
+def needed_libraries(files: Iterable[Path]) -> frozenset[str]:
+    """The shared libraries that programs and extension modules name in their dynamic section.
+
+    Raises:
+        BuildError: A file is not ELF, or is damaged.
+    """
+    names: set[str] = set()
+    for path in files:
+        try:
+            with path.open("rb") as stream:
+                elf = read_elf(stream)
+        except ElfError as error:
+            raise BuildError(f"{path} of the agent is damaged: {error}") from error
+        if elf is None:
+            raise BuildError(f"{path} of the agent is not a program or library")
+        names.update(elf.needed)
+    return frozenset(names)
 
 
 def libraries_of(packages: Iterable[str], tools_root: Path) -> frozenset[str]:
@@ -191,7 +203,7 @@ def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
     (folder / "tree" / LAUNCHER).write_text(_LAUNCHER_TEXT)
     modules = sorted(home.rglob("*.so"))
     _strip(inputs.tools, modules)
-    needed = needed_libraries([interpreter, *modules], inputs.tools)
+    needed = needed_libraries([interpreter, *modules])
     _require_known(needed, inputs.tools.root)
     payload = _settle(folder / "tree", needed, inputs.epoch)
     write_atomic(folder / "payload.json", strict.dump_json(payload))

@@ -72,7 +72,7 @@ def judge(
     progress.step("unpack the root filesystem")
     files = [entry for entry in contents.entries if entry.kind is Kind.FILE]
     with unpacked_root(build, tools=tools) as root:
-        tree = ImageTree(contents, read_needs(contents, root, tools=tools))
+        tree = ImageTree(contents, read_needs(contents, root))
         stays = staying(tree, touched, keep)
         proposals = propose(tree, stays)
         progress.step("pack what could be dropped", total=sum(len(each.files) for each in proposals))

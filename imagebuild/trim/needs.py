@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from imagebuild.elf import ElfError, read_elf
 from imagebuild.errors import TrimError
-from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.inspection.contents import Contents, Kind
 from imagebuild.trim.patterns import module_name, module_place
 from imagebuild.trim.tree import Needs
 
-_TIMEOUT_S = 120
-_AT_ONCE = 500
-_NEEDED = re.compile(r"\(NEEDED\).*\[([^]]+)\]")
-_FILE = re.compile(r"^File: (.*)$", re.MULTILINE)
 _FIRST_LINE_BYTES = 256
 
 
-def read_needs(contents: Contents, root: Path, *, tools: ToolsTree) -> Needs:
+def read_needs(contents: Contents, root: Path) -> Needs:
     """Read links, programs, scripts and modules of the root filesystem that is unpacked at `root`.
 
     Raises:
-        TrimError: A name of the record is not there.
-        ProcessError: readelf cannot read a program.
+        TrimError: A name of the record is not there, or a program is damaged.
     """
     links: dict[str, str] = {}
     names: dict[str, tuple[str, ...]] = {}
-    programs: list[Path] = []
     for entry in contents.entries:
         path = root / entry.path.lstrip("/")
         try:
             if entry.kind is Kind.LINK:
                 links[entry.path] = str(path.readlink())
-            elif entry.kind is Kind.FILE and module_place(entry.path) is None:
-                with path.open("rb") as stream:
-                    first = stream.readline(_FIRST_LINE_BYTES)
-                if first.startswith(b"\x7fELF"):
-                    programs.append(path)
-                elif name := interpreter(first):
-                    names[entry.path] = (name,)
+            elif entry.kind is Kind.FILE and module_place(entry.path) is None and (found := _named(path)):
+                names[entry.path] = found
         except OSError as error:
             raise TrimError(f"{entry.path} of the image's record is not in its root filesystem: {error}") from error
-    for path, libraries in _libraries(programs, root, tools):
-        names[f"/{path.relative_to(root)}"] = libraries
+        except ElfError as error:
+            raise TrimError(f"{entry.path} is damaged: {error}") from error
     return Needs(links=links, names=names, modules=_modules(contents, root))
 
 
@@ -77,17 +64,15 @@ def parse_soft_dependencies(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield words[1], tuple(word for word in words[2:] if not word.endswith(":"))
 
 
-def _libraries(programs: list[Path], root: Path, tools: ToolsTree) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    for start in range(0, len(programs), _AT_ONCE):
-        some = programs[start : start + _AT_ONCE]
-        # With one file readelf names none.
-        words: list[str | Path] = ["readelf", "--dynamic", *some, os.devnull]
-        said = tools.run(words, Access(read=(root,)), timeout_s=_TIMEOUT_S, check=False).stdout
-        texts = dict(zip(_FILE.findall(said), _FILE.split(said)[2::2], strict=True))
-        for path in some:
-            if str(path) not in texts:
-                raise TrimError(f"readelf tells nothing of /{path.relative_to(root)}")
-            yield path, tuple(_NEEDED.findall(texts[str(path)]))
+def _named(path: Path) -> tuple[str, ...]:
+    """The names of libraries that a program is linked to, or that of a script's interpreter."""
+    with path.open("rb") as stream:
+        elf = read_elf(stream)
+        if elf is not None:
+            return elf.needed
+        stream.seek(0)
+        name = interpreter(stream.readline(_FIRST_LINE_BYTES))
+    return (name,) if name else ()
 
 
 def _modules(contents: Contents, root: Path) -> Mapping[str, tuple[str, ...]]:

@@ -71,11 +71,6 @@ def stored(store: Store, name: str, content: bytes, version: str = "1") -> Locke
     return made
 
 
-def elf(*needs: str) -> bytes:
-    """What `PlayedTools` (`initrd_tools.py`) takes for a program or library that is linked to these."""
-    return b"\x7fELF " + " ".join(needs).encode()
-
-
 def _with_folders(files: Mapping[str, Content]) -> dict[str, Content | None]:
     folders = {str(folder) for path in files for folder in PurePosixPath(path).parents}
     return {**dict.fromkeys(sorted(folders)), **files}

@@ -28,7 +28,7 @@ def served(path: Path, handler: Handler) -> Iterator[None]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield
-        thread.join(10)
+        thread.join(60)
 
 
 class ScriptedQemu:

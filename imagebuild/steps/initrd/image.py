@@ -50,7 +50,7 @@ def make_programs(shop: Workshop) -> Half:
 
     def make(half: Half) -> None:
         root, store = shop.work / "initrd-programs", store_in(supply.cache)
-        unpack_programs(content, part.packages, store, root=root, record=half.record, tools=shop.tools)
+        unpack_programs(content, part.packages, store, root=root, record=half.record)
         _furnish(root, content)
         _pack(shop, root, half)
 

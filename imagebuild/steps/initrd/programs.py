@@ -17,16 +17,13 @@ from debian.arfile import ArError
 from debian.debfile import DebError, DebFile
 
 from imagebuild.definition.initrd import InitrdContent
+from imagebuild.elf import ElfError, read_elf
 from imagebuild.errors import BuildError, RefusedInputError
 from imagebuild.inputs.lockfile import LockedPackage
 from imagebuild.inputs.store import Store
-from imagebuild.inputs.tools import Access, ToolsTree
 
-_TIMEOUT_S = 60
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
 _LIBRARY = re.compile(r"usr/lib/(?:x86_64-linux-gnu/(?:systemd/)?)?(?:lib|ld-)[^/]+\.so[^/]*")
-_NEEDED = re.compile(r"\(NEEDED\).*\[([^]]+)\]")
-_ELF_FILE = re.compile(r"^File: (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,17 +43,15 @@ def unpack_programs(
     *,
     root: Path,
     record: Path,
-    tools: ToolsTree,
 ) -> None:
     """Put what `content` wants, and the libraries it needs, into the new folder `root`, and the record into `record`.
 
     Args:
         content: What is wanted.
         packages: The packages to look into; each is in the store.
-        store: Where packages lie.
+        store: Where packages are.
         root: Becomes the tree.
         record: Becomes the record: `status`, `info/` and `copyright/`, as dpkg keeps them.
-        tools: Brings readelf.
 
     Raises:
         BuildError: A program or a library is in none of the packages.
@@ -69,20 +64,20 @@ def unpack_programs(
         brought |= dict.fromkeys(names, unpacked)
     if missing := sorted(content.wanted - brought.keys()):
         raise BuildError(f"no package of the initrd brings {', '.join(f'/{name}' for name in missing)}")
-    kept = closure(content, root, tools)
+    kept = closure(content, root)
     for name in brought.keys() - kept:
         (root / name).unlink()
     _write_record(record, {brought[name].name: brought[name] for name in kept})
 
 
-def closure(content: InitrdContent, root: Path, tools: ToolsTree) -> frozenset[str]:
+def closure(content: InitrdContent, root: Path) -> frozenset[str]:
     """The names below `root` of what is wanted, the libraries it needs, and the links that lead to them.
 
     Raises:
         BuildError: A library is not there.
     """
     places = {path.name: path for path in sorted(root.rglob("*.so*"))}
-    linked = needed_libraries(root, tools)
+    linked = needed_libraries(root)
     todo = [root / name for name in (*content.wanted, _LOADER)]
     todo += [_place(places, name, "a program loads by name") for name in content.libraries]
     kept: set[Path] = set()
@@ -100,24 +95,30 @@ def closure(content: InitrdContent, root: Path, tools: ToolsTree) -> frozenset[s
     return frozenset(str(path.relative_to(root)) for path in kept)
 
 
-def needed_libraries(root: Path, tools: ToolsTree) -> Mapping[Path, tuple[str, ...]]:
-    """The names of libraries that each program and library below `root` is linked to."""
-    found = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink() and _is_elf(path)]
-    # Of one file alone readelf would not tell the name, so the first is read twice.
-    done = tools.run(["readelf", "--dynamic", *found, *found[:1]], Access(read=(root,)), timeout_s=_TIMEOUT_S)
-    names, texts = _ELF_FILE.findall(done.stdout), _ELF_FILE.split(done.stdout)[2::2]
-    return {Path(name): tuple(_NEEDED.findall(text)) for name, text in zip(names, texts, strict=True)}
+def needed_libraries(root: Path) -> Mapping[Path, tuple[str, ...]]:
+    """The names of libraries that each program and library below `root` is linked to.
+
+    Raises:
+        RefusedInputError: One of them is damaged.
+    """
+    found: dict[Path, tuple[str, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        try:
+            with path.open("rb") as stream:
+                elf = read_elf(stream)
+        except ElfError as error:
+            raise RefusedInputError(f"/{path.relative_to(root)} of the initrd is damaged: {error}") from error
+        if elf is not None:
+            found[path] = elf.needed
+    return found
 
 
 def _place(places: Mapping[str, Path], name: str, why: str) -> Path:
     if name not in places:
         raise BuildError(f"no package of the initrd brings {name}, which {why}")
     return places[name]
-
-
-def _is_elf(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"\x7fELF"
 
 
 def _unpack(

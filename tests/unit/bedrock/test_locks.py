@@ -16,9 +16,9 @@ def test_the_second_is_told_once_and_waits_for_the_first(tmp_path: Path) -> None
     waiting = threading.Thread(target=second)
     with only_one(lock, on_wait=lambda: order.append("waited")):
         waiting.start()
-        assert told.wait(10)
+        assert told.wait(60)
         order.append("first")
-    waiting.join(10)
+    waiting.join(60)
     assert order == ["first", "second"]
 
 

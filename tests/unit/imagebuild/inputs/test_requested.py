@@ -45,7 +45,7 @@ class PlayedMkosi(PlayedTools):
         text = (cwd / "mkosi.conf").read_text()
         self.texts.append(text)
         for each in self.meeting:
-            each.wait(timeout=30)
+            each.wait(timeout=60)
         names = [
             name for found in re.findall(r"^Packages=(.*(?:\n +\S+)*)", text, re.MULTILINE) for name in found.split()
         ]

@@ -249,7 +249,7 @@ def test_a_stage_runs_ahead_by_bounded_batches(chunk: bytes, most: int) -> None:
     assert next(chunks) == chunk
     # One batch taken, one queued, one held by the stage; then nothing until the next is wanted.
     for _ in range(3 * most):
-        assert made.acquire(timeout=5)
+        assert made.acquire(timeout=60)
     assert not made.acquire(timeout=0.2)
     assert isinstance(chunks, Generator)
     chunks.close()
@@ -269,7 +269,7 @@ def test_a_consumer_that_stops_early_stops_the_stage() -> None:
     assert next(chunks) == b"more"
     assert isinstance(chunks, Generator)
     chunks.close()
-    assert closed.wait(5)
+    assert closed.wait(60)
 
 
 def test_a_transfer_that_trickles_is_given_up() -> None:

@@ -51,11 +51,11 @@ def test_server_announces_answers_logs_and_ends(tmp_path: Path, caplog: pytest.L
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.listener]})
     thread.start()
     try:
-        assert answering.wait(timeout=10)
-        assert httpx.get(f"{bound.url}/metadata/timestamp.json", trust_env=False).status_code == 404
+        assert answering.wait(timeout=60)
+        assert httpx.get(f"{bound.url}/metadata/timestamp.json", trust_env=False, timeout=60).status_code == 404
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=60)
     assert not thread.is_alive()
     (line,) = [record.getMessage() for record in caplog.records if record.name == "twinhull.access"]
     assert "127.0.0.1 GET /metadata/timestamp.json 404" in line
@@ -71,14 +71,14 @@ def test_program_tells_its_address_and_ends_well_on_a_signal(tmp_path: Path, num
         line = child.stdout.readline().decode()
         assert line.startswith("listening on http://127.0.0.1:")
         url = line.split()[-1]
-        assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 503
+        assert httpx.get(f"{url}/healthz", trust_env=False, timeout=60).status_code == 503
         assert ready.read_text() == f"{url}\n"
         child.send_signal(number)
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=60) == 0
 
 
 def test_folder_without_a_repository_is_refused(tmp_path: Path) -> None:
-    done = process.run([sys.executable, "-c", START, str(tmp_path)], timeout_s=30, check=False, cwd=Path.cwd())
+    done = process.run([sys.executable, "-c", START, str(tmp_path)], timeout_s=60, check=False, cwd=Path.cwd())
     assert done.returncode == 1
     assert "there is no repository at" in done.stderr
     assert "twinhull repo init" in done.stderr

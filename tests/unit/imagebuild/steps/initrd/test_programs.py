@@ -12,24 +12,24 @@ from imagebuild.errors import BuildError, RefusedInputError
 from imagebuild.inputs.store import Store
 from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.initrd.programs import unpack_programs
-from tests.fakes.debian_packages import Content, Link, ar, deb, elf, stored, tar_xz
-from tests.fakes.initrd_tools import InitrdTools
+from tests.fakes.debian_packages import Content, Link, ar, deb, stored, tar_xz
+from tests.fakes.elf_files import elf_file
 
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 LIBC: Mapping[str, Content] = {
-    f"{LIBRARIES}/libc.so.6": elf("ld-linux-x86-64.so.2"),
-    f"{LIBRARIES}/ld-linux-x86-64.so.2": elf(),
+    f"{LIBRARIES}/libc.so.6": elf_file("ld-linux-x86-64.so.2"),
+    f"{LIBRARIES}/ld-linux-x86-64.so.2": elf_file(),
     "/usr/lib64/ld-linux-x86-64.so.2": Link("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
     "/usr/share/doc/libc6/copyright": b"LGPL",
 }
 TOOL: Mapping[str, Content] = {
-    "/usr/sbin/tool": elf("libtool.so.1", "libc.so.6"),
+    "/usr/sbin/tool": elf_file("libtool.so.1", "libc.so.6"),
     "/usr/share/doc/tool/copyright": b"MIT",
     "/usr/share/doc/tool/changelog": b"much",
 }
 LIBTOOL: Mapping[str, Content] = {
     f"{LIBRARIES}/libtool.so.1": Link("libtool.so.1.2"),
-    f"{LIBRARIES}/libtool.so.1.2": elf("libc.so.6"),
+    f"{LIBRARIES}/libtool.so.1.2": elf_file("libc.so.6"),
 }
 ALWAYS = {
     "usr/lib/x86_64-linux-gnu/libc.so.6",
@@ -50,7 +50,7 @@ def unpack(folder: Path, content: InitrdContent, **packages: Mapping[str, Conten
         for name, files in packages.items()
     ]
     root = folder / "root"
-    unpack_programs(content, locked, store, root=root, record=folder / "record", tools=InitrdTools(folder / "tools"))
+    unpack_programs(content, locked, store, root=root, record=folder / "record")
     return root
 
 
@@ -66,22 +66,22 @@ def test_a_program_comes_with_what_it_is_linked_to_and_the_links_that_lead_there
 
 
 def test_a_library_that_nobody_needs_is_left_out_with_its_package(tmp_path: Path) -> None:
-    more = {f"{LIBRARIES}/libmore.so.3": elf("libgone.so")}
+    more = {f"{LIBRARIES}/libmore.so.3": elf_file("libgone.so")}
     root = unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=TOOL, libtool1=LIBTOOL, libmore3=more)
     assert not any("libmore" in name for name in names(root))
     assert not (tmp_path / "record/info/libmore3.list").exists()
 
 
 def test_a_library_that_is_loaded_by_name_comes_along_with_what_it_needs(tmp_path: Path) -> None:
-    more = {f"{LIBRARIES}/libmore.so.3": elf("libtool.so.1")}
+    more = {f"{LIBRARIES}/libmore.so.3": elf_file("libtool.so.1")}
     content = content_of("/usr/sbin/tool", libraries=("libmore.so.3",))
-    root = unpack(tmp_path, content, libc6=LIBC, tool={"/usr/sbin/tool": elf()}, libtool1=LIBTOOL, libmore3=more)
+    root = unpack(tmp_path, content, libc6=LIBC, tool={"/usr/sbin/tool": elf_file()}, libtool1=LIBTOOL, libmore3=more)
     assert {Path(name).name for name in names(root)} >= {"libmore.so.3", "libtool.so.1", "libtool.so.1.2"}
 
 
 def test_systemds_own_library_is_found_in_its_folder(tmp_path: Path) -> None:
-    shared = {f"{LIBRARIES}/systemd/libsystemd-shared-257.so": elf("libc.so.6")}
-    tool = {"/usr/sbin/tool": elf("libsystemd-shared-257.so")}
+    shared = {f"{LIBRARIES}/systemd/libsystemd-shared-257.so": elf_file("libc.so.6")}
+    tool = {"/usr/sbin/tool": elf_file("libsystemd-shared-257.so")}
     root = unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=tool, shared=shared)
     assert "usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so" in names(root)
 
@@ -92,24 +92,24 @@ def test_a_program_that_is_linked_to_nothing_needs_nothing(tmp_path: Path) -> No
     assert (root / "etc/tool.conf").read_text() == "[tool]"
 
 
-PLAIN: Mapping[str, Content] = {"/usr/sbin/tool": elf(), "/etc/tool.conf": b"[tool]"}
+PLAIN: Mapping[str, Content] = {"/usr/sbin/tool": elf_file(), "/etc/tool.conf": b"[tool]"}
 
 
 def test_another_name_of_a_file_brings_its_content(tmp_path: Path) -> None:
     tool: Mapping[str, Content] = {
-        "/usr/sbin/first": elf("libc.so.6"),
+        "/usr/sbin/first": elf_file("libc.so.6"),
         "/usr/sbin/tool": Link("usr/sbin/first", hard=True),
     }
     root = unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=tool)
     assert names(root) == {"usr/sbin/tool"} | ALWAYS
-    assert (root / "usr/sbin/tool").read_bytes() == elf("libc.so.6")
+    assert (root / "usr/sbin/tool").read_bytes() == elf_file("libc.so.6")
 
 
 def test_every_link_of_a_chain_stays(tmp_path: Path) -> None:
     chain: Mapping[str, Content] = {
         f"{LIBRARIES}/libtool.so.1": Link("libtool.so.1.2"),
         f"{LIBRARIES}/libtool.so.1.2": Link("libtool.so.1.2.3"),
-        f"{LIBRARIES}/libtool.so.1.2.3": elf(),
+        f"{LIBRARIES}/libtool.so.1.2.3": elf_file(),
     }
     root = unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=TOOL, libtool1=chain)
     assert (root / "usr/lib/x86_64-linux-gnu/libtool.so.1").exists()
@@ -135,7 +135,7 @@ def test_a_library_that_is_loaded_by_name_and_is_in_no_package_is_named(tmp_path
 
 @pytest.mark.parametrize("target", ["libtool.so.1.2", "../../../../../outside", "/etc/hostname", "libtool.so.1"])
 def test_a_link_that_leads_nowhere_or_outside_is_refused(tmp_path: Path, target: str) -> None:
-    (tmp_path / "outside").write_bytes(elf())
+    (tmp_path / "outside").write_bytes(elf_file())
     wrong = {f"{LIBRARIES}/libtool.so.1": Link(target)}
     with pytest.raises(BuildError, match=r"/libtool\.so\.1 of the initrd leads nowhere"):
         unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=TOOL, libtool1=wrong)
@@ -143,7 +143,7 @@ def test_a_link_that_leads_nowhere_or_outside_is_refused(tmp_path: Path, target:
 
 def test_the_loader_is_not_forgotten(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"/usr/lib64/ld-linux-x86-64\.so\.2 of the initrd leads nowhere"):
-        unpack(tmp_path, content_of("/usr/sbin/tool"), tool={"/usr/sbin/tool": elf()})
+        unpack(tmp_path, content_of("/usr/sbin/tool"), tool={"/usr/sbin/tool": elf_file()})
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_name_that_climbs_out_of_the_tree_is_not_unpacked(tmp_path: Path) -> N
 
 
 def test_what_was_used_is_recorded_as_dpkg_would(tmp_path: Path) -> None:
-    unused = {f"{LIBRARIES}/libmore.so.3": elf()}
+    unused = {f"{LIBRARIES}/libmore.so.3": elf_file()}
     unpack(tmp_path, content_of("/usr/sbin/tool"), libmore3=unused, tool=TOOL, libtool1=LIBTOOL, libc6=LIBC)
     record = tmp_path / "record"
     found = read_database(record)
