@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from bedrock.errors import ProcessError
 
@@ -21,6 +21,12 @@ _KEPT = ("PATH", "HOME", "TMPDIR", "TERM", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 Argument = str | Path
+Running = subprocess.Popen[bytes]
+"""A program that `start` started."""
+StillRunningError = subprocess.TimeoutExpired
+"""Raised by `Running.wait` when the program has not ended in time."""
+DEVNULL: Final = subprocess.DEVNULL
+STDOUT: Final = subprocess.STDOUT
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def start(
     stdout: int | IO[bytes] | None = subprocess.DEVNULL,
     stderr: int | IO[bytes] | None = subprocess.STDOUT,
     pass_fds: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
+) -> Running:
     """Start a program that runs beside us (a VM, a server); the caller ends it and waits for it.
 
     Raises:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from bedrock import process
 from bedrock.errors import ProcessError
 from bedrock.locks import only_one
 from bedrock.persist import write_atomic
-from bedrock.process import Argument, Finished
+from bedrock.process import DEVNULL, STDOUT, Argument, Finished, Running
 from bedrock.progress import Progress, Silent
 from imagebuild.errors import ToolsError
 from imagebuild.inputs.mirror import Mirrors
@@ -212,10 +211,10 @@ class ToolsTree:
         argv: Sequence[Argument],
         access: Access = Access(),
         *,
-        stdin: int | None = subprocess.DEVNULL,
-        stdout: int | IO[bytes] | None = subprocess.DEVNULL,
-        stderr: int | IO[bytes] | None = subprocess.STDOUT,
-    ) -> subprocess.Popen[bytes]:
+        stdin: int | None = DEVNULL,
+        stdout: int | IO[bytes] | None = DEVNULL,
+        stderr: int | IO[bytes] | None = STDOUT,
+    ) -> Running:
         """Start a program of the tree that runs beside us; the caller ends it."""
         return process.start(self.command(argv, access), stdin=stdin, stdout=stdout, stderr=stderr)
 

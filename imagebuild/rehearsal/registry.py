@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import json
-import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from urllib.parse import urljoin
 
 import urllib3
 
+from bedrock.process import Running
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.machine import free_port
@@ -117,7 +117,7 @@ def _ask(method: str, url: str, body: bytes, kind: str) -> urllib3.BaseHTTPRespo
     return answer
 
 
-def _wait(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait(base: str, process: Running, log: Path) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

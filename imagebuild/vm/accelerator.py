@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from bedrock import strict
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
+from bedrock.process import Running
 from imagebuild.errors import VmError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm import firmware
@@ -135,7 +135,7 @@ def _boot_firmware(tools: ToolsTree, folder: Path, clock: Clock) -> Finding:
     return Finding(Accelerator.TCG, reason_of(said.read_text(errors="replace")))
 
 
-def _verdict(vm: subprocess.Popen[bytes], serial: Path) -> bool | None:
+def _verdict(vm: Running, serial: Path) -> bool | None:
     """True once the firmware is through or QEMU has ended; None while neither."""
     return True if _firmware_is_done(serial) or vm.poll() is not None else None
 

@@ -11,12 +11,12 @@ import json
 import re
 import shutil
 import socket
-import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bedrock.process import Running, StillRunningError
 from imagebuild.errors import VmError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm import console, firmware
@@ -56,8 +56,8 @@ class Machine:
         self._clock = clock
         self._folder = folder
         self._paths: VmPaths | None = None
-        self._vm: subprocess.Popen[bytes] | None = None
-        self._tpm: subprocess.Popen[bytes] | None = None
+        self._vm: Running | None = None
+        self._tpm: Running | None = None
         self._qmp: Qmp | None = None
         self._shell: GuestShell | None = None
         self._boot_starts_at = 0
@@ -207,7 +207,7 @@ class Machine:
             raise VmError("this machine is not running")
         try:
             return self._vm.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
+        except StillRunningError as error:
             raise self._told(VmError(f"the machine was still running after {timeout_s:g} s\n{self._tail()}")) from error
 
     def powerdown(self) -> None:
@@ -280,7 +280,7 @@ class Machine:
             raise
         return paths
 
-    def _start_qemu(self, paths: VmPaths) -> subprocess.Popen[bytes]:
+    def _start_qemu(self, paths: VmPaths) -> Running:
         config = self.config
         access = Access(
             read=tuple(path for path in (config.image if config.snapshot else None, config.uki) if path),
@@ -338,10 +338,10 @@ def _completed(config: VmConfig) -> VmConfig:
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Running) -> None:
     process.terminate()
     try:
         process.wait(_END_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
+    except StillRunningError:
         process.kill()
         process.wait()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-
+from bedrock.process import Running
 from imagebuild.errors import VmError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.config import VmPaths
@@ -12,7 +11,7 @@ from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock, wait_for
 _START_TIMEOUT_S = 20.0
 
 
-def start_tpm(paths: VmPaths, tools: ToolsTree, *, clock: Clock = SYSTEM_CLOCK) -> subprocess.Popen[bytes]:
+def start_tpm(paths: VmPaths, tools: ToolsTree, *, clock: Clock = SYSTEM_CLOCK) -> Running:
     """Start the TPM and wait until it listens; it ends by itself when the machine lets go of it.
 
     Raises:
