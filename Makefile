@@ -1,4 +1,4 @@
-# Twinhull's commands.  `make help` tells them; every target makes ready what it needs first.
+# Twinhull's commands.  `make help` lists them; every target first prepares what it needs.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ PY := .venv/bin/python
 
 .PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs reproducible bench-update bench-build bench-boot lock clean distclean
 
-help: ## Tell what there is
+help: ## List the targets
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
 	@echo
 	@echo "  make demo          build, sign, publish, boot, update and roll back a host in a VM (out/demo/report.json)"
@@ -33,9 +33,9 @@ help: ## Tell what there is
 	@echo "  make test-disks    a host on each kind of disk: NVMe, AHCI, virtio, USB, VMware, RAID"
 	@echo "  make test-docs     every command block of README and docs/, the slow ones too"
 	@echo "  make reproducible  ten builds of one lock, compared byte by byte (out/reproducible.json)"
-	@echo "  make bench-update  speed and memory of an update in a VM, beside dd on the same disk"
-	@echo "  make bench-build   seconds of a build, cold and after a change, beside plain mkosi (out/bench-build.json)"
-	@echo "  make bench-boot    seconds from power on until podman answers, beside plain mkosi (out/bench-boot.json)"
+	@echo "  make bench-update  speed and memory of an update in a VM, compared with dd on the same disk"
+	@echo "  make bench-build   seconds of a build, cold and after a change, compared with plain mkosi (out/bench-build.json)"
+	@echo "  make bench-boot    seconds from power on until podman answers, compared with plain mkosi (out/bench-boot.json)"
 	@echo
 	@echo "For maintainers:"
 	@echo "  make lock          the newest versions that fit, with hashes, into the lock files"
@@ -64,7 +64,7 @@ image: setup ## The reference image, and what each part of it costs
 	@$(PY) -c 'import json; size = json.load(open("out/size.json")); \
 		print("out/size.json:", *(f"{name} {size[name]}" for name in ("wire_bytes", "uki_bytes", "initrd_bytes", "packages")))'
 
-# Cheap checks first; the clock is told before each step, and the last lines are pytest's own.
+# Cheap checks first; the time is printed before each step, and the last lines are pytest's own.
 test: setup
 	@step() { echo; echo "== $$1 (after $$SECONDS s)"; shift; "$$@"; }; \
 	step "1/4 lint, types, layers" $(MAKE) lint-only; \

@@ -138,7 +138,7 @@ def _wrong_usage(error: click.UsageError) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True, color=_color())
         return EXIT_USAGE
-    hints = (f"{error.ctx.command_path} --help tells how it is used",) if error.ctx is not None else ()
+    hints = (f"{error.ctx.command_path} --help says how it is used",) if error.ctx is not None else ()
     print_error(error.format_message(), hints)
     return EXIT_USAGE
 

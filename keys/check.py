@@ -122,8 +122,10 @@ def _judge_private(private: PrivateFacts, user: int, profile: Profile) -> Iterat
     if private.owner not in (user, 0):
         yield Finding(Severity.ERROR, Rule.OWNER, subject, _owner(private.owner, user))
     if private.work_tree is not None:
-        message = f"the private key lies inside the git work tree {private.work_tree}"
-        yield Finding(Severity.ERROR, Rule.IN_GIT, subject, message)
+        message = f"the private key is inside the git work tree {private.work_tree}"
+        # Keys to try things with are made in a clone, where an ignore rule keeps them out; others need more.
+        severity = Severity.WARNING if profile is Profile.DEV else Severity.ERROR
+        yield Finding(severity, Rule.IN_GIT, subject, message)
     if private.problem is not None:
         yield Finding(Severity.ERROR, Rule.UNREADABLE, subject, private.problem)
         return

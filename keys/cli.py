@@ -146,7 +146,7 @@ def show_command(folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check_command(context: click.Context, folder: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Look for mistakes in DIR; exit 1 when there is an error among the findings.
+    """Look for errors in DIR; exit 1 when there is an error among the findings.
 
     Looks at modes and owners, missing files, private keys inside git work trees, unencrypted
     production keys, keys that do not match the keyring or their certificate, and certificates

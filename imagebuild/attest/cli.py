@@ -38,7 +38,7 @@ def scan(
     """Match a build's bill of materials with known vulnerabilities of its Debian packages.
 
     Takes the folder of a build or a CycloneDX file. Exits with 0 when nothing reaches the
-    threshold, with 3 when something does, with 2 when a document has mistakes.
+    threshold, with 3 when something does, with 2 when a document has errors.
 
     \b
     Example:

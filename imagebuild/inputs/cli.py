@@ -28,7 +28,7 @@ class _LockGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """A word that is no subcommand belongs to the hidden `make`."""
+        """A word that is not a subcommand belongs to the hidden `make`."""
         if args and args[0] not in self.commands:
             return super().resolve_command(ctx, ["make", *args])
         return super().resolve_command(ctx, args)
@@ -86,7 +86,7 @@ def make(*, definition: Path, update: bool, quiet: bool, as_json: bool) -> int:
 @click.argument("new", type=_PLACE, required=False)
 @json_option
 def diff_locks(*, old: Path, new: Path | None, as_json: bool) -> None:
-    """Tell what differs between the locks OLD and NEW, or what `--update` would change in OLD.
+    """Show what differs between the locks OLD and NEW, or what `--update` would change in OLD.
 
     OLD and NEW are definitions or lock files.
 

@@ -26,7 +26,7 @@ _BUILD = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--all", "everything", is_flag=True, help="Leave nothing out of long lists.")
 @json_option
 def inspect(*, build: Path, path: str | None, everything: bool, as_json: bool) -> None:
-    """Tell what the image in the folder BUILD holds, why, and what each part costs, raw and as a host downloads it.
+    """Show what the image in the folder BUILD holds, why, and what each part costs, raw and as a host downloads it.
 
     \b
     Example:
@@ -52,7 +52,7 @@ def inspect(*, build: Path, path: str | None, everything: bool, as_json: bool) -
 @click.argument("new", type=_BUILD)
 @json_option
 def diff(*, old: Path, new: Path, as_json: bool) -> None:
-    """Tell what differs between the builds in the folders OLD and NEW, and what a host would have to download.
+    """Show what differs between the builds in the folders OLD and NEW, and what a host would have to download.
 
     \b
     Example:

@@ -89,7 +89,7 @@ def write_command(words: tuple[Path, ...], check: bool, remove: bool, as_json: b
 @passphrase_option
 @json_option
 def key_command(private: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Make a key that signs documents: PRIVATE, and beside it the public half, NAME.pub.
+    """Make a key that signs documents: PRIVATE, and next to it the public half, NAME.pub.
 
     The image names the public half under `provision: {signed_by: [NAME.pub]}`. A passphrase given by file
     or environment encrypts PRIVATE.
@@ -109,7 +109,7 @@ def key_command(private: Path, passphrase_file: Path | None, as_json: bool) -> N
 @provision.command("sign")
 @click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--key", "key", required=True, metavar="KEY", help="The private key: a PEM file or a key URI.")
-@click.option("--public", type=click.Path(path_type=Path), help="Its public half [default: NAME.pub beside it].")
+@click.option("--public", type=click.Path(path_type=Path), help="Its public half [default: NAME.pub next to it].")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the signed form goes [default: DOCUMENT.signed].")
 @passphrase_option
 @json_option

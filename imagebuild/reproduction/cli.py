@@ -44,11 +44,11 @@ def reproduce_command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Build a published release again from its lock, and tell whether the same bytes come out.
+    """Build a published release again from its lock, and say whether the same bytes come out.
 
     Needs no key: the published signatures are attached to what is built here. Needs the image definition and the
     Twinhull the release was built with; the lock comes from the repository. Every published file is checked first.
-    Exit code 3 when something differs; then it is told where (diffoscope, if installed, writes all of it), and the
+    Exit code 3 when something differs; then the report says where (diffoscope, if installed, writes all of it), and the
     new build is kept.
 
     \b

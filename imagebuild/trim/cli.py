@@ -109,4 +109,4 @@ def _own(workload: Path | None) -> str | None:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise TrimError(f"{workload} is no text") from error
+        raise TrimError(f"{workload} is not text") from error

@@ -148,7 +148,7 @@ def _run_to_the_end(machine: Machine) -> int:
         _say(f"127.0.0.1:{pair.host} leads to port {pair.guest} of the guest")
     _say("what the guest writes is dropped at the end" if config.snapshot else f"the guest writes to {config.image}")
     if config.console is Console.TERMINAL:
-        _say("Ctrl-a x ends the machine, Ctrl-a h tells more keys, Ctrl-a Ctrl-a types Ctrl-a")
+        _say("Ctrl-a x ends the machine, Ctrl-a h lists more keys, Ctrl-a Ctrl-a types Ctrl-a")
     else:
         _say(f"the console goes to {machine.console_log}; Ctrl-C ends the machine")
     sys.stdout.flush()

@@ -42,7 +42,7 @@ class VersionType(click.ParamType[Version]):
     name = "version"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Version:
-        """Read a version, or tell how one looks."""
+        """Read a version, or say what one looks like."""
         try:
             return value if isinstance(value, Version) else Version.from_text(value)
         except ValueError as error:
@@ -77,14 +77,14 @@ def setting(*, warn: bool = True) -> Setting:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "--verbose", is_flag=True, help="Tell more on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 def updater(verbose: bool) -> None:
-    """Keep this host up to date, and tell what it runs and why.
+    """Keep this host up to date, and show what it runs and why.
 
     The host does this by itself (twinhull-updater.service); these commands are for looking and for stepping in.
 
     \b
-    updater status                what runs, what lies in the other slot
+    updater status                what runs, what is in the other slot
     updater check                 is there an update? (exit code 4: no)
     updater update                install it now and reboot
     updater hold --reason audit   take no update for now
@@ -100,7 +100,7 @@ def updater(verbose: bool) -> None:
 @updater.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show what runs, how far it is trusted, and what lies in the other slot."""
+    """Show what runs, how far it is trusted, and what is in the other slot."""
     it = setting(warn=False)
     facts = it.agent.facts()
     shown = report.status(facts, it.agent.hints(), it.settings, secure_boot=it.agent.machine.secure_boot())

@@ -141,7 +141,7 @@ def init_command(
 ) -> None:
     """Make an empty repository in REPO, which must be new or empty; needs the keys of every role.
 
-    The first root metadata is put beside the keys as root.json, where `twinhull build` finds what to bake in.
+    The first root metadata is put next to the keys as root.json, where `twinhull build` finds what to bake in.
 
     \b
     Example:
@@ -330,7 +330,7 @@ def channel() -> None:
 @click.option(
     "--dead-end", "dead_ends", type=DEAD_END, metavar="V=REASON", multiple=True, help="Hosts on V must not go on alone."
 )
-@click.option("--no-dead-end", "reopened", type=VERSION, metavar="V", multiple=True, help="V is no dead end any more.")
+@click.option("--no-dead-end", "reopened", type=VERSION, metavar="V", multiple=True, help="V is no dead end now.")
 @click.option("--allow-downgrade", is_flag=True, help="The release may be older than the channel's present one.")
 @json_option
 def set_command(

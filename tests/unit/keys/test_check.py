@@ -119,8 +119,15 @@ def test_git_work_tree_is_found_however_deep_and_even_when_ignored(tmp_path: Pat
     (tmp_path / ".gitignore").write_text("*\n")
     folder = dev_folder(tmp_path / "a" / "b")
     findings = check(folder)
-    assert brief(findings) == [(ERROR, Rule.IN_GIT)] * 9
+    assert brief(findings) == [(WARNING, Rule.IN_GIT)] * 9
     assert all(str(tmp_path) in finding.message for finding in findings)
+
+
+def test_production_keys_in_a_git_work_tree_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    folder = production_folder(tmp_path / "a")
+    found = brief(check(folder, passphrase=FixedPassphrase(PASSPHRASE)))
+    assert set(found) == {(ERROR, Rule.IN_GIT)}
 
 
 def test_linked_work_tree_counts_and_links_are_followed(tmp_path: Path) -> None:

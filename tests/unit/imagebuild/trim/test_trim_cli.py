@@ -131,7 +131,7 @@ def test_a_definition_with_mistakes_is_told_before_anything_is_built(
     assert asked == []
 
 
-@pytest.mark.parametrize(("content", "told"), [(b"\xff\xfe", "is no text"), (b"#" * 70000, "has 70000 bytes")])
+@pytest.mark.parametrize(("content", "told"), [(b"\xff\xfe", "is not text"), (b"#" * 70000, "has 70000 bytes")])
 def test_a_workload_that_is_none_is_told(content: bytes, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.sh").write_bytes(content)
     assert run("host", "--workload", "mine.sh") == EXIT_FAILED
