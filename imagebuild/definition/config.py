@@ -110,11 +110,8 @@ def wanted_packages(definition: ImageDefinition, local: Mapping[str, str]) -> tu
 
 def requested_packages(definition: ImageDefinition) -> tuple[str, ...]:
     """What the definition asks for beyond what every image has, as it is written there."""
-    return tuple(
-        dict.fromkeys(
-            (definition.kernel, *definition.hardening.packages, *definition.packages, *definition.implied_packages)
-        )
-    )
+    own = (*definition.packages, *definition.implied_packages)
+    return tuple(dict.fromkeys((definition.kernel, *definition.hardening.packages, *own)))
 
 
 def module_expression(pattern: str) -> str:
@@ -142,6 +139,11 @@ def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:
     """The kernel command line of the UKI."""
     arguments = (*ARGUMENTS, *definition.hardening.arguments, *definition.kernel_arguments)
     return " ".join((f"roothash={root_hash}", *arguments))
+
+
+def rescue_arguments(definition: ImageDefinition, root_hash: str) -> str:
+    """The kernel command line of the rescue entry: the same system, up to a root shell on the console."""
+    return f"{kernel_arguments(definition, root_hash)} systemd.unit=rescue.target"
 
 
 def root_partitions() -> dict[str, str]:
@@ -240,7 +242,7 @@ def _preamble(definition: ImageDefinition, folders: Folders, *, epoch: int) -> s
 
 
 def _profile(profile: BuildProfile | None) -> str:
-    return "\n[Content]\nPackages=login\nAutologin=yes\nRootPassword=\n" if profile is BuildProfile.DEBUG else ""
+    return "\n[Content]\nPackages=login\n" if profile is BuildProfile.DEBUG else ""
 
 
 def _include(merged: Path | None) -> str:

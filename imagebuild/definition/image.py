@@ -18,6 +18,8 @@ from typing import Annotated
 
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
+from imagebuild.definition.access import Ssh
+from imagebuild.definition.containers import Containers, key_problems
 from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
 from imagebuild.definition.hardening import Hardening
 from imagebuild.definition.host import (
@@ -237,6 +239,10 @@ class ImageDefinition:
         updater: The agent's settings, baked in as the lowest layer.
         files: Files of the image.
         units: systemd units and Quadlets of the image.
+        hardening: What is hardened by default.
+        containers: Which container images a host may run.
+        ssh: Who may log in over ssh.
+        rescue: Whether the boot menu has a rescue entry, a root shell on the console.
         hostname: The name of every host, until a host is given one of its own.
         timezone: The time zone, such as `Europe/Berlin`.
         locale: How numbers and dates are written and words sorted, such as `de_DE.UTF-8`.
@@ -281,6 +287,9 @@ class ImageDefinition:
     sysctl: dict[SysctlName, SysctlValue] = field(default_factory=dict)
     services: Services = field(default_factory=Services)
     secrets: Secrets = field(default_factory=Secrets)
+    containers: Containers = field(default_factory=Containers)
+    ssh: Ssh = field(default_factory=Ssh)
+    rescue: bool = False
 
     @property
     def implied_packages(self) -> dict[str, str]:
@@ -331,6 +340,7 @@ def load_definition(folder: Path) -> ImageDefinition:
         if file.source is not None and not (folder / file.source).is_file()
     ]
     problems += _missing_inputs(folder, definition)
+    problems += key_problems(definition.containers, folder)
     if problems:
         raise DocumentError(str(path), tuple(problems))
     return definition

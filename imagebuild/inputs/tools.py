@@ -55,6 +55,7 @@ PACKAGES = (
     "qemu-system-x86",
     "qemu-utils",
     "sbsigntool",
+    "skopeo",
     "swtpm",
     "swtpm-tools",
     "systemd-boot-efi",

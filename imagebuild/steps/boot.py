@@ -34,9 +34,13 @@ from updater.repository.signatures import (
 )
 
 _TIMEOUT_S = 300
+# Profiles of a UKI (ukify(1), Boot Loader Specification): the first is what boots when nobody chooses.
+_MAIN_PROFILE = "ID=main"
+_RESCUE_PROFILE = "ID=rescue\nTITLE=rescue: a root shell on the console"
 _EFI_FOLDER = Path("usr/lib/systemd/boot/efi")
 LOADER_PROGRAM = _EFI_FOLDER / "systemd-bootx64.efi"
 STUB = _EFI_FOLDER / "linuxx64.efi.stub"
+_PROFILE_STUB = _EFI_FOLDER / "addonx64.efi.stub"
 
 
 def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage) -> Path:
@@ -44,24 +48,40 @@ def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage)
     unsigned = shop.work / "unsigned.efi"
     arguments = config.kernel_arguments(shop.plan.definition, root.root_hash)
     (shop.config / "cmdline").write_text(arguments + "\n")
+    _ukify(
+        shop,
+        f"--stub=/{STUB}",
+        f"--linux={tree.kernel.file}",
+        f"--initrd={initrd.archive}",
+        f"--cmdline=@{shop.config / 'cmdline'}",
+        f"--os-release=@{tree.root / 'usr/lib/os-release'}",
+        f"--uname={tree.kernel.version}",
+        *(_rescue_profile(shop, root.root_hash) if shop.plan.definition.rescue else ()),
+        f"--output={unsigned}",
+    )
+    return unsigned
+
+
+def _rescue_profile(shop: Workshop, root_hash: str) -> tuple[str, ...]:
+    """Make the part of the UKI that is another entry of the boot menu (writes to the working folder).
+
+    An entry in a file of its own would be one more for the loader to choose from and for the agent to count.
+    """
+    (shop.config / "cmdline.rescue").write_text(config.rescue_arguments(shop.plan.definition, root_hash) + "\n")
+    profile = shop.work / "rescue.profile.efi"
+    cmdline = f"--cmdline=@{shop.config / 'cmdline.rescue'}"
+    _ukify(shop, f"--stub=/{_PROFILE_STUB}", f"--profile={_RESCUE_PROFILE}", cmdline, f"--output={profile}")
+    return (f"--profile={_MAIN_PROFILE}", f"--join-profile={profile}")
+
+
+def _ukify(shop: Workshop, *words: str) -> None:
     shop.tools.run(
-        [
-            "/usr/lib/systemd/ukify",
-            "build",
-            f"--linux={tree.kernel.file}",
-            f"--initrd={initrd.archive}",
-            f"--cmdline=@{shop.config / 'cmdline'}",
-            f"--os-release=@{tree.root / 'usr/lib/os-release'}",
-            f"--uname={tree.kernel.version}",
-            f"--stub=/{STUB}",
-            f"--output={unsigned}",
-        ],
+        ["/usr/lib/systemd/ukify", "build", *words],
         shop.access,
         timeout_s=_TIMEOUT_S,
         env={"SOURCE_DATE_EPOCH": str(EPOCH)},
         log=shop.log,
     )
-    return unsigned
 
 
 def sign(shop: Workshop, uki: Path) -> SignedBoot:

@@ -18,6 +18,7 @@ from imagebuild.definition.baked import baked
 from imagebuild.definition.image import definition_files, is_executable
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
+from imagebuild.steps.access import write_access, write_policy
 from imagebuild.steps.hardening import stripped_programs, write_hardening
 from imagebuild.steps.leave_out.rules import load_rules
 from imagebuild.steps.products import Kernel, PackageTree, RootImage
@@ -52,6 +53,8 @@ def write_extra_files(shop: Workshop, tree: Path) -> None:
     """Write what the definition and Twinhull put into every image into the tree at `tree`."""
     plan, definition = shop.plan, shop.plan.definition
     write_hardening(definition.hardening, tree)
+    write_access(definition, plan.profile, tree)
+    write_policy(definition, shop.definition, tree)
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:

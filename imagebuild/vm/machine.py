@@ -170,11 +170,19 @@ class Machine:
         Raises:
             VmError: The machine is not running, or its console is this terminal.
         """
+        self.type_keys(f"{line}\n")
+
+    def type_keys(self, keys: str) -> None:
+        """Press keys on the serial console, and nothing after them.
+
+        Raises:
+            VmError: The machine is not running, or its console is this terminal.
+        """
         if self._paths is None or self.config.console is not Console.LOG:
             raise VmError("nothing can be typed on this console")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(str(self._paths.console))
-            connection.sendall(line.encode() + b"\n")
+            connection.sendall(keys.encode())
 
     def ask_agent(self, command: str) -> object:
         """Run a command of QEMU's guest agent (`guest-ping`, `guest-info`, …) and return what it returned.

@@ -102,8 +102,11 @@ def test_a_package_of_the_definitions_folder_goes_by_its_name() -> None:
 
 
 def test_the_debug_profile_brings_a_login_to_the_tree_only() -> None:
-    assert "Autologin=yes" in tree_text(ImageDefinition(id="host"), profile=BuildProfile.DEBUG)
-    assert "Autologin" not in tree_text(ImageDefinition(id="host"))
+    debug = tree_text(ImageDefinition(id="host"), profile=BuildProfile.DEBUG)
+    assert "Packages=login\n" in debug
+    # A password of nobody's would be asked for.
+    assert "RootPassword" not in debug
+    assert "Packages=login" not in tree_text(ImageDefinition(id="host"))
 
 
 def test_nothing_dropped_leaves_no_line_that_would_reset_the_list() -> None:

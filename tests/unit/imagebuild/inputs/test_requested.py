@@ -49,7 +49,7 @@ class PlayedMkosi(PlayedTools):
         names = [
             name for found in re.findall(r"^Packages=(.*(?:\n +\S+)*)", text, re.MULTILINE) for name in found.split()
         ]
-        image = {"Packages": [*names, *(self.debug if "Autologin" in text else ())], "VolatilePackages": ["late"]}
+        image = {"Packages": [*names, *(self.debug if "Packages=login" in text else ())], "VolatilePackages": ["late"]}
         return call.end(json.dumps({"Images": [{"Packages": ["other"]}, {**image, "BuildPackages": None}]}))
 
 

@@ -157,3 +157,29 @@ def test_the_build_records_the_sizes_its_disk_was_made_with(shop: Workshop) -> N
     slots = parse_layout((shop.out / "layout.json").read_bytes(), source="layout.json")
     assert (slots.image, slots.architecture.value) == ("host", "x86-64")
     assert [slots.room(part) for part in Part] == [512 << 20, verity_size_for(512 << 20), 512 << 20]
+
+
+def joined(shop: Workshop) -> list[list[str]]:
+    """The calls of ukify that make a UKI."""
+    tools = shop.tools
+    assert isinstance(tools, SigningTools)
+    initrd = Initrd(shop.work / "initrd", shop.work / "record", ())
+    boot.make_uki(shop, tree_of(shop), initrd, root_of(shop))
+    return [words for words in tools.ran if words[0].endswith("ukify")]
+
+
+def test_a_uki_has_one_profile_unless_a_rescue_entry_is_asked_for(shop: Workshop) -> None:
+    (words,) = joined(shop)
+    assert not any(word.startswith(("--profile", "--join-profile")) for word in words)
+
+
+def test_the_rescue_entry_is_the_second_profile_of_the_same_uki(shop: Workshop) -> None:
+    definition = replace(shop.plan.definition, rescue=True)
+    rescued = replace(shop, plan=replace(shop.plan, definition=definition))
+    profile, whole = joined(rescued)
+    assert "--profile=ID=rescue\nTITLE=rescue: a root shell on the console" in profile
+    assert not any(word.startswith("--linux=") for word in profile)
+    assert "--profile=ID=main" in whole
+    assert f"--join-profile={rescued.work / 'rescue.profile.efi'}" in whole
+    main, rescue = ((rescued.config / name).read_text().split() for name in ("cmdline", "cmdline.rescue"))
+    assert rescue == [*main, "systemd.unit=rescue.target"]

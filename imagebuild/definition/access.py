@@ -1,0 +1,40 @@
+"""Ways into a host that an image definition opens: `ssh:`; `rescue:` is a plain yes or no. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from bedrock import strict
+
+SshKey = Annotated[
+    str,
+    strict.Pattern(
+        r"((sk-)?(ssh|ecdsa)-[A-Za-z0-9@.-]+) [A-Za-z0-9+/]{16,}={0,3}( [ -~]*)?",
+        "a public ssh key on one line, as a file NAME.pub holds it",
+    ),
+]
+UserName = Annotated[str, strict.Pattern(r"[a-z_][a-z0-9_-]{0,31}", "a user's name")]
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """Who may log in over ssh; without keys the image gets no ssh by this.
+
+    Attributes:
+        keys: Public keys.
+        user: Whose login they are for.
+    """
+
+    keys: tuple[SshKey, ...] = ()
+    user: UserName = "root"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The Debian packages it takes."""
+        return ("openssh-server",) if self.keys else ()
+
+    @property
+    def keys_path(self) -> str:
+        """Where the keys are in the image."""
+        return f"/etc/ssh/authorized_keys.d/{self.user}"

@@ -1,0 +1,124 @@
+"""`containers:` of an image definition: which images a host may run.
+
+Pure: values, and the same as podman's own configuration (containers-policy.json(5), containers-registries.d(5)).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from bedrock import strict
+from bedrock.errors import Problem
+
+POLICY_FILE = "/etc/containers/policy.json"
+REGISTRIES_FILE = "/etc/containers/registries.d/10-image.yaml"
+_KEYS_FOLDER = "/etc/containers/keys"
+_PUBLIC_KEY = "-----BEGIN PUBLIC KEY-----"
+Scope = Annotated[
+    str,
+    strict.Pattern(
+        r"(\*\.)?[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9._-]+)*(:[A-Za-z0-9_.-]{1,128})?",
+        "a registry, a repository or an image such as registry.example.com/team",
+    ),
+]
+
+
+class Verdict(Enum):
+    """What becomes of an image that no line names."""
+
+    ACCEPT = "accept"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True)
+class SignedScope:
+    """Images that must be signed.
+
+    Attributes:
+        scope: The registry, repository or image; the longest scope that fits an image counts.
+        key: A file of the definition: the public key, in PEM.
+    """
+
+    scope: Scope
+    key: str
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.key)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"key {self.key!r} must be a path inside the definition's folder")
+
+    @property
+    def key_path(self) -> str:
+        """Where the key is in the image; two scopes may have one each of the same name."""
+        scope = self.scope.replace("/", "_").replace(":", "_").replace("*", "_")
+        return f"{_KEYS_FOLDER}/{scope}.pub"
+
+
+@dataclass(frozen=True)
+class SignaturePolicy:
+    """Which images are pulled.
+
+    Attributes:
+        default: What becomes of images that no line below names.
+        signed: Images that must be signed by a key.
+        accept: Images that need no signature.
+    """
+
+    default: Verdict = Verdict.ACCEPT
+    signed: tuple[SignedScope, ...] = ()
+    accept: tuple[Scope, ...] = ()
+
+    def __post_init__(self) -> None:
+        scopes = [*(each.scope for each in self.signed), *self.accept]
+        if twice := sorted({scope for scope in scopes if scopes.count(scope) > 1}):
+            raise ValueError(f"given twice in signed and accept: {', '.join(twice)}")
+
+    def policy_json(self) -> bytes:
+        """Podman's `policy.json`.
+
+        A signature must name the image's repository; which tag it was made for does not count, for cosign names none.
+        """
+        scopes: dict[str, list[dict[str, object]]] = {
+            each.scope: [
+                {
+                    "type": "sigstoreSigned",
+                    "keyPath": each.key_path,
+                    "signedIdentity": {"type": "matchRepository"},
+                }
+            ]
+            for each in self.signed
+        }
+        scopes |= {scope: [{"type": "insecureAcceptAnything"}] for scope in self.accept}
+        default = {Verdict.ACCEPT: "insecureAcceptAnything", Verdict.REJECT: "reject"}[self.default]
+        document = {"default": [{"type": default}], "transports": {"docker": scopes}}
+        return json.dumps(document, indent=4, sort_keys=True).encode() + b"\n"
+
+    def registries_yaml(self) -> bytes:
+        """Podman's word on where signatures are: in the registry that is asked, a mirror too, beside the image."""
+        return b"default-docker:\n  use-sigstore-attachments: true\n"
+
+
+@dataclass(frozen=True)
+class Containers:
+    """How a host runs containers.
+
+    Attributes:
+        policy: Which images it pulls; without one Debian's own policy applies, which accepts every image.
+    """
+
+    policy: SignaturePolicy | None = None
+
+
+def key_problems(containers: Containers, folder: Path) -> Iterator[Problem]:
+    """What is wrong with the keys that a definition in `folder` names."""
+    for index, each in enumerate(containers.policy.signed if containers.policy else ()):
+        place, path = f"containers.policy.signed[{index}].key", folder / each.key
+        if not path.is_file():
+            yield Problem(place, f"{path} is not a file")
+        elif not path.read_bytes().lstrip().startswith(_PUBLIC_KEY.encode()):
+            yield Problem(place, f"{path} does not begin with {_PUBLIC_KEY}")

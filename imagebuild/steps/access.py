@@ -1,0 +1,40 @@
+"""What the ways in put into an image: ssh, the rescue entry, the debug profile; and which container images may run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from imagebuild.definition.containers import POLICY_FILE, REGISTRIES_FILE
+from imagebuild.definition.image import BuildProfile, ImageDefinition
+from imagebuild.paths import DATA
+
+_FILES = DATA / "access"
+
+
+def write_access(definition: ImageDefinition, profile: BuildProfile | None, tree: Path) -> None:
+    """Copy the files of each way in that is open into the tree at `tree`."""
+    wanted = {"ssh": bool(definition.ssh.keys), "rescue": definition.rescue, "debug": profile is BuildProfile.DEBUG}
+    for name, on in wanted.items():
+        if on:
+            shutil.copytree(_FILES / name, tree, dirs_exist_ok=True)
+    if definition.ssh.keys:
+        _put(tree, definition.ssh.keys_path, "".join(f"{key}\n" for key in definition.ssh.keys).encode())
+
+
+def write_policy(definition: ImageDefinition, folder: Path, tree: Path) -> None:
+    """Write podman's policy and the keys it names; they are files of the definition in `folder`."""
+    policy = definition.containers.policy
+    if policy is None:
+        return
+    _put(tree, POLICY_FILE, policy.policy_json())
+    _put(tree, REGISTRIES_FILE, policy.registries_yaml())
+    for each in policy.signed:
+        _put(tree, each.key_path, (folder / each.key).read_bytes())
+
+
+def _put(tree: Path, path: str, content: bytes) -> None:
+    target = tree / path.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    target.chmod(0o644)
