@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from guarded import Keys, guarded, make_keys
 
 from bedrock.progress import Silent
+from imagebuild.definition.image import BuildProfile
 from imagebuild.errors import BuildError
 from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.supply import newest_supply
@@ -53,6 +55,8 @@ SICK = "1.0.3"
 DISKS = "1.0.4"
 CONTENT = "1.0.5"
 CONTENT_NEXT = "1.0.6"
+GUARDED = "1.0.7"
+DEBUG = "1.0.8"
 SICK_REASON = "this version is sick on purpose"
 # Modules that lead to no disk are left out: they are most of what this kernel brings.
 _EVERY_DISK: dict[str, Any] = {
@@ -123,6 +127,11 @@ class Workbench:
     def certificates(self) -> BootCertificates:
         return certificates_of(self.keyring)
 
+    @property
+    def guard_keys(self) -> Keys:
+        """The keys of the guarded image."""
+        return make_keys(OUT / "guard-keys", self.tools)
+
     def build(self, version: str) -> Path:
         """The folder of a build of `version`, built now if there is none of the same inputs; the same all session."""
         if version not in self._built:
@@ -161,6 +170,8 @@ class Workbench:
 
     def _plan(self, version: str, folder: Path = OUT) -> BuildPlan:
         definition = write_definition(folder / "definitions" / version, version)
+        if version == GUARDED:
+            extend_definition(definition, guarded(definition, self.guard_keys))
         return plan_build(
             definition,
             version=Version.from_text(version),
@@ -168,6 +179,7 @@ class Workbench:
             out=folder / "builds" / version,
             supply=newest_supply(definition, cache=cache_folder(), progress=Silent()),
             root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",
+            profile=BuildProfile.DEBUG if version == DEBUG else None,
         )
 
 
@@ -211,6 +223,15 @@ def write_definition(folder: Path, version: str) -> Path:
     definition["files"] = files
     path.write_text(yaml.safe_dump(definition, sort_keys=False))
     return folder
+
+
+def extend_definition(folder: Path, more: dict[str, Any]) -> None:
+    """Add keys to a definition; lists that it has already grow."""
+    path = folder / "image.yaml"
+    definition: dict[str, Any] = yaml.safe_load(path.read_text())
+    for key, value in more.items():
+        definition[key] = [*(definition.get(key) or []), *value] if isinstance(value, list) else value
+    path.write_text(yaml.safe_dump(definition, sort_keys=False))
 
 
 @contextmanager
