@@ -294,7 +294,8 @@ class ImageDefinition:
     @property
     def implied_packages(self) -> dict[str, str]:
         """Packages that keys other than `packages` need, and the key that does."""
-        return {} if self.timezone == UTC else {"tzdata": "timezone"}
+        zone = {} if self.timezone == UTC else {"tzdata": "timezone"}
+        return zone | dict.fromkeys(self.ssh.packages, "ssh")
 
     @property
     def local_packages(self) -> tuple[str, ...]:
