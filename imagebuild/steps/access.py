@@ -17,7 +17,7 @@ def write_access(definition: ImageDefinition, profile: BuildProfile | None, tree
     wanted = {"ssh": bool(definition.ssh.keys), "rescue": definition.rescue, "debug": profile is BuildProfile.DEBUG}
     for name, on in wanted.items():
         if on:
-            shutil.copytree(_FILES / name, tree, dirs_exist_ok=True)
+            shutil.copytree(_FILES / name, tree, symlinks=True, dirs_exist_ok=True)
     if definition.ssh.keys:
         _put(tree, definition.ssh.keys_path, "".join(f"{key}\n" for key in definition.ssh.keys).encode())
 
