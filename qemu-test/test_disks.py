@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from hosts import Host, host_config, machine_folder, updater_credential
-from workbench import DISKS, Workbench
+from workbench import DISKS, FIRST, Workbench
 
 from imagebuild.vm.disks import DiskKind
 from imagebuild.vm.machine import Machine
@@ -52,3 +52,15 @@ def test_a_host_starts_from_the_disk_and_is_blessed(bench: Workbench, kind: Disk
         status = host.wait_settled()
         assert status["version"] == DISKS
         assert DRIVERS[kind] in host.text(DRIVERS_ON_THE_WAY).split()
+
+
+@pytest.mark.all_disks
+def test_a_disk_without_a_driver_is_named_on_the_console(bench: Workbench) -> None:
+    # The reference image has no driver for RAID controllers.
+    build = bench.build(FIRST)
+    config = host_config(bench, build / "disk.raw")
+    config = replace(config, disk_kind=DiskKind.MEGASAS, uki=build / "uki.efi", guest_shell=False)
+    folder = machine_folder("disk-without-driver")
+    with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+        machine.wait_for_console(r"no driver for the controller \S+, 0x1000:0x005b of class 0x010400", timeout_s=300)
+        machine.wait_for_console(r"set drivers: server", timeout_s=60)

@@ -85,6 +85,14 @@ class Machine:
         folder.mkdir(parents=True)
         (folder / "modalias").write_text(f"{alias}\n")
 
+    def add_controller(self, name: str, device_class: str, *, driven: bool) -> None:
+        self.add_device("pci", name, "pci:v00001000d0000005B")
+        folder = self.root / f"sys/bus/pci/devices/{name}"
+        for key, value in (("vendor", "0x1000"), ("device", "0x005b"), ("class", device_class)):
+            (folder / key).write_text(f"{value}\n")
+        if driven:
+            (folder / "driver").mkdir()
+
     def write_programs(self) -> None:
         played = {
             "mount": ":",
@@ -128,7 +136,7 @@ class Machine:
     def boot(self, cmdline: str = f"quiet roothash={ROOT_HASH} ro") -> None:
         self.make(cmdline)
         self.write_programs()
-        self.limits = {"DISK_LIMIT_S": 1, "LIMIT_S": 600, **self.limits}
+        self.limits = {"DISK_LIMIT_S": 1, "DRIVER_LIMIT_S": 0, "LIMIT_S": 600, **self.limits}
         self.write_init()
         words: list[str | Path] = ["chroot", self.root, "/init"]
         if self.watchdog:
@@ -359,6 +367,28 @@ def test_a_slot_that_no_disk_holds_is_a_dead_end_once_the_limit_is_over(
     assert machine.said[0] == f"twinhull: no disk holds the slot of root hash {ROOT_HASH}"
     # Ten times a second, and once more.
     assert sum(str(SLOT.data_uuid) in words for words in machine.calls_of("blkid")) == 11
+
+
+def test_a_disk_that_does_not_come_names_the_controllers_that_have_no_driver(machine: Machine) -> None:
+    machine.add_controller("0000:01:00.0", "0x010400", driven=False)
+    machine.add_controller("0000:02:00.0", "0x010802", driven=True)
+    machine.add_controller("0000:03:00.0", "0x0c0330", driven=False)
+    machine.add_controller("0000:04:00.0", "0x020000", driven=False)
+    machine.plays["blkid"] = "exit 2"
+    machine.boot()
+    assert_dead_end(machine)
+    assert machine.said[:4] == [
+        "twinhull: no driver for the controller 0000:01:00.0, 0x1000:0x005b of class 0x010400",
+        "twinhull: no driver for the controller 0000:03:00.0, 0x1000:0x005b of class 0x0c0330",
+        "twinhull: set drivers: server (or all) and kernel: linux-image-amd64 in image.yaml",
+        f"twinhull: no disk holds the slot of root hash {ROOT_HASH}",
+    ]
+
+
+def test_a_disk_that_is_found_at_once_is_no_reason_to_speak_of_drivers(machine: Machine) -> None:
+    machine.add_controller("0000:01:00.0", "0x010400", driven=False)
+    machine.boot()
+    assert machine.said == []
 
 
 @pytest.mark.parametrize(
