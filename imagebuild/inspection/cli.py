@@ -40,7 +40,7 @@ def inspect(*, build: Path, path: str | None, everything: bool, as_json: bool) -
         return
     with open_progress(quiet=as_json) as progress:
         tools = ensure_tools(find_mirrors(), cache=cache_folder(), progress=progress)
-        found = inspect_build(build.absolute(), tools=tools, progress=progress)
+        found = inspect_build(build.absolute(), tools=tools, progress=progress, drivers=True)
     if as_json:
         emit_json(found)
     else:

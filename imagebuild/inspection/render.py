@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.tree import Tree
 from imagebuild.console import print_line
 from imagebuild.inspection.compare import Comparison
 from imagebuild.inspection.costs import Cost
+from imagebuild.inspection.drivers import DriverSet
 from imagebuild.inspection.report import Inspection
 from imagebuild.inspection.summary import Summary
 from imagebuild.inspection.why import Explanation
@@ -45,6 +46,8 @@ def show_inspection(found: Inspection, *, everything: bool) -> None:
     total = decimal(sum(found.modules.values()))
     below = root.add(f"kernel modules, {total}")
     _add_some(below, (_line(name, decimal(size)) for name, size in modules), everything=everything)
+    if found.drivers:
+        _add_drivers(root.add("drivers for disks in the initrd, each set without the ones before it"), found.drivers)
     for title, names in (
         ("setuid and setgid", found.setuid),
         ("units started at boot", found.enabled),
@@ -81,6 +84,14 @@ def show_comparison(found: Comparison) -> None:
                 for name in names:
                     branch.add(Text(f"{sign} {name}"))
     Console().print(root, soft_wrap=True)
+
+
+def _add_drivers(branch: Tree, sets: Mapping[str, DriverSet]) -> None:
+    for name, each in sets.items():
+        line = f"{each.modules} modules, {decimal(each.cost.raw_bytes)}, {decimal(each.cost.sent_bytes)} compressed"
+        branch.add(_line(name, line))
+    if lacking := [kind for each in sets.values() for kind in each.lacking]:
+        branch.add(_line("the kernel has no driver for", "; ".join(dict.fromkeys(lacking))))
 
 
 def _add_some(branch: Tree, lines: Iterable[Text], *, everything: bool) -> None:

@@ -16,6 +16,7 @@ from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import Contents, Entry, Kind
 from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
+from imagebuild.inspection.drivers import DriverSet, driver_sets
 from imagebuild.inspection.record import read_contents
 from imagebuild.inspection.setuid import setuid_programs
 from imagebuild.inspection.summary import SUMMARY_FILE, read_summary
@@ -60,11 +61,18 @@ class Inspection:
     enabled: tuple[str, ...]
     sockets: dict[str, tuple[str, ...]]
     modules: dict[str, int]
+    drivers: dict[str, DriverSet]
     kernel_arguments: tuple[str, ...]
 
 
-def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress) -> Inspection:
+def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress, drivers: bool = False) -> Inspection:
     """Look into a finished build; reads only, with a copy of the root filesystem in a temporary folder.
+
+    Args:
+        build: Its folder.
+        tools: What unpacks it.
+        progress: Hears of the steps.
+        drivers: Also measure what each set of drivers costs in the initrd, which takes up to a minute.
 
     Raises:
         BuildError: It is no finished build.
@@ -85,6 +93,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress) -> Inspe
         progress.step("pack by folder", total=len(files))
         by_folder = _costs(root, files, lambda entry: folder_of(entry.path), progress)
         sockets = dict(_sockets(root, contents))
+        sets = driver_sets(root, progress) if drivers else {}
     return Inspection(
         image=contents.image,
         version=contents.version,
@@ -103,6 +112,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress) -> Inspe
         enabled=tuple(sorted({PurePosixPath(path).name for path in _names(contents, _is_enabling)})),
         sockets=sockets,
         modules=_modules(contents),
+        drivers=sets,
         kernel_arguments=tuple((build / "config/cmdline").read_text().split()),
     )
 

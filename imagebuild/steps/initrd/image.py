@@ -26,7 +26,7 @@ from imagebuild.steps.workshop import Workshop
 
 _TIMEOUT_S = 300
 # Of zstd: its highest.
-LEVEL = 22
+_LEVEL = 22
 _EMPTY_FOLDERS = ("dev", "etc", "proc", "run", "sys", "sysroot", "tmp", "var/tmp")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _PROGRAM_FOLDERS = frozenset({"", "usr/bin", "usr/sbin", "usr/lib/systemd"})
@@ -138,7 +138,7 @@ def _pack(shop: Workshop, root: Path, half: Half) -> None:
     script = 'cpio --create --format=newc --reproducible --owner=0:0 --null --quiet <"$1" >"$2"'
     pack = ("sh", "-c", script, "sh", listing, archive)
     # The window is as large as the archive, which the kernel takes up to 128 MiB.
-    compress = ("zstd", "--quiet", "--ultra", f"-{LEVEL}", "-T1", "-o", packed, archive)
+    compress = ("zstd", "--quiet", "--ultra", f"-{_LEVEL}", "-T1", "-o", packed, archive)
     for words in (pack, compress):
         shop.tools.run(words, shop.access, timeout_s=_TIMEOUT_S, cwd=root, log=shop.log)
     shutil.copyfile(packed, half.archive)

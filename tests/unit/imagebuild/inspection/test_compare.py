@@ -34,6 +34,7 @@ OLD = Inspection(
     units=("a.service",),
     enabled=("a.service",),
     sockets={"b.socket": ("/run/b",)},
+    drivers={},
     modules={"fs/ext4": 7},
     kernel_arguments=("ro", "quiet"),
 )
