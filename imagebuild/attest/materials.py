@@ -150,8 +150,10 @@ def trees_of(
     tools = read_database(shop.tools.root / "var/lib/dpkg")
     kernel, names = packages.kernel.version, in_initrd.names
     kernels = owners_of((f"/boot/vmlinuz-{kernel}", f"/usr/lib/modules/{kernel}/vmlinuz"), installed)
-    # The modules in the initrd are the image's own.
-    modules = owners_of((name for name in names if name.startswith("/usr/lib/modules/")), installed)
+    # Modules, firmware and microcode in the initrd are the image's own.
+    modules = owners_of(
+        (name for name in names if name.startswith(("/usr/lib/modules/", "/usr/lib/firmware/"))), installed
+    )
     image = Tree(
         installed,
         packages.record / "copyright",

@@ -20,6 +20,7 @@ from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
 from imagebuild.steps.access import write_access, write_policy
 from imagebuild.steps.hardening import stripped_programs, write_hardening
+from imagebuild.steps.initrd.firmware import microcode_files
 from imagebuild.steps.leave_out.rules import load_rules
 from imagebuild.steps.products import Kernel, PackageTree, RootImage
 from imagebuild.steps.scratch import keep_tree, restore_tree
@@ -102,7 +103,13 @@ def make_tree(shop: Workshop) -> PackageTree:
         if not path.is_file():
             raise BuildError(f"mkosi left no {path.name}: does the image hold a kernel?")
     kernel = Kernel(version.read_text().strip(), file)
-    return PackageTree(output / "tree", output / "dpkg", kernel, stripped=stripped_programs(output))
+    return PackageTree(
+        output / "tree",
+        output / "dpkg",
+        kernel,
+        stripped=stripped_programs(output),
+        microcode=microcode_files(output / "microcode"),
+    )
 
 
 def make_root(shop: Workshop, tree: PackageTree) -> RootImage:

@@ -8,7 +8,8 @@ Pure: nothing is opened here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _ROOT_HASH = re.compile(r"[0-9a-f]{64}")
@@ -36,17 +37,19 @@ class PackageTree:
         record: What dpkg knew of them.
         kernel: The kernel that came with them.
         stripped: The programs that lost setuid or setgid bits or file capabilities.
+        microcode: The files of microcode by the place where the kernel looks for what they make together.
     """
 
     root: Path
     record: Path
     kernel: Kernel
     stripped: tuple[str, ...] = ()
+    microcode: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Half:
-    """One of the two archives of an initrd, in the cache: `names` lists its files and links, one a line."""
+    """One of the archives of an initrd, in the cache: `names` lists its files and links, one a line."""
 
     folder: Path
 

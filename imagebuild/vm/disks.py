@@ -21,7 +21,7 @@ class DiskKind(Enum):
     @property
     def firmware_can_read(self) -> bool:
         """Whether OVMF has a driver for it; on a real machine the controller brings its own."""
-        return self is not DiskKind.MEGASAS
+        return self not in (DiskKind.UAS, DiskKind.MEGASAS)
 
 
 # The controller where it is a device of its own, and the disk on it.  The board has AHCI of its own (`ide.0`).

@@ -1,7 +1,8 @@
-"""The initrd as a file: two archives in a row, which the kernel unpacks one after the other.
+"""The initrd as a file: archives in a row, which the kernel unpacks one after the other.
 
-The first holds `init` and the programs and waits for nothing, so it is made while the package tree still is; the second
-holds kernel modules of the finished tree.  Both are kept in the cache under the hash of what they are made from.
+One holds `init` and the programs and waits for nothing, so it is made while the package tree still is; another holds
+kernel modules of the finished tree with their firmware.  Microcode comes before both, uncompressed, where an image has
+some.  Each is kept in the cache under the hash of what it is made from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from imagebuild.inputs.part import part_of
 from imagebuild.inputs.supply import store_in
 from imagebuild.paths import EPOCH
 from imagebuild.steps.initrd import programs
+from imagebuild.steps.initrd.firmware import FOLDER as FIRMWARE
+from imagebuild.steps.initrd.firmware import firmware_of
 from imagebuild.steps.initrd.modules import choose_modules, read_modules
 from imagebuild.steps.initrd.programs import unpack_programs
 from imagebuild.steps.products import Half, Initrd, PackageTree
@@ -65,6 +68,7 @@ def make_initrd(shop: Workshop, tree: PackageTree, programs: Half) -> Initrd:
     """
     content, kernel = load_content(), tree.kernel.version
     names = needed_modules(tree, content, shop.plan.definition.drivers)
+    names += firmware_of(tree.root, names)
     hashes = (file_sha256(tree.root / name) for name in names)
     key = _key(kernel, *names, *hashes, shop.tools.identity, Path(__file__).read_text())
 
@@ -75,15 +79,33 @@ def make_initrd(shop: Workshop, tree: PackageTree, programs: Half) -> Initrd:
         _index_modules(shop, tree, root)
         _pack(shop, root, half)
 
-    halves = (programs, _kept(shop.plan.cache / "initrd" / f"modules-{key}", make))
+    parts = (*_microcode(shop, tree), programs, _kept(shop.plan.cache / "initrd" / f"modules-{key}", make))
     archive = shop.work / "initrd.cpio.zst"
     with archive.open("wb") as whole:
-        for half in halves:
-            whole.write(half.archive.read_bytes())
+        for part in parts:
+            whole.write(part.archive.read_bytes())
             whole.write(bytes(-whole.tell() % _ALIGNMENT))
     return Initrd(
-        archive, programs.record, tuple(name for half in halves for name in half.names.read_text().splitlines())
+        archive, programs.record, tuple(name for part in parts for name in part.names.read_text().splitlines())
     )
+
+
+def _microcode(shop: Workshop, tree: PackageTree) -> tuple[Half, ...]:
+    """The archive of microcode where the image has some; its names are those of the packages' files."""
+    if not tree.microcode:
+        return ()
+    sources = [source for each in tree.microcode.values() for source in each]
+    key = _key(*(f"{source.name} {file_sha256(source)}" for source in sources), shop.tools.identity)
+
+    def make(half: Half) -> None:
+        root = shop.work / "initrd-microcode"
+        for name, each in tree.microcode.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(b"".join(source.read_bytes() for source in each))
+        _pack(shop, root, half, compressed=False)
+        half.names.write_text("".join(f"/{FIRMWARE / source.parent.name / source.name}\n" for source in sources))
+
+    return (_kept(shop.plan.cache / "initrd" / f"microcode-{key}", make),)
 
 
 def needed_modules(tree: PackageTree, content: InitrdContent, drivers: Drivers) -> tuple[str, ...]:
@@ -123,7 +145,7 @@ def _index_modules(shop: Workshop, tree: PackageTree, root: Path) -> None:
             path.unlink()
 
 
-def _pack(shop: Workshop, root: Path, half: Half) -> None:
+def _pack(shop: Workshop, root: Path, half: Half, *, compressed: bool = True) -> None:
     """Pack a tree into `half` and remove it: names in order, one time, one owner, modes by kind."""
     paths = sorted(root.rglob("*"))
     for path in paths:
@@ -139,9 +161,9 @@ def _pack(shop: Workshop, root: Path, half: Half) -> None:
     pack = ("sh", "-c", script, "sh", listing, archive)
     # The window is as large as the archive, which the kernel takes up to 128 MiB.
     compress = ("zstd", "--quiet", "--ultra", f"-{_LEVEL}", "-T1", "-o", packed, archive)
-    for words in (pack, compress):
+    for words in (pack, compress) if compressed else (pack,):
         shop.tools.run(words, shop.access, timeout_s=_TIMEOUT_S, cwd=root, log=shop.log)
-    shutil.copyfile(packed, half.archive)
+    shutil.copyfile(packed if compressed else archive, half.archive)
     told = (f"/{name}\n" for name in names if (root / name).is_symlink() or not (root / name).is_dir())
     half.names.write_text("".join(told))
     shutil.rmtree(root)

@@ -18,13 +18,14 @@ from imagebuild.inputs.lockfile import Selection
 from imagebuild.inputs.supply import store_in
 from imagebuild.paths import EPOCH
 from imagebuild.steps.initrd import image
+from imagebuild.steps.initrd.firmware import microcode_files
 from imagebuild.steps.initrd.image import make_initrd, make_programs, needed_modules
 from imagebuild.steps.products import Initrd, Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
 from tests.fakes.debian_packages import Content, Link, deb, stored
 from tests.fakes.definitions import plan_in, selection_of
-from tests.fakes.elf_files import elf_file
-from tests.fakes.initrd_tools import InitrdTools, read_archive
+from tests.fakes.elf_files import elf_file, sections_file
+from tests.fakes.initrd_tools import MAGIC, InitrdTools, read_archive
 
 CONTENT = """\
 programs: {busybox: [/usr/bin/busybox], e2fsprogs: [/usr/sbin/e2fsck, /etc/mke2fs.conf]}
@@ -115,7 +116,8 @@ def needs_of(name: str) -> str:
 
 def tree_of(shop: Workshop) -> PackageTree:
     output = shop.folders.output
-    return PackageTree(output / "tree", output / "dpkg", Kernel(KERNEL, output / "vmlinuz"))
+    microcode = microcode_files(output / "microcode")
+    return PackageTree(output / "tree", output / "dpkg", Kernel(KERNEL, output / "vmlinuz"), microcode=microcode)
 
 
 def initrd_of(shop: Workshop) -> Initrd:
@@ -317,3 +319,40 @@ def test_the_definition_says_which_drivers_come_along(tmp_path: Path, tools: Ini
     definition = replace(shop.plan.definition, kernel="linux-image-amd64", drivers=Drivers.SERVER)
     made = initrd_of(replace(shop, plan=replace(shop.plan, definition=definition)))
     assert f"/{MODULES}/kernel/drivers/usb/storage/uas.ko" in made.names
+
+
+def test_firmware_comes_with_the_module_that_asks_for_it(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    tree = shop.folders.output / "tree"
+    module = sections_file({".modinfo": b"license=GPL\0firmware=nvme/one.bin\0firmware=nvme/not-there.bin\0"})
+    (tree / MODULES / "kernel/drivers/nvme/nvme.ko").write_bytes(module)
+    (tree / "usr/lib/firmware/nvme").mkdir(parents=True)
+    for name in ("one.bin", "of-another-module.bin"):
+        (tree / "usr/lib/firmware/nvme" / name).write_text("firmware")
+    names = initrd_of(shop).names
+    assert [name for name in names if "firmware" in name] == ["/usr/lib/firmware/nvme/one.bin"]
+
+
+def test_microcode_is_the_front_of_the_initrd_and_is_not_compressed(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    for name, text in (("intel-ucode/06-55-04", "one"), ("intel-ucode/06-8f-08", "two"), ("amd-ucode/a.bin", "three")):
+        path = shop.folders.output / "microcode" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    names = initrd_of(shop).names
+    (early,) = (shop.plan.cache / "initrd").glob("microcode-*")
+    archive = (early / "archive.cpio.zst").read_bytes()
+    assert not archive.startswith(MAGIC)
+    assert whole(shop).startswith(archive)
+    found = read_archive(archive)
+    place = "kernel/x86/microcode"
+    assert found[f"{place}/GenuineIntel.bin"].content == "onetwo"
+    assert found[f"{place}/AuthenticAMD.bin"].content == "three"
+    assert names[:2] == ("/usr/lib/firmware/intel-ucode/06-55-04", "/usr/lib/firmware/intel-ucode/06-8f-08")
+
+
+def test_an_initrd_without_microcode_begins_with_the_programs(tmp_path: Path, tools: InitrdTools) -> None:
+    shop = shop_in(tmp_path / "a", tools)
+    initrd_of(shop)
+    assert whole(shop).startswith(MAGIC)
+    assert not list((shop.plan.cache / "initrd").glob("microcode-*"))
