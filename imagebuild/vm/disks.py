@@ -20,10 +20,11 @@ class DiskKind(Enum):
 
     @property
     def firmware_can_read(self) -> bool:
-        """Whether OVMF has a driver for it; on a real machine the controller brings its own."""
-        return self not in (DiskKind.UAS, DiskKind.MEGASAS)
+        """Whether Debian's OVMF has a driver for it; a real machine's firmware has, or the controller brings one."""
+        return self in _READ_BY_FIRMWARE
 
 
+_READ_BY_FIRMWARE = frozenset({DiskKind.VIRTIO_BLK, DiskKind.VIRTIO_SCSI, DiskKind.NVME, DiskKind.AHCI, DiskKind.USB})
 # The controller where it is a device of its own, and the disk on it.  The board has AHCI of its own (`ide.0`).
 _DEVICES = {
     DiskKind.VIRTIO_BLK: (None, "virtio-blk-pci"),
