@@ -5,12 +5,18 @@ Two kinds run with all tests; the rest with `make test-disks`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hosts import Host, host_config, machine_folder, updater_credential
 from workbench import DISKS, FIRST, Workbench
 
+from imagebuild.attest.materials import Part
+from imagebuild.attest.sbom import PART
+from imagebuild.inputs.tools import Access
+from imagebuild.inspection.record import read_contents
 from imagebuild.vm.disks import DiskKind
 from imagebuild.vm.machine import Machine
 
@@ -64,3 +70,22 @@ def test_a_disk_without_a_driver_is_named_on_the_console(bench: Workbench) -> No
     with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
         machine.wait_for_console(r"no driver for the controller \S+, 0x1000:0x005b of class 0x010400", timeout_s=300)
         machine.wait_for_console(r"set drivers: server", timeout_s=60)
+
+
+@pytest.mark.all_disks
+def test_microcode_and_firmware_of_disk_drivers_are_in_the_initrd(bench: Workbench, tmp_path: Path) -> None:
+    build = bench.build(DISKS)
+    words: list[str | Path] = ["objcopy", "--output-target=binary", "--only-section=.initrd"]
+    access = Access(read=(build,), write=(tmp_path,))
+    bench.tools.run([*words, build / "uki.efi", tmp_path / "initrd"], access, timeout_s=60)
+    initrd = (tmp_path / "initrd").read_bytes()
+    # The kernel looks for this name in a plain archive that nothing precedes.
+    assert initrd.startswith(b"070701")
+    assert b"kernel/x86/microcode/GenuineIntel.bin\0" in initrd[:1024]
+    shipped = {entry.path for entry in read_contents(build).entries}
+    assert not [path for path in shipped if "ucode" in path]
+    assert "/usr/lib/firmware/ql2500_fw.bin" in shipped
+    rows = json.loads((build / "sbom.cdx.json").read_text())["components"]
+    parts = {row["name"]: {each["value"] for each in row["properties"] if each["name"] == PART} for row in rows}
+    assert parts["intel-microcode"] == {Part.INITRD.value}
+    assert parts["firmware-qlogic"] == {Part.ROOT.value, Part.INITRD.value}

@@ -61,6 +61,8 @@ SICK_REASON = "this version is sick on purpose"
 # Modules that lead to no disk are left out: they are most of what this kernel brings.
 _EVERY_DISK: dict[str, Any] = {
     "kernel": "linux-image-amd64",
+    "components": ["main", "non-free-firmware"],
+    "packages": ["intel-microcode", "firmware-qlogic"],
     "drivers": "all",
     "drop_modules": [
         "drivers/gpu/",
