@@ -15,7 +15,6 @@ class DiskKind(Enum):
     USB = "usb"
     UAS = "uas"
     MEGASAS = "megasas"
-    MPTSAS = "mptsas"
     PVSCSI = "pvscsi"
 
     @property
@@ -34,7 +33,6 @@ _DEVICES = {
     DiskKind.USB: ("qemu-xhci", "usb-storage,bus=controller.0"),
     DiskKind.UAS: ("qemu-xhci", "scsi-hd,bus=uas.0"),
     DiskKind.MEGASAS: ("megasas-gen2", "scsi-hd"),
-    DiskKind.MPTSAS: ("mptsas1068", "scsi-hd"),
     DiskKind.PVSCSI: ("pvscsi", "scsi-hd"),
 }
 
