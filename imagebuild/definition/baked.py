@@ -61,7 +61,9 @@ def presets(definition: ImageDefinition) -> str:
     services = definition.services
     said = [("enable", name) for name in services.enable]
     said += [("disable", name) for name in (*services.disable, *services.mask)]
-    return "".join(f"{verb} {_preset_name(name)}\n" for verb, name in (*said, *own))
+    # Last, so that the definition can switch off what it chose.
+    chosen = [("enable", name) for part in definition.chosen for name in part.units]
+    return "".join(f"{verb} {_preset_name(name)}\n" for verb, name in (*said, *own, *chosen))
 
 
 def template_of(unit: str) -> str:

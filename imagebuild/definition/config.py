@@ -11,6 +11,7 @@ Pure: text and names out of values; writing is `pipeline.py`'s.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
+from imagebuild.definition.base import checked_engine
 from imagebuild.definition.image import BuildProfile, ImageDefinition
 from imagebuild.definition.sources import is_local
 from partitions.entries import ENTRIES_FOLDER
@@ -111,7 +113,13 @@ def wanted_packages(definition: ImageDefinition, local: Mapping[str, str]) -> tu
 def requested_packages(definition: ImageDefinition) -> tuple[str, ...]:
     """What the definition asks for beyond what every image has, as it is written there."""
     own = (*definition.packages, *definition.implied_packages)
-    return tuple(dict.fromkeys((definition.kernel, *definition.hardening.packages, *own)))
+    chosen = (*chosen_packages(definition), *definition.hardening.packages)
+    return tuple(dict.fromkeys((definition.kernel, *chosen, *own)))
+
+
+def chosen_packages(definition: ImageDefinition) -> tuple[str, ...]:
+    """The packages of the container engine and of what sets the clock."""
+    return tuple(name for part in definition.chosen for name in part.packages)
 
 
 def module_expression(pattern: str) -> str:
@@ -200,7 +208,9 @@ def entry_path(file_name: str) -> str:
 
 def baked_updater(definition: ImageDefinition) -> bytes:
     """The agent's lowest configuration layer (JSON is YAML)."""
-    return strict.dump_json(definition.updater)
+    engine = checked_engine(definition.containers.engine, definition.updater.health.engine)
+    health = dataclasses.replace(definition.updater.health, engine=engine)
+    return strict.dump_json(dataclasses.replace(definition.updater, health=health))
 
 
 def installed_name(entry: str, local: Mapping[str, str]) -> str:

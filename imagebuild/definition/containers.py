@@ -1,4 +1,4 @@
-"""`containers:` of an image definition: which images a host may run.
+"""`containers:` of an image definition: what runs containers on a host, and which images it may run.
 
 Pure: values, and the same as podman's own configuration (containers-policy.json(5), containers-registries.d(5)).
 """
@@ -14,6 +14,7 @@ from typing import Annotated
 
 from bedrock import strict
 from bedrock.errors import Problem
+from updater.agent.config import Engine
 
 POLICY_FILE = "/etc/containers/policy.json"
 REGISTRIES_FILE = "/etc/containers/registries.d/10-image.yaml"
@@ -109,9 +110,15 @@ class Containers:
 
     Attributes:
         policy: Which images it pulls; without one Debian's own policy applies, which accepts every image.
+        engine: What runs them.
     """
 
     policy: SignaturePolicy | None = None
+    engine: Engine = Engine.PODMAN
+
+    def __post_init__(self) -> None:
+        if self.policy is not None and self.engine is not Engine.PODMAN:
+            raise ValueError(f"policy is read by podman alone, and engine is {self.engine.value}")
 
 
 def key_problems(containers: Containers, folder: Path) -> Iterator[Problem]:

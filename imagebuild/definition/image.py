@@ -19,6 +19,7 @@ from typing import Annotated
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from imagebuild.definition.access import Ssh
+from imagebuild.definition.base import ENGINES, TIME_SERVICES, Part, TimeService, checked_engine, time_service
 from imagebuild.definition.containers import Containers, key_problems
 from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
 from imagebuild.definition.hardening import Hardening
@@ -240,9 +241,10 @@ class ImageDefinition:
         files: Files of the image.
         units: systemd units and Quadlets of the image.
         hardening: What is hardened by default.
-        containers: Which container images a host may run.
+        containers: What runs containers, and which images it may run.
         ssh: Who may log in over ssh.
         rescue: Whether the boot menu has a rescue entry, a root shell on the console.
+        time: What sets the clock; systemd-timesyncd unless `packages` brings another.
         hostname: The name of every host, until a host is given one of its own.
         timezone: The time zone, such as `Europe/Berlin`.
         locale: How numbers and dates are written and words sorted, such as `de_DE.UTF-8`.
@@ -278,6 +280,7 @@ class ImageDefinition:
     files: tuple[ExtraFile, ...] = ()
     units: tuple[ExtraUnit, ...] = ()
     hardening: Hardening = field(default_factory=Hardening)
+    time: TimeService | None = None
     hostname: HostName | None = None
     timezone: TimeZone = UTC
     locale: Locale = "C.UTF-8"
@@ -298,6 +301,11 @@ class ImageDefinition:
         return zone | dict.fromkeys(self.ssh.packages, "ssh")
 
     @property
+    def chosen(self) -> tuple[Part, ...]:
+        """The container engine and what sets the clock."""
+        return ENGINES[self.containers.engine], TIME_SERVICES[time_service(self.time, self.packages)]
+
+    @property
     def local_packages(self) -> tuple[str, ...]:
         """The packages that are files of the definition's folder, by their paths in it."""
         return tuple(entry.removeprefix("./") for entry in self.packages if is_local(entry))
@@ -310,6 +318,8 @@ class ImageDefinition:
                 f"drivers: {self.drivers.value} needs another kernel: {self.kernel} is built without most drivers of "
                 f"servers; write kernel: {GENERIC_KERNEL}"
             )
+        time_service(self.time, self.packages)
+        checked_engine(self.containers.engine, self.updater.health.engine)
         check_removals(keep=self.keep, drop=self.drop, keep_modules=self.keep_modules, drop_modules=self.drop_modules)
         seen: set[str] = set()
         for path in [file.path.on_host for file in self.files] + [unit.path for unit in self.units]:

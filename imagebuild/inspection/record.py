@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bedrock import strict
+from imagebuild.definition.base import DEFAULTS
 from imagebuild.definition.config import installed_name
+from imagebuild.definition.image import ImageDefinition
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
 from imagebuild.inspection.setuid import require_expected
@@ -39,7 +41,7 @@ def record_contents(shop: Workshop, tree: PackageTree, stays: Mapping[str, Reaso
     placed = placed_files(shop)
     installed = read_database(tree.record)
     asked = {package.name: ESSENTIAL for package in installed if package.essential}
-    asked |= dict.fromkeys(base_packages((DATA / "image.conf").read_text()), BASE)
+    asked |= dict.fromkeys(base_of(definition), BASE)
     asked |= dict.fromkeys(definition.hardening.packages, "image.yaml: hardening")
     asked |= {definition.kernel: "image.yaml: kernel"} | asked_for(shop.plan)
     contents = make_contents(
@@ -57,10 +59,19 @@ def record_contents(shop: Workshop, tree: PackageTree, stays: Mapping[str, Reaso
     return contents
 
 
+def base_of(definition: ImageDefinition) -> tuple[str, ...]:
+    """The packages that every image has, unless it chose otherwise."""
+    chosen = (name for part in definition.chosen if part in DEFAULTS for name in part.packages)
+    return (*base_packages((DATA / "image.conf").read_text()), *chosen)
+
+
 def asked_for(plan: BuildPlan) -> dict[str, str]:
     """The packages that a definition asks for, by name or by what it says otherwise, and where."""
     definition, local = plan.definition, plan.supply.packages.local
     implied = {package: f"image.yaml: {key}" for package, key in definition.implied_packages.items()}
+    for part, key in zip(definition.chosen, ("containers.engine", "time"), strict=True):
+        if part not in DEFAULTS:
+            implied |= dict.fromkeys(part.packages, f"image.yaml: {key}")
     return implied | {installed_name(entry, local): "image.yaml: packages" for entry in definition.packages}
 
 

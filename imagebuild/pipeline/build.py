@@ -26,7 +26,7 @@ from bedrock.progress import Progress, Silent
 from imagebuild.attest.documents import write_attestations
 from imagebuild.content.settle import forgotten_services, settle
 from imagebuild.inputs.tools import usual_umask
-from imagebuild.inspection.record import asked_for, base_packages, record_contents
+from imagebuild.inspection.record import asked_for, base_of, record_contents
 from imagebuild.inspection.setuid import stripped_notes
 from imagebuild.inspection.summary import Summary, read_summary
 from imagebuild.paths import DATA, EPOCH, SOURCE_ROOT
@@ -169,5 +169,5 @@ def _gather_extra(shop: Workshop) -> None:
 def _leave_out(shop: Workshop, tree: PackageTree) -> dict[str, Reason]:
     """Remove what the image goes without; why the rest of that stays."""
     definition = shop.plan.definition
-    base = (*base_packages((DATA / "image.conf").read_text()), definition.kernel, *definition.hardening.packages)
+    base = (*base_of(definition), definition.kernel, *definition.hardening.packages)
     return leave_out(shop, tree, asked=asked_for(shop.plan), base=base)

@@ -84,13 +84,22 @@ class Reboot:
 UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.\\@-]{1,255}\.[a-z]+", "a unit name such as nftables.service")]
 
 
+class Engine(Enum):
+    """What runs containers."""
+
+    PODMAN = "podman"
+    DOCKER = "docker"
+    CONTAINERD = "containerd"
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class Health:
     """What must hold before a slot is blessed.
 
     Attributes:
         units: systemd units that must be active.
-        podman: Whether the container engine must answer.
+        engine: The container engine that must answer; `none` when none must.
         server: Whether the update server must answer.
         checks_dirs: Folders of programs that must end with exit code 0; of two with one name the later folder's counts.
         timeout: How long one check may take.
@@ -99,7 +108,7 @@ class Health:
     """
 
     units: tuple[UnitName, ...] = ()
-    podman: bool = True
+    engine: Engine = Engine.PODMAN
     server: bool = True
     checks_dirs: tuple[str, ...] = ("/usr/lib/twinhull/health.d", "/etc/twinhull/health.d")
     timeout: Annotated[float, strict.Duration(), strict.Range(1, HOUR_S)] = 120.0

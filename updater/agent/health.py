@@ -14,9 +14,15 @@ from pathlib import Path
 from bedrock import process
 from bedrock.errors import TwinhullError
 from updater.agent.clock import Clock
-from updater.agent.config import Health
+from updater.agent.config import Engine, Health
 
 DETAIL_LIMIT = 500
+_ENGINES: dict[Engine, tuple[str, ...]] = {
+    Engine.PODMAN: ("podman", "ps", "--quiet"),
+    Engine.DOCKER: ("docker", "ps", "--quiet"),
+    Engine.CONTAINERD: ("ctr", "containers", "list", "--quiet"),
+    Engine.NONE: (),
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,8 @@ class Result:
 def configured_checks(config: Health, refresh: Callable[[], None] | None) -> tuple[Check, ...]:
     """The checks a configuration asks for; `refresh` asks the update server (None: this host has none)."""
     checks = [Check(f"unit {unit}", partial(unit_is_active, unit, config.timeout)) for unit in config.units]
-    if config.podman:
-        checks.append(Check("podman answers", partial(podman_answers, config.timeout)))
+    if command := _ENGINES[config.engine]:
+        checks.append(Check(f"{config.engine.value} answers", partial(engine_answers, command, config.timeout)))
     if config.server and refresh is not None:
         checks.append(Check("update server answers", refresh))
     checks += [
@@ -73,13 +79,13 @@ def unit_is_active(unit: str, timeout_s: float) -> None:
         raise TwinhullError(f"it is {state or 'unknown'}")
 
 
-def podman_answers(timeout_s: float) -> None:
-    """The container engine can list its containers.
+def engine_answers(command: Sequence[str], timeout_s: float) -> None:
+    """The container engine can list its containers, with this command.
 
     Raises:
         ProcessError: It cannot.
     """
-    process.run(("podman", "ps", "--quiet"), timeout_s=timeout_s)
+    process.run(command, timeout_s=timeout_s)
 
 
 def own_check_passes(path: Path, timeout_s: float) -> None:

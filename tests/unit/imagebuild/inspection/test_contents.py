@@ -105,5 +105,5 @@ def test_a_device_in_an_image_is_told() -> None:
 
 def test_the_base_s_packages_are_read_from_its_configuration() -> None:
     found = base_packages((DATA / "image.conf").read_text())
-    assert {"podman", "systemd", "zlib1g"} <= set(found)
+    assert {"nftables", "systemd", "zlib1g"} <= set(found)
     assert base_packages("[Content]\nPackages=one two\n\tthree\nOther=\n") == ("one", "two", "three")

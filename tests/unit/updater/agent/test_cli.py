@@ -15,7 +15,7 @@ from tests.fakes.machine import START, FakeMachine, FakeServer
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import cli
 from updater.agent.agent import Agent
-from updater.agent.config import Config, Health, Loaded
+from updater.agent.config import Config, Engine, Health, Loaded
 from updater.agent.store import HintStore
 from updater.channel import Channel, Instant, Pace
 from updater.errors import PolicyError, SlotError
@@ -23,7 +23,7 @@ from updater.release import Architecture
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
 WRONG = (DocumentError("updater.yaml", (Problem("tries", "must be"),)),)
-CONFIG = Config(url="http://server", channel="stable", health=Health(podman=False, checks_dirs=(), patience=0.0))
+CONFIG = Config(url="http://server", channel="stable", health=Health(engine=Engine.NONE, checks_dirs=(), patience=0.0))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from bedrock.errors import ProcessError, TwinhullError
 from tests.fakes.machine import FakeClock
 from updater.agent import health
-from updater.agent.config import Health
+from updater.agent.config import Engine, Health
 from updater.agent.health import Check, Result
 
 
@@ -80,7 +80,7 @@ def test_executables_of_both_folders_count_and_the_hosts_own_wins(tmp_path: Path
 
 def test_an_operators_check_tells_its_output_when_it_fails(tmp_path: Path) -> None:
     path = script(tmp_path / "d", "disk", "echo disk is full >&2; exit 3")
-    config = Health(podman=False, checks_dirs=(str(tmp_path / "d"),), patience=0.0)
+    config = Health(engine=Engine.NONE, checks_dirs=(str(tmp_path / "d"),), patience=0.0)
     (result,) = health.run_checks(health.configured_checks(config, None), config, FakeClock(), lambda _: None)
     assert result.name == "check disk"
     assert "disk is full" in result.detail
@@ -104,7 +104,21 @@ def test_a_container_engine_that_does_not_answer_fails(tmp_path: Path, monkeypat
     script(tmp_path / "bin", "podman", "echo no runtime >&2; exit 125")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     with pytest.raises(ProcessError, match="no runtime"):
-        health.podman_answers(5)
+        health.engine_answers(("podman", "ps"), 5)
+
+
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [
+        (Engine.PODMAN, ["podman answers"]),
+        (Engine.DOCKER, ["docker answers"]),
+        (Engine.CONTAINERD, ["containerd answers"]),
+        (Engine.NONE, []),
+    ],
+)
+def test_the_engine_of_the_image_is_asked(engine: Engine, names: list[str]) -> None:
+    config = Health(engine=engine, checks_dirs=())
+    assert [check.name for check in health.configured_checks(config, None)] == names
 
 
 def test_the_server_is_asked_only_when_there_is_one() -> None:
