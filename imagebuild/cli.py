@@ -15,7 +15,7 @@ from bedrock.progress import Progress
 from imagebuild.attest.cli import scan
 from imagebuild.console import open_progress
 from imagebuild.definition.image import BuildProfile, load_definition
-from imagebuild.definition.schemas import image_schema, settings_schema
+from imagebuild.definition.schemas import image_schema, provision_schema, settings_schema
 from imagebuild.definition.starting import write_starting_definition
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.cli import bundle, lock
@@ -37,6 +37,7 @@ from partitions.version import Version
 from updater.repository.cli import channel, repo
 from updater.server.cli import server
 
+SCHEMAS = {"image": image_schema, "provision": provision_schema, "updater": settings_schema}
 _OFFLINE_HELP = "Use what `twinhull bundle` packed; the network is not touched."
 
 
@@ -82,18 +83,19 @@ def init_definition(folder: Path, chosen_id: str | None, as_json: bool) -> None:
 
 
 @twinhull.command("schema")
-@click.argument("document", type=click.Choice(["image", "updater"]), default="image")
+@click.argument("document", type=click.Choice(sorted(SCHEMAS)), default="image")
 def schema(document: str) -> None:
-    """Print the JSON Schema of image.yaml, or of the settings that `updater` reads on hosts.
+    """Print the JSON Schema of image.yaml, of a provisioning document, or of the settings that `updater` reads.
 
     Editors with a YAML language server complete and check by it: `twinhull init` writes it next to image.yaml.
 
     \b
     Example:
       twinhull schema > my-host/image.schema.json
+      twinhull schema provision
       twinhull schema updater
     """
-    emit_json(image_schema() if document == "image" else settings_schema())
+    emit_json(SCHEMAS[document]())
 
 
 @twinhull.command("build")

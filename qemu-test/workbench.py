@@ -37,6 +37,7 @@ from keys.passphrase import NoPassphrase
 from keys.roles import Profile
 from partitions.version import Version
 from tests.fakes.builds import Workshop
+from tests.fakes.provisions import PUBLIC_PEM
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.lifetime import Lifetimes
@@ -57,6 +58,7 @@ CONTENT = "1.0.5"
 CONTENT_NEXT = "1.0.6"
 GUARDED = "1.0.7"
 DEBUG = "1.0.8"
+PROVISIONED = ("1.1.0", "1.1.1")
 SICK_REASON = "this version is sick on purpose"
 # Modules that lead to no disk are left out: they are most of what this kernel brings.
 _EVERY_DISK: dict[str, Any] = {
@@ -223,6 +225,12 @@ def write_definition(folder: Path, version: str) -> Path:
     if version == CONTENT_NEXT:
         definition["users"] = [*_CONTENT["users"], _LATE_USER]
     definition["files"] = files
+    # The tests' shell comes with every boot as a credential that nobody signed.
+    definition["provision"] = {"unsigned": "always"}
+    if version in PROVISIONED:
+        (folder / "provision.pub").write_bytes(PUBLIC_PEM)
+        definition["provision"] = {"signed_by": ["provision.pub"]}
+        definition |= {"packages": ["openssh-server"], "services": {"enable": ["ssh.service"]}, "budget": {}}
     path.write_text(yaml.safe_dump(definition, sort_keys=False))
     return folder
 

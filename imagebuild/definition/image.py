@@ -38,6 +38,7 @@ from imagebuild.definition.host import (
     account_problems,
 )
 from imagebuild.definition.paths import FilePath
+from imagebuild.definition.provision import ProvisionPolicy
 from imagebuild.definition.removals import check_removals
 from imagebuild.definition.sources import (
     LOCAL_PACKAGE,
@@ -254,6 +255,7 @@ class ImageDefinition:
         sysctl: Kernel settings by name, set at boot.
         services: Units of packages that start at boot, that do not, and that never may.
         secrets: Which files may hold a private key or a password.
+        provision: What may come to a host from outside, by which way.
     """
 
     id: Name
@@ -310,6 +312,8 @@ class ImageDefinition:
         """The packages that are files of the definition's folder, by their paths in it."""
         return tuple(entry.removeprefix("./") for entry in self.packages if is_local(entry))
 
+    provision: ProvisionPolicy = field(default_factory=ProvisionPolicy)
+
     def __post_init__(self) -> None:
         if self.architecture is not Architecture.X86_64:
             raise ValueError(f"architecture {self.architecture.value} cannot be built yet, only x86-64 can")
@@ -352,6 +356,7 @@ def load_definition(folder: Path) -> ImageDefinition:
     ]
     problems += _missing_inputs(folder, definition)
     problems += key_problems(definition.containers, folder)
+    problems += [Problem(f"provision.{where}", what) for where, what in definition.provision.problems(folder)]
     if problems:
         raise DocumentError(str(path), tuple(problems))
     return definition

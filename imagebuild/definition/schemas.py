@@ -1,4 +1,4 @@
-"""The JSON Schemas of what people write: `image.yaml`, and the settings that `updater` reads on hosts.
+"""The JSON Schemas of what people write: `image.yaml`, provisioning documents, the settings that `updater` reads.
 
 They are made here and not in the agent, so that no host carries the code that makes them.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from bedrock.schema import json_schema
 from imagebuild.definition.image import ImageDefinition
 from updater.agent.config import Config
+from updater.provision.document import Provision
 
 
 def image_schema() -> dict[str, Any]:
@@ -20,3 +21,8 @@ def image_schema() -> dict[str, Any]:
 def settings_schema() -> dict[str, Any]:
     """The schema of one layer of `updater.yaml`."""
     return json_schema(Config, title="Settings of Twinhull's updater (updater.yaml)")
+
+
+def provision_schema() -> dict[str, Any]:
+    """The schema of a host's provisioning document."""
+    return json_schema(Provision, title="A provisioning document of Twinhull")

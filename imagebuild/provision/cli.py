@@ -15,10 +15,11 @@ from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.tools import cache_folder, ensure_tools
 from imagebuild.provision.disks import open_disk
 from imagebuild.provision.placing import Placing
-from imagebuild.provision.signing import make_key, read_public, sign
+from imagebuild.provision.signing import make_key, sign
 from imagebuild.vm.images import DISK_NAMES
 from keys.cli import passphrase_option, passphrase_source
 from keys.passphrase import from_environment
+from keys.public import read_ed25519
 from keys.uri import KeyUri
 from updater.provision.encrypted import is_encrypted
 from updater.provision.files import files_of
@@ -133,7 +134,7 @@ def sign_command(
     signed = sign(document.read_bytes(), source=str(document), uri=str(uri), public=public, passphrase=source)
     write_atomic(target, signed)
     if as_json:
-        emit_json({"signed": target, "key": read_public(public)})
+        emit_json({"signed": target, "key": read_ed25519(public)})
     else:
         click.echo(f"wrote {target}")
 

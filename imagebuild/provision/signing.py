@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bedrock.errors import DocumentError, Problem
 from bedrock.persist import write_new
-from keys.errors import BadKeyError
 from keys.passphrase import PassphraseSource
 from keys.private import PRIVATE_MODE, private_pem
+from keys.public import hex_of, read_ed25519
 from keys.signers import open_signer
 from updater.envelope import seal
 from updater.provision.policy import key_of
@@ -32,29 +31,7 @@ def make_key(private: Path, public: Path, passphrase: PassphraseSource) -> str:
     key = Ed25519PrivateKey.generate()
     write_new(private, private_pem(key, passphrase.passphrase(str(private))), mode=PRIVATE_MODE)
     write_new(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return public_text(key.public_key())
-
-
-def read_public(path: Path) -> str:
-    """The public half in a PEM file, as the policy of an image holds it.
-
-    Raises:
-        BadKeyError: It is not the public half of an Ed25519 key.
-    """
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadKeyError(f"{path} holds no public key in PEM form") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise BadKeyError(f"{path} is not the public half of an Ed25519 key").with_hint(
-            "`twinhull provision key NAME.pem` makes one"
-        )
-    return public_text(key)
-
-
-def public_text(key: Ed25519PublicKey) -> str:
-    """A public key as hexadecimal digits."""
-    return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    return hex_of(key.public_key())
 
 
 def sign(document: bytes, *, source: str, uri: str, public: Path, passphrase: PassphraseSource) -> bytes:
@@ -66,5 +43,5 @@ def sign(document: bytes, *, source: str, uri: str, public: Path, passphrase: Pa
     """
     if parse_provision(document, source=source).serial is None:
         raise DocumentError(source, (Problem("serial", "is missing: a host takes only documents newer than its last"),))
-    signer = open_signer(uri, key_of(read_public(public)), passphrase)
+    signer = open_signer(uri, key_of(read_ed25519(public)), passphrase)
     return seal(document, payload_type=PAYLOAD_TYPE, signers=[signer])

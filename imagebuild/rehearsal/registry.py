@@ -13,7 +13,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +46,23 @@ class Registry:
         return f"{host}:{self.port}/{REPOSITORY}:{TAG}"
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Who may use a private registry; `line` is the user's line of an htpasswd file, with a bcrypt hash."""
+
+    username: str
+    password: str
+    line: str
+
+
 @contextmanager
-def run_registry(tools: ToolsTree, folder: Path) -> Iterator[Registry]:
+def run_registry(tools: ToolsTree, folder: Path, guard: Guard | None = None) -> Iterator[Registry]:
     """Run the registry, with the image pushed, for as long as the context lasts (writes below `folder`).
+
+    Args:
+        tools: Brings the registry, and the program in the image.
+        folder: Its storage and its log.
+        guard: Makes it a private one.
 
     Raises:
         BuildError: The registry did not start, or refused the image.
@@ -56,15 +70,21 @@ def run_registry(tools: ToolsTree, folder: Path) -> Iterator[Registry]:
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     storage = {"filesystem": {"rootdirectory": str(folder / "data")}}
-    config = {"version": "0.1", "storage": storage, "http": {"addr": f"127.0.0.1:{port}"}, "log": {"level": "warn"}}
+    config: dict[str, object] = {"version": "0.1", "storage": storage, "log": {"level": "warn"}}
+    config["http"] = {"addr": f"127.0.0.1:{port}"}
+    headers = {}
+    if guard is not None:
+        (folder / "htpasswd").write_text(f"{guard.line}\n")
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+        headers = urllib3.make_headers(basic_auth=f"{guard.username}:{guard.password}")
     (folder / "config.yml").write_text(json.dumps(config))
     with (folder / "registry.log").open("wb") as log:
         words: list[str | Path] = ["docker-registry", "serve", folder / "config.yml"]
         process = tools.start(words, Access(write=(folder,), network=True), stdout=log)
         try:
             base = f"http://127.0.0.1:{port}"
-            _wait(base, process, folder / "registry.log")
-            _push(base, (tools.root / "usr/bin/busybox").read_bytes())
+            _wait(base, headers, process, folder / "registry.log")
+            _push(base, headers, (tools.root / "usr/bin/busybox").read_bytes())
             yield Registry(port)
         finally:
             process.terminate()
@@ -85,7 +105,7 @@ def image_layer(busybox: bytes) -> bytes:
     return raw.getvalue()
 
 
-def _push(base: str, busybox: bytes) -> None:
+def _push(base: str, headers: Mapping[str, str], busybox: bytes) -> None:
     tar = image_layer(busybox)
     layer = gzip.compress(tar, mtime=0)
     rootfs = {"type": "layers", "diff_ids": [_digest(tar)]}
@@ -93,35 +113,37 @@ def _push(base: str, busybox: bytes) -> None:
         {"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]}, "rootfs": rootfs}
     ).encode()
     for blob in (layer, config):
-        _push_blob(base, blob)
+        _push_blob(base, headers, blob)
     manifest = {
         "schemaVersion": 2,
         "mediaType": _MANIFEST_TYPE,
         "config": {"mediaType": _CONFIG_TYPE, "digest": _digest(config), "size": len(config)},
         "layers": [{"mediaType": _LAYER_TYPE, "digest": _digest(layer), "size": len(layer)}],
     }
-    _ask("PUT", f"{base}/v2/{REPOSITORY}/manifests/{TAG}", json.dumps(manifest).encode(), _MANIFEST_TYPE)
+    headers = {**headers, "Content-Type": _MANIFEST_TYPE}
+    _ask("PUT", f"{base}/v2/{REPOSITORY}/manifests/{TAG}", json.dumps(manifest).encode(), headers)
 
 
-def _push_blob(base: str, blob: bytes) -> None:
-    opened = _ask("POST", f"{base}/v2/{REPOSITORY}/blobs/uploads/", b"", "application/octet-stream")
+def _push_blob(base: str, headers: Mapping[str, str], blob: bytes) -> None:
+    headers = {**headers, "Content-Type": "application/octet-stream"}
+    opened = _ask("POST", f"{base}/v2/{REPOSITORY}/blobs/uploads/", b"", headers)
     place = urljoin(base, opened.headers["Location"])
     joint = "&" if "?" in place else "?"
-    _ask("PUT", f"{place}{joint}digest={_digest(blob)}", blob, "application/octet-stream")
+    _ask("PUT", f"{place}{joint}digest={_digest(blob)}", blob, headers)
 
 
-def _ask(method: str, url: str, body: bytes, kind: str) -> urllib3.BaseHTTPResponse:
-    answer = urllib3.request(method, url, body=body, headers={"Content-Type": kind}, timeout=_TIMEOUT_S, retries=0)
+def _ask(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+    answer = urllib3.request(method, url, body=body, headers=headers, timeout=_TIMEOUT_S, retries=0)
     if answer.status not in (201, 202):
         raise BuildError(f"the registry answered {answer.status} to {method} {url}: {answer.data[:200]!r}")
     return answer
 
 
-def _wait(base: str, process: Running, log: Path) -> None:
+def _wait(base: str, headers: Mapping[str, str], process: Running, log: Path) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if urllib3.request("GET", f"{base}/v2/", timeout=1, retries=0).status == 200:  # noqa: PLR2004 - HTTP OK
+            if urllib3.request("GET", f"{base}/v2/", headers=headers, timeout=1, retries=0).status == 200:  # noqa: PLR2004 - HTTP OK
                 return
         except urllib3.exceptions.HTTPError:
             time.sleep(0.1)

@@ -25,6 +25,7 @@ from imagebuild.steps.leave_out.rules import load_rules
 from imagebuild.steps.products import Kernel, PackageTree, RootImage
 from imagebuild.steps.scratch import keep_tree, restore_tree
 from imagebuild.steps.workshop import Workshop
+from updater.provision.policy import POLICY_FILE
 from updater.release import ArtifactKind
 
 _MKOSI_TIMEOUT_S = 1800
@@ -57,6 +58,7 @@ def write_extra_files(shop: Workshop, tree: Path) -> None:
     write_access(definition, plan.profile, tree)
     write_policy(definition, shop.definition, tree)
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
+    _put(tree, POLICY_FILE, definition.provision.baked(shop.definition))
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:
         content = (shop.definition / file.source).read_bytes() if file.source else (file.content or "").encode()

@@ -101,13 +101,18 @@ def trim(wishes: Wishes, *, progress: Progress) -> Outcome:
     return judge(builds[0], contents, touched, keep, everything=wishes.everything, tools=tools, progress=progress)
 
 
-def write_second(definition: Path, folder: Path) -> Path:
-    """Write a definition that differs from this one by one small file, so that there is something to update to."""
+def write_rehearsed(definition: Path, folder: Path, *, second: bool) -> Path:
+    """Write the definition as it is rehearsed into `folder`; the second one has a small file more, to update to.
+
+    The shell that records comes with every boot as a credential that nobody signed.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(definition, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
     path = folder / FILE_NAME
     document: dict[str, Any] = yaml.safe_load(path.read_text())
-    document["files"] = [*(document.get("files") or []), {"path": _MARKER, "content": f"{SECOND}\n"}]
+    document["provision"] = {**(document.get("provision") or {}), "unsigned": "always"}
+    if second:
+        document["files"] = [*(document.get("files") or []), {"path": _MARKER, "content": f"{SECOND}\n"}]
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return folder
 
@@ -139,9 +144,12 @@ class _Rehearsal:
 
     def build(self) -> tuple[Path, Path]:
         """Both builds."""
-        first = self.stage.build(self.wishes.definition, FIRST, self.progress)
-        second = write_second(self.wishes.definition, self.stage.out / "definition")
-        return first.out, self.stage.build(second, SECOND, self.progress).out
+        folder, wanted = self.stage.out / "definitions", self.wishes.definition
+        folder.mkdir(exist_ok=True)
+        first = write_rehearsed(wanted, folder / FIRST, second=False)
+        second = write_rehearsed(wanted, folder / SECOND, second=True)
+        built = self.stage.build(first, FIRST, self.progress).out
+        return built, self.stage.build(second, SECOND, self.progress).out
 
     def record(self, build: Path, contents: Contents, keep: KeepList) -> Sample:
         """Publish both builds, and record a machine's life with them."""

@@ -100,6 +100,20 @@ def guest_shell_credentials() -> tuple[Credential, ...]:
     )
 
 
+def provisioned_shell() -> dict[str, list[dict[str, str]]]:
+    """The guest's side of the channel as parts of a provisioning document, for hosts that take in no credentials.
+
+    Where the credentials bring the shell it leaves the port to that one.
+    """
+    script = "/etc/guest-shell"
+    unit = _UNIT_TEXT.replace("[Service]", f"ConditionCredential=!{_SCRIPT}\n[Service]")
+    unit = unit.replace(f"ImportCredential={_SCRIPT}\n", "").replace(f"%d/{_SCRIPT}", script)
+    return {
+        "files": [{"path": script, "content": _SCRIPT_TEXT}],
+        "units": [{"name": "guest-shell.service", "content": f"{unit}[Install]\nWantedBy=multi-user.target\n"}],
+    }
+
+
 def parse_line(line: bytes) -> Ready | End | None:
     """Read one line from the guest; None for anything that is not of the protocol."""
     words = line.decode("ascii", errors="replace").split()

@@ -7,19 +7,21 @@ from datetime import UTC, datetime, timedelta
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from securesystemslib.signer import CryptoSigner
 
-from imagebuild.provision.signing import public_text
 from keys.certificates import self_signed
+from keys.public import hex_of
 from updater.envelope import seal
 from updater.provision.policy import key_of
 from updater.provision.reading import PAYLOAD_TYPE
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
-PUBLIC = public_text(KEY.public_key())
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f admin@example"
+PUBLIC = hex_of(KEY.public_key())
+PUBLIC_PEM = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+SSH_PRIVATE = KEY.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+SSH_KEY = f"{KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()} admin@example"
 _NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CERTIFICATE = (
     self_signed(generate_private_key(65537, 2048), common_name="test", now=_NOW, lifetime=timedelta(days=9))
@@ -61,5 +63,5 @@ WHOLE = yaml.safe_dump(
 
 def signed(text: str, key: Ed25519PrivateKey = KEY) -> bytes:
     """The document in an envelope."""
-    signer = CryptoSigner(key, key_of(public_text(key.public_key())))
+    signer = CryptoSigner(key, key_of(hex_of(key.public_key())))
     return seal(text.encode(), payload_type=PAYLOAD_TYPE, signers=[signer])

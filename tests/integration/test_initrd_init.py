@@ -16,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from bedrock import strict
 from imagebuild.definition.initrd import FILES
 from imagebuild.inputs.tools import Access, ToolsTree
 from partitions.layout import identity_of
+from updater.provision.policy import Policy, Unsigned
+from updater.provision.record import Record
 
 ROOT_HASH = "0123456789abcdef00112233445566778899aabbccddeefffedcba9876543210"
 SLOT = identity_of(ROOT_HASH)
@@ -40,6 +43,8 @@ class Machine:
         partition: What stands between that name and the number of a partition.
         plays: What a played program does after it wrote down its call, as a shell script, by its name.
         limits: Numbers of the script that a test wants otherwise, by name.
+        policy: What the image says of credentials, as `dump_json` writes it.
+        record: What the host recorded of its first boot.
         watchdog: A character device of this host that stands for the hardware's watchdog.
     """
 
@@ -50,6 +55,8 @@ class Machine:
     plays: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     watchdog: Path | None = None
+    policy: str | None = '{"unsigned": "always"}'
+    record: str | None = None
 
     def device(self, number: int) -> str:
         return f"/dev/{self.disk}{self.partition}{number}"
@@ -59,6 +66,13 @@ class Machine:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         for name in ("run", "sysroot/var", "sysroot/etc", "sysroot/usr/lib/systemd"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
+        for path, text in (
+            ("sysroot/usr/lib/twinhull/provision.json", self.policy),
+            ("sysroot/var/lib/twinhull/provision.json", self.record),
+        ):
+            if text is not None:
+                (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / path).write_text(text)
         shutil.copy(self.tools.root / "usr/bin/busybox", self.root / "usr/bin/busybox")
         (self.root / "bin").symlink_to("usr/bin")
         (self.root / "usr/bin/sh").symlink_to("busybox")
@@ -507,9 +521,8 @@ def test_a_hang_is_ended_where_the_watchdog_cannot_be_opened(machine: Machine) -
     assert "twinhull: the initrd takes longer than 2 s" in machine.said
 
 
-# systemd itself takes what systemd-stub found only in an initrd of its own, and tells later services of the folder by a
-# variable that would keep it from importing any other credential; here they look for encrypted ones in any case.
-KEPT = "run/credstore.encrypted"
+# systemd itself takes what systemd-stub found only in an initrd of its own; here the agent judges it later.
+KEPT = "run/twinhull/boot-credentials"
 
 
 def with_credentials(machine: Machine, **found: dict[str, str]) -> None:
@@ -551,3 +564,34 @@ def test_a_credential_of_this_kernel_goes_before_one_of_all_kernels(machine: Mac
     with_credentials(machine, credentials={"one.cred": "its own"}, global_credentials={"one.cred": "of all"})
     machine.boot()
     assert [path.read_text() for path in (machine.root / KEPT).iterdir()] == ["its own"]
+
+
+# With this variable set, systemd imports nothing from the firmware (import-creds.c, import_credentials()).
+CLOSED = "/run/credentials/@system"
+FIRST_BOOT = strict.dump_json(Policy(unsigned=Unsigned.FIRST_BOOT)).decode()
+OVER = strict.dump_json(Record(first_boot_over=True)).decode()
+NOT_OVER = strict.dump_json(Record(first_boot_over=False)).decode()
+
+
+@pytest.mark.parametrize(
+    ("policy", "record", "told"),
+    [
+        (strict.dump_json(Policy(unsigned=Unsigned.ALWAYS)).decode(), OVER, ""),
+        (strict.dump_json(Policy(unsigned=Unsigned.NEVER)).decode(), None, CLOSED),
+        (FIRST_BOOT, None, ""),
+        (FIRST_BOOT, NOT_OVER, ""),
+        (FIRST_BOOT, OVER, CLOSED),
+        (FIRST_BOOT, "{ torn", CLOSED),
+        (FIRST_BOOT, "", CLOSED),
+        (None, None, CLOSED),
+        ("{}", NOT_OVER, CLOSED),
+    ],
+)
+def test_systemd_takes_credentials_of_the_firmware_only_by_the_image_s_policy(
+    machine: Machine, policy: str | None, record: str | None, told: str
+) -> None:
+    machine.policy, machine.record = policy, record
+    machine.plays["switch_root"] = 'echo "$CREDENTIALS_DIRECTORY" >/told'
+    machine.boot()
+    assert machine.text("told").strip() == told
+    assert (machine.root / "run/credentials/@system").is_dir() is bool(told)

@@ -26,6 +26,8 @@ from updater.agent.agent import Agent, Outcome, refusal
 from updater.agent.config import Config, Loaded
 from updater.agent.machine import ThisMachine, read_facts
 from updater.agent.plan import Nothing, Plan, Update, Wait, Wishes
+from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
+from updater.agent.provisioning.this_host import image_root, this_provisioner
 from updater.agent.server import HttpServer
 from updater.agent.service import Daemon, told
 from updater.agent.store import HintStore
@@ -33,7 +35,7 @@ from updater.agent.store import HintStore
 ROOT_OF_TRUST = Path("/usr/lib/twinhull/root.json")
 STATE_FOLDER = Path("/var/lib/twinhull")
 RUNTIME_FOLDER = Path("/run/twinhull")
-MOUNT_TIMEOUT_S = 30.0
+SYSTEMD_TIMEOUT_S = 60.0
 
 
 class VersionType(click.ParamType[Version]):
@@ -103,7 +105,13 @@ def status(as_json: bool) -> None:
     """Show what runs, how far it is trusted, and what is in the other slot."""
     it = setting(warn=False)
     facts = it.agent.facts()
-    shown = report.status(facts, it.agent.hints(), it.settings, secure_boot=it.agent.machine.secure_boot())
+    shown = report.status(
+        facts,
+        it.agent.hints(),
+        it.settings,
+        secure_boot=it.agent.machine.secure_boot(),
+        provision=RecordStore(STATE_FOLDER).load(),
+    )
     if as_json:
         emit_json(shown)
     else:
@@ -261,15 +269,8 @@ def history(as_json: bool) -> None:
 @json_option
 def etc_diff(as_json: bool) -> None:
     """Show what this host changed in /etc, compared with its image."""
-    at = RUNTIME_FOLDER / f"lower.{os.getpid()}"
-    at.mkdir(parents=True, mode=0o700)
-    # A bind mount without what is mounted below shows the image's own /etc under the overlay.
-    process.run(("mount", "--bind", "-o", "ro", "/", at), timeout_s=MOUNT_TIMEOUT_S)
-    try:
-        found = etcdiff.differences(STATE_FOLDER / "etc/upper", at / "etc")
-    finally:
-        process.run(("umount", at), timeout_s=MOUNT_TIMEOUT_S)
-        at.rmdir()
+    with image_root() as image:
+        found = etcdiff.differences(STATE_FOLDER / "etc/upper", image / "etc")
     if as_json:
         emit_json(found)
     else:
@@ -284,6 +285,20 @@ def boot() -> None:
     facts = read_facts(it.agent.machine)
     where = trial.standing(facts, verdict.hints)
     click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
+    end_first_boot(RecordStore(STATE_FOLDER), Path("/"))
+
+
+@updater.command("provision", hidden=True)
+def provision_command() -> int:
+    """Take in this host's own configuration (twinhull-provision.service).  Exit code 1: something was refused."""
+    outcome = this_provisioner(ThisMachine().clock, STATE_FOLDER).run()
+    if outcome.applied:
+        click.echo("\n".join(report.provision_lines(outcome.record)))
+    if outcome.units_changed:
+        # What this boot is to start was settled before these units were there.
+        process.run(("systemctl", "daemon-reload"), timeout_s=SYSTEMD_TIMEOUT_S)
+        process.run(("systemctl", "--no-block", "start", "default.target"), timeout_s=SYSTEMD_TIMEOUT_S)
+    return EXIT_FAILED if outcome.record.troubles else EXIT_DONE
 
 
 @updater.command(hidden=True)

@@ -12,6 +12,7 @@ from partitions.version import Version
 from updater.agent import trial
 from updater.agent.config import Config, Loaded
 from updater.agent.state import BadVersion, Hints, Hold, HostFacts, SlotState
+from updater.provision.record import Record
 
 TENTHS = 10
 
@@ -45,10 +46,11 @@ class Status:
     hold: Hold | None
     newest_blessed: Version | None
     bad: tuple[BadVersion, ...]
+    provision: Record
     settings_problems: tuple[str, ...]
 
 
-def status(facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: bool | None) -> Status:
+def status(facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: bool | None, provision: Record) -> Status:
     """Put the facts together."""
     entry = facts.inactive_entry
     config = settings.config
@@ -69,6 +71,7 @@ def status(facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: boo
         hold=hints.hold,
         newest_blessed=hints.newest_known(facts),
         bad=hints.bad,
+        provision=provision,
         settings_problems=problem_lines(settings.problems),
     )
 
@@ -90,8 +93,21 @@ def status_lines(shown: Status) -> list[str]:
         lines.append(f"pinned       {shown.pin}")
     if shown.hold is not None:
         lines.append(f"held         since {shown.hold.at} {shown.hold.reason}".rstrip())
+    lines += provision_lines(shown.provision)
     lines += [f"bad          {bad.version} since {bad.at}: {bad.reason}" for bad in shown.bad]
     lines += [f"ignored      {problem}" for problem in shown.settings_problems]
+    return lines
+
+
+def provision_lines(record: Record) -> list[str]:
+    """What this host took in from outside its image, and what was refused."""
+    lines = []
+    if record.applied is not None:
+        signed = f"signed by {record.applied.signed_by}" if record.applied.signed_by else "not signed"
+        serial = f", serial {record.applied.serial}" if record.applied.serial is not None else ""
+        where = f"by {record.applied.way.value} at {record.applied.at}, {signed}{serial}"
+        lines.append(f"provisioned  {record.applied.sha256[:16]} {where}")
+    lines += [f"refused      {one.at} {one.way.value}: {one.reason}" for one in record.troubles]
     return lines
 
 

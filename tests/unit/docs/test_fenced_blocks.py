@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import click
 import pytest
@@ -15,6 +16,7 @@ from imagebuild.definition.image import ImageDefinition
 from tests.fenced_blocks import ROOT, Block, Way, blocks_of, command_lines, pages, parse
 from updater.agent.cli import updater
 from updater.agent.config import Config
+from updater.provision.document import Provision
 
 PROGRAMS: dict[str, click.Command] = {"twinhull": twinhull, "updater": updater}
 # Groups that take something else where a command may be: `twinhull lock DIR`.
@@ -38,16 +40,17 @@ def test_every_command_of_a_block_exists(block: Block) -> None:
 
 
 def read_example(text: str) -> None:
-    """A YAML block of our pages as a definition, as settings, or as a part of a definition."""
+    """A YAML block of our pages as a definition or a part of one, as settings, or as a provisioning document."""
     value = strict.parse_yaml(text, source="the block")
     assert isinstance(value, dict)
     try:
         strict.read(ImageDefinition, {"id": "x", **value}, source="the block")
     except DocumentError as error:
-        try:
-            strict.read(Config, value, source="the block")
-        except DocumentError:
-            raise error from None
+        for other in (Config, Provision):
+            with suppress(DocumentError):
+                strict.read(other, value, source="the block")
+                return
+        raise error from None
 
 
 @pytest.mark.parametrize(

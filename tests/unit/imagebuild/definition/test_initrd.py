@@ -31,6 +31,7 @@ SHELL_WORDS = frozenset(
         "do",
         "done",
         "echo",
+        "export",
         "elif",
         "else",
         "esac",

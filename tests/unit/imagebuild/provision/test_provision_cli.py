@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from bedrock.errors import DocumentError
 from imagebuild.cli import twinhull
 from imagebuild.provision.fat import ADDED, RENAMED, Change, FreeClusters, Geometry, Part, in_order
-from imagebuild.provision.signing import read_public
 from keys.errors import BadKeyError
+from keys.public import read_ed25519
 from tests.fakes.provisions import WHOLE
 from updater.provision.policy import key_of
 from updater.provision.reading import read_offered
@@ -50,7 +50,7 @@ def test_a_document_signed_with_a_new_key_is_taken_by_its_public_half(tmp_path: 
     assert run("key", private).exit_code == 0
     assert private.stat().st_mode & 0o777 == 0o600
     assert run("sign", document, "--key", private).exit_code == 0
-    key = key_of(read_public(tmp_path / "fleet.pub"))
+    key = key_of(read_ed25519(tmp_path / "fleet.pub"))
     offered = read_offered((tmp_path / "web-1.yaml.signed").read_bytes(), [key], source="x")
     assert offered.signed_by == key.keyid
     assert offered.document.hostname == "web-1"

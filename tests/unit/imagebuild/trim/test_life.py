@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.life import Life
 from imagebuild.trim.page_cache import CANARY, SAMPLE_SCRIPT, Sample
 from imagebuild.trim.recording import Recorder, choose_probes
-from imagebuild.trim.trimming import Record, read_record, write_second
+from imagebuild.trim.trimming import Record, read_record, write_rehearsed
 from tests.fakes.definitions import RecordedProgress, write_definition
 from tests.fakes.recorded_guest import RecordedGuest
 from tests.fakes.trees import contents_of
+from updater.provision.policy import Unsigned
 
 SMALL, LARGE, OTHER = "/usr/share/small", "/usr/share/large", "/usr/bin/other"
 CONTENTS = contents_of({SMALL: 100, LARGE: 100_000, OTHER: 50, "/usr/bin/podman": 9, CANARY: 7, "/etc/x": 3})
@@ -119,11 +121,22 @@ def test_the_second_definition_differs_by_one_file(tmp_path: Path) -> None:
     first = write_definition(tmp_path / "a", "id: host\nfiles: [{path: /etc/motd, source: motd}]\n")
     (first / "motd").write_text("hello\n")
     (first / ".git").mkdir()
-    second = write_second(first, tmp_path / "b")
+    second = write_rehearsed(first, tmp_path / "b", second=True)
     assert not (second / ".git").exists()
     assert (second / "motd").read_text() == "hello\n"
     paths = [str(file.path) for file in load_definition(second).files]
     assert paths == ["/etc/motd", "/usr/share/twinhull-trim/version"]
+
+
+MOTD_ONLY = "id: host\nfiles: [{path: /etc/motd, content: x}]\nprovision: {updater: never}\n"
+
+
+def test_the_first_definition_is_the_same_but_lets_the_shell_in_at_every_boot(tmp_path: Path) -> None:
+    first = write_definition(tmp_path / "a", MOTD_ONLY)
+    rehearsed = load_definition(write_rehearsed(first, tmp_path / "b", second=False))
+    before = load_definition(first)
+    assert rehearsed.provision == replace(before.provision, unsigned=Unsigned.ALWAYS)
+    assert replace(rehearsed, provision=before.provision) == before
 
 
 def test_a_record_is_taken_again_only_for_the_same_inputs(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""A document applied to a host: accounts, files, certificates, name, units.  Writes to the disk.
+
+Everything that can be known beforehand is checked before the first write, and each step may be done twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from updater.agent.provisioning.host_files import HostFiles
+from updater.errors import UpdaterError
+from updater.provision.document import Provision, User
+from updater.provision.files import CERTIFICATES_FILE, USERS_FILE, Target, files_of
+from updater.provision.record import Applied
+
+BUNDLE_FILE = "/etc/ssl/certs/ca-certificates.crt"
+# Changes there are seen by systemd when it reads its units and settings again.
+_UNIT_FOLDERS = ("/etc/systemd/system/", "/etc/containers/systemd/", "/etc/systemd/system.conf.d/")
+_KEYS = ".ssh/authorized_keys"
+_PRIVATE = 0o700
+
+Run = Callable[[Sequence[str]], None]
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a document is applied to.
+
+    Attributes:
+        files: The files of the host.
+        run: Starts a program and waits for its end; raises `TwinhullError` when it fails.
+        image: The root file system of the image, without what the host changed.
+        set_name: Sets the name of the running host.
+        version: The version that runs.
+    """
+
+    files: HostFiles
+    run: Run
+    image: Callable[[], AbstractContextManager[Path]]
+    set_name: Callable[[str], None]
+    version: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was written: every file with the hash of its content, and whether systemd has to look again."""
+
+    files: dict[str, str]
+    units_changed: bool
+
+
+def apply(document: Provision, host: Host, before: Applied | None) -> Done:
+    """Apply a document to the disk and to the running host.
+
+    Raises:
+        UpdaterError: Something stands against it; when it was known beforehand, nothing was written.
+        ProcessError: A program that makes users or enables units failed.
+    """
+    targets = files_of(document)
+    _check(document, targets, host)
+    was = dict(before.files) if before is not None else {}
+    _make_users(document, targets, host)
+    changed = [target.path for target in targets if _write(target, host)]
+    keys = [_write_keys(user, host) for user in document.users if user.ssh_keys]
+    written = {target.path: hashlib.sha256(target.data).hexdigest() for target in (*targets, *keys)}
+    gone = _leave(was, written, host)
+    if document.ca_certificates or CERTIFICATES_FILE in gone:
+        write_bundle(host)
+    if document.hostname is not None:
+        host.set_name(document.hostname)
+    enabled = [unit.name for unit in document.units if unit.enable]
+    if enabled:
+        host.run(("systemctl", "--root=/", "enable", *enabled))
+    return Done(written, units_changed=any(path.startswith(_UNIT_FOLDERS) for path in (*changed, *gone)))
+
+
+def write_bundle(host: Host) -> None:
+    """Write the bundle of certificates: the running image's own, and those this host was given after them."""
+    with host.image() as root:
+        own = (root / BUNDLE_FILE.lstrip("/")).read_bytes()
+    _write(Target(BUNDLE_FILE, own + (host.files.read(CERTIFICATES_FILE) or b"")), host)
+
+
+def _check(document: Provision, targets: Sequence[Target], host: Host) -> None:
+    coming = {user.name for user in document.users} | {group for user in document.users for group in user.groups}
+    for target in targets:
+        host.files.require_place(target.path)
+        owners = ((host.files.account(target.owner), target.owner), (host.files.group(target.group), target.group))
+        for known, name in owners:
+            if known is None and name not in coming:
+                raise UpdaterError(f"{target.path}: this host knows no {name}, and the document makes none")
+    for user in document.users:
+        account = host.files.account(user.name)
+        if account is not None and user.uid is not None and account.uid != user.uid:
+            raise UpdaterError(f"the user {user.name} has the number {account.uid} on this host, not {user.uid}")
+
+
+def _make_users(document: Provision, targets: Sequence[Target], host: Host) -> None:
+    for target in targets:
+        if target.path == USERS_FILE:
+            _write(target, host)
+            host.run(("systemd-sysusers", USERS_FILE))
+    for user in document.users:
+        account = host.files.account(user.name)
+        if account is None:
+            raise UpdaterError(f"the user {user.name} was not made")
+        if user.name != "root":
+            host.files.make_home(account.home, account)
+
+
+def _write(target: Target, host: Host) -> bool:
+    return host.files.write(target, host.files.owner_of(target))
+
+
+def _write_keys(user: User, host: Host) -> Target:
+    account = host.files.account(user.name)
+    if account is None:
+        raise UpdaterError(f"this host knows no user {user.name}")
+    text = "".join(f"{key}\n" for key in user.ssh_keys)
+    target = Target(f"{account.home.rstrip('/')}/{_KEYS}", text.encode(), 0o600)
+    # The folder belongs to the user, who may have put a link there that leads to somebody else's files.
+    home = host.files.folder(account.home)
+    if host.files.require_place(target.path) != home / _KEYS:
+        raise UpdaterError(f"{target.path} leads out of the home of {user.name}")
+    host.files.write(target, (account.uid, account.gid), folder_mode=_PRIVATE)
+    return target
+
+
+def _leave(was: dict[str, str], written: dict[str, str], host: Host) -> list[str]:
+    """Remove what the document before wrote and this one does not name, unless somebody changed it since."""
+    gone = []
+    for path, sha256 in was.items():
+        if path in written:
+            continue
+        name = path.rpartition("/")[2]
+        if path.startswith("/etc/systemd/system/") and re.search(r"(?m)^\[Install\]", _text(path, host)):
+            host.run(("systemctl", "--root=/", "disable", name))
+        if host.files.remove(path, sha256):
+            gone.append(path)
+    return gone
+
+
+def _text(path: str, host: Host) -> str:
+    return (host.files.read(path) or b"").decode(errors="replace")

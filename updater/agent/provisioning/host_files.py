@@ -1,0 +1,165 @@
+"""Files of a host, written below `/etc` and `/var` and nowhere else, whatever links there are.
+
+Who owns what is looked up in the host's own `/etc/passwd` and `/etc/group`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedrock.persist import sync_folder
+from updater.errors import UpdaterError
+from updater.provision.files import Target
+
+_PLACES = ("etc", "var")
+# Folders that systemd-tmpfiles makes later in a boot, with the modes it gives them.
+_FOLDER_MODES = {"/var/roothome": 0o700}
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user as `/etc/passwd` has it."""
+
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True)
+class HostFiles:
+    """The files below `root`, which is `/`, or stands for it in tests."""
+
+    root: Path = Path("/")
+
+    def account(self, name: str) -> Account | None:
+        """A user of this host."""
+        for fields in self._table("etc/passwd"):
+            if fields[0] == name:
+                return Account(int(fields[2]), int(fields[3]), fields[5])
+        return None
+
+    def group(self, name: str) -> int | None:
+        """A group of this host."""
+        return next((int(fields[2]) for fields in self._table("etc/group") if fields[0] == name), None)
+
+    def require_place(self, path: str) -> Path:
+        """Where a path is in truth.
+
+        Raises:
+            UpdaterError: A link on the way leads out of `/etc` and `/var`, or a folder is in its place.
+        """
+        given = self.root / path.lstrip("/")
+        place = Path(os.path.realpath(given.parent)) / given.name
+        self._require_allowed(path, place)
+        if place.is_dir() and not place.is_symlink():
+            raise UpdaterError(f"{path} is a folder on this host")
+        for above in place.parents:
+            if above.exists() and not above.is_dir():
+                raise UpdaterError(f"{above}, on the way to {path}, is not a folder")
+        return place
+
+    def folder(self, path: str) -> Path:
+        """Where a folder is in truth, or will be.
+
+        Raises:
+            UpdaterError: That is not below `/etc` or `/var`.
+        """
+        place = Path(os.path.realpath(self.root / path.lstrip("/")))
+        self._require_allowed(path, place)
+        return place
+
+    def _require_allowed(self, path: str, place: Path) -> None:
+        allowed = [Path(os.path.realpath(self.root / name)) for name in _PLACES]
+        if not any(place.is_relative_to(folder) and place != folder for folder in allowed):
+            raise UpdaterError(f"{path} leads to {place}, which is not below /etc or /var")
+
+    def owner_of(self, target: Target) -> tuple[int, int]:
+        """The numbers of a file's owner and group.
+
+        Raises:
+            UpdaterError: This host does not know them.
+        """
+        account, gid = self.account(target.owner), self.group(target.group)
+        if account is None or gid is None:
+            raise UpdaterError(f"{target.path}: this host knows no {target.owner}:{target.group}")
+        return account.uid, gid
+
+    def write(self, target: Target, owner: tuple[int, int], *, folder_mode: int = 0o755) -> bool:
+        """Write a file to the disk, durably and in one step; False: it was just so before.
+
+        Args:
+            target: The file.
+            owner: Numbers of its user and group; folders that are missing above it get them below a home.
+            folder_mode: The mode of folders that are missing.
+        """
+        place = self.require_place(target.path)
+        if _is_just_so(place, target, owner):
+            return False
+        self._make_folders(place.parent, folder_mode, owner if folder_mode == _PRIVATE else (0, 0))
+        temporary = place.with_name(f".{place.name}.provision")
+        temporary.unlink(missing_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(target.data)
+            os.fchown(stream.fileno(), *owner)
+            os.fchmod(stream.fileno(), target.mode)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(place)
+        sync_folder(place.parent)
+        return True
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file; None when there is none."""
+        place = self.root / path.lstrip("/")
+        return place.read_bytes() if place.is_file() else None
+
+    def remove(self, path: str, sha256: str) -> bool:
+        """Remove a file from the disk if it still has this content; False: it is gone, or somebody changed it."""
+        place = self.require_place(path)
+        if place.is_symlink() or not place.is_file() or _sha256(place.read_bytes()) != sha256:
+            return False
+        place.unlink()
+        sync_folder(place.parent)
+        return True
+
+    def make_home(self, home: str, account: Account) -> None:
+        """Make a user's home folder on the disk; one that is there is left alone."""
+        place = self.folder(home)
+        if place.is_dir():
+            return
+        self._make_folders(place.parent, 0o755, (0, 0))
+        place.mkdir(mode=_PRIVATE)
+        os.chown(place, account.uid, account.gid)
+
+    def _make_folders(self, folder: Path, mode: int, owner: tuple[int, int]) -> None:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        for path in reversed(missing):
+            known = _FOLDER_MODES.get(f"/{path.relative_to(os.path.realpath(self.root))}")
+            path.mkdir(mode=0o700)
+            if known is None:
+                os.chown(path, *owner) if os.geteuid() == 0 else None
+            path.chmod(mode if known is None else known)
+
+    def _table(self, name: str) -> list[list[str]]:
+        path = self.root / name
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [line.split(":") for line in lines if line.count(":") >= 3]  # noqa: PLR2004 - the fields of a group
+
+
+_PRIVATE = 0o700
+
+
+def _is_just_so(place: Path, target: Target, owner: tuple[int, int]) -> bool:
+    if place.is_symlink() or not place.is_file():
+        return False
+    found = place.stat()
+    same = (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (*owner, target.mode)
+    return same and place.read_bytes() == target.data
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,166 @@
+"""One boot: what came in, what counts of it, what it came to, and the record of that.
+
+A document that cannot be read or applied never stops a boot: it is recorded and reported, and the boot goes on.  It
+does not end the first boot either, so that a mended document is taken at the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bedrock import persist, strict
+from bedrock.errors import DocumentError, TwinhullError
+from updater.agent.provisioning.applying import Done, Host, apply, write_bundle
+from updater.agent.provisioning.ways import boot_credentials, find_documents, hand_on
+from updater.channel import Instant
+from updater.errors import PolicyError
+from updater.provision.encrypted import is_encrypted
+from updater.provision.files import CERTIFICATES_FILE
+from updater.provision.policy import Candidate, Policy, decide
+from updater.provision.reading import CREDENTIAL, read_offered
+from updater.provision.record import REASON_LIMIT, Applied, Record, Trouble, Way, parse_record
+
+RECORD_NAME = "provision.json"
+# There while a boot is at it, and left behind when what came could not be taken in: the first boot is not over then.
+UNDER_WAY = "run/twinhull/provisioning"
+_OWN = "twinhull."
+_log = logging.getLogger(__name__)
+
+
+class RecordStore:
+    """The record in `/var/lib/twinhull`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RECORD_NAME
+
+    def load(self) -> Record:
+        """What is recorded; where that cannot be read, the first boot counts as over: the safe side."""
+        try:
+            return parse_record(self.path.read_bytes(), source=str(self.path))
+        except FileNotFoundError:
+            return Record()
+        except DocumentError as error:
+            _log.warning("%s; nothing unsigned is taken in", error)
+            return Record(first_boot_over=True)
+
+    def save(self, record: Record) -> None:
+        """Write the record to the disk, durably."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        persist.write_atomic(self.path, strict.dump_json(record), mode=0o600)
+
+
+@dataclass(frozen=True)
+class Provisioner:
+    """Everything one boot needs; `decrypt` opens an encrypted credential of a name, or raises `TwinhullError`."""
+
+    host: Host
+    store: RecordStore
+    policy: Policy
+    decrypt: Callable[[str, bytes], bytes]
+    now: Callable[[], Instant]
+
+    def run(self) -> Outcome:
+        """Take in what came; writes below `/etc`, `/var` and `/run`."""
+        mark = self._root / UNDER_WAY
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        record = self.store.load()
+        candidates, troubles = self._read_all()
+        troubles += self._sort(record)
+        decision = decide(candidates, record, self.policy)
+        troubles += [self._trouble(one.way, one.reason) for one in decision.ignored]
+        applied, done = None, None
+        if decision.apply is not None:
+            try:
+                done = apply(decision.apply.offered.document, self.host, record.applied)
+                applied = self._applied(decision.apply, done)
+            except (TwinhullError, OSError) as error:
+                troubles.append(self._trouble(decision.apply.way, str(error)))
+        record = self._record(record, applied, troubles)
+        self.store.save(record)
+        if record.first_boot_over:
+            mark.unlink()
+        for trouble in troubles:
+            _log.error("what came by %s was not applied: %s", trouble.way.value, trouble.reason)
+        return Outcome(record, applied=applied is not None, units_changed=done is not None and done.units_changed)
+
+    def _record(self, record: Record, applied: Applied | None, troubles: Sequence[Trouble]) -> Record:
+        after = replace(record, troubles=tuple(troubles))
+        if applied is not None:
+            newest = applied.serial if applied.signed_by else record.newest_serial
+            after = replace(after, applied=applied, newest_serial=newest)
+        if after.applied is not None and CERTIFICATES_FILE in after.applied.files:
+            if applied is None and after.bundle_of != self.host.version:
+                write_bundle(self.host)
+            after = replace(after, bundle_of=self.host.version)
+        else:
+            after = replace(after, bundle_of=None)
+        # A document with errors may be mended until one was taken.
+        over = record.first_boot_over or applied is not None or not troubles
+        return replace(after, first_boot_over=over)
+
+    def _read_all(self) -> tuple[list[Candidate], list[Trouble]]:
+        candidates: list[Candidate] = []
+        troubles: list[Trouble] = []
+        for one in find_documents(self._root):
+            try:
+                data = self.decrypt(CREDENTIAL, one.data) if is_encrypted(one.data) else one.data
+                offered = read_offered(data, self.policy.public_keys, source=f"the document from {one.way.value}")
+                candidates.append(Candidate(one.way, offered))
+            except (TwinhullError, OSError) as error:
+                troubles.append(self._trouble(one.way, str(error)))
+        return candidates, troubles
+
+    def _sort(self, record: Record) -> list[Trouble]:
+        """Hand on the boot partition's other credentials; of our own only those that can be opened.
+
+        A unit that imports a credential which cannot be opened does not start, and the agent's units guard a trial.
+        """
+        refused = []
+        for credential in boot_credentials(self._root):
+            try:
+                if not self.policy.admits_unsigned(record):
+                    raise PolicyError("it is not signed")
+                if credential.name.startswith(_OWN) and is_encrypted(credential.data):
+                    self.decrypt(credential.name, credential.data)
+                hand_on(self._root, credential)
+            except (TwinhullError, OSError) as error:
+                refused.append(self._trouble(Way.BOOT_PARTITION, f"the credential {credential.name}: {error}"))
+        return refused
+
+    def _applied(self, candidate: Candidate, done: Done) -> Applied:
+        offered = candidate.offered
+        return Applied(
+            sha256=offered.sha256,
+            way=candidate.way,
+            at=self.now(),
+            signed_by=offered.signed_by,
+            serial=offered.document.serial,
+            files=done.files,
+        )
+
+    def _trouble(self, way: Way, reason: str) -> Trouble:
+        return Trouble(way, reason[:REASON_LIMIT], self.now())
+
+    @property
+    def _root(self) -> Path:
+        return self.host.files.root
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a boot took in."""
+
+    record: Record
+    applied: bool
+    units_changed: bool
+
+
+def end_first_boot(store: RecordStore, root: Path) -> None:
+    """Note on the disk that this host has booted, when nothing came that could have been taken in."""
+    record = store.load()
+    if not (record.first_boot_over or (root / UNDER_WAY).exists()):
+        store.save(replace(record, first_boot_over=True, troubles=()))

@@ -1,0 +1,68 @@
+"""Provisioning put together for the host this program runs on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bedrock import process, strict
+from updater.agent.clock import Clock, instant
+from updater.agent.machine import parse_os_release
+from updater.agent.provisioning.applying import Host
+from updater.agent.provisioning.host_files import HostFiles
+from updater.agent.provisioning.provisioning import Provisioner, RecordStore
+from updater.provision.policy import POLICY_FILE, Policy
+
+_RUNTIME = Path("/run/twinhull")
+_MOUNT_TIMEOUT_S = 30.0
+_PROGRAM_TIMEOUT_S = 60.0
+
+
+def this_provisioner(clock: Clock, state: Path) -> Provisioner:
+    """The provisioner of this host.
+
+    Raises:
+        DocumentError: The image's policy cannot be read.
+    """
+    release = parse_os_release(Path("/usr/lib/os-release").read_text())
+    policy = strict.read_json(Policy, Path(POLICY_FILE).read_bytes(), source=POLICY_FILE)
+    host = Host(
+        files=HostFiles(), run=run, image=image_root, set_name=socket.sethostname, version=release["IMAGE_VERSION"]
+    )
+    return Provisioner(host, RecordStore(state), policy, decrypt, lambda: instant(clock))
+
+
+def run(words: Sequence[str]) -> None:
+    """Run a program to its end."""
+    process.run(words, timeout_s=_PROGRAM_TIMEOUT_S)
+
+
+def decrypt(name: str, data: bytes) -> bytes:
+    """Let systemd-creds open a credential with this host's key, its TPM, or both.
+
+    Raises:
+        ProcessError: It is encrypted to another host, or under another name.
+    """
+    _RUNTIME.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=_RUNTIME, prefix="credential-") as file:
+        file.write(data)
+        file.flush()
+        words = ("systemd-creds", "decrypt", f"--name={name}", file.name, "-")
+        return process.run(words, timeout_s=_PROGRAM_TIMEOUT_S).stdout.encode()
+
+
+@contextmanager
+def image_root() -> Iterator[Path]:
+    """The image's own root file system; a bind mount without what is mounted below shows `/etc` under the overlay."""
+    at = _RUNTIME / f"lower.{os.getpid()}"
+    at.mkdir(parents=True, mode=0o700)
+    process.run(("mount", "--bind", "-o", "ro", "/", at), timeout_s=_MOUNT_TIMEOUT_S)
+    try:
+        yield at
+    finally:
+        process.run(("umount", at), timeout_s=_MOUNT_TIMEOUT_S)
+        at.rmdir()
