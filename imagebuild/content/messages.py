@@ -61,7 +61,7 @@ def about_units(output: str, sources: Mapping[str, Source], generated: Mapping[s
             yield from _about_unit(about, found["message"])
 
 
-def about_quadlets(output: str, failed: bool, sources: Mapping[str, Source]) -> Iterator[str]:  # noqa: FBT001 - how it ended
+def about_quadlets(output: str, sources: Mapping[str, Source], *, failed: bool) -> Iterator[str]:
     """Problems of Quadlets, from what the generator's dry run said."""
     by_name = {path.rpartition("/")[2]: source for path, source in sources.items()}
     named = False

@@ -99,7 +99,7 @@ def _matching(sources: Mapping[str, Source], pattern: re.Pattern[str]) -> dict[s
 def _check_quadlets(tree: BuiltTree, quadlets: Mapping[str, Source], problems: list[str]) -> dict[str, str]:
     """The units that the generator makes of the Quadlets, by the path they have on a host."""
     done = tree.run([QUADLET, "-dryrun"], shows={})
-    problems += about_quadlets(done.stderr, done.returncode != 0, quadlets)
+    problems += about_quadlets(done.stderr, quadlets, failed=done.returncode != 0)
     return {f"{_GENERATED}/{name}": text for name, text in split_generated(done.stdout).items()}
 
 

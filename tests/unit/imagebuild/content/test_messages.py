@@ -89,16 +89,16 @@ quadlet-generator[7]: converting "web.container": unsupported key 'Imgae' in gro
 
 
 def test_an_unknown_key_of_a_quadlet_is_named_with_its_line() -> None:
-    assert list(about_quadlets(QUADLET, True, {WEB.path: WEB})) == [  # noqa: FBT003 - it failed
+    assert list(about_quadlets(QUADLET, {WEB.path: WEB}, failed=True)) == [
         "units[1].content (web.container), line 2: unsupported key 'Imgae' in group 'Container'"
     ]
 
 
 def test_a_generator_that_fails_with_other_words_is_not_taken_for_success() -> None:
-    assert list(about_quadlets("quadlet-generator[7]: out of memory", True, {WEB.path: WEB})) == [  # noqa: FBT003
+    assert list(about_quadlets("quadlet-generator[7]: out of memory", {WEB.path: WEB}, failed=True)) == [
         "Quadlets: quadlet-generator[7]: out of memory"
     ]
-    assert list(about_quadlets("quadlet-generator[7]: Loading source unit file x", False, {WEB.path: WEB})) == []  # noqa: FBT003
+    assert list(about_quadlets("quadlet-generator[7]: Loading source unit file x", {WEB.path: WEB}, failed=False)) == []
 
 
 def test_what_is_wrong_in_a_generated_unit_is_named_by_the_quadlets_line() -> None:
