@@ -15,12 +15,11 @@ from imagebuild.definition.paths import FilePath
 
 # Made by maintainers' scripts on the machine that installs, which here is the build.
 THROWN_AWAY = (
-    "etc/ssh/ssh_host_*_key",
-    "etc/ssh/ssh_host_*_key.pub",
-    "etc/ssl/private/ssl-cert-snakeoil.key",
-    "etc/ssl/certs/ssl-cert-snakeoil.pem",
+    "/etc/ssh/ssh_host_*_key",
+    "/etc/ssh/ssh_host_*_key.pub",
+    "/etc/ssl/private/ssl-cert-snakeoil.key",
+    "/etc/ssl/certs/ssl-cert-snakeoil.pem",
 )
-SNAKEOIL = "/etc/ssl/certs/ssl-cert-snakeoil.pem"
 _DEBUG = ("/etc/passwd", "/etc/shadow")
 
 
@@ -29,7 +28,7 @@ def secret_problems(
 ) -> tuple[str, ...]:
     """What an image must not hold, in words; and what is allowed in vain."""
     found = tuple(found)
-    allowed = {FilePath(str(path)).in_image: str(path) for path in secrets.allow}
+    allowed = allowed_paths(secrets)
     if profile is BuildProfile.DEBUG:
         # The profile is there to log in without one.
         found = tuple(each for each in found if not (each[0] in _DEBUG and each[1].startswith("root without")))
@@ -41,3 +40,8 @@ def secret_problems(
         if path not in paths
     ]
     return tuple(problems)
+
+
+def allowed_paths(secrets: Secrets) -> dict[str, str]:
+    """The files that may hold a secret, by their paths in the image, as the definition writes them."""
+    return {FilePath(str(path)).in_image: str(path) for path in secrets.allow}

@@ -19,7 +19,7 @@ from imagebuild.content.accounts import SYSUSERS_FILE as ACCOUNTS_FILE
 from imagebuild.content.accounts import Ids, Settled, changed_ids, settle_ids, sysusers_text
 from imagebuild.content.locale import make_locale
 from imagebuild.content.overwrites import overwrite_problems
-from imagebuild.content.secrets import THROWN_AWAY, secret_problems
+from imagebuild.content.secrets import THROWN_AWAY, allowed_paths, secret_problems
 from imagebuild.content.services import UnitFile, disabled_services, read_unit_files, service_problems
 from imagebuild.content.sources import Source, sources_of
 from imagebuild.content.sshd import SERVER, host_key_files
@@ -241,9 +241,11 @@ def _change(shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, sta
         write[TMPFILES_FILE] = (0o644, state.text)
     if tree.read(SERVER).names:
         write |= {path: (0o644, text) for path, text in host_key_files().items()}
+    own = {*definition_paths(shop.plan.definition), *allowed_paths(shop.plan.definition.secrets)}
+    thrown_away = sorted(_escaped(path) for path in tree.read(*THROWN_AWAY).names - own)
     replaced = tuple(path.lstrip("/") for path in texts if path.startswith("/usr/lib/sysusers.d/"))
     return Change(
-        remove=(*replaced, *_BACKUPS, *THROWN_AWAY),
+        remove=(*replaced, *_BACKUPS, *thrown_away),
         write=write,
         copy=_missing(shop, tree),
         users=settled.users,

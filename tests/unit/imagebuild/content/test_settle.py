@@ -166,6 +166,17 @@ def test_host_keys_are_taken_out_and_made_on_the_host(tmp_path: Path) -> None:
     assert "ssh-keygen" in case.text("/usr/lib/systemd/system/twinhull-ssh-host-key@.service")
 
 
+def test_a_host_key_that_the_definition_gives_is_not_taken_out_without_a_word(tmp_path: Path) -> None:
+    path = "/etc/ssh/ssh_host_rsa_key"
+    case = case_of(tmp_path / "a", f"files: [{{path: {path}, content: {json.dumps(KEY)}}}]")
+    case.file(path, KEY)
+    assert f"{path} holds a private key" in case.refused()
+    allowed = case_of(tmp_path / "b", f"secrets: {{allow: [{path}]}}")
+    allowed.file(path, KEY)
+    settle(allowed.shop, allowed.tree)
+    assert allowed.text(path) == KEY
+
+
 def test_an_image_without_a_server_has_nothing_of_it(tmp_path: Path) -> None:
     case = case_of(tmp_path, "")
     settle(case.shop, case.tree)
