@@ -15,6 +15,7 @@ from imagebuild.content.sources import Source
 _AT = re.compile(r"^(?:[\w-]+\[\d+\]: )?(?P<path>/[^:\n]+):(?P<line>\d+)(?::[\d-]+)?:? +(?P<message>\S.*)$")
 _ABOUT_FILE = re.compile(r"^(?P<message>.*?)[:]? ?\"?(?P<path>/[^\s\":]+\.(?:netdev|network|link))\"?(?P<rest>.*)$")
 _ABOUT_UNIT = re.compile(r"^(?P<unit>[\w:.@\\-]+\.[a-z]+): (?P<message>.*)$")
+_NOT_FOUND = re.compile(r"^Unit (?P<unit>\S+) not found\.$")
 _COMMAND = re.compile(r"Command (?P<path>/\S+) is not executable")
 _LACKS = re.compile(r"Unit (?P<unit>\S+\.(?:service|socket|timer|path|target)) not found")
 _QUADLET = re.compile(
@@ -57,6 +58,8 @@ def about_units(output: str, sources: Mapping[str, Source], generated: Mapping[s
                 if found["path"] in generated:
                     number = _line_before(source, generated[found["path"]], number) or 0
                 yield source.at(number or None, _plain(found["message"]))
+        elif (found := _NOT_FOUND.match(line.strip())) and (about := by_name.get(found["unit"])):
+            yield about.at(None, "systemd does not find the unit")
         elif (found := _ABOUT_UNIT.match(line.strip())) and (about := by_name.get(found["unit"])):
             yield from _about_unit(about, found["message"])
 

@@ -39,7 +39,8 @@ _NFT = re.compile(r"/etc/nftables\.conf|.*\.nft")
 _INCLUDE = re.compile(r'^\s*include\s+"([^"]+)"', re.MULTILINE)
 _NO_NFTABLES = re.compile(r"cache initialization failed|Unable to initialize Netlink|Protocol not supported")
 QUADLET = "/usr/libexec/podman/quadlet"
-_GENERATED = "/run/systemd/generator"
+# Not the generators' own folder, which systemd-analyze leaves aside when it runs none.
+_GENERATED = "/run/systemd/system"
 # networkd reads its files when it starts and has nothing to do then.
 _NETWORKD_S = 3
 

@@ -81,6 +81,10 @@ def test_a_unit_that_does_nothing_is_a_problem() -> None:
     ]
 
 
+def test_a_unit_that_was_not_looked_at_is_a_problem() -> None:
+    assert units("Unit bad.service not found.") == ["units[0].content (bad.service): systemd does not find the unit"]
+
+
 QUADLET = """\
 quadlet-generator[7]: Loading source unit file /usr/share/containers/systemd/web.container
 quadlet-generator[7]: Warning: web.container specifies the image "x" which not a fully qualified image name. This is not
@@ -105,7 +109,7 @@ def test_what_is_wrong_in_a_generated_unit_is_named_by_the_quadlets_line() -> No
     text = "[X-Container]\nImage=x\n\n[Service]\nRestrat=always\nExecStart=/usr/bin/podman run\n\n[Instal]\n"
     generated = split_generated(f"---web.service---\n{text}")
     assert generated == {"web.service": text}
-    path = "/run/systemd/generator/web.service"
+    path = "/run/systemd/system/web.service"
     output = f"{path}:5: Unknown key 'Restrat' in section [Service], ignoring.\n"
     output += f"{path}:8: Unknown section 'Instal'. Ignoring.\n"
     assert list(about_units(output, {path: WEB}, {path: text})) == [
