@@ -25,6 +25,7 @@ from bedrock.persist import write_atomic
 from bedrock.process import DEVNULL, STDOUT, Argument, Finished, Running
 from bedrock.progress import Progress, Silent
 from imagebuild.errors import ToolsError
+from imagebuild.inputs.build_host import require_build_host
 from imagebuild.inputs.mirror import Mirrors
 
 RELEASE = "trixie"
@@ -230,10 +231,11 @@ def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = N
     """Return the tools tree, making it first when the cache has none; writes below `cache` only.
 
     Raises:
-        ToolsError: mmdebstrap is missing or failed.
+        ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
     """
     tree = ToolsTree(cache / "tools" / tools_identity())
     told = progress or Silent()
+    require_build_host()
     with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
         if not (tree.root / ".complete").exists():
             told.step("tools tree (first time: some minutes)")
@@ -249,11 +251,12 @@ def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Pro
     The archive's folder is named by its content, and so is the tree.
 
     Raises:
-        ToolsError: mmdebstrap is missing or failed.
+        ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
     """
     inputs = "\n".join((str(_FORMAT), release, archive.name, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
     tree = ToolsTree(cache / "tools" / f"locked-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}")
     told = progress or Silent()
+    require_build_host()
     with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
         if not (tree.root / ".complete").exists():
             told.step("tools tree of the lock (first time: some minutes)")

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagebuild.errors import ToolsError
+from imagebuild.inputs.build_host import require_build_host
+
+ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n"
+PROC = "23 22 0:21 / /proc rw,nosuid - proc proc rw\n"
+
+
+def test_a_root_folder_that_is_a_mount_point_will_do(tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text(ROOT + PROC)
+    require_build_host(tmp_path / "mountinfo")
+
+
+def test_a_plain_chroot_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mountinfo").write_text(PROC)
+    with pytest.raises(ToolsError, match="not a mount point") as caught:
+        require_build_host(tmp_path / "mountinfo")
+    assert "mount --bind DIR DIR" in caught.value.hints[0]
+
+
+def test_a_chroot_without_proc_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ToolsError, match="/proc is not mounted") as caught:
+        require_build_host(tmp_path / "absent")
+    assert caught.value.hints == ("in a chroot: mount -t proc proc /proc",)
