@@ -99,11 +99,10 @@ def open_signers(
 
 @dataclass(frozen=True)
 class BootSigner:
-    """A Secure Boot key in the shape sbsign takes: `--key`, `--cert` and, for a token, `--engine`."""
+    """A Secure Boot key in the shape sbsign takes, `--key` and `--cert`."""
 
-    key: str
+    key: Path
     certificate: Path
-    engine: str | None = None
 
 
 BootOpener = Callable[[BootKey, PassphraseSource], AbstractContextManager[BootSigner]]
@@ -140,10 +139,10 @@ def _boot_file(key: BootKey, passphrase: PassphraseSource) -> Iterator[BootSigne
     if public_bytes(private.public_key()) != public_bytes(read_certificate(key.certificate).public_key()):
         raise BadKeyError(f"{path} is not the private half of the certificate {key.certificate}")
     if not is_encrypted(pem):
-        yield BootSigner(str(path), key.certificate)
+        yield BootSigner(path, key.certificate)
         return
     with _decrypted(private, path.name) as plain:
-        yield BootSigner(str(plain), key.certificate)
+        yield BootSigner(plain, key.certificate)
 
 
 @contextmanager
@@ -154,14 +153,7 @@ def _decrypted(private: PrivateKeyTypes, name: str) -> Iterator[Path]:
         yield copy
 
 
-@contextmanager
-def _boot_token(key: BootKey, _passphrase: PassphraseSource) -> Iterator[BootSigner]:
-    # sbsign hands the URI to OpenSSL's engine of that name, which asks for the PIN or finds it in the URI (RFC 7512).
-    read_certificate(key.certificate)
-    yield BootSigner(key.uri, key.certificate, engine="pkcs11")
-
-
-BOOT_OPENERS: dict[str, BootOpener] = {FILE: _boot_file, "pkcs11": _boot_token}
+BOOT_OPENERS: dict[str, BootOpener] = {FILE: _boot_file}
 
 
 def open_signer(uri: str, public: SSlibKey, passphrase: PassphraseSource) -> Signer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from partitions.blockio import BlockDevice, Window
+from partitions.blockio import BlockDevice
 from partitions.errors import BlockIOError, GptError
 from partitions.gpt import (
     SECTOR_SIZE,
@@ -126,15 +126,6 @@ def find_slots(table: GptTable, types: RootTypes) -> DiskMap:
         for place, slot in enumerate(Slot)
     )
     return DiskMap(esp=_only(table, TYPE_ESP, "ESP"), xbootldr=_only(table, TYPE_XBOOTLDR, "XBOOTLDR"), a=a, b=b)
-
-
-def partition_window(device: BlockDevice, entry: GptEntry, *, name: str) -> Window:
-    """A partition as a device of its own; `name` (such as `root-b`) tells it in messages.
-
-    Raises:
-        BlockIOError: The partition is not on the device.
-    """
-    return Window(device, entry.offset_bytes, entry.size_bytes, name=f"{device.name} {name}")
 
 
 def _read_copy(

@@ -100,10 +100,6 @@ class BootEntry:
         """The same UKI without a counter."""
         return replace(self, tries_left=None, tries_done=None)
 
-    def as_bad(self) -> BootEntry:
-        """The same UKI with no tries left; what was done stays told."""
-        return replace(self, tries_left=0, tries_done=self.tries_done or 0)
-
 
 def parse_entry(file_name: str) -> BootEntry | None:
     """Read the name of a file in `/EFI/Linux`; None for a name that is not exactly one of ours.

@@ -26,12 +26,9 @@ TYPE_ROOT_X86_64 = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 TYPE_ROOT_X86_64_VERITY = UUID("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
 TYPE_ROOT_ARM64 = UUID("b921b045-1df0-41c3-af44-4c6f280d3fae")
 TYPE_ROOT_ARM64_VERITY = UUID("df3300ce-d69f-4c92-978c-9bfb0f38d820")
-TYPE_VAR = UUID("4d21b016-b534-45c2-a9fb-5c16e091fd2d")
-TYPE_LINUX_GENERIC = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
 ESP_LABEL = "esp"
 XBOOTLDR_LABEL = "xbootldr"
-VAR_LABEL = "var"
 EMPTY_LABEL = "_empty"
 
 ATTRIBUTE_READ_ONLY = 1 << 60
@@ -119,43 +116,6 @@ def verity_size_for(root_slot_bytes: int) -> int:
 def boot_bytes_for(uki_bytes: int) -> int:
     """Room the boot partition must have for UKIs of this size: one of each slot, and what FAT itself takes."""
     return 2 * uki_bytes + _FAT_SLACK_BYTES
-
-
-@dataclass(frozen=True)
-class DiskLayout:
-    """The sizes of the partitions in bytes, each a multiple of 1 MiB; `var` takes what is left.
-
-    The minimum of the FAT partitions is what OVMF reads when systemd-repart formats them: with its cluster size a
-    smaller one has too few clusters for FAT32.
-    """
-
-    root_slot_bytes: int
-    verity_slot_bytes: int
-    esp_bytes: int = 280 * MIB
-    xbootldr_bytes: int = 512 * MIB
-
-    def __post_init__(self) -> None:
-        minimums = {
-            "esp_bytes": 280 * MIB,
-            "xbootldr_bytes": 280 * MIB,
-            "root_slot_bytes": 64 * MIB,
-            "verity_slot_bytes": verity_size_for(max(self.root_slot_bytes, BLOCK_SIZE)),
-        }
-        for name, minimum in minimums.items():
-            size = getattr(self, name)
-            if size < minimum:
-                raise ValueError(f"{name} must be at least {minimum} ({minimum // MIB} MiB), not {size}")
-            if size % MIB:
-                raise ValueError(f"{name} must be a multiple of 1 MiB, not {size}")
-
-    @classmethod
-    def for_root(cls, root_slot_bytes: int) -> DiskLayout:
-        """The layout for root slots of this size, everything else by default.
-
-        Raises:
-            ValueError: The size is too small or not a multiple of 1 MiB.
-        """
-        return cls(root_slot_bytes, verity_size_for(max(root_slot_bytes, BLOCK_SIZE)))
 
 
 def _round_up(size_bytes: int) -> int:

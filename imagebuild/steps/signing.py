@@ -3,9 +3,9 @@
 A build makes the UKI and the boot loader unsigned, gets a detached signature for each from a `SignatureSource`, and
 attaches it; both ways end in the same bytes.
 
-Rules: with a key in a file the same bytes are always signed alike.  sbsign writes the time into a signature; it is told
-the first moment of the certificate's validity, which is the same at every build and lies inside that validity.
-Firmware does not look at it.  A token may be a service that checks the clock, so it gets the real time.
+Rules: the same bytes are always signed alike.  sbsign writes the time into a signature; it is given the first moment of
+the certificate's validity, which is the same at every build and inside that validity.  Firmware does not look at it.
+Not here: keys in tokens.  sbsign runs inside the tools tree, which has no engine for them and does not see the token.
 """
 
 from __future__ import annotations
@@ -122,11 +122,10 @@ def attach(detached: bytes, unsigned: Path, signed: Path, *, tools: ToolsTree, l
 def _sbsign(signer: BootSigner, unsigned: Path, *, tools: ToolsTree, work: Path, log: Path) -> bytes:
     detached = work / f"{unsigned.name}.p7"
     detached.unlink(missing_ok=True)
-    read = (signer.certificate.parent, *(() if signer.engine else (Path(signer.key).parent,)))
-    program: list[Argument] = ["sbsign", "--engine", signer.engine] if signer.engine else _at_fixed_time(signer)
+    read = (signer.certificate.parent, signer.key.parent)
     words: list[Argument] = ["--key", signer.key, "--cert", signer.certificate, "--output", detached, unsigned]
     access = Access(read=tuple(dict.fromkeys(read)), write=(work,))
-    tools.run([*program, "--detached", *words], access, timeout_s=_TIMEOUT_S, log=log)
+    tools.run([*_at_fixed_time(signer), "--detached", *words], access, timeout_s=_TIMEOUT_S, log=log)
     if not detached.is_file():
         raise BuildError(f"sbsign wrote no signature of {unsigned.name}")
     return detached.read_bytes()

@@ -215,7 +215,7 @@ def test_token_with_another_key_is_refused(token: Keyring) -> None:
 def test_unencrypted_boot_key_is_given_as_it_lies(tmp_path: Path) -> None:
     folder = dev_folder(tmp_path)
     with boot_signer(Keyring.load(folder), BootRole.DB, NoPassphrase()) as signer:
-        assert (signer.key, signer.certificate, signer.engine) == (str(folder / "db.pem"), folder / "db.crt", None)
+        assert (signer.key, signer.certificate) == (folder / "db.pem", folder / "db.crt")
     assert (folder / "db.pem").exists()
 
 
@@ -310,16 +310,10 @@ def test_boot_key_open_to_others_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_boot_key_in_a_token_goes_to_the_engine_by_its_uri(tmp_path: Path) -> None:
-    keyring = point(dev_folder(tmp_path), "boot", "db", "pkcs11:token=build;object=db")
-    with boot_signer(keyring, BootRole.DB, NoPassphrase()) as signer:
-        assert (signer.key, signer.engine) == ("pkcs11:token=build;object=db", "pkcs11")
-
-
 def test_boot_key_of_unknown_scheme_is_refused(tmp_path: Path) -> None:
     keyring = point(dev_folder(tmp_path), "boot", "db", "awskms:key/1")
     with (
-        pytest.raises(KeyUriError, match=r"db: no signer for awskms: URIs \(known: file, pkcs11\)"),
+        pytest.raises(KeyUriError, match=r"db: no signer for awskms: URIs \(known: file\)"),
         boot_signer(keyring, BootRole.DB, NoPassphrase()),
     ):
         pass

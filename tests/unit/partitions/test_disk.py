@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from partitions.disk import find_slots, partition_window, read_table, write_identity
-from partitions.errors import BlockIOError, GptError
+from partitions.disk import find_slots, read_table, write_identity
+from partitions.errors import GptError
 from partitions.layout import EMPTY_ATTRIBUTES, Slot, identity_of, root_types
 from tests.fakes.gpt_disk import ROOT, ROOT_VERITY, SECTOR, Part, disk_image, twin_parts
 from tests.fakes.memory_disk import MemoryDisk, PowerCut
@@ -165,14 +165,3 @@ def test_an_unreadable_sector_under_one_copy_is_read_around() -> None:
     disk.broken_ranges.append(range(len(IMAGE) - SECTOR, len(IMAGE)))
     with pytest.raises(GptError, match="Input/output error"):
         read_table(disk)
-
-
-def test_partition_window_shows_the_partition_only() -> None:
-    disk = MemoryDisk(IMAGE)
-    entry = read_table(disk).entries[4]
-    window = partition_window(disk, entry, name="root-b")
-    window.pwrite(0, b"here")
-    assert disk.content[entry.offset_bytes : entry.offset_bytes + 4] == b"here"
-    assert window.size_bytes == entry.size_bytes
-    with pytest.raises(BlockIOError, match="memory root-b"):
-        window.pwrite(entry.size_bytes - 3, b"over")

@@ -49,8 +49,6 @@ def test_changes_of_state_change_only_the_counter() -> None:
     one = entry("host_1.0.0+1-2.efi")
     assert one.as_trial().file_name == "host_1.0.0+3-0.efi"
     assert one.as_blessed().file_name == "host_1.0.0.efi"
-    assert one.as_bad().file_name == "host_1.0.0+0-2.efi"
-    assert entry("host_1.0.0.efi").as_bad().file_name == "host_1.0.0+0-0.efi"
 
 
 def test_counted_names_have_one_length() -> None:

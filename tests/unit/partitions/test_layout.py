@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from partitions.hashtree import tree_layout
 from partitions.layout import (
     MIB,
-    DiskLayout,
     Slot,
     boot_bytes_for,
     identity_of,
@@ -63,28 +62,6 @@ def test_verity_slot_has_room_for_the_tree_of_a_full_slot(root_slot_bytes: int) 
     room = verity_size_for(root_slot_bytes)
     assert room % MIB == 0
     assert 0 <= room - tree_layout(root_slot_bytes // 4096).size_bytes < MIB
-
-
-def test_default_layout_fits_together() -> None:
-    disk = DiskLayout.for_root(1024 * MIB)
-    assert disk.verity_slot_bytes == 9 * MIB
-    assert (disk.esp_bytes, disk.xbootldr_bytes) == (280 * MIB, 512 * MIB)
-
-
-def test_boot_partition_that_firmware_cannot_read_is_refused() -> None:
-    with pytest.raises(ValueError, match="esp_bytes must be at least"):
-        DiskLayout(1024 * MIB, 9 * MIB, esp_bytes=64 * MIB)
-
-
-def test_verity_slot_too_small_for_its_tree_is_refused() -> None:
-    with pytest.raises(ValueError, match="verity_slot_bytes must be at least"):
-        DiskLayout(1024 * MIB, 8 * MIB)
-
-
-@pytest.mark.parametrize("size", [0, 1, 63 * MIB, 64 * MIB + 512])
-def test_odd_root_slot_is_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="root_slot_bytes must be"):
-        DiskLayout.for_root(size)
 
 
 def test_the_boot_partition_holds_two_ukis_and_what_fat_takes() -> None:
