@@ -1,7 +1,7 @@
 """The root of every error Twinhull raises, and the exit code each one means.
 
     TwinhullError                 1  failed
-    ├── DocumentError             2  a YAML or JSON document has mistakes (all of them are listed)
+    ├── DocumentError             2  a YAML or JSON document has errors (all of them are listed)
     └── ProcessError              1  another program failed or ran out of time
 
 Each package derives its own root from `TwinhullError`.  Codes: 0 done, 1 failed, 2 wrong usage, 3 refused because
@@ -26,7 +26,7 @@ class TwinhullError(Exception):
     exit_code: ClassVar[int] = EXIT_FAILED
 
     def with_hint(self, hint: str) -> Self:
-        """Return this error with a line that tells the user what to do next."""
+        """Return this error with a line that says what the user can do next."""
         self.add_note(hint)
         return self
 
@@ -38,7 +38,7 @@ class TwinhullError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a document: where (`slots.root_size`) and what."""
+    """One error in a document: where (`slots.root_size`) and what."""
 
     path: str
     message: str
@@ -48,7 +48,7 @@ class Problem:
 
 
 class DocumentError(TwinhullError):
-    """A document was refused; `problems` holds every mistake found in it."""
+    """A document was refused; `problems` holds every error found in it."""
 
     exit_code = EXIT_USAGE
 

@@ -98,7 +98,7 @@ def start(
     stderr: int | IO[bytes] | None = subprocess.STDOUT,
     pass_fds: Sequence[int] = (),
 ) -> Running:
-    """Start a program that runs beside us (a VM, a server); the caller ends it and waits for it.
+    """Start a program that runs alongside us (a VM, a server); the caller ends it and waits for it.
 
     Raises:
         ProcessError: It could not be started.

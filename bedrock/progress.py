@@ -1,4 +1,4 @@
-"""How long work tells what it is doing, without knowing who listens.
+"""How long work reports what it is doing, without knowing who listens.
 
 A step has a name and, where it is known, a total in bytes or items.  Library code calls `Progress`; a `cli.py` decides
 whether that becomes a bar, plain lines or nothing.
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Hears about long work; must be cheap and must not raise."""
+    """Receives news of long work; must be cheap and must not raise."""
 
     def step(self, name: str, *, total: int | None = None) -> None:
         """A new step began; `total` is its size in bytes (or items) when known."""

@@ -1,6 +1,6 @@
 """Strict reading of YAML and JSON documents into frozen dataclasses.
 
-Rules: unknown keys, missing keys, wrong types and values out of range are mistakes; all mistakes of one document are
+Rules: unknown keys, missing keys, wrong types and values out of range are errors; all errors of one document are
 reported together, each with its path (`slots.root_size`); a type is never guessed (`"5"` is not 5, `yes` is not text).
 What a document means beyond its shape belongs in the dataclass's `__post_init__`, which raises `ValueError`.
 
@@ -133,7 +133,7 @@ def read(cls: type[T], value: object, *, source: str) -> T:
     """Turn plain values (mappings, lists, text, numbers) into an instance of the dataclass `cls`.
 
     Raises:
-        DocumentError: `value` does not fit; lists every mistake.
+        DocumentError: `value` does not fit; lists every error.
     """
     reader = _Reader()
     result = reader.read(cls, value, "")
@@ -165,7 +165,7 @@ def dump_json(value: object) -> bytes:
 
 
 class _Reader:
-    """Walks a value along a type and gathers the mistakes instead of stopping at the first."""
+    """Walks a value along a type and gathers the errors instead of stopping at the first."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []

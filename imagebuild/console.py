@@ -65,7 +65,7 @@ class _LineProgress:
         print_line(self._console, f"{time.monotonic() - self._began:7.1f} s  {name}{size}")
 
     def advance(self, amount: int) -> None:
-        """Lines tell of steps only."""
+        """Lines are printed for steps only."""
 
     def finish(self) -> None:
         print_line(self._console, f"{time.monotonic() - self._began:7.1f} s  done")

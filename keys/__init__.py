@@ -1,5 +1,5 @@
-"""The trust: which keys there are, how they are made, where they lie, and who may sign with them.
+"""The trust: which keys there are, how they are made, where they are, and who may sign with them.
 
-A keys folder has a public side (`keyring.yaml` and certificates) and private files beside it or elsewhere, each named
+A keys folder has a public side (`keyring.yaml` and certificates) and private files next to it or elsewhere, each named
 by a URI.  Everybody who signs goes through `keys.signers`; nobody else opens a private key.
 """

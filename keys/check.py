@@ -21,7 +21,7 @@ SOON = timedelta(days=30)
 
 
 class Severity(Enum):
-    """Whether a finding must be mended, should be looked at, or is only worth knowing."""
+    """Whether a finding must be fixed, should be looked at, or is only worth knowing."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -69,7 +69,7 @@ def check(
 
     Raises:
         MissingKeyError: The folder has no keyring.
-        DocumentError: The keyring has mistakes.
+        DocumentError: The keyring has errors.
     """
     facts = gather(Keyring.load(folder), passphrase or NoPassphrase())
     return judge(facts, now=datetime.now(UTC) if now is None else now)

@@ -5,7 +5,7 @@ KeysError                    1
 ├── KeyExistsError           1  keys would have been overwritten; nothing was changed
 ├── WrongModeError           1  others may read a private key
 ├── PassphraseError          1  a passphrase is missing, empty or wrong
-├── BadKeyError              1  a file is no key, or another key than the keyring names
+├── BadKeyError              1  a file is not a key, or another key than the keyring names
 └── KeyUriError              1  a key URI is malformed or of a scheme nobody opens
 """
 

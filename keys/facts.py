@@ -37,7 +37,7 @@ class FolderFacts:
 class PrivateFacts:
     """A private key file.
 
-    `matches` says whether it belongs to `counterpart`; None: that could not be told without a passphrase.
+    `matches` says whether it belongs to `counterpart`; None: that cannot be known without a passphrase.
     `problem` says why it could not be read; `mode` and `owner` are meaningless when it does not exist.
     """
 
@@ -99,7 +99,7 @@ def gather(keyring: Keyring, passphrase: PassphraseSource) -> KeyringFacts:
 
 
 def work_tree_of(path: Path) -> Path | None:
-    """The git work tree a path lies in; links are followed, for it is the file itself that would be added."""
+    """The git work tree a path is in; links are followed, for it is the file itself that would be added."""
     return next((parent for parent in path.resolve().parents if (parent / ".git").exists()), None)
 
 

@@ -80,7 +80,7 @@ class Keyring:
 
         Raises:
             MissingKeyError: The folder has no keyring.
-            DocumentError: `keyring.yaml` has mistakes.
+            DocumentError: `keyring.yaml` has errors.
             OSError: It cannot be read.
         """
         path = folder / KEYRING_FILE
@@ -182,7 +182,7 @@ class KeyringDocument:
     boot: BootSection = BootSection()
 
     def anchored(self, folder: Path) -> Keyring:
-        """The keyring of this document when it lies in `folder` (an absolute path)."""
+        """The keyring of this document when it is in `folder` (an absolute path)."""
         return Keyring(
             folder=folder,
             profile=self.profile,

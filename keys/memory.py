@@ -47,7 +47,7 @@ def memory_folder(candidates: Sequence[Path] | None = None) -> Iterator[Path]:
 
 
 def in_memory(path: Path, mountinfo: str) -> bool:
-    """Whether an absolute path lies on a memory file system, told from the text of `/proc/self/mountinfo` (proc(5))."""
+    """Whether an absolute path is on a memory file system, from the text of `/proc/self/mountinfo` (proc(5))."""
     best, kind = -1, ""
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
@@ -55,7 +55,7 @@ def in_memory(path: Path, mountinfo: str) -> bool:
         if len(words) <= _MOUNT_POINT or not right:
             continue
         point = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), words[_MOUNT_POINT]))
-        # Later lines lie over earlier ones at the same point.
+        # Later lines are over earlier ones at the same point.
         if path.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), right.split(" ")[0]
     return kind in _MEMORY_TYPES

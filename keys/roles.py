@@ -81,5 +81,5 @@ def certificate_lifetime(profile: Profile) -> timedelta:
 
 
 def must_be_encrypted(profile: Profile) -> bool:
-    """Whether an unencrypted private file is a mistake in `profile`."""
+    """Whether an unencrypted private file is an error in `profile`."""
     return profile is Profile.PRODUCTION

@@ -1,6 +1,6 @@
 """The one seam through which everything is signed.
 
-A caller names a role; which key that is, where its private half lies and how it is opened is settled here, by the
+A caller names a role; which key that is, where its private half is and how it is opened is settled here, by the
 scheme of the key's URI.  TUF signers come from securesystemslib's registry (`SIGNER_FOR_URI_SCHEME`), to which `file:`
 is added; Secure Boot keys from `BOOT_OPENERS`.  Another scheme is one more entry in either, and no caller changes.
 """

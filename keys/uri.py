@@ -48,7 +48,7 @@ class KeyUri:
 
     @property
     def is_file(self) -> bool:
-        """Whether the key lies in a file."""
+        """Whether the key is in a file."""
         return self.scheme == FILE
 
     @property

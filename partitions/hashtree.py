@@ -39,7 +39,7 @@ class Level:
 
 @dataclass(frozen=True)
 class TreeLayout:
-    """Where the levels lie.  `levels[0]` is the top (one block); the last one holds the digests of the data blocks.
+    """Where the levels are.  `levels[0]` is the top (one block); the last one holds the digests of the data blocks.
 
     A tree over a single data block has no level: the root hash is that block's own digest.
     """

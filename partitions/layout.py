@@ -1,7 +1,7 @@
-"""What lies where on a Twinhull disk, and how the two slots are told apart.
+"""What is where on a Twinhull disk, and how the two slots are told apart.
 
 The order of the partitions tells A from B: esp, xbootldr, root-a, root-a-verity, root-b, root-b-verity, var.  What a
-slot holds is told by its partition UUIDs, taken from the root hash, so that stock systemd tools find it.
+slot holds is named by its partition UUIDs, taken from the root hash, so that stock systemd tools find it.
 Sources: UAPI Discoverable Partitions Specification (type UUIDs, "Verity", attribute flags); UEFI 2.10, 5.3 (GPT).
 
 Pure: no I/O.

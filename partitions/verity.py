@@ -77,12 +77,12 @@ def build_tree(
     superblock = Superblock(uuid, data_blocks, salt)
     layout = tree_layout(data_blocks)
     salted = hashlib.sha256(salt)
-    heard = progress or Silent()
-    heard.step("Building the verity tree", total=data_blocks * BLOCK_SIZE)
+    shown = progress or Silent()
+    shown.step("Building the verity tree", total=data_blocks * BLOCK_SIZE)
     digests = bytearray()
     for piece in _whole_blocks(reader, data_blocks):
         digests += _digests(piece, salted)
-        heard.advance(len(piece))
+        shown.advance(len(piece))
     levels: list[bytes] = []
     for level in reversed(layout.levels):
         levels.append(bytes(digests).ljust(level.blocks * BLOCK_SIZE, b"\0"))
@@ -118,9 +118,9 @@ def verify(data: BlockDevice, tree: BlockDevice, *, root_hash: str, progress: Pr
     for device, needed in ((data, layout.data_blocks * BLOCK_SIZE), (tree, layout.size_bytes)):
         if device.size_bytes < needed:
             raise VerityError(f"{device.name}: has {device.size_bytes} bytes, the verity superblock needs {needed}")
-    heard = progress or Silent()
-    heard.step("Verifying what the disk holds", total=layout.size_bytes + layout.data_blocks * BLOCK_SIZE)
-    _Check(data, tree, layout, hashlib.sha256(superblock.salt), heard).run(root_hash)
+    shown = progress or Silent()
+    shown.step("Verifying what the disk holds", total=layout.size_bytes + layout.data_blocks * BLOCK_SIZE)
+    _Check(data, tree, layout, hashlib.sha256(superblock.salt), shown).run(root_hash)
     return superblock
 
 

@@ -1,4 +1,4 @@
-"""How long our image needs from power on until podman answers, beside a plain mkosi image of the same packages.
+"""How long our image needs from power on until podman answers, compared with a plain mkosi image of the same packages.
 
 `make bench-boot` runs it.  It makes the reference image and the peer (`plain_mkosi.py`: mkosi's default initrd, the
 same kernel) unless they are there, and boots them in turns, so that both meet the same weather on the machine below, in
@@ -91,13 +91,13 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """Our time as a part of the peer's: the median of the rounds, whose two boots lie side by side."""
+        """Our time as a part of the peer's: the median of the rounds, whose two boots are side by side."""
         return statistics.median(each[OURS].seconds["total"] / each[PEER].seconds["total"] for each in self.rounds)
 
     @property
     def bar(self) -> Bar:
         """What was to be reached."""
-        return Bar("boot beside plain mkosi", self.ratio, MOST_OF_PEER)
+        return Bar("boot compared with plain mkosi", self.ratio, MOST_OF_PEER)
 
     def values(self) -> dict[str, Any]:
         """Everything, as a JSON document."""
@@ -134,7 +134,7 @@ def boot(bench: Workbench, name: str, disk: Path) -> Boot:
         match = _ANSWER.search(answer.text)
         assert match is not None
         shell = machine.shell
-        # Degraded is no reason to stop: which units failed is told by the image's own tests.
+        # Degraded is not a reason to stop: which units failed is a matter of the image's own tests.
         shell.run("systemctl is-system-running --wait", timeout_s=BOOT_TIMEOUT_S)
         said = {
             verb: shell.check_run(f"systemd-analyze --no-pager {verb}", timeout_s=BOOT_TIMEOUT_S)
@@ -176,7 +176,9 @@ def _say(text: str, *, to: TextIO) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, and write `out/bench-boot.json`; 1 when the bar is missed."""
-    parser = argparse.ArgumentParser(prog="bench_boot.py", description="Seconds of a boot, beside plain mkosi's.")
+    parser = argparse.ArgumentParser(
+        prog="bench_boot.py", description="Seconds of a boot, compared with plain mkosi's."
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is booted (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the JSON document instead of a table")
     arguments = parser.parse_args(words)

@@ -1,4 +1,4 @@
-"""How long a build takes, from nothing and after a change, beside plain mkosi building the same packages.
+"""How long a build takes, from nothing and after a change, compared with plain mkosi building the same packages.
 
 `make bench-build` runs it.  The tools tree and everything that is downloaded are there before; trees, initrds and the
 agent's program are not, for the benchmark has a cache of its own.  In this order, each build a new version of the
@@ -15,7 +15,7 @@ A package that has changed is Debian's own with another version and one other pr
 that mkosi installs from in the place of Debian's.
 
 What counts is what a user waits for: choosing the packages (the mirrors' indexes are asked each time) and every step of
-the build.  The load before is told with the result; measure on an idle machine.
+the build.  The load before is given with the result; measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Result:
             Bar("after a changed file", total["file"], MOST_FILE_S, "s"),
             Bar("after a changed package", total["package"], MOST_PACKAGE_S, "s"),
             Bar("after a changed library", total["library"], MOST_PACKAGE_S, "s"),
-            Bar("cold build beside plain mkosi", self.ratio, MOST_OF_PEER),
+            Bar("cold build compared with plain mkosi", self.ratio, MOST_OF_PEER),
         )
 
     @property
@@ -207,7 +207,9 @@ def _say(text: str, *, to: TextIO) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, and write `out/bench-build.json`; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(prog="bench_build.py", description="Seconds of a build, beside plain mkosi.")
+    parser = argparse.ArgumentParser(
+        prog="bench_build.py", description="Seconds of a build, compared with plain mkosi."
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is built (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the JSON document instead of a table")
     arguments = parser.parse_args(words)

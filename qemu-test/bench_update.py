@@ -1,4 +1,4 @@
-"""How fast an update writes its slot, beside `dd` on the same disk of the same virtual machine, and its peak memory.
+"""How fast an update writes its slot, compared with `dd` on the same disk of the same machine, and its peak memory.
 
 `make bench-update` runs it.  It makes what it needs (keys, two builds, a repository, a channel, a server on the
 loopback), boots the first build and then, in turns, so that both meet the same weather on the machine below:
@@ -16,7 +16,7 @@ included) and the process's own peak of resident memory (VmHWM, file mappings in
 The daemon is disabled by configuration, so nothing else writes.
 
 The update needs the processor and `dd` hardly does, so on a machine that has other work, or whose cores the emulation
-shares, the ratio falls.  The load before anything is made is told with the result; measure on an idle machine.
+shares, the ratio falls.  The load before anything is made is given with the result; measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ UNIT = "twinhull-bench"
 _GROUP = f"/sys/fs/cgroup/system.slice/{UNIT}.service"
 _DD_SECONDS = re.compile(r"copied, ([0-9.e-]+) s")
 
-# VmHWM only grows and its peak lies before the update's last steps, so a look every half second catches it; the largest
+# VmHWM only grows and its peak is before the update's last steps, so a look every half second catches it; the largest
 # figure counts, as the group's first process is a shell's once the update has ended.
 _UPDATE = f"""
 rm -f {SCRATCH}/report.json {SCRATCH}/update.log {SCRATCH}/hwm
@@ -122,7 +122,7 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """The update's speed as a part of the peer's: the median of the rounds, whose two runs lie side by side."""
+        """The update's speed as a part of the peer's: the median of the rounds, whose two runs are side by side."""
         return statistics.median(each.ratio for each in self.rounds)
 
     @property
@@ -272,7 +272,9 @@ def _say(text: str, *, to: TextIO) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Measure and print; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(prog="bench_update.py", description="Speed and memory of an update, beside dd.")
+    parser = argparse.ArgumentParser(
+        prog="bench_update.py", description="Speed and memory of an update, compared with dd."
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="counted rounds (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
     arguments = parser.parse_args(words)

@@ -1,6 +1,6 @@
 """Fixtures of the whole-machine tests.
 
-One machine at a time runs, so the tests share two cores fairly; console logs lie below `out/qemu-test/machines/`.
+One machine at a time runs, so the tests share two cores fairly; console logs are below `out/qemu-test/machines/`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ BLOCK = 4096
 
 
 def map_of(disk: Path) -> DiskMap:
-    """Where the partitions of a disk lie."""
+    """Where the partitions of a disk are."""
     with closing(FileBlockDevice.open(disk, writable=False)) as device:
         return find_slots(read_table(device), ROOT_TYPES["x86-64"])
 

@@ -1,4 +1,4 @@
-"""What every benchmark tells beside its figures: bars that are met or not, and the machine it ran on."""
+"""What every benchmark reports besides its figures: bars that are met or not, and the machine it ran on."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def _require_alone() -> None:
     """Prove that there is no network, so that a build that touches one cannot pass."""
     names = [name for _, name in socket.if_nameindex()]
     if names != ["lo"] or Path("/proc/self/net/route").read_text().count("\n") > 1:
-        raise SystemExit(f"this is no namespace without a network: it has {names}")
+        raise SystemExit(f"this is not a namespace without a network: it has {names}")
 
 
 def main(path: Path) -> None:

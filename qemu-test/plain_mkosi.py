@@ -72,7 +72,7 @@ class PlainMkosi:
         mirrors: Where packages come from.
         definition: Our image, whose release and kernel the peer shares.
         packages: What our image asks for, the kernel included.
-        folder: Where configuration, disk and log lie.
+        folder: Where configuration, disk and log are.
         cache: Where mkosi keeps the packages it downloaded.
     """
 

@@ -2,7 +2,7 @@
 
 They differ in folder and file system (a disk, a RAM disk: another order of directories), the tools' clock, umask,
 locale and time zone, processors, user, caches (three from scratch with empty ones, tools tree included) and network
-(two in a namespace without an interface, from a bundle).  Every file that is no log must have the same bytes.
+(two in a namespace without an interface, from a bundle).  Every file that is not a log must have the same bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FOLDER = SOURCE / "out" / "reproducible"
 # A RAM disk: its directories have another order than a disk's.
 RAM = Path("/dev/shm")  # noqa: S108 - a folder of our own is made below it
 _BUILD_TIMEOUT_S = 3000
-# Logs, times and paths: what tells of one run, and is published nowhere.
+# Logs, times and paths: what describes one run, and is published nowhere.
 _OF_ONE_RUN = ("build.log", "summary.json", "config/tree/mkosi.conf")
 _PLAIN = {"LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _FOREIGN = {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati"}
@@ -119,7 +119,7 @@ VARIANTS = (
 
 
 def prepare(folder: Path, tools_cache: Path) -> Inputs:
-    """Lock the reference image with two files of mkosi's beside it, and pack a bundle (writes below `folder`)."""
+    """Lock the reference image with two files of mkosi's next to it, and pack a bundle (writes below `folder`)."""
     if folder.exists():
         remove_tree(folder)
     bench = make_workbench()

@@ -22,7 +22,7 @@ from workbench import FIRST, IMAGE, OUT, SECOND, Repository, Workbench
 from imagebuild.inputs.tools import Access
 from imagebuild.vm.machine import Machine
 from keys.roles import TufRole
-from tests.fakes.builds import Workshop
+from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, strangers_key
 from updater.release import parse_release
 
@@ -61,7 +61,7 @@ def case(bench: Workbench) -> Iterator[Case]:
 
 
 def slot_b(host: Host) -> str:
-    """What names slot B's partitions, and a hash over the start of what lies in them."""
+    """What names slot B's partitions, and a hash over the start of what is in them."""
     names = host.text("lsblk -rno PARTUUID,PARTLABEL /dev/vda5 /dev/vda6")
     return names + host.text("for part in /dev/vda5 /dev/vda6; do head -c 1M $part | sha256sum; done")
 
@@ -99,14 +99,14 @@ def test_metadata_signed_with_a_key_nobody_trusts_is_refused(case: Case, role: T
 def test_an_older_state_of_the_repository_is_refused(case: Case) -> None:
     assert case.host.run("updater check").exit_code == 0
     refuse_untouched(
-        case, Repository(Workshop(OUT / "repositories" / "before", case.honest.workshop.access)), "version"
+        case, Repository(Publisher(OUT / "repositories" / "before", case.honest.workshop.access)), "version"
     )
 
 
 def refuse_untouched(case: Case, forged: Repository, word: str) -> None:
     """The host asks this repository, refuses with a reason, and has not touched slot B.
 
-    Afterwards it forgets what it saw: a forgery can hold newer, well signed metadata beside what is forged, and the
+    Afterwards it forgets what it saw: a forgery can hold newer, well signed metadata next to what is forged, and the
     host would then rightly refuse the honest, older state.
     """
     before = slot_b(case.host)

@@ -35,7 +35,7 @@ from bedrock.process import Argument, Finished
 from imagebuild.inputs.tools import cache_folder
 from imagebuild.steps.scratch import remove_tree
 from keys.passphrase import NoPassphrase
-from tests.fakes.builds import Workshop
+from tests.fakes.builds import Publisher
 from updater.repository.access import KeyAccess
 
 FOLDER = OUT / "reproducible"
@@ -82,7 +82,7 @@ def test_a_build_without_a_network_elsewhere_has_the_same_bytes(bench: Workbench
 
 
 def test_a_difference_would_be_seen(bench: Workbench, pair: Pair, tmp_path: Path) -> None:
-    """The comparison above could fail: one byte is enough, and it is told where it lies."""
+    """The comparison above could fail: one byte is enough, and it is told where it is."""
     changed = tmp_path / "build"
     changed.mkdir()
     for name in ("release.json", "root.verity", "signatures.json"):
@@ -105,7 +105,7 @@ def repository(bench: Workbench, pair: Pair) -> Path:
     """A repository with the locked release, as a stranger copied it; the keys stay away."""
     folder = FOLDER / "repository"
     shutil.copytree(OUT / "trust", folder)
-    workshop = Workshop(folder, KeyAccess(bench.keyring, NoPassphrase()))
+    workshop = Publisher(folder, KeyAccess(bench.keyring, NoPassphrase()))
     with timed("publish the locked release"):
         workshop.publish_folders(pair.here.out, now=datetime.now(UTC))
     return workshop.base

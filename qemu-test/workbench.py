@@ -1,8 +1,8 @@
 """What the whole-machine tests work with: tools, keys, built images, a repository per scenario.
 
-Everything lies below `out/qemu-test/` and is reused by the next run as long as its inputs are the same: builds are the
-dear part.  The repository of a scenario is a copy of one pristine repository, whose root of trust is baked into every
-image, with the builds published into it anew.
+Everything is below `out/qemu-test/` and is reused by the next run as long as its inputs are the same: builds are the
+expensive part.  The repository of a scenario is a copy of one pristine repository, whose root of trust is baked into
+every image, with the builds published into it anew.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.pipeline.build import build_image
 from imagebuild.steps.plan import BuildPlan, plan_build
 from imagebuild.steps.signing import KeySource
-from imagebuild.vm.accelerator import Finding, find_accelerator
+from imagebuild.vm.accelerator import AcceleratorChoice, find_accelerator
 from imagebuild.vm.config import BootCertificates
 from imagebuild.vm.images import certificates_of
 from keys.generate import init
@@ -36,7 +36,7 @@ from keys.keyring import KEYRING_FILE, Keyring
 from keys.passphrase import NoPassphrase
 from keys.roles import Profile
 from partitions.version import Version
-from tests.fakes.builds import Workshop
+from tests.fakes.builds import Publisher
 from tests.fakes.provisions import PUBLIC_PEM
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
@@ -98,7 +98,7 @@ _MAX_AGE_S = 60 * 86400
 class Repository:
     """A repository of one scenario."""
 
-    workshop: Workshop
+    workshop: Publisher
 
     @property
     def base(self) -> Path:
@@ -115,7 +115,7 @@ class Repository:
         folder = self.workshop.folder.with_name(name)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.workshop.folder, folder)
-        return Repository(Workshop(folder, self.workshop.access))
+        return Repository(Publisher(folder, self.workshop.access))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Workbench:
     """Tools, keys and builds."""
 
     tools: ToolsTree
-    finding: Finding
+    finding: AcceleratorChoice
     keyring: Keyring
     _built: dict[str, Path] = field(default_factory=dict)
 
@@ -166,7 +166,7 @@ class Workbench:
         folder = OUT / "repositories" / name
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(OUT / "trust", folder)
-        repository = Repository(Workshop(folder, KeyAccess(self.keyring, NoPassphrase())))
+        repository = Repository(Publisher(folder, KeyAccess(self.keyring, NoPassphrase())))
         with timed(f"publish {', '.join(versions)}"):
             repository.workshop.publish_folders(*(self.build(version) for version in versions), now=datetime.now(UTC))
         repository.point(versions[0])
@@ -195,7 +195,7 @@ def make_workbench() -> Workbench:
     with timed("accelerator"):
         finding = find_accelerator(tools, cache=cache_folder())
     keyring = _keyring(OUT / "keys")
-    trust = Workshop(OUT / "trust", KeyAccess(keyring, NoPassphrase()))
+    trust = Publisher(OUT / "trust", KeyAccess(keyring, NoPassphrase()))
     if not trust.base.exists():
         trust.folder.mkdir(exist_ok=True)
         init_repository(trust.base, trust.access, lifetimes=Lifetimes(), now=datetime.now(UTC))

@@ -1,6 +1,6 @@
 """The host packages: which are needed, which are missing, and how they are installed.
 
-The list is the file `host-packages` beside this module and nowhere else.
+The list is the file `host-packages` next to this module and nowhere else.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _require_user_namespaces() -> None:
 
 
 def _program_path() -> str:
-    """Programs of the system may lie in sbin folders that an ordinary user's PATH leaves out."""
+    """Programs of the system may be in sbin folders that an ordinary user's PATH leaves out."""
     return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 

@@ -28,7 +28,7 @@ _EVERY_TARGET = ("--universal", "--python-version", "3.11")
 
 @dataclass(frozen=True)
 class Lock:
-    """One lock file: where it lies, what it is for, and the resolver's arguments that make it."""
+    """One lock file: where it is, what it is for, and the resolver's arguments that make it."""
 
     path: str
     purpose: str

@@ -78,7 +78,7 @@ class Channel:
 
     @property
     def target_path(self) -> str:
-        """Where the channel lies among the TUF targets."""
+        """Where the channel is among the TUF targets."""
         return channel_path(self.name)
 
     def dead_end(self, version: Version) -> DeadEnd | None:

@@ -93,11 +93,11 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class Release:
-    """A release: what it is, the root hash that names it on a disk, its artifacts, and what is told about it.
+    """A release: what it is, the root hash that names it on a disk, its artifacts, and what is said about it.
 
     Attributes:
         attachments: Documents for people and scanners (bill of materials, provenance), carried like artifacts.  A host
-            neither needs nor fetches them, and a name it does not know is no mistake.
+            neither needs nor fetches them, and a name it does not know is not an error.
         profile: The named addition it was built with, such as `debug`, which is not for hosts in the field.
     """
 
@@ -112,7 +112,7 @@ class Release:
 
     @property
     def target_path(self) -> str:
-        """Where the release lies among the TUF targets."""
+        """Where the release is among the TUF targets."""
         return release_path(self.image, self.version, self.architecture)
 
 

@@ -7,5 +7,5 @@
 - `sbom.py`: that as a CycloneDX document (pure)
 - `provenance.py`: that as an in-toto statement (pure); `documents.py` writes both
 - `inventory.py`, `tracker.py`, `vex.py`, `scan.py`: matching an SBOM with known vulnerabilities
-- `shown.py`, `cli.py`: for people
+- `render.py`, `cli.py`: for people
 """

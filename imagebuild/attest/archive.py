@@ -40,7 +40,7 @@ def listed_hashes(path: Path, wanted: Collection[PackageId]) -> dict[PackageId, 
     """The hashes that one list of the archive names for some packages."""
     names = {package.name.encode() for package in wanted}
     found = {}
-    # Tens of thousands of paragraphs, of which a few are wanted: their first line tells, the rest is not parsed.
+    # Tens of thousands of paragraphs, of which a few are wanted: their first line decides, the rest is not parsed.
     for paragraph in path.read_bytes().split(b"\n\n"):
         if paragraph.partition(b"\n")[0].removeprefix(b"Package: ") not in names:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bedrock.digest import file_sha256
 from imagebuild.attest.materials import gather
-from imagebuild.attest.provenance import Surroundings, make_provenance
+from imagebuild.attest.provenance import BuildEnvironment, make_provenance
 from imagebuild.attest.sbom import make_sbom
 from imagebuild.definition.image import LOCK_FILE, definition_digest
 from imagebuild.inputs.lockfile import write_lock
@@ -37,5 +37,5 @@ def write_attestations(shop: Workshop, contents: Contents, tree: PackageTree, in
         rootOfTrustSha256=file_sha256(plan.root_of_trust),
         lockSha256=file_sha256(lock) if lock else None,
     )
-    surroundings = Surroundings(shop.tools.identity, plan.supply.packages.digest)
+    surroundings = BuildEnvironment(shop.tools.identity, plan.supply.packages.digest)
     (shop.out / PROVENANCE_FILE).write_bytes(make_provenance(subjects, asked, materials, surroundings))

@@ -1,4 +1,4 @@
-"""What a bill of materials says is shipped, as far as Debian's security tracker can speak of it.
+"""What a bill of materials says is shipped, as far as Debian's security tracker covers it.
 
 Components are found by their purl, so documents of other programs can be read too: Debian's source package stands in
 our properties, else in the qualifier `upstream`.  A source package that is linked in statically counts for the packages
@@ -22,7 +22,7 @@ _SIGNED = "linux-signed-"
 
 
 @dataclass(frozen=True, order=True)
-class Source:
+class SourcePackage:
     """A Debian source package at one version, in one Debian release."""
 
     name: str
@@ -35,7 +35,7 @@ class Inventory:
     """The source packages of which something is shipped, with the purls of what is; and the image's own purl."""
 
     image: PackageURL | None
-    sources: dict[Source, tuple[PackageURL, ...]]
+    sources: dict[SourcePackage, tuple[PackageURL, ...]]
 
 
 def take_inventory(bom: Bom, *, source: str) -> Inventory:
@@ -44,7 +44,7 @@ def take_inventory(bom: Bom, *, source: str) -> Inventory:
     Raises:
         DocumentError: It names no Debian package, or one without version or release.
     """
-    found: dict[Source, list[PackageURL]] = defaultdict(list)
+    found: dict[SourcePackage, list[PackageURL]] = defaultdict(list)
     linked_into = _linked_into(bom)
     problems = []
     for component in bom.components:
@@ -56,7 +56,7 @@ def take_inventory(bom: Bom, *, source: str) -> Inventory:
             problems.append(Problem(f"components.{component.name}.purl", f"{purl} has no version or no distro"))
             continue
         name, version = _source(component, purl)
-        found[Source(name, version, release)] += linked_into.get(str(component.bom_ref.value)) or [purl]
+        found[SourcePackage(name, version, release)] += linked_into.get(str(component.bom_ref.value)) or [purl]
     if not found and not problems:
         problems.append(Problem("components", "there is no Debian package among them"))
     if problems:

@@ -1,6 +1,6 @@
 """Licences as their files declare them: Debian's machine-readable copyright files, and the metadata of wheels.
 
-Nothing is guessed: what is written as free text stays unknown, and the reason is told.
+Nothing is guessed: what is written as free text stays unknown, and the reason is given.
 Debian's short names (`GPL-2+`, `Expat`) are handed on as they are, for they are not SPDX's.
 Source: Machine-readable debian/copyright file 1.0, section 7; core metadata specification 2.4 (`License-Expression`).
 """
@@ -19,7 +19,7 @@ NO_FILE = "the package brings no copyright file"
 NOT_MACHINE_READABLE = "the copyright file is not machine-readable"
 NOT_DECLARED = "the package's metadata declares no licence"
 
-# It warns about small mistakes in files nobody here can mend.
+# It warns about small errors in files that nobody here can fix.
 logging.getLogger("debian.copyright").addHandler(logging.NullHandler())
 
 

@@ -27,15 +27,15 @@ from updater.repository.statement import (
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What beside the materials decided a build: the tools tree's identity and the packages it could install."""
+class BuildEnvironment:
+    """What besides the materials decided a build: the tools tree's identity and the packages it could install."""
 
     tools_tree: str
     packages: str
 
 
 def make_provenance(
-    subjects: Mapping[str, str], asked: ExternalParameters, materials: Materials, surroundings: Surroundings
+    subjects: Mapping[str, str], asked: ExternalParameters, materials: Materials, surroundings: BuildEnvironment
 ) -> bytes:
     """The statement's bytes.
 

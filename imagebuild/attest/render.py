@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from imagebuild.attest.scan import Finding, Scan
+from imagebuild.attest.scan import Scan, Vulnerability
 
 
 def show_scan(scan: Scan, *, console: Console | None = None) -> None:
@@ -23,13 +23,13 @@ def show_scan(scan: Scan, *, console: Console | None = None) -> None:
     out.print(_sentence(scan, scan.findings), soft_wrap=True, highlight=False)
 
 
-def _row(finding: Finding) -> tuple[str, ...]:
+def _row(finding: Vulnerability) -> tuple[str, ...]:
     vex = f"{finding.vex.status.value}: {finding.vex.reason}".removesuffix(": ") if finding.vex else ""
     fixed = finding.fixed_version or ("unknown" if finding.status.value == "undetermined" else "")
     return finding.cve, finding.source, finding.version, fixed, finding.urgency, vex
 
 
-def _sentence(scan: Scan, findings: Sequence[Finding]) -> str:
+def _sentence(scan: Scan, findings: Sequence[Vulnerability]) -> str:
     settled = sum(finding.settled for finding in findings)
     return (
         f"{scan.sources} source packages, {len(findings)} vulnerabilities, {settled} of them settled by VEX; "

@@ -2,7 +2,7 @@
 
 A source package is vulnerable when the tracker says so for its Debian release: the vulnerability is open there, or was
 fixed in a version newer than the one shipped (Debian's order of versions).  A VEX statement of the image's makers can
-settle a finding; it must speak of every package of the finding that is shipped.
+settle a finding; it must name every package of the finding that is shipped.
 Not here: whether the vulnerable code can be reached, which only people can tell.
 Pure.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from debian.debian_support import version_compare
 from packageurl import PackageURL
 
-from imagebuild.attest.inventory import Inventory, Source
+from imagebuild.attest.inventory import Inventory, SourcePackage
 from imagebuild.attest.tracker import Entry, Status
 from imagebuild.attest.vex import Verdict, VexDocument
 
@@ -45,7 +45,7 @@ class Settled:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Vulnerability:
     """A vulnerability of a source package that is shipped.
 
     Attributes:
@@ -88,7 +88,7 @@ class Scan:
     sources: int
     threshold: Threshold
     failing: int
-    findings: tuple[Finding, ...]
+    findings: tuple[Vulnerability, ...]
 
     @property
     def clean(self) -> bool:
@@ -128,9 +128,13 @@ def is_vulnerable(version: str, entry: Entry) -> bool:
 
 
 def _finding(
-    source: Source, entry: Entry, purls: tuple[PackageURL, ...], image: PackageURL | None, vex: VexDocument | None
-) -> Finding:
-    return Finding(
+    source: SourcePackage,
+    entry: Entry,
+    purls: tuple[PackageURL, ...],
+    image: PackageURL | None,
+    vex: VexDocument | None,
+) -> Vulnerability:
+    return Vulnerability(
         cve=entry.cve,
         source=source.name,
         version=source.version,
@@ -144,7 +148,7 @@ def _finding(
 
 
 def _settled(
-    cve: str, source: Source, purls: tuple[PackageURL, ...], image: PackageURL | None, vex: VexDocument
+    cve: str, source: SourcePackage, purls: tuple[PackageURL, ...], image: PackageURL | None, vex: VexDocument
 ) -> Settled | None:
     """What VEX says of the source package, else of all its shipped packages alike."""
     whole = PackageURL("deb", "debian", source.name, source.version, {"arch": "source", "distro": source.release})

@@ -3,7 +3,7 @@
     {source: {CVE: {"description": text, "releases": {"trixie": {"status": "resolved", "fixed_version": "1.2-3",
      "urgency": "low"}}}}}
 
-Rules: of the file only the packages asked for are read, and of those what is used here; a wrong shape is a mistake
+Rules: of the file only the packages asked for are read, and of those what is used here; a wrong shape is an error
 with its place, keys that are not used are none, for the tracker adds some now and then.
 """
 
@@ -77,7 +77,7 @@ def parse_tracker(data: bytes, wanted: Iterable[tuple[str, str]], *, source: str
         source: What the file is called in messages.
 
     Raises:
-        DocumentError: Not JSON, or another shape; every mistake is listed.
+        DocumentError: Not JSON, or another shape; every error is listed.
     """
     document = strict.parse_json(data, source=source)
     if not isinstance(document, Mapping):
@@ -91,7 +91,7 @@ def parse_tracker(data: bytes, wanted: Iterable[tuple[str, str]], *, source: str
 
 
 class _Reader:
-    """Gathers mistakes instead of stopping at the first."""
+    """Gathers errors instead of stopping at the first."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []

@@ -1,6 +1,6 @@
 """VEX: what the makers of an image say about vulnerabilities it seems to have.
 
-OpenVEX was chosen over CycloneDX VEX: its statements name products by purl, so that one file, kept beside the image
+OpenVEX was chosen over CycloneDX VEX: its statements name products by purl, so that one file, kept next to the image
 definition, serves every build; CycloneDX's name the `bom-ref`s of one bill of materials by its serial number, and would
 have to be written anew for each build.
 Source: OpenVEX 0.2.0.
@@ -152,7 +152,7 @@ def parse_vex(data: bytes, *, source: str) -> VexDocument:
     """Read an OpenVEX document strictly.
 
     Raises:
-        DocumentError: Not JSON, unknown keys, wrong types; every mistake is listed.
+        DocumentError: Not JSON, unknown keys, wrong types; every error is listed.
     """
     document = strict.parse_json(data, source=source)
     if not isinstance(document, dict):

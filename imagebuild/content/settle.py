@@ -33,7 +33,7 @@ from imagebuild.inspection.contents import Contents
 from imagebuild.paths import DATA, EPOCH
 from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.leave_out.patterns import merged
-from imagebuild.steps.plan import INPUTS_FILE, BuildPlan, Inputs
+from imagebuild.steps.plan import INPUTS_FILE, BuildInputs, BuildPlan
 from imagebuild.steps.products import Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
 
@@ -205,13 +205,13 @@ def _setting_problems(
 
 
 def _id_problems(plan: BuildPlan, ids: Ids) -> tuple[str, ...]:
-    """Who has another id than in the newest earlier version beside this build's place."""
-    earlier: list[tuple[Inputs, Path]] = []
+    """Who has another id than in the newest earlier version next to this build's place."""
+    earlier: list[tuple[BuildInputs, Path]] = []
     for path in sorted(plan.out.parent.glob(f"*/{INPUTS_FILE}")):
         try:
-            found = strict.read_json(Inputs, path.read_bytes(), source=str(path))
+            found = strict.read_json(BuildInputs, path.read_bytes(), source=str(path))
         except (TwinhullError, OSError):
-            # A folder that is no build of this program; the budget names it, where there is one.
+            # A folder that is not a build of this program; the budget names it, where there is one.
             continue
         if found.image == plan.definition.id and found.version < plan.version and (path.parent / IDS_FILE).is_file():
             earlier.append((found, path.parent / IDS_FILE))

@@ -1,4 +1,4 @@
-"""What a definition itself put into an image, and where a person finds it: a key of `image.yaml`, or a file beside it.
+"""What a definition itself put into an image, and where a person finds it: a key of `image.yaml`, or a file next to it.
 
 Pure but for reading the definition's folder.
 """

@@ -5,7 +5,7 @@ Everything those tools can express is written as their files into the build's fo
     config/tree/      mkosi: the package tree of the root filesystem
     config/root/      systemd-repart: root filesystem and verity tree
     config/disk/      systemd-repart: the whole disk
-    config/esp/       what lies on the ESP beside systemd-boot
+    config/esp/       what is on the ESP next to systemd-boot
 Pure: text and names out of values; writing is `pipeline.py`'s.
 """
 
@@ -202,7 +202,7 @@ def loader_conf() -> str:
 
 
 def entry_path(file_name: str) -> str:
-    """Where a UKI lies on the boot partition, from its root."""
+    """Where a UKI is on the boot partition, from its root."""
     return f"{ENTRIES_FOLDER.lstrip('/')}/{file_name}"
 
 

@@ -100,7 +100,7 @@ class SignaturePolicy:
         return json.dumps(document, indent=4, sort_keys=True).encode() + b"\n"
 
     def registries_yaml(self) -> bytes:
-        """Podman's word on where signatures are: in the registry that is asked, a mirror too, beside the image."""
+        """Podman's word on where signatures are: in the registry that is asked, a mirror too, next to the image."""
         return b"default-docker:\n  use-sigstore-attachments: true\n"
 
 

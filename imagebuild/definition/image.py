@@ -1,6 +1,6 @@
 """`image.yaml`: what to build, read strictly.
 
-An image definition is a folder with `image.yaml` and, beside it, anything mkosi understands (`mkosi.conf`,
+An image definition is a folder with `image.yaml` and, next to it, anything mkosi understands (`mkosi.conf`,
 `mkosi.extra/`, `mkosi.postinst`, …), which is merged in last.
 The `updater:` section is the agent's own configuration and is baked into the image as it stands.
 Not here: how a definition becomes mkosi's and systemd-repart's configuration (`config.py`).
@@ -139,7 +139,7 @@ class ExtraUnit:
 
     @property
     def path(self) -> str:
-        """Where it lies: Quadlet kinds in podman's folder, all others in systemd's."""
+        """Where it is: Quadlet kinds in podman's folder, all others in systemd's."""
         quadlet = (".container", ".volume", ".network", ".pod", ".kube", ".image", ".build")
         folder = "/usr/share/containers/systemd" if self.name.endswith(quadlet) else "/usr/lib/systemd/system"
         return f"{folder}/{self.name}"
@@ -341,11 +341,11 @@ def load_definition(folder: Path) -> ImageDefinition:
     """Read the definition in `folder`.
 
     Raises:
-        DocumentError: There is none, it has mistakes, or it names files that are not there; all are listed.
+        DocumentError: There is none, it has errors, or it names files that are not there; all are listed.
     """
     path = folder / FILE_NAME
     if not path.is_file():
-        error = DocumentError(str(path), (Problem("", "no such file: this folder is no image definition"),))
+        error = DocumentError(str(path), (Problem("", "no such file: this folder is not an image definition"),))
         error.add_note("`twinhull init DIR` writes one to start from")
         raise error
     definition = strict.load_yaml(ImageDefinition, path)

@@ -19,7 +19,7 @@ FileName = Annotated[str, strict.Pattern(r"[A-Za-z0-9_.+-]+", "the name of a fil
 
 @dataclass(frozen=True)
 class InitrdContent:
-    """What the initrd holds beside its first program.
+    """What the initrd holds besides its first program.
 
     Attributes:
         programs: Files by the package that brings them; what they are linked to comes along.
@@ -54,6 +54,6 @@ def load_content() -> InitrdContent:
     """Twinhull's own initrd.
 
     Raises:
-        DocumentError: The list has mistakes.
+        DocumentError: The list has errors.
     """
     return strict.load_yaml(InitrdContent, CONTENT_FILE)

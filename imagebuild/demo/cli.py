@@ -8,7 +8,7 @@ import click
 
 from bedrock.cli import run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED
-from imagebuild.demo.story import tell
+from imagebuild.demo.story import run_demo
 
 
 @click.command()
@@ -18,7 +18,7 @@ def demo(out: Path) -> int:
 
     Needs about ten minutes on two cores without hardware acceleration.
     """
-    report = tell(out, say=click.echo)
+    report = run_demo(out, say=click.echo)
     return EXIT_DONE if report.ok else EXIT_FAILED
 
 

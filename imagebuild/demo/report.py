@@ -9,7 +9,7 @@ from bedrock import strict
 
 
 @dataclass(frozen=True)
-class Report:
+class DemoReport:
     """What the demo saw; `ok` follows from the rest."""
 
     first: str

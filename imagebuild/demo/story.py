@@ -11,7 +11,7 @@ from typing import Any
 
 from bedrock.persist import write_atomic
 from imagebuild.demo.definitions import ADDED_PROGRAM, FIRST, IMAGE, SECOND, SICK, write_definition
-from imagebuild.demo.report import Report
+from imagebuild.demo.report import DemoReport
 from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.rehearsal.guest import COMMAND_S, HOST, UPDATE_S, Guest, updater_credential
@@ -35,24 +35,24 @@ class Timeline:
     began: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def tell(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Say a line with the time since the beginning."""
         self.say(f"{time.monotonic() - self.began:7.1f} s  {text}")
 
     def step(self, name: str, *, total: int | None = None) -> None:
         """A step of long work began (bedrock.progress.Progress)."""
         size = f" ({total / 1e6:.0f} MB)" if total else ""
-        self.tell(f"  {name}{size}")
+        self.print(f"  {name}{size}")
 
     def advance(self, amount: int) -> None:
-        """Lines tell of steps only."""
+        """Lines are printed for steps only."""
 
     def timed(self, name: str, since: float) -> None:
         """Keep how long a part took."""
         self.seconds[name] = time.monotonic() - since
 
 
-def tell(out: Path, *, say: Say) -> Report:
+def run_demo(out: Path, *, say: Say) -> DemoReport:
     """Run the demo below `out` and write `report.json`.
 
     Raises:
@@ -64,22 +64,22 @@ def tell(out: Path, *, say: Say) -> Report:
     write_to.unlink(missing_ok=True)
     tools = _tools(line)
     stage = set_stage(out)
-    line.tell(f"keys and an empty repository in {out}")
+    line.print(f"keys and an empty repository in {out}")
     builds = {version: _build(stage, line, version) for version in (FIRST, SECOND, SICK)}
     stage.publish(FIRST, SECOND, progress=line)
     stage.point(IMAGE, FIRST)
-    line.tell(f"{FIRST} and {SECOND} are published, channel {CHANNEL} names {FIRST}")
+    line.print(f"{FIRST} and {SECOND} are published, channel {CHANNEL} names {FIRST}")
     with stage.serve() as served, run_registry(tools, out / "registry") as registry:
         report = _Story(stage, line, tools, served, registry, builds).run()
     write_atomic(write_to, report.to_bytes())
-    line.tell(f"{'all is well' if report.ok else 'NOT as it should be'}; report: {write_to}")
+    line.print(f"{'all is well' if report.ok else 'NOT as it should be'}; report: {write_to}")
     say(report.to_bytes().decode().rstrip())
     return report
 
 
 def _tools(line: Timeline) -> ToolsTree:
     began = time.monotonic()
-    line.tell("tools tree")
+    line.print("tools tree")
     tools = ensure_tools(find_mirrors(), cache=cache_folder())
     line.timed("tools_tree", began)
     return tools
@@ -87,11 +87,11 @@ def _tools(line: Timeline) -> ToolsTree:
 
 def _build(stage: Stage, line: Timeline, version: str) -> dict[str, int]:
     began = time.monotonic()
-    line.tell(f"build {version}")
+    line.print(f"build {version}")
     folder = write_definition(stage.out / "definitions" / version, version)
     built = stage.build(folder, version, line)
     line.timed(f"build_{version.replace('.', '_')}", began)
-    line.tell(f"{version} {'built' if built.fresh else 'was built before'}, root hash {built.summary.root_hash[:16]}…")
+    line.print(f"{version} {'built' if built.fresh else 'was built before'}, root hash {built.summary.root_hash[:16]}…")
     return built.summary.size_bytes
 
 
@@ -106,9 +106,9 @@ class _Story:
     registry: Registry
     sizes: dict[str, dict[str, int]]
 
-    def run(self) -> Report:
+    def run(self) -> DemoReport:
         finding = find_accelerator(self.tools, cache=cache_folder())
-        self.line.tell(finding.line)
+        self.line.print(finding.line)
         folder = self.stage.out / "machine"
         shutil.rmtree(folder, ignore_errors=True)
         config = VmConfig(
@@ -121,22 +121,22 @@ class _Story:
         with Machine(config, tools=self.tools, accelerator=finding.accelerator, folder=folder) as machine:
             return self._live(Guest(machine.shell), finding.accelerator.value, began)
 
-    def _live(self, guest: Guest, accelerator: str, began: float) -> Report:
-        self.line.tell(f"switch on: {FIRST}, Secure Boot enforced")
+    def _live(self, guest: Guest, accelerator: str, began: float) -> DemoReport:
+        self.line.print(f"switch on: {FIRST}, Secure Boot enforced")
         first = guest.wait_blessed(FIRST)
         self.line.timed("boot_first", began)
         secure, verity = bool(first["secure_boot"]), guest.succeeds(_VERITY)
-        self.line.tell(f"{FIRST} runs in slot {first['slot']}, blessed; verity {verity}, Secure Boot {secure}")
+        self.line.print(f"{FIRST} runs in slot {first['slot']}, blessed; verity {verity}, Secure Boot {secure}")
         ran_first = guest.first_container(self.registry.reference(HOST))
-        self.line.tell(f"the container ran on {FIRST}: {ran_first}")
+        self.line.print(f"the container ran on {FIRST}: {ran_first}")
         second, downloaded = self._update(guest)
         changed = guest.succeeds(f"test -x {ADDED_PROGRAM} && grep -qx {SECOND} /usr/share/demo/version")
         ran_second = guest.same_container()
-        self.line.tell(f"the same container ran on {SECOND}: {ran_second}")
+        self.line.print(f"the same container ran on {SECOND}: {ran_second}")
         after = self._sick_update(guest)
         bad = next((bad for bad in after["bad"] if bad["version"] == SICK), None)
         stayed = self._stays(guest, str(after["version"]))
-        return Report(
+        return DemoReport(
             first=str(first["version"]),
             second=str(second["version"]),
             slots=(str(first["slot"]), str(second["slot"])),
@@ -160,26 +160,26 @@ class _Story:
         before = self.served.sent_bytes()
         began = time.monotonic()
         self.stage.point(IMAGE, SECOND)
-        self.line.tell(f"channel {CHANNEL} names {SECOND}; the agent finds it by itself")
+        self.line.print(f"channel {CHANNEL} names {SECOND}; the agent finds it by itself")
         guest.shell.wait_reboot(timeout_s=UPDATE_S)
         self.line.timed("update", began)
         downloaded = self.served.sent_bytes() - before
-        self.line.tell(f"slot B is written ({downloaded / 1e6:.1f} MB downloaded), the host has rebooted")
+        self.line.print(f"slot B is written ({downloaded / 1e6:.1f} MB downloaded), the host has rebooted")
         second = guest.wait_blessed(SECOND)
         self.line.timed("boot_second", began + self.line.seconds["update"])
-        self.line.tell(f"{SECOND} runs in slot {second['slot']}, healthy and blessed")
+        self.line.print(f"{SECOND} runs in slot {second['slot']}, healthy and blessed")
         return second, downloaded
 
     def _sick_update(self, guest: Guest) -> dict[str, Any]:
         began = time.monotonic()
         self.stage.publish(SICK, progress=self.line)
         self.stage.point(IMAGE, SICK)
-        self.line.tell(f"channel {CHANNEL} names {SICK}, whose health check fails on purpose")
+        self.line.print(f"channel {CHANNEL} names {SICK}, whose health check fails on purpose")
         trial = guest.wait_status(lambda status: status["version"] == SICK)
-        self.line.tell(f"{SICK} runs in slot {trial['slot']}, on trial")
+        self.line.print(f"{SICK} runs in slot {trial['slot']}, on trial")
         after = guest.wait_status(lambda status: status["version"] != SICK and bool(status["bad"]))
         self.line.timed("fall_back", began)
-        self.line.tell(f"back on {after['version']}: {after['bad'][0]['reason']}")
+        self.line.print(f"back on {after['version']}: {after['bad'][0]['reason']}")
         return after
 
     def _stays(self, guest: Guest, version: str) -> bool:
@@ -188,5 +188,5 @@ class _Story:
         answer = guest.shell.run("updater check --json", timeout_s=COMMAND_S)
         asked = self.served.sent_bytes() > before
         stays = asked and answer.exit_code == 4 and guest.status()["version"] == version  # noqa: PLR2004 - nothing to do
-        self.line.tell(f"asked again, the agent stays on {version}: {stays}")
+        self.line.print(f"asked again, the agent stays on {version}: {stays}")
         return stays

@@ -1,6 +1,6 @@
 """What a build is made from: packages resolved, locked, fetched by hash, and bundled.
 
-asked.py      the packages an image asks for, in mkosi's own reading of its configuration
+requested.py  the packages an image asks for, in mkosi's own reading of its configuration
 resolve.py    apt's answer: every package with version, size, SHA-256 and origin, from signed indexes
 lockfile.py   the lock: such answers for image and tools, and the agent's wheels, as one document
 store.py      files by their SHA-256, fetched from a mirror or taken from a bundle

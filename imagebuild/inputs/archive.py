@@ -1,6 +1,6 @@
 """A Debian archive that holds exactly a selection, so that mkosi and mmdebstrap cannot install anything else.
 
-Nothing in it is signed: it lies in our cache, and each file was hashed against the lock on its way in.
+Nothing in it is signed: it is in our cache, and each file was hashed against the lock on its way in.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def ensure_archive(selection: Selection, store: Store, *, cache: Path, debian: s
     Every package must be in the store (`fetch_packages`).
 
     Raises:
-        RefusedInputError: A file is no Debian package, or another one than the lock says.
+        RefusedInputError: A file is not a Debian package, or another one than the lock says.
     """
     base = archive_path(selection, cache=cache)
     if not base.is_dir():

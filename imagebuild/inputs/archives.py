@@ -50,7 +50,7 @@ class AptSuite:
 
     @property
     def flat(self) -> bool:
-        """Whether its index lies beside its `InRelease`, with no components."""
+        """Whether its index is next to its `InRelease`, with no components."""
         return self.name.endswith("/")
 
     @property
@@ -139,7 +139,7 @@ def source_of(archive: str) -> str:
 
 
 def _security(mirrors: Mirrors) -> tuple[str, Presence] | None:
-    """Where security updates are: where something says, else beside the main archive, where many mirrors have them."""
+    """Where security updates are: where something says, else next to the main archive, where many mirrors have them."""
     if mirrors.security is not None:
         return mirrors.security, Presence.OPTIONAL
     if mirrors.main.endswith("/debian"):

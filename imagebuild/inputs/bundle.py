@@ -90,7 +90,7 @@ def open_bundle(bundle: Path, folder: Path, *, cache: Path) -> Lock:
         RefusedInputError: A file is missing, extra or altered.
         LockError: The bundle was made from another definition than the one in `folder`.
         DocumentError: Its index or lock is malformed.
-        BuildError: It is no bundle.
+        BuildError: It is not a bundle.
     """
     with _as_folder(bundle) as base:
         index = _read_index(base, bundle)
@@ -165,14 +165,14 @@ def _as_folder(bundle: Path) -> Iterator[Path]:
             with tarfile.open(bundle, "r:") as archive:
                 archive.extractall(scratch, filter="data")
         except (tarfile.TarError, EOFError) as error:
-            raise BuildError(f"{bundle} is no bundle: {error}") from error
+            raise BuildError(f"{bundle} is not a bundle: {error}") from error
         yield Path(scratch)
 
 
 def _read_index(base: Path, bundle: Path) -> BundleIndex:
     path = base / INDEX
     if not path.is_file():
-        raise BuildError(f"{bundle} is no bundle: it holds no {INDEX}").with_hint("`twinhull bundle` makes one")
+        raise BuildError(f"{bundle} is not a bundle: it holds no {INDEX}").with_hint("`twinhull bundle` makes one")
     return strict.read_json(BundleIndex, path.read_bytes(), source=f"{bundle}: {INDEX}")
 
 
@@ -213,7 +213,7 @@ def _require_definition(index: BundleIndex, folder: Path, bundle: Path) -> None:
     different = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if different:
         message = f"{bundle} was made from another definition than {folder}: {', '.join(different[:_SHOWN])}"
-        raise LockError(message).with_hint(f"build the definition that lies in it: {bundle}/definition")
+        raise LockError(message).with_hint(f"build the definition that is in it: {bundle}/definition")
 
 
 def _take_packages(base: Path, lock: Lock, store: Store, bundle: Path) -> None:

@@ -61,7 +61,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """A Debian package: the very file, and where it lies below its archive's base."""
+    """A Debian package: the very file, and where it is below its archive's base."""
 
     name: PackageText
     version: VersionText
@@ -139,7 +139,7 @@ def read_lock(data: bytes, *, source: str) -> Lock:
     """Read a lock strictly.
 
     Raises:
-        DocumentError: It is no lock, of another format, or has mistakes; all are listed.
+        DocumentError: It is not a lock, of another format, or has errors; all are listed.
     """
     return strict.read_json(Lock, data, source=source)
 

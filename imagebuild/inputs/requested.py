@@ -26,7 +26,7 @@ _PROFILES = (None, *BuildProfile)
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedPackages:
     """What the root filesystem asks for, by profile, and what the initrd is put together from; names, sorted."""
 
     root: dict[BuildProfile | None, tuple[str, ...]]
@@ -44,13 +44,13 @@ class Asked:
         return tuple(sorted(root | {f"initrd: {name}" for name in self.initrd}))
 
 
-def asked_packages(folder: Path, definition: ImageDefinition, *, tools: ToolsTree) -> Asked:
+def asked_packages(folder: Path, definition: ImageDefinition, *, tools: ToolsTree) -> RequestedPackages:
     """Ask mkosi what the definition in `folder` installs, with each profile.
 
     Raises:
         BuildError: mkosi does not accept the definition's own configuration.
     """
-    # mkosi's sandbox is told absolute paths only.
+    # mkosi's sandbox takes absolute paths only.
     folder = folder.absolute()
     merged = folder if any(folder.glob("mkosi.*")) else None
     base = (DATA / "image.conf").read_text()
@@ -58,9 +58,9 @@ def asked_packages(folder: Path, definition: ImageDefinition, *, tools: ToolsTre
     texts = {each: asking_config(definition, base=base, local=local, profile=each, merged=merged) for each in _PROFILES}
     # A profile may add nothing; mkosi needs half a second to answer.
     different = list(dict.fromkeys(texts.values()))
-    with ThreadPoolExecutor(len(different)) as beside:
-        names = dict(zip(different, beside.map(lambda text: _packages(text, tools, folder), different), strict=True))
-    return Asked({each: names[text] for each, text in texts.items()}, load_content().packages)
+    with ThreadPoolExecutor(len(different)) as workers:
+        names = dict(zip(different, workers.map(lambda text: _packages(text, tools, folder), different), strict=True))
+    return RequestedPackages({each: names[text] for each, text in texts.items()}, load_content().packages)
 
 
 def _packages(text: str, tools: ToolsTree, folder: Path) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def _packages(text: str, tools: ToolsTree, folder: Path) -> tuple[str, ...]:
                 cwd=place,
             )
         except ProcessError as error:
-            message = f"mkosi does not accept the configuration beside {folder / 'image.yaml'}\n{error.tail}"
+            message = f"mkosi does not accept the configuration next to {folder / 'image.yaml'}\n{error.tail}"
             raise BuildError(message) from error
     image = json.loads(done.stdout)["Images"][-1]
     # The archive that is installed from holds one version of each package, so no suite needs to be chosen there.

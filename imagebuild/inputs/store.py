@@ -36,7 +36,7 @@ class Store:
         self._folder = folder
 
     def path(self, sha256: str) -> Path:
-        """Where a file of that hash lies, or would."""
+        """Where a file of that hash is, or would."""
         return self._folder / sha256[:2] / sha256
 
     def missing(self, packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
@@ -88,7 +88,7 @@ def fetch_packages(
 
 
 def _raise_all(problems: list[BaseException]) -> None:
-    """One error for all that failed: the gravest kind, each message once."""
+    """One error for all that failed: the most severe kind, each message once."""
     for problem in problems:
         if not isinstance(problem, ImageBuildError):
             raise problem

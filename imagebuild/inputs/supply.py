@@ -82,7 +82,7 @@ def newest_supply(folder: Path, *, cache: Path, progress: Progress) -> Supply:
     """What the mirrors offer now for the definition in `folder`.
 
     Raises:
-        DocumentError: The definition has mistakes.
+        DocumentError: The definition has errors.
         MirrorError: No mirror is known, it does not answer, or it is not signed by Debian.
         BuildError: A package is not there, or they cannot be installed together.
         ToolsError: The tools tree could not be made.
@@ -108,7 +108,7 @@ def newest_supply(folder: Path, *, cache: Path, progress: Progress) -> Supply:
 
 
 def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, offline: bool = False) -> Supply:
-    """What the lock names, and nothing else; `offline`: everything must lie in the cache already.
+    """What the lock names, and nothing else; `offline`: everything must be in the cache already.
 
     Raises:
         LockError: The lock is of another image or release, or does not name what the definition asks for.
@@ -163,11 +163,11 @@ def make_lock(folder: Path, *, cache: Path, progress: Progress) -> Lock:
 
 
 def load_lock(folder: Path) -> Lock:
-    """The lock beside a definition.
+    """The lock next to a definition.
 
     Raises:
         LockError: There is none.
-        DocumentError: It has mistakes, or is of another format.
+        DocumentError: It has errors, or is of another format.
     """
     path = folder / LOCK_FILE
     try:

@@ -93,7 +93,7 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Access:
-    """What a program in the tools tree may see of the host, beside the tree itself (same paths inside)."""
+    """What a program in the tools tree may see of the host, besides the tree itself (same paths inside)."""
 
     read: tuple[Path, ...] = ()
     write: tuple[Path, ...] = ()
@@ -217,7 +217,7 @@ class ToolsTree:
         stdout: int | IO[bytes] | None = DEVNULL,
         stderr: int | IO[bytes] | None = STDOUT,
     ) -> Running:
-        """Start a program of the tree that runs beside us; the caller ends it."""
+        """Start a program of the tree that runs alongside us; the caller ends it."""
         return process.start(self.command(argv, access), stdin=stdin, stdout=stdout, stderr=stderr)
 
 
@@ -234,11 +234,11 @@ def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = N
         ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
     """
     tree = ToolsTree(cache / "tools" / tools_identity())
-    told = progress or Silent()
+    shown = progress or Silent()
     require_build_host()
-    with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
+    with only_one(cache / "tools" / ".lock", on_wait=lambda: shown.step("waiting for the tools tree")):
         if not (tree.root / ".complete").exists():
-            told.step("tools tree (first time: some minutes)")
+            shown.step("tools tree (first time: some minutes)")
             lines = [f"deb {url} {suite} main" for url, suite in mirrors.sources(RELEASE)]
             _make(tree.root, RELEASE, lines, log=cache / "tools" / f"{tree.root.name}.log")
             write_atomic(tree.root.parent / "current", tree.root.name + "\n")
@@ -255,11 +255,11 @@ def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Pro
     """
     inputs = "\n".join((str(_FORMAT), release, archive.name, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
     tree = ToolsTree(cache / "tools" / f"locked-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}")
-    told = progress or Silent()
+    shown = progress or Silent()
     require_build_host()
-    with only_one(cache / "tools" / ".lock", on_wait=lambda: told.step("waiting for the tools tree")):
+    with only_one(cache / "tools" / ".lock", on_wait=lambda: shown.step("waiting for the tools tree")):
         if not (tree.root / ".complete").exists():
-            told.step("tools tree of the lock (first time: some minutes)")
+            shown.step("tools tree of the lock (first time: some minutes)")
             log = cache / "tools" / f"{tree.root.name}.log"
             _make(tree.root, release, [f"deb [trusted=yes] copy://{archive} {release} main"], log=log)
     return tree

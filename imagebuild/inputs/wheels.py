@@ -69,7 +69,7 @@ def platforms(machine: str) -> tuple[str, ...]:
 
 
 def wheels_folder(lock: Path, *, machine: str, cache: Path) -> Path:
-    """Where the wheels of a lock lie in the cache, or would."""
+    """Where the wheels of a lock are in the cache, or would."""
     key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]
     return cache / "wheels" / key
 

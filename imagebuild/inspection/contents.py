@@ -1,4 +1,4 @@
-"""The record of an image's contents: `contents.json` beside a build.
+"""The record of an image's contents: `contents.json` next to a build.
 
 A package is *shipped* when the image holds a file or a link of it; the others were installed and then trimmed away
 whole, and are named as well, for chains of dependencies lead through them.

@@ -1,6 +1,6 @@
 """What parts of a root filesystem cost: bytes of their files, and bytes as a host downloads them.
 
-Parts are packed at level 9, one by one: that tells what is dear, and adds up to about an eighth more than the whole.
+Parts are packed at level 9, one by one: that shows what is large, and adds up to about an eighth more than the whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes of a part of the image: of its files, and as sent."""
+    """Bytes of a part of the image: of its files, and compressed."""
 
     raw_bytes: int
     sent_bytes: int

@@ -76,7 +76,7 @@ def asked_for(plan: BuildPlan) -> dict[str, str]:
 
 
 def read_contents(build: Path) -> Contents:
-    """The record beside a finished build.
+    """The record next to a finished build.
 
     Raises:
         BuildError: There is none.
@@ -84,7 +84,7 @@ def read_contents(build: Path) -> Contents:
     """
     path = build / CONTENTS_FILE
     if not path.is_file():
-        raise BuildError(f"{build} holds no {CONTENTS_FILE}: it is no finished build").with_hint(
+        raise BuildError(f"{build} holds no {CONTENTS_FILE}: it is not a finished build").with_hint(
             "name the folder that `twinhull build` wrote, such as out/ID/VERSION"
         )
     return strict.read_json(Contents, path.read_bytes(), source=str(path))

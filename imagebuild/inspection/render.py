@@ -1,4 +1,4 @@
-"""Inspections and comparisons as a person reads them: trees with the dearest part first."""
+"""Inspections and comparisons as a person reads them: trees with the largest part first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FEW = 15
 
 def show_inspection(found: Inspection, *, everything: bool) -> None:
     """Print a build on stdout; `everything` leaves nothing out of long lists."""
-    root = Tree(_line(f"{found.image} {found.version}", f"{decimal(found.wire_bytes)} as sent"))
+    root = Tree(_line(f"{found.image} {found.version}", f"{decimal(found.wire_bytes)} compressed"))
     artifacts = root.add("artifacts")
     for name, cost in found.artifacts.items():
         artifacts.add(_line(name, _cost(cost)))
@@ -71,12 +71,12 @@ def show_explanation(found: Explanation) -> None:
 def show_comparison(found: Comparison) -> None:
     """Print what differs between two builds on stdout."""
     root = Tree(_line(f"{found.old} → {found.new}", f"{decimal(found.download_bytes)} to download"))
-    root.add(_line("as sent", _signed(found.wire_bytes)))
+    root.add(_line("compressed", _signed(found.wire_bytes)))
     packages = root.add(f"{len(found.packages)} packages differ")
     for each in sorted(found.packages, key=lambda change: -abs(change.sent_bytes)):
         versions = f"{each.old_version or '-'} → {each.new_version or '-'}"
         same = each.old_version == each.new_version
-        packages.add(_line(each.name, f"{'' if same else versions + '  '}{_signed(each.sent_bytes)} as sent"))
+        packages.add(_line(each.name, f"{'' if same else versions + '  '}{_signed(each.sent_bytes)} compressed"))
     for title, change in found.names.items():
         if change.added or change.removed:
             branch = root.add(title.replace("_", " "))
@@ -111,7 +111,7 @@ def _named(name: str, version: str | None) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    return f"{decimal(cost.raw_bytes)}, {decimal(cost.sent_bytes)} as sent"
+    return f"{decimal(cost.raw_bytes)}, {decimal(cost.sent_bytes)} compressed"
 
 
 def _signed(size: int) -> str:

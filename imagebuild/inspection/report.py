@@ -1,6 +1,6 @@
-"""What is told about one build: what it holds, what each part of it costs, raw and as a host downloads it.
+"""The report on one build: what it holds, what each part of it costs, raw and as a host downloads it.
 
-Bytes as sent are measured, not guessed.  The artifacts are packed with the very parameters that publishing uses (a
+Compressed sizes are measured, not guessed.  The artifacts are packed with the very parameters that publishing uses (a
 minute for a root of 264 MB on two cores).  Parts are packed one by one (`costs.py`): there are two accounts of them.
 """
 
@@ -42,7 +42,7 @@ class Brought:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that is told about a build; `folders` are cut at a depth of three."""
+    """Everything that is reported about a build; `folders` are cut at a depth of three."""
 
     image: str
     version: Version
@@ -75,7 +75,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress, drivers:
         drivers: Also measure what each set of drivers costs in the initrd, which takes up to a minute.
 
     Raises:
-        BuildError: It is no finished build.
+        BuildError: It is not a finished build.
         DocumentError: One of its documents was changed by hand.
         ProcessError: The root filesystem cannot be read.
     """
@@ -118,7 +118,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress, drivers:
 
 
 def brought(contents: Contents, costs: dict[str, Cost]) -> tuple[Brought, ...]:
-    """Who brought what, the dearest first."""
+    """Who brought what, the largest first."""
     packages = {package.name: package for package in contents.packages}
     files: dict[str, int] = defaultdict(int)
     for entry in contents.entries:
@@ -151,7 +151,7 @@ def _costs(root: Path, files: Iterable[Entry], key: Callable[[Entry], str], prog
 
 def _require(build: Path, names: Iterable[str]) -> None:
     if missing := [name for name in names if not (build / name).is_file()]:
-        raise BuildError(f"{build} is no finished build: it lacks {', '.join(missing)}")
+        raise BuildError(f"{build} is not a finished build: it lacks {', '.join(missing)}")
 
 
 def _names(contents: Contents, wanted: Callable[[Entry], bool]) -> tuple[str, ...]:

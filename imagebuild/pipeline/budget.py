@@ -1,7 +1,7 @@
 """Whether an image keeps its budget and, when it does not, what made it grow.
 
-Rules: every limit that is exceeded is named; growth is told per package (and per owner that is none) in raw bytes of
-files, against an earlier build, the dearest first; kernel and initrd are no part of the root filesystem, so its
+Rules: every limit that is exceeded is named; growth is reported per package (and per owner that is none) in raw bytes
+of files, against an earlier build, the largest first; kernel and initrd are not part of the root filesystem, so its
 packages do not explain them.
 Pure: measuring is `budget_watch.py`.
 """
@@ -92,7 +92,7 @@ class Boot:
 
 @dataclass(frozen=True)
 class Earlier:
-    """The build that growth is told against."""
+    """The build that growth is measured against."""
 
     contents: Contents
     boot: Boot
@@ -104,14 +104,14 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class OverrunContext:
     """What an overrun is explained with.
 
     Attributes:
         contents: What the image holds, once that is known.
         boot: What its UKI holds, once that is known.
-        earlier: The newest finished build with a lower version, if one lies beside this one's place.
-        unread: What lies there and cannot be read, in words.
+        earlier: The newest finished build with a lower version, if one is next to this one's place.
+        unread: What is there and cannot be read, in words.
         place: Where earlier builds were looked for.
     """
 
@@ -148,7 +148,7 @@ def owner_bytes(contents: Contents) -> dict[str, int]:
 
 
 def growth(old: Contents, new: Contents) -> tuple[Growth, ...]:
-    """Who came, went or has other bytes, the dearest growth first, the largest saving last."""
+    """Who came, went or has other bytes, the largest growth first, the largest saving last."""
     before, after = owner_bytes(old), owner_bytes(new)
     versions = [{package.name: package.version for package in side.packages} for side in (old, new)]
     changes = (
@@ -165,7 +165,9 @@ def growth(old: Contents, new: Contents) -> tuple[Growth, ...]:
     return tuple(sorted(changes, key=lambda each: (-each.delta_bytes, each.owner)))
 
 
-def overrun_message(image: str, excesses: Iterable[Excess], unmeasured: Iterable[Measure], around: Surroundings) -> str:
+def overrun_message(
+    image: str, excesses: Iterable[Excess], unmeasured: Iterable[Measure], around: OverrunContext
+) -> str:
     """What is said of an image over its budget: the limits first, then what made it grow."""
     excesses = tuple(excesses)
     over = {excess.measure for excess in excesses}
@@ -174,7 +176,7 @@ def overrun_message(image: str, excesses: Iterable[Excess], unmeasured: Iterable
         lines.append(f"not measured, for the build ended here: {waiting}")
     lines += around.unread
     if around.earlier is None:
-        lines.append(f"no earlier build of it lies in {around.place} to compare with")
+        lines.append(f"no earlier build of it is in {around.place} to compare with")
     if over & {Measure.UKI, Measure.INITRD, Measure.WIRE}:
         lines += _boot_lines(around)
     if around.contents is not None and over & {Measure.PACKAGES, Measure.ROOT, Measure.WIRE}:
@@ -197,7 +199,7 @@ def signed_size(size_bytes: int) -> str:
     return f"{'-' if size_bytes < 0 else '+'}{size(abs(size_bytes))}"
 
 
-def _boot_lines(around: Surroundings) -> Iterator[str]:
+def _boot_lines(around: OverrunContext) -> Iterator[str]:
     now, earlier = around.boot, around.earlier
     if now is None:
         return
@@ -214,7 +216,7 @@ def _boot_lines(around: Surroundings) -> Iterator[str]:
             yield f"  {name}: {held} bytes{grown}"
     if earlier:
         kernel = "the same kernel" if earlier.boot.kernel == now.kernel else f"the kernel {earlier.boot.kernel}"
-        yield f"  {earlier.version}, against which this is told, has {kernel}"
+        yield f"  {earlier.version}, the build compared with, has {kernel}"
 
 
 def _root_lines(new: Contents, earlier: Earlier | None, *, packages: bool) -> Iterator[str]:

@@ -22,12 +22,12 @@ from imagebuild.pipeline.budget import (
     Earlier,
     Excess,
     Measure,
-    Surroundings,
+    OverrunContext,
     exceeded,
     limits_of,
     overrun_message,
 )
-from imagebuild.steps.plan import INPUTS_FILE, BuildPlan, Inputs
+from imagebuild.steps.plan import INPUTS_FILE, BuildInputs, BuildPlan
 from imagebuild.steps.products import Initrd, Kernel, RootImage
 from updater.repository.objects import DEFAULT_LEVEL, QUICK_LEVEL, packed_file_bytes
 
@@ -96,7 +96,7 @@ class Watch:
     def _overrun(self, excesses: tuple[Excess, ...], unmeasured: list[Measure]) -> TwinhullError:
         plan = self._plan
         earlier, unread = find_earlier(plan.out, plan.inputs)
-        around = Surroundings(self._contents, self._boot, earlier, unread, str(plan.out.parent))
+        around = OverrunContext(self._contents, self._boot, earlier, unread, str(plan.out.parent))
         keys = " or ".join(f"budget.{excess.measure.value}" for excess in excesses)
         return BudgetError(
             overrun_message(f"{plan.definition.id} {plan.version}", excesses, unmeasured, around)
@@ -109,17 +109,17 @@ def _packed(artifacts: Sequence[Path], level: int, progress: Progress) -> int:
     return sum(packed_file_bytes(path, level=level, progress=progress) for path in artifacts)
 
 
-def find_earlier(out: Path, inputs: Inputs) -> tuple[Earlier | None, tuple[str, ...]]:
-    """The newest finished build of the same image and a lower version beside `out`; reads only.
+def find_earlier(out: Path, inputs: BuildInputs) -> tuple[Earlier | None, tuple[str, ...]]:
+    """The newest finished build of the same image and a lower version next to `out`; reads only.
 
     Returns:
-        The build, or None; and what lies there and cannot be read, in words.
+        The build, or None; and what is there and cannot be read, in words.
     """
-    lower: list[tuple[Inputs, Path]] = []
+    lower: list[tuple[BuildInputs, Path]] = []
     unread: list[str] = []
     for path in sorted(out.parent.glob(f"*/{INPUTS_FILE}")):
         try:
-            found = strict.read_json(Inputs, path.read_bytes(), source=str(path))
+            found = strict.read_json(BuildInputs, path.read_bytes(), source=str(path))
         except (TwinhullError, OSError) as error:
             unread.append(_not_compared(path.parent, error))
             continue
@@ -140,5 +140,5 @@ def _read_earlier(folder: Path) -> Earlier:
 
 
 def _not_compared(folder: Path, error: Exception) -> str:
-    # A document can hold any number of mistakes.
+    # A document can hold any number of errors.
     return f"not compared with {folder}: {str(error).splitlines()[0]}"

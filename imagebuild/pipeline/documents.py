@@ -20,7 +20,7 @@ from updater.repository.build_files import ATTACHMENT_FILES, RELEASE_FILE
 
 
 @dataclass(frozen=True)
-class Package:
+class ShippedPackage:
     """A Debian package of the image, and the source package it was built from."""
 
     name: str
@@ -69,7 +69,7 @@ def write_documents(shop: Workshop, made: Made, *, seconds: Mapping[str, float],
     )
     (shop.out / RELEASE_FILE).write_bytes(strict.dump_json(release))
     packages = tuple(
-        Package(each.name, each.version, each.architecture, each.source, each.source_version)
+        ShippedPackage(each.name, each.version, each.architecture, each.source, each.source_version)
         for each in made.contents.shipped
     )
     (shop.out / "packages.json").write_bytes(strict.dump_json(packages))

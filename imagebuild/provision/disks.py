@@ -1,6 +1,6 @@
 """The disk that gets a document: a raw image, a qcow2 image, or a block device; read and written in parts.
 
-Nothing is mounted.  A disk that is in use (mounted, or an image a machine runs on, where that can be told) is refused.
+Nothing is mounted.  A disk that is in use (mounted, or an image a machine runs on, where that can be seen) is refused.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from bedrock.cli import FromText, emit_json, json_option
 from bedrock.errors import EXIT_REFUSED
 from imagebuild.console import open_progress
 from imagebuild.inputs.tools import cache_folder
-from imagebuild.reproduction.rebuild import Report, Wanted, reproduce
+from imagebuild.reproduction.rebuild import Reproduction, ReproductionRequest, reproduce
 from imagebuild.reproduction.render import show_report
 from imagebuild.steps.scratch import remove_tree
 from updater.repository.channels import ReleaseChoice
@@ -56,7 +56,7 @@ def reproduce_command(
       twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
     """
     trusted = root.read_bytes() if root else None
-    wanted = Wanted(base, release, definition, trusted_root=trusted, bundle=offline)
+    wanted = ReproductionRequest(base, release, definition, trusted_root=trusted, bundle=offline)
     place = out.absolute() if out else Path(tempfile.mkdtemp(prefix="twinhull-reproduced-")) / "build"
     kept = out is not None
     try:
@@ -71,7 +71,7 @@ def reproduce_command(
         context.exit(EXIT_REFUSED)
 
 
-def _tell(report: Report, *, kept: bool, as_json: bool) -> None:
+def _tell(report: Reproduction, *, kept: bool, as_json: bool) -> None:
     if as_json:
         emit_json({"identical": report.identical, **strict.plain(report), "out": str(report.out) if kept else None})
         return

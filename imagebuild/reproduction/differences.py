@@ -1,4 +1,4 @@
-"""Where two files differ, in words a person can follow; diffoscope tells the rest where it is installed.
+"""Where two files differ, in words a person can follow; diffoscope shows the rest where it is installed.
 
 Nothing here decides whether they differ: that is settled by their hashes.
 """
@@ -41,7 +41,7 @@ def ask_diffoscope(old: Path, new: Path, report: Path) -> bool:
     try:
         process.run(words, timeout_s=_DIFFOSCOPE_TIMEOUT_S, check=False)
     except ProcessError:
-        # It is a help for people, and ours is told without it.
+        # It is a help for people, and ours is shown without it.
         return False
     return report.is_file()
 
@@ -78,8 +78,8 @@ def _files(old: Path, new: Path, tools: ToolsTree) -> Iterator[str]:
         for path in sorted(before.keys() | after.keys()):
             if path not in after or path not in before:
                 yield f"/{path}: {'gone' if path in before else 'new'}"
-            elif told := ", ".join(_entry(before[path], after[path])):
-                yield f"/{path}: {told}"
+            elif changed := ", ".join(_entry(before[path], after[path])):
+                yield f"/{path}: {changed}"
 
 
 def _entry(old: Path, new: Path) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Whether what lies here is what a release was made from, as its signed provenance tells.
+"""Whether what is here is what a release was made from, by its signed provenance.
 
-Asked before anything is built: with other inputs other bytes are no wonder, and a person wants to hear which it is.
+Asked before anything is built: with other inputs other bytes are no surprise, and a person wants to know which it is.
 Pure.
 """
 
@@ -21,7 +21,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Here:
-    """What would be built from: the definition's folder, this program, and the lock beside the definition if any."""
+    """What would be built from: the definition's folder, this program, and the lock next to the definition if any."""
 
     image: str
     definition_sha256: str
@@ -58,7 +58,7 @@ def input_problems(statement: Statement, lock: bytes, here: Here) -> tuple[str, 
 
 
 def _lock_problems(mine: bytes, published: bytes) -> Iterator[str]:
-    yield "the lock beside the definition is not the published one:"
+    yield "the lock next to the definition is not the published one:"
     try:
         found = changes(read_lock(published, source="the published lock"), read_lock(mine, source="image.lock"))
     except DocumentError as error:

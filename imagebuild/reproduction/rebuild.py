@@ -36,7 +36,7 @@ from updater.repository.statement import ENVELOPE_FILE, PROVENANCE_FILE, Stateme
 
 
 @dataclass(frozen=True)
-class FileReport:
+class FileComparison:
     """One file of the release: its SHA-256 as published and as built now (None: not there), and where they differ."""
 
     name: str
@@ -52,13 +52,13 @@ class FileReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class Reproduction:
     """What came out; `out` is the folder of the new build."""
 
     image: str
     version: str
     out: Path
-    files: tuple[FileReport, ...]
+    files: tuple[FileComparison, ...]
 
     @property
     def identical(self) -> bool:
@@ -67,7 +67,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReproductionRequest:
     """What is to be built again.
 
     Attributes:
@@ -102,7 +102,9 @@ class Builder:
     build: Callable[..., object] = build_image
 
 
-def reproduce(wanted: Wanted, *, out: Path, cache: Path, progress: Progress, builder: Builder | None = None) -> Report:
+def reproduce(
+    wanted: ReproductionRequest, *, out: Path, cache: Path, progress: Progress, builder: Builder | None = None
+) -> Reproduction:
     """Build a published release again into the new folder `out`, and compare.
 
     Raises:
@@ -134,18 +136,18 @@ def reproduce(wanted: Wanted, *, out: Path, cache: Path, progress: Progress, bui
         builder.build(plan, progress=progress)
         progress.step("compare")
         files = tuple(_explained(file, taken, out, supply) for file in compared(folder, out))
-    return Report(taken.release.image, str(taken.release.version), out, files)
+    return Reproduction(taken.release.image, str(taken.release.version), out, files)
 
 
-def compared(published: Path, out: Path) -> Iterator[FileReport]:
-    """The files of a release, as a build writes them, beside those of another build, by their hashes."""
+def compared(published: Path, out: Path) -> Iterator[FileComparison]:
+    """The files of a release, as a build writes them, compared with those of another build, by their hashes."""
     for name in (RELEASE_FILE, *RELEASE_FILES.values(), PROVENANCE_FILE):
         # Publishing makes the signed envelope; what it signed is compared.
         if name != ENVELOPE_FILE and ((published / name).is_file() or (out / name).is_file()):
-            yield FileReport(name, _sha256(published / name), _sha256(out / name))
+            yield FileComparison(name, _sha256(published / name), _sha256(out / name))
 
 
-def _explained(file: FileReport, taken: Extracted, out: Path, supply: Supply) -> FileReport:
+def _explained(file: FileComparison, taken: Extracted, out: Path, supply: Supply) -> FileComparison:
     old, new = taken.folder / file.name, out / file.name
     if file.identical or not (old.is_file() and new.is_file()):
         return file
@@ -193,7 +195,9 @@ def _signatures(taken: Extracted) -> Signatures:
     return parse_signatures(path.read_bytes(), source=f"the published {SIGNATURES_FILE}")
 
 
-def _supply(wanted: Wanted, taken: Extracted, builder: Builder, *, cache: Path, progress: Progress) -> Supply:
+def _supply(
+    wanted: ReproductionRequest, taken: Extracted, builder: Builder, *, cache: Path, progress: Progress
+) -> Supply:
     lock = read_lock((taken.folder / LOCK_FILE).read_bytes(), source=f"the published {LOCK_FILE}")
     if wanted.bundle is not None:
         progress.step("read the bundle")

@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from imagebuild.reproduction.rebuild import FileReport, Report
+from imagebuild.reproduction.rebuild import FileComparison, Reproduction
 
 _SHORT = 16
 
 
-def show_report(report: Report) -> None:
+def show_report(report: Reproduction) -> None:
     """Print the report on stdout."""
     name = f"{report.image}/{report.version}"
     state = ("identical", "green") if report.identical else ("different", "red")
@@ -25,7 +25,7 @@ def show_report(report: Report) -> None:
     Console().print(root, soft_wrap=True)
 
 
-def _line(file: FileReport) -> Text:
+def _line(file: FileComparison) -> Text:
     if file.identical and file.published is not None:
         return Text.assemble((file.name, "bold"), f"  {file.published[:_SHORT]}…")
     published, rebuilt = (digest[:_SHORT] + "…" if digest else "not there" for digest in (file.published, file.rebuilt))

@@ -4,7 +4,7 @@ The image has no Python.  `/usr/lib/twinhull/` is assembled from Debian 13's int
 cryptography (as the tools tree holds them), the locked wheels, and our own packages; `/usr/bin/updater` starts it.
 
 Rules: the same inputs give the same bytes (sorted, fixed times, no path of the build host inside); byte code is made
-ahead and never checked against sources, because the file system it lies on is verified as a whole.  Sources are kept
+ahead and never checked against sources, because the file system it is on is verified as a whole.  Sources are kept
 for our own packages only: tracebacks then show our lines, and name file and line of everything else.
 Not here: the agent's units and settings, which belong to the image.
 """
@@ -34,7 +34,7 @@ HOME = "usr/lib/twinhull"
 LAUNCHER = "usr/bin/updater"
 # What the image must hold for the payload to run; `build_payload` proves that nothing else is needed.
 PAYLOAD_PACKAGES: tuple[str, ...] = ("libc6", "libexpat1", "libffi8", "libgcc-s1", "libssl3t64", "zlib1g")
-# Taken from Debian, not from wheels: linked to the image's OpenSSL, which Debian mends, where the wheel brings its own.
+# Taken from Debian, not from wheels: linked to the image's OpenSSL, which Debian maintains; the wheel has its own.
 BORROWED = ("cryptography", "_cffi_backend")
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
 
@@ -47,7 +47,7 @@ _LAUNCHER_TEXT = f"""\
 import os
 import sys
 
-# The image has no OpenSSL module with algorithms of old, and cryptography takes that for a fault unless told.
+# The image has no OpenSSL module with algorithms of old, and cryptography takes that for a fault unless this is set.
 os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
 sys.dont_write_bytecode = True
 sys.path.append("/{HOME}/app")
@@ -104,7 +104,7 @@ class Payload:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class PayloadInputs:
     """Everything that decides the payload's bytes, the lock and this module left aside."""
 
     tools: ToolsTree
@@ -130,7 +130,7 @@ def build_payload(
             that `PAYLOAD_PACKAGES` does not bring.
     """
     tools = ToolsTree(tools_root)
-    inputs = Inputs(tools, source_root, agent_sources(source_root), source_date_epoch)
+    inputs = PayloadInputs(tools, source_root, agent_sources(source_root), source_date_epoch)
     kept = cache / "payload" / fingerprint(inputs)
     if not kept.is_dir():
         with new_folder(kept) as partial:
@@ -185,7 +185,7 @@ def libraries_of(packages: Iterable[str], tools_root: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _assemble(folder: Path, inputs: Inputs, cache: Path) -> None:
+def _assemble(folder: Path, inputs: PayloadInputs, cache: Path) -> None:
     home = folder / "tree" / HOME
     app, library, code = folder / "app", home / "lib/python3.13", home / "app"
     for made in (app, library / "lib-dynload", code, home / "bin", folder / "tree/usr/bin"):
@@ -281,7 +281,7 @@ def _require_known(needed: frozenset[str], tools_root: Path) -> None:
         )
 
 
-def fingerprint(inputs: Inputs) -> str:
+def fingerprint(inputs: PayloadInputs) -> str:
     """The hash of everything that decides the payload's bytes."""
     digest = hashlib.sha256(f"{_FORMAT} {inputs.epoch}\0".encode())
     named = {str(source): inputs.source_root / source for source in inputs.sources}

@@ -1,6 +1,6 @@
 """The file systems of an image: the package tree, the root filesystem with its verity tree.
 
-Rules: mkosi and systemd-repart do the work from the configuration that lies beside the build; what is cached is found
+Rules: mkosi and systemd-repart do the work from the configuration that is next to the build; what is cached is found
 again by the hash of what it was made from.  Not here: the initrd (`initrd/`).
 """
 
@@ -186,7 +186,7 @@ def _mkosi(shop: Workshop, folder: Path) -> None:
     try:
         shop.tools.run(words, shop.access, timeout_s=_MKOSI_TIMEOUT_S, cwd=folder, log=shop.log)
     except ProcessError as error:
-        # With an exit code mkosi came to its own end; a mistake in what follows the packages is mended sooner so.
+        # With an exit code mkosi came to its own end; an error in what follows the packages is fixed sooner that way.
         if error.returncode is not None and error.returncode > 0 and _manifests(folders.cache):
             _forget_other(shop, found, _manifests(folders.cache))
             keep_installed(shop)

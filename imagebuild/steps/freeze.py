@@ -28,10 +28,10 @@ _EXTENSIONS = (".cpython-313-x86_64-linux-gnu.so", ".cpython-313-aarch64-linux-g
 class Request:
     """What to freeze.
 
-    `app` holds the packages (host paths); `stdlib` is where this interpreter's library lies; `library` and `code` are
+    `app` holds the packages (host paths); `stdlib` is where this interpreter's library is; `library` and `code` are
     the folders to fill; `shown_library` and `shown_code` are what tracebacks call them.  `roots` are the modules the
     program starts from, and those that are imported by name where no syntax tree shows it.  `with_source` names the
-    packages whose sources are kept beside the byte code.
+    packages whose sources are kept next to the byte code.
     """
 
     app: str

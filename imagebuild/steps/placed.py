@@ -23,7 +23,7 @@ class Placed:
 
 
 def placed_files(shop: Workshop) -> Placed:
-    """What was put into the image beside its packages."""
+    """What was put into the image next to its packages."""
     named = definition_paths(shop.plan.definition)
     copied = {path for name in _COPIED for path in paths_below(shop.definition / name)}
     theirs = frozenset(map(merged, named | copied))

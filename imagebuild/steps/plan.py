@@ -29,8 +29,8 @@ _UNUSABLE: Final = re.compile(r"[\s#,:%\"'\\]")
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What `inputs.json` beside a finished build says it was made from."""
+class BuildInputs:
+    """What `inputs.json` next to a finished build says it was made from."""
 
     digest: str
     version: Version
@@ -58,9 +58,9 @@ class BuildPlan:
         return self.supply.cache
 
     @property
-    def inputs(self) -> Inputs:
-        """What is written beside the finished build."""
-        return Inputs(self.digest, self.version, self.definition.id)
+    def inputs(self) -> BuildInputs:
+        """What is written next to the finished build."""
+        return BuildInputs(self.digest, self.version, self.definition.id)
 
     @property
     def finished(self) -> bool:
@@ -73,9 +73,9 @@ class BuildPlan:
         path = self.out / INPUTS_FILE
         if not path.is_file():
             if self.out.exists() and not (self.out.is_dir() and not any(self.out.iterdir())):
-                raise BuildError(f"{self.out} exists and is no finished build").with_hint("choose another --out")
+                raise BuildError(f"{self.out} exists and is not a finished build").with_hint("choose another --out")
             return False
-        found = strict.read_json(Inputs, path.read_bytes(), source=str(path))
+        found = strict.read_json(BuildInputs, path.read_bytes(), source=str(path))
         if found.digest == self.digest:
             return True
         raise BuiltBeforeError(
@@ -113,7 +113,7 @@ def plan_build(
         free_bytes: How much room there is on the disk that a folder is on.
 
     Raises:
-        DocumentError: The definition has mistakes.
+        DocumentError: The definition has errors.
         BuildError: There is no root of trust, or a path cannot be used.
         SpaceError: The disk is nearly full.
     """
@@ -163,7 +163,7 @@ def _require_root(path: Path) -> None:
 
 def _require_place(out: Path, folder: Path, cache: Path) -> None:
     if out.is_relative_to(folder):
-        raise BuildError(f"{out} lies inside the image definition {folder}, which it would change").with_hint(
+        raise BuildError(f"{out} is inside the image definition {folder}, which it would change").with_hint(
             "choose a place outside with --out"
         )
     for path in (out, folder, cache):

@@ -88,7 +88,7 @@ def restore_tree(kept: Path, folder: Path, tools: ToolsTree) -> bool:
 
 
 def keep_tree(kept: Path, folder: Path, tools: ToolsTree) -> None:
-    """Pack what lies in `folder` into the file `kept`, unless it is there, and forget trees nobody used for longest."""
+    """Pack what is in `folder` into the file `kept`, unless it is there, and forget trees nobody used for longest."""
     if kept.is_file():
         return
     with new_file(kept) as partial:

@@ -46,7 +46,7 @@ class SignatureSource(Protocol):
         """
 
     def detached(self, unsigned: Mapping[str, Path], *, tools: ToolsTree, work: Path, log: Path) -> dict[str, bytes]:
-        """Signatures (PKCS #7, DER) of the files `unsigned`, by the same names; they lie in `work`, where this writes.
+        """Signatures (PKCS #7, DER) of the files `unsigned`, by the same names; they are in `work`, where this writes.
 
         Raises:
             KeysError: The key cannot be opened.
@@ -68,7 +68,7 @@ class KeySource:
         return {role: self.keyring.boot_key(role).certificate.read_text() for role in BootRole}
 
     def check(self) -> None:
-        """Open the key and close it again, so that a missing passphrase is told before the work and not after it."""
+        """Open the key and close it again, so that a missing passphrase is reported before the work."""
         with boot_signer(self.keyring, BootRole.DB, self.passphrase):
             pass
 
@@ -108,7 +108,7 @@ def attach(detached: bytes, unsigned: Path, signed: Path, *, tools: ToolsTree, l
     """Write `signed`: the file `unsigned` with a signature in its certificate table.
 
     Raises:
-        ProcessError: It is no PE file, or the disk is full.
+        ProcessError: It is not a PE file, or the disk is full.
     """
     signature = signed.with_name(f".{signed.name}.p7")
     signature.write_bytes(detached)

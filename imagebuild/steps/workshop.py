@@ -65,7 +65,7 @@ class Workshop:
 
     @property
     def config(self) -> Path:
-        """The generated configuration, kept beside the build for people to read."""
+        """The generated configuration, kept next to the build for people to read."""
         return self.out / "config"
 
     @property
@@ -88,7 +88,7 @@ class Workshop:
             folder.mkdir(parents=True, exist_ok=True)
 
     def keep_log(self) -> None:
-        """Move the log of a failed build beside the build's place (changes names on the disk)."""
+        """Move the log of a failed build next to the build's place (changes names on the disk)."""
         if self.log.is_file():
             # A rename, for the disk may be full.
             self.log.replace(self.kept_log)

@@ -14,7 +14,7 @@ from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError
 from imagebuild.trim.judging import Outcome, Priced
 from imagebuild.trim.render import show_outcome
-from imagebuild.trim.trimming import Wishes, trim
+from imagebuild.trim.trimming import TrimOptions, trim
 from imagebuild.trim.writing import lines_of, write_lines
 
 _MOST_WORKLOAD_BYTES = 64 << 10
@@ -56,9 +56,9 @@ def trim_command(
     """
     wanted = load_definition(definition)
     place = out or Path("out") / "trim" / wanted.id
-    wishes = Wishes(definition, place.absolute(), _own(workload), memory_mib, everything)
+    options = TrimOptions(definition, place.absolute(), _own(workload), memory_mib, everything)
     with open_progress(quiet=as_json) as progress:
-        found = trim(wishes, progress=progress)
+        found = trim(options, progress=progress)
     lines = lines_of(each.proposal for each in found.listed)
     written = write_lines(definition, lines) if write and lines else None
     if as_json:

@@ -38,7 +38,7 @@ class Outcome:
         touched_files: How many of them were touched.
         staying_files: How many stay.
         raw_bytes: Bytes of all files.
-        proposals: What could be dropped, the dearest first.
+        proposals: What could be dropped, the largest first.
         listed: Those of them that are shown one by one, and written when that is asked for.
         together: What the image loses without all that is listed.
     """
@@ -104,7 +104,7 @@ def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Pri
 
 
 def _saved(root: Path, files: Sequence[Entry], listed: Sequence[Priced], progress: Progress) -> Cost:
-    """What the image loses: alike files share their bytes as sent, so that the parts add up to more than this."""
+    """What the image loses: alike files share compressed bytes, so that the parts add up to more than this."""
     gone = {entry.path for each in listed for entry in each.proposal.files}
     if not gone:
         return Cost(0, 0)

@@ -70,7 +70,7 @@ def load_keep_list() -> KeepList:
     """Twinhull's own list; the modules of the initrd are taken from the package tree, so they belong to it.
 
     Raises:
-        DocumentError: The list has mistakes.
+        DocumentError: The list has errors.
     """
     sections, initrd = strict.load_yaml(KeepFile, KEEP_FILE).sections, load_content()
     folders = (folder for disks in initrd.disks.values() for folder in disks.folders)

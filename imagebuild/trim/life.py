@@ -74,7 +74,7 @@ class Life:
         try:
             guest.wait_blessed(version)
         except VmError as error:
-            error.add_note("what an image that does not boot well needs cannot be told: repair it first")
+            error.add_note("what an image that does not boot well needs cannot be known: repair it first")
             error.add_note("an image that drops systemd-debug-generator has no shell to work through")
             raise
         # Units that nothing waits for come last.

@@ -3,7 +3,7 @@
 The root is erofs, read-only, with a page cache per file.  A file with a page in it was read, mapped or executed since
 the boot, by whomever, for the kernel's readahead never leaves a file; fincore(1) asks for it without reading anything.
 Debian keeps that program in a package that no host needs, so it is handed to the running guest (in memory); the image
-stays as it is, and nobody has to be traced.  Pure: what the guest is told, and what it answers.
+stays as it is, and nobody has to be traced.  Pure: what the guest is asked, and what it answers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imagebuild.errors import TrimError
 
 # Read by PID 1's own start, so that a record without it is no record.
 CANARY = "/usr/lib/systemd/systemd"
-# Counters of /proc/vmstat that tell of pages that were dropped, and with them what they knew.
+# Counters of /proc/vmstat that count pages that were dropped, and with them what they knew.
 _LOST = re.compile(r"(pgsteal_(kswapd|direct|khugepaged|proactive)|drop_pagecache)")
 _ESCAPED = re.compile(rb"\\x([0-9a-fA-F]{2})")
 # The guest's shell hands over the end of long output, so the first line proves that nothing was cut off.
@@ -88,7 +88,7 @@ def read_sample(text: str) -> Sample:
     _require_nothing_lost(found["lost"])
     files = frozenset(_path(line) for line in found["file"])
     if CANARY not in files:
-        raise TrimError(f"{CANARY} is not in the page cache of the running host: what was touched cannot be told")
+        raise TrimError(f"{CANARY} is not in the page cache of the running host: what was touched cannot be known")
     return Sample(files, frozenset(found["module"]))
 
 

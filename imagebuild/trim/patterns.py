@@ -30,7 +30,7 @@ def module_name(place: str) -> str:
 
 
 def path_keeper(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a path is one of these, or lies below one."""
+    """Whether a path is one of these, or is below one."""
     parts = [re.escape(pattern.rstrip("/")).replace(r"\*", "[^/]*") for pattern in patterns]
     if not parts:
         return lambda _: False
@@ -39,7 +39,7 @@ def path_keeper(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 
 def module_keeper(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a module's place is one of these, or lies below one."""
+    """Whether a module's place is one of these, or is below one."""
     parts = [module_expression(pattern) for pattern in patterns]
     if not parts:
         return lambda _: False

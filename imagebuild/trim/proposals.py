@@ -122,7 +122,7 @@ def _going(tree: ImageTree, stays: frozenset[str]) -> frozenset[str]:
 
 
 def _paths(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> Iterator[Proposal]:
-    """Proposals for `drop:`; a link that does not lie beside what it leads to brings a line of its own."""
+    """Proposals for `drop:`; a link that is not next to what it leads to brings a line of its own."""
     folders = _whole_folders(tree, goes, stays)
     globs = _library_globs(tree, goes)
 
@@ -150,7 +150,7 @@ def _removes_only(line: str, tree: ImageTree, paths: set[str]) -> bool:
 
 
 def _whole_folders(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> frozenset[str]:
-    """The folders below which everything goes, but none that lies in another of them.
+    """The folders below which everything goes, but none that is in another of them.
 
     Empty folders stay, and so do those that a link leads to which stays.
     """
@@ -202,7 +202,7 @@ def _topmost(path: str, folders: frozenset[str]) -> str | None:
 
 
 def _with_parents(path: str) -> list[str]:
-    """A path and the folders it lies in, from the inside out, the root left aside."""
+    """A path and the folders it is in, from the inside out, the root left aside."""
     found = [path]
     while parent := posixpath.dirname(found[-1]).rstrip("/"):
         found.append(parent)

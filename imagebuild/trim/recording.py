@@ -26,7 +26,7 @@ _SMALL_BYTES, _LARGE_BYTES, _LARGEST_BYTES = 2048, 64 << 10, 64 << 20
 
 @dataclass
 class Recorder:
-    """Makes the host work and remembers what it touched; `fincore` is the program that tells it."""
+    """Makes the host work and remembers what it touched; `fincore` is the program that lists it."""
 
     shell: Shell
     fincore: bytes

@@ -1,4 +1,4 @@
-"""Proposals as a person reads and judges them: by package, with the dearest first."""
+"""Proposals as a person reads and judges them: by package, with the largest first."""
 
 from __future__ import annotations
 
@@ -54,8 +54,11 @@ def _by_package(proposals: Sequence[Priced]) -> list[tuple[str, list[Priced]]]:
 
 def _more(each: Priced) -> str:
     files, links = len(each.proposal.files), len(each.proposal.lines) - 1
-    told = (f"{files} files, " if files > 1 else "", f"{links} link{'s' if links > 1 else ''} to it, " if links else "")
-    return "".join(told)
+    parts = (
+        f"{files} files, " if files > 1 else "",
+        f"{links} link{'s' if links > 1 else ''} to it, " if links else "",
+    )
+    return "".join(parts)
 
 
 def _sum(proposals: Iterable[Priced]) -> str:
@@ -64,7 +67,7 @@ def _sum(proposals: Iterable[Priced]) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    return f"{decimal(cost.raw_bytes)}, {decimal(cost.sent_bytes)} as sent"
+    return f"{decimal(cost.raw_bytes)}, {decimal(cost.sent_bytes)} compressed"
 
 
 def _line(name: str, rest: str) -> Text:

@@ -1,6 +1,6 @@
-"""What lies in an image and what needs what in it, as values.
+"""What is in an image and what needs what in it, as values.
 
-Links are followed inside the image.  A program needs the libraries it is linked to, wherever they lie (like the build's
+Links are followed inside the image.  A program needs the libraries it is linked to, wherever they are (like the build's
 own check, steps/leave_out/lost.py), a script needs its interpreter, a kernel module the modules it depends on.
 Pure; `needs.py` reads it from an unpacked root.
 """

@@ -3,7 +3,7 @@
     definition → two builds → a repository of their own → one machine's life, recorded
         → what was never touched and is not kept → what it costs
 
-Everything lies below one folder and is thrown away with it; builds and record are taken again when nothing changed.
+Everything is below one folder and is thrown away with it; builds and record are taken again when nothing changed.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _MARKER = "/usr/share/twinhull-trim/version"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TrimOptions:
     """What to trim and how.
 
     Attributes:
         definition: The image definition's folder.
         out: Where everything is made.
-        own_workload: The text of a shell script that the guest runs at each stage beside Twinhull's own workload.
+        own_workload: The text of a shell script that the guest runs at each stage besides Twinhull's own workload.
         memory_mib: Memory of the machine in MiB; its page cache must hold all that is read.
         everything: List small proposals one by one, too.
     """
@@ -71,24 +71,24 @@ class Record:
     modules: tuple[str, ...]
 
 
-def trim(wishes: Wishes, *, progress: Progress) -> Outcome:
-    """Build, boot, record, and tell what could be dropped (writes below `wishes.out` and the cache only).
+def trim(options: TrimOptions, *, progress: Progress) -> Outcome:
+    """Build, boot, record, and report what could be dropped (writes below `options.out` and the cache only).
 
     Raises:
-        DocumentError: The definition has mistakes.
+        DocumentError: The definition has errors.
         BuildError: It cannot be built.
         VmError: The image does not boot, or is not healthy.
         TrimError: The workload failed, or the record cannot be trusted.
     """
-    definition = load_definition(wishes.definition)
+    definition = load_definition(options.definition)
     keep = load_keep_list().with_own(definition.trim, paths=definition.keep, modules=definition.keep_modules)
     tools = ensure_tools(
         find_mirrors(definition.mirror, definition.security_mirror), cache=cache_folder(), progress=progress
     )
-    rehearsal = _Rehearsal(wishes, definition, set_stage(wishes.out), tools, progress)
+    rehearsal = _Rehearsal(options, definition, set_stage(options.out), tools, progress)
     builds = rehearsal.build()
     contents = read_contents(builds[0])
-    key = _record_key(builds, wishes.own_workload)
+    key = _record_key(builds, options.own_workload)
     place = rehearsal.stage.out / RECORD_FILE
     record = read_record(place, key)
     if record is None:
@@ -98,7 +98,7 @@ def trim(wishes: Wishes, *, progress: Progress) -> Outcome:
     else:
         progress.step("nothing has changed since the last record, which is taken again")
     touched = Sample(frozenset(record.files), frozenset(record.modules))
-    return judge(builds[0], contents, touched, keep, everything=wishes.everything, tools=tools, progress=progress)
+    return judge(builds[0], contents, touched, keep, everything=options.everything, tools=tools, progress=progress)
 
 
 def write_rehearsed(definition: Path, folder: Path, *, second: bool) -> Path:
@@ -136,7 +136,7 @@ def _record_key(builds: tuple[Path, ...], own: str | None) -> str:
 class _Rehearsal:
     """Two builds of a definition, and a machine that is recorded while it goes from one to the other."""
 
-    wishes: Wishes
+    options: TrimOptions
     definition: ImageDefinition
     stage: Stage
     tools: ToolsTree
@@ -144,7 +144,7 @@ class _Rehearsal:
 
     def build(self) -> tuple[Path, Path]:
         """Both builds."""
-        folder, wanted = self.stage.out / "definitions", self.wishes.definition
+        folder, wanted = self.stage.out / "definitions", self.options.definition
         folder.mkdir(exist_ok=True)
         first = write_rehearsed(wanted, folder / FIRST, second=False)
         second = write_rehearsed(wanted, folder / SECOND, second=True)
@@ -162,7 +162,7 @@ class _Rehearsal:
         with self.stage.serve() as served, run_registry(self.tools, self.stage.out / "registry") as registry:
             config = VmConfig(
                 image=build / "disk.raw",
-                memory_mib=self.wishes.memory_mib,
+                memory_mib=self.options.memory_mib,
                 certificates=certificates_of(self.stage.keyring),
                 credentials=(updater_credential(served.port, reboot={"policy": "manual"}),),
                 guest_shell=True,
@@ -174,7 +174,7 @@ class _Rehearsal:
                     contents=contents,
                     keep=keep,
                     reference=registry.reference(HOST),
-                    own=self.wishes.own_workload,
+                    own=self.options.own_workload,
                     offer_update=lambda: self.stage.point(self.definition.id, SECOND),
                 )
                 return life.lead()

@@ -90,7 +90,7 @@ def agent() -> Step:
 
 
 def operator() -> Step:
-    """What an operator looks at first; a program that the image does not have is no reason to stop."""
+    """What an operator looks at first; a program that the image does not have is not a reason to stop."""
     script = """
         has() { command -v "$1" >/dev/null; }
         systemctl status --no-pager >/dev/null || [ $? -eq 3 ]

@@ -1,6 +1,6 @@
 """Proposals as lines of `image.yaml`: every byte that a person wrote there stays, comments and order included.
 
-PyYAML's parser tells where a list ends, and the new items are put there as text; the strict reader then judges the
+PyYAML's parser shows where a list ends, and the new items are put there as text; the strict reader then judges the
 whole, and only what it reads as the old definition with these lines more is written.
 """
 
@@ -40,7 +40,7 @@ def with_lines(text: str, lines: Mapping[str, Iterable[str]], *, source: str) ->
     """The text of an `image.yaml` with these lines added under their keys; what is there already is not added again.
 
     Raises:
-        DocumentError: The text is no definition, or a line is none.
+        DocumentError: The text is not a definition, or a line is not valid.
         TrimError: It cannot be changed without changing anything else.
     """
     before = strict.read_yaml(ImageDefinition, text, source=source)
@@ -89,7 +89,7 @@ def _with_items(text: str, key: str, new: list[str], *, source: str) -> str:
     start, end = found.start_mark.index, found.end_mark.index
     if "#" in text[start:end]:
         raise _by_hand(source)
-    # A list in brackets becomes one of lines; what stands behind it stays beside the key.
+    # A list in brackets becomes one of lines; what stands behind it stays next to the key.
     rest, newline, below = text[end:].partition("\n")
     there = "".join(f"- {text[item.start_mark.index : item.end_mark.index]}\n" for item in found.value)
     return f"{text[:start].rstrip()}{rest}\n{there}{_items(new)}{below if newline else ''}"

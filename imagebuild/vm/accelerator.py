@@ -34,7 +34,7 @@ _PROBE_MEMORY_MIB = 512
 
 
 @dataclass(frozen=True)
-class Finding:
+class AcceleratorChoice:
     """Which accelerator to use, and why not a better one (empty when there is no better one)."""
 
     accelerator: Accelerator
@@ -42,7 +42,7 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """One line that tells the user."""
+        """One line for the user."""
         if self.accelerator is Accelerator.KVM:
             return "hardware acceleration: KVM"
         return f"no usable hardware acceleration ({self.reason}): software emulation"
@@ -58,11 +58,11 @@ class CachedFinding:
     reason: str
 
 
-def find_accelerator(tools: ToolsTree, *, cache: Path, clock: Clock = SYSTEM_CLOCK) -> Finding:
+def find_accelerator(tools: ToolsTree, *, cache: Path, clock: Clock = SYSTEM_CLOCK) -> AcceleratorChoice:
     """Tell which accelerator to use; writes its answer below `cache`."""
     obstacle = _obstacle(KVM_DEVICE)
     if obstacle is not None:
-        return Finding(Accelerator.TCG, obstacle)
+        return AcceleratorChoice(Accelerator.TCG, obstacle)
     qemu = _qemu_version(tools)
     known = read_cache(cache / CACHE_FILE, qemu=qemu, kernel=platform.release())
     if known is not None:
@@ -74,7 +74,7 @@ def find_accelerator(tools: ToolsTree, *, cache: Path, clock: Clock = SYSTEM_CLO
     return finding
 
 
-def read_cache(path: Path, *, qemu: str, kernel: str) -> Finding | None:
+def read_cache(path: Path, *, qemu: str, kernel: str) -> AcceleratorChoice | None:
     """What was found earlier with the same QEMU and kernel; None when nothing readable was."""
     try:
         entry = strict.read_json(CachedFinding, path.read_bytes(), source=str(path))
@@ -82,7 +82,7 @@ def read_cache(path: Path, *, qemu: str, kernel: str) -> Finding | None:
         return None
     if (entry.qemu, entry.kernel) != (qemu, kernel):
         return None
-    return Finding(entry.accelerator, entry.reason)
+    return AcceleratorChoice(entry.accelerator, entry.reason)
 
 
 def reason_of(output: str) -> str:
@@ -106,7 +106,7 @@ def _qemu_version(tools: ToolsTree) -> str:
     return lines[0] if lines else "unknown"
 
 
-def _probe(tools: ToolsTree, clock: Clock) -> Finding:
+def _probe(tools: ToolsTree, clock: Clock) -> AcceleratorChoice:
     folder = Path(tempfile.mkdtemp(prefix="twinhull-probe-"))
     try:
         return _boot_firmware(tools, folder, clock)
@@ -114,7 +114,7 @@ def _probe(tools: ToolsTree, clock: Clock) -> Finding:
         shutil.rmtree(folder)
 
 
-def _boot_firmware(tools: ToolsTree, folder: Path, clock: Clock) -> Finding:
+def _boot_firmware(tools: ToolsTree, folder: Path, clock: Clock) -> AcceleratorChoice:
     serial, said = folder / "serial", folder / "qemu"
     firmware.ensure_nvram(folder / "nvram.fd", tools, None)
     words = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-m", str(_PROBE_MEMORY_MIB), "-smp", "2"]
@@ -126,13 +126,13 @@ def _boot_firmware(tools: ToolsTree, folder: Path, clock: Clock) -> Finding:
     try:
         wait_for(lambda: _verdict(vm, serial), what="the firmware", timeout_s=_PROBE_TIMEOUT_S, clock=clock)
     except VmError:
-        return Finding(Accelerator.TCG, f"the firmware did not start within {_PROBE_TIMEOUT_S:g} s")
+        return AcceleratorChoice(Accelerator.TCG, f"the firmware did not start within {_PROBE_TIMEOUT_S:g} s")
     finally:
         vm.kill()
         vm.wait()
     if _firmware_is_done(serial):
-        return Finding(Accelerator.KVM)
-    return Finding(Accelerator.TCG, reason_of(said.read_text(errors="replace")))
+        return AcceleratorChoice(Accelerator.KVM)
+    return AcceleratorChoice(Accelerator.TCG, reason_of(said.read_text(errors="replace")))
 
 
 def _verdict(vm: Running, serial: Path) -> bool | None:

@@ -40,7 +40,7 @@ class DiskCache(Enum):
 
 
 class Console(Enum):
-    """Where the guest's serial console goes, beside the log file."""
+    """Where the guest's serial console goes, besides the log file."""
 
     LOG = "log"
     TERMINAL = "terminal"
@@ -118,12 +118,12 @@ class VmConfig:
         credentials: systemd credentials for the guest.
         certificates: What Secure Boot trusts; None: Secure Boot is off and nothing is enrolled.
         tpm: Give it a TPM 2.0.
-        snapshot: Write to an overlay beside the VM's state, never to `image`.
+        snapshot: Write to an overlay next to the VM's state, never to `image`.
         disk_bytes: How large the disk appears (with `snapshot`); as large as the image when None.
         disk_cache: What happens to the guest's flushes.
         disk_kind: The controller the disk is attached to.
         uki: Started by the firmware in place of what is on the disk, for a disk that it cannot read.
-        console: Where the serial console goes beside the log.
+        console: Where the serial console goes besides the log.
         guest_shell: Offer the channel `GuestShell` talks through.
         guest_agent: Offer the channel of QEMU's guest agent (the package qemu-guest-agent), at `VmPaths.guest_agent`.
     """
@@ -162,7 +162,7 @@ class VmConfig:
 
     @property
     def image_format(self) -> DiskFormat:
-        """The image's format, told by its name."""
+        """The image's format, by its name."""
         return DiskFormat.QCOW2 if self.image.suffix == ".qcow2" else DiskFormat.RAW
 
 
@@ -170,7 +170,7 @@ class VmConfig:
 class VmPaths:
     """Where a machine keeps its files: `folder` outlives it, `sockets` does not and has a short name.
 
-    A Unix socket's path may have 107 bytes, so the sockets do not lie below a folder whose name we do not choose.
+    A Unix socket's path may have 107 bytes, so the sockets are not below a folder whose name we do not choose.
     """
 
     folder: Path

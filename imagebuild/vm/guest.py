@@ -2,7 +2,7 @@
 
 The image stays the production image.  A small unit and its script are handed to the guest's PID 1 as systemd
 credentials (`systemd.extra-unit.…`, `systemd.unit-dropin.…`, systemd.system-credentials(7)) and speak over a
-virtio serial port.  This is no hole in the image: whoever controls a machine's SMBIOS strings is its hypervisor and
+virtio serial port.  This is not a hole in the image: whoever controls a machine's SMBIOS strings is its hypervisor and
 controls the machine anyway.  An image that drops `systemd-debug-generator` refuses the channel, though that alone does
 not make a hostile hypervisor harmless.
 

@@ -25,7 +25,7 @@ class FoundImage:
 
 
 def find_image(path: Path) -> FoundImage:
-    """Find the disk and the certificates in a build's output folder, or beside a disk file.
+    """Find the disk and the certificates in a build's output folder, or next to a disk file.
 
     Raises:
         VmError: There is no disk.

@@ -41,10 +41,10 @@ class Machine:
         config: What machine.
         tools: Where QEMU comes from.
         accelerator: What executes it (`find_accelerator`).
-        folder: Where its state and logs lie; made when missing.
+        folder: Where its state and logs are; made when missing.
         clock: Time.
 
-    It must be started in a thread that outlives it: QEMU is told to end when the thread that started it does.
+    It must be started in a thread that outlives it: QEMU is ended when the thread that started it does.
     """
 
     def __init__(
@@ -237,7 +237,7 @@ class Machine:
             self._vm.wait()
 
     def close(self) -> None:
-        """End the machine and let go of everything; its folder stays."""
+        """End the machine and release everything; its folder stays."""
         for channel in (self._shell, self._qmp):
             if channel is not None:
                 channel.close()
@@ -320,9 +320,9 @@ class Machine:
         return "\n".join(part for part in (said, console.tail(self.console_text())) if part)
 
     def _told(self, error: VmError) -> VmError:
-        told = VmError(str(error))
-        told.add_note(f"the console's log is {self.console_log}")
-        return told
+        failed = VmError(str(error))
+        failed.add_note(f"the console's log is {self.console_log}")
+        return failed
 
 
 def free_port() -> int:

@@ -56,7 +56,7 @@ class Qmp:
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
-            raise VmError(f"QEMU did not hear {command}: {error.strerror}") from error
+            raise VmError(f"QEMU did not receive {command}: {error.strerror}") from error
         while True:
             answer = self._read()
             if "error" in answer:

@@ -1,4 +1,4 @@
-"""A software TPM 2.0 beside a machine."""
+"""A software TPM 2.0 next to a machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _START_TIMEOUT_S = 20.0
 
 
 def start_tpm(paths: VmPaths, tools: ToolsTree, *, clock: Clock = SYSTEM_CLOCK) -> Running:
-    """Start the TPM and wait until it listens; it ends by itself when the machine lets go of it.
+    """Start the TPM and wait until it listens; it ends by itself when the machine closes its connection.
 
     Raises:
         VmError: It did not start.

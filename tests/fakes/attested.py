@@ -12,7 +12,7 @@ from imagebuild.attest.archive import PackageId
 from imagebuild.attest.licences import Licences
 from imagebuild.attest.linked import Ecosystem, Linked
 from imagebuild.attest.materials import DebianPackage, Materials, Own, Part, Wheel
-from imagebuild.attest.provenance import Surroundings, make_provenance
+from imagebuild.attest.provenance import BuildEnvironment, make_provenance
 from imagebuild.attest.sbom import make_sbom
 from imagebuild.definition.image import ImageDefinition
 from tests.fakes.builds import write_build
@@ -84,7 +84,7 @@ def attested_build(
     (folder / "release.json").write_bytes(strict.dump_json(release))
     subjects = {name: sha256((folder / name).read_bytes()) for name in (*ARTIFACT_FILES.values(), "sbom.cdx.json")}
     asked = ExternalParameters("host", version, "", definition_sha256, root, sha256(lock) if lock else None)
-    surroundings = Surroundings("tools", "archive")
+    surroundings = BuildEnvironment("tools", "archive")
     (folder / "provenance.json").write_bytes(make_provenance(subjects, asked, MATERIALS, surroundings))
     return folder
 

@@ -80,7 +80,7 @@ def slots_of(
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Publisher:
     """A keys folder, a repository and a place for builds."""
 
     folder: Path
@@ -91,20 +91,20 @@ class Workshop:
         return self.folder / "repo"
 
     @classmethod
-    def make(cls, folder: Path, *, now: datetime = NOW) -> Workshop:
+    def make(cls, folder: Path, *, now: datetime = NOW) -> Publisher:
         """A new, empty repository below `folder`, made with dev keys."""
         workshop = cls(folder, KeyAccess(Keyring.load(dev_folder(folder)), NoPassphrase()))
         init_repository(workshop.base, workshop.access, lifetimes=Lifetimes(), now=now)
         return workshop
 
-    def without_keys(self, *names: str) -> Workshop:
+    def without_keys(self, *names: str) -> Publisher:
         """The same workshop for somebody who does not hold these private keys."""
         keys = self.folder / f"keys-without-{'-'.join(names)}"
         shutil.copytree(self.folder / "keys", keys)
         for name in names:
             for path in keys.glob(f"{name}*.pem"):
                 path.unlink()
-        return Workshop(self.folder, KeyAccess(Keyring.load(keys), NoPassphrase()))
+        return Publisher(self.folder, KeyAccess(Keyring.load(keys), NoPassphrase()))
 
     def publish(
         self, version: str = "1.0.0", *, seed: int = 1, architecture: str = "x86-64", now: datetime = NOW

@@ -65,7 +65,7 @@ def tar_xz(members: Mapping[str, Content | None]) -> bytes:
 
 
 def stored(store: Store, name: str, content: bytes, version: str = "1") -> LockedPackage:
-    """A locked package whose file lies in the store."""
+    """A locked package whose file is in the store."""
     made = package(name, content, version=version)
     store.put([content], sha256=made.sha256, size_bytes=made.size_bytes, what=name)
     return made

@@ -35,7 +35,7 @@ def definition_of(folder: Path, text: str) -> ImageDefinition:
 
 
 def write_keys(folder: Path) -> Keyring:
-    """Unencrypted keys with a root of trust beside them."""
+    """Unencrypted keys with a root of trust next to them."""
     keys = dev_folder(folder)
     (keys / "root.json").write_bytes(ROOT_OF_TRUST)
     return Keyring.load(keys)

@@ -12,7 +12,7 @@ from tuf.api.metadata import Metadata, MetaFile
 from keys.passphrase import NoPassphrase
 from keys.roles import TufRole
 from keys.signers import open_signers
-from tests.fakes.builds import NOW, Workshop
+from tests.fakes.builds import NOW, Publisher
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.metadata import commit, load_state
@@ -29,12 +29,12 @@ def strangers_key() -> Signer:
     return CryptoSigner.generate_ed25519()
 
 
-def own_keys(workshop: Workshop, role: TufRole) -> tuple[Signer, ...]:
+def own_keys(workshop: Publisher, role: TufRole) -> tuple[Signer, ...]:
     """The keys the repository trusts for a role."""
     return open_signers(workshop.access.keyring, role, NoPassphrase())
 
 
-def resign(workshop: Workshop, role: TufRole, signers: Sequence[Signer], *, change: Change = no_change) -> None:
+def resign(workshop: Publisher, role: TufRole, signers: Sequence[Signer], *, change: Change = no_change) -> None:
     """Change and sign the current document of a role in place, and sign an honest snapshot and timestamp over it.
 
     This is what somebody with the online keys can do who does not hold the role's own.
@@ -65,7 +65,7 @@ def resign(workshop: Workshop, role: TufRole, signers: Sequence[Signer], *, chan
     resign_timestamp(workshop, MetaFile.from_data(snapshot.version, data, ["sha256"]))
 
 
-def resign_timestamp(workshop: Workshop, snapshot: MetaFile) -> None:
+def resign_timestamp(workshop: Publisher, snapshot: MetaFile) -> None:
     """Sign the next timestamp, naming this snapshot."""
     layout = Layout(workshop.base)
     metadata: Metadata[Any] = Metadata.from_bytes(layout.timestamp_file.read_bytes())
@@ -75,7 +75,7 @@ def resign_timestamp(workshop: Workshop, snapshot: MetaFile) -> None:
     layout.timestamp_file.write_bytes(metadata.to_bytes())
 
 
-def expire(workshop: Workshop, role: TufRole) -> None:
+def expire(workshop: Publisher, role: TufRole) -> None:
     """Sign a role with its own keys so that it expired a day before NOW."""
     signers = workshop.access.open(role, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
     layout = Layout(workshop.base)

@@ -35,7 +35,7 @@ class Packed:
 
 
 def read_archive(data: bytes) -> dict[str, Packed]:
-    """What lies in an archive that `InitrdTools` made, in its order."""
+    """What is in an archive that `InitrdTools` made, in its order."""
     rows = json.loads(data.removeprefix(MAGIC).rstrip(b"\0"))
     return {name: Packed(*row) for name, row in rows.items()}
 

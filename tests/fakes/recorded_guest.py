@@ -19,7 +19,7 @@ class RecordedGuest:
     """Implements `imagebuild.rehearsal.guest.Shell`.
 
     Attributes:
-        touched: What lies in its page cache; a reboot empties it.
+        touched: What is in its page cache; a reboot empties it.
         sick: It never blesses a version.
         fails: Commands that hold this text fail, with the exit code.
         forgets: What is read is not remembered.

@@ -14,7 +14,7 @@ from partitions.version import Version
 def contents_of(
     files: Mapping[str, int], links: Mapping[str, str] | None = None, *, owners: Mapping[str, str] | None = None
 ) -> Contents:
-    """The record of an image with these files (sizes in bytes) and links, and the folders they lie in."""
+    """The record of an image with these files (sizes in bytes) and links, and the folders they are in."""
     names = [*files, *(links or {})]
     folders = {parent for name in names for parent in _parents(name)}
     entries = [Entry(path, Kind.FOLDER, 0o755, 0, "base") for path in folders]

@@ -28,7 +28,7 @@ from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from keys.roles import Profile, TufRole
 from partitions.version import Version
-from tests.fakes.builds import Workshop
+from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, resign_timestamp, strangers_key
 from updater.channel import parse_channel
 from updater.release import Compression, Release, parse_release, release_path
@@ -38,7 +38,7 @@ from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.publish import init_repository
 from updater.repository.refresh import refresh
-from updater.repository.verify import Report, verify
+from updater.repository.verify import Verification, verify
 from updater.server.app import create_app
 from updater.server.listen import bind, make_server
 
@@ -65,7 +65,7 @@ def served(base: Path) -> Iterator[str]:
 class Site:
     """A served repository with a host that remembers what it saw."""
 
-    workshop: Workshop
+    workshop: Publisher
     url: str
     host: Path
 
@@ -89,7 +89,7 @@ class Site:
         assert target is not None
         return Path(client.download_target(target)).read_bytes()
 
-    def verify(self) -> Report:
+    def verify(self) -> Verification:
         """What `repo verify` says now."""
         return verify(self.workshop.base, now=datetime.now(UTC), progress=Silent())
 
@@ -108,7 +108,7 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Keyring:
 @pytest.fixture
 def site(tmp_path: Path, keyring: Keyring) -> Iterator[Site]:
     now = datetime.now(UTC)
-    workshop = Workshop(tmp_path, KeyAccess(keyring, NoPassphrase()))
+    workshop = Publisher(tmp_path, KeyAccess(keyring, NoPassphrase()))
     init_repository(workshop.base, workshop.access, lifetimes=Lifetimes(), now=now)
     workshop.publish("1.0.0", now=now)
     with served(workshop.base) as url:

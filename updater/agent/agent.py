@@ -21,10 +21,10 @@ from partitions.version import Version
 from updater.agent import trial
 from updater.agent.clock import instant
 from updater.agent.config import Config
-from updater.agent.install import ArtifactSource, Report, Target, install
+from updater.agent.install import ArtifactSource, Installation, Target, install
 from updater.agent.lock import exclusive
 from updater.agent.machine import Machine, Running, disk_map, read_facts
-from updater.agent.plan import Nothing, Plan, Update, Wishes, forbidden, plan
+from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, forbidden, plan
 from updater.agent.state import Hints, Hold, HostFacts, Kind, SlotState
 from updater.agent.store import HintStore
 from updater.channel import Channel, Instant
@@ -64,7 +64,7 @@ class Outcome:
     """What was decided and, when an update was installed, how that went."""
 
     plan: Plan
-    report: Report | None = None
+    report: Installation | None = None
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Agent:
     server: Server | None
 
     def facts(self) -> HostFacts:
-        """What runs and what lies on the disk."""
+        """What runs and what is on the disk."""
         return read_facts(self.machine)
 
     def hints(self) -> Hints:
         """What is remembered."""
         return self.store.load(instant(self.machine.clock))
 
-    def check(self, wishes: Wishes) -> Plan:
+    def check(self, options: UpdateOptions) -> Plan:
         """Ask the server and decide; changes nothing but the kept metadata.
 
         Raises:
@@ -93,9 +93,9 @@ class Agent:
             FetchError: The server cannot be reached.
             UpdaterError: No server or channel is configured.
         """
-        return self._decide(self.facts(), self._repository(), wishes)
+        return self._decide(self.facts(), self._repository(), options)
 
-    def update(self, wishes: Wishes, progress: Progress) -> Outcome:
+    def update(self, options: UpdateOptions, progress: Progress) -> Outcome:
         """Ask the server and, when an update is due, write it to the disk and stage it.
 
         Raises:
@@ -111,7 +111,7 @@ class Agent:
             if refused is not None:
                 return Outcome(refused)
             repository = self._repository()
-            decided = self._decide(facts, repository, wishes)
+            decided = self._decide(facts, repository, options)
             if not isinstance(decided, Update):
                 return Outcome(decided)
             try:
@@ -217,7 +217,7 @@ class Agent:
         """Ask the update server for its newest metadata and verify them (a health check)."""
         self._repository()
 
-    def _decide(self, facts: HostFacts, repository: Repository, wishes: Wishes) -> Plan:
+    def _decide(self, facts: HostFacts, repository: Repository, options: UpdateOptions) -> Plan:
         if self.config.channel is None:
             raise UpdaterError("no channel is configured").with_hint("set `channel:` in /etc/twinhull/updater.yaml")
         return plan(
@@ -226,7 +226,7 @@ class Agent:
             repository.channel(self.config.channel),
             now=self.machine.clock.now(),
             host_id=self.machine.running().host_id,
-            wishes=wishes,
+            options=options,
         )
 
     def _repository(self) -> Repository:
@@ -236,7 +236,7 @@ class Agent:
         repository.refresh()
         return repository
 
-    def _install(self, facts: HostFacts, release: Release, progress: Progress) -> Report:
+    def _install(self, facts: HostFacts, release: Release, progress: Progress) -> Installation:
         if self.server is None:
             raise UpdaterError("no update server is configured")
         with self.machine.disk(writable=True) as disk, self.machine.boot_folder(writable=True) as folder:
@@ -326,7 +326,7 @@ class Agent:
 
 
 def refusal(nothing: Nothing) -> PolicyError:
-    """The error that tells an operator which rule stands against an update."""
+    """The error that says which rule stands against an update."""
     error = PolicyError(nothing.reason)
     if nothing.hint:
         error.add_note(nothing.hint)

@@ -25,11 +25,11 @@ from updater.agent import etcdiff, health, report, trial
 from updater.agent.agent import Agent, Outcome, refusal
 from updater.agent.config import Config, Loaded
 from updater.agent.machine import ThisMachine, read_facts
-from updater.agent.plan import Nothing, Plan, Update, Wait, Wishes
+from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait
 from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
 from updater.agent.provisioning.this_host import image_root, this_provisioner
-from updater.agent.server import HttpServer
-from updater.agent.service import Daemon, told
+from updater.agent.server import HttpServerClient
+from updater.agent.service import Daemon, outcome_line
 from updater.agent.store import HintStore
 
 ROOT_OF_TRUST = Path("/usr/lib/twinhull/root.json")
@@ -73,7 +73,7 @@ def setting(*, warn: bool = True) -> Setting:
     machine = ThisMachine()
     server = None
     if config.url is not None:
-        server = HttpServer(config.url, config, ROOT_OF_TRUST, STATE_FOLDER / "tuf", machine.clock)
+        server = HttpServerClient(config.url, config, ROOT_OF_TRUST, STATE_FOLDER / "tuf", machine.clock)
     store = HintStore(STATE_FOLDER / "state.json")
     return Setting(Agent(machine, config, store, RUNTIME_FOLDER / "lock", server), settings)
 
@@ -124,11 +124,11 @@ def status(as_json: bool) -> None:
 @json_option
 def check(retry: bool, allow_downgrade: bool, as_json: bool) -> int:
     """Ask the update server whether an update is due; changes nothing.  Exit code 4: nothing to do."""
-    decided = setting().agent.check(Wishes(retry=retry, allow_downgrade=allow_downgrade))
+    decided = setting().agent.check(UpdateOptions(retry=retry, allow_downgrade=allow_downgrade))
     if as_json:
         emit_json(plan_values(decided))
     else:
-        click.echo(told(Outcome(decided)) if not isinstance(decided, Update) else f"{decided.version} is due")
+        click.echo(outcome_line(Outcome(decided)) if not isinstance(decided, Update) else f"{decided.version} is due")
     return EXIT_DONE if isinstance(decided, Update) else EXIT_NOTHING_TO_DO
 
 
@@ -144,14 +144,14 @@ def update(retry: bool, allow_downgrade: bool, no_reboot: bool, as_json: bool) -
     held, for a version that failed here (unless --retry) and for an older one (unless --allow-downgrade).
     """
     it = setting()
-    wishes = Wishes(retry=retry, allow_downgrade=allow_downgrade, by_hand=True)
-    outcome = it.agent.update(wishes, progress())
+    options = UpdateOptions(retry=retry, allow_downgrade=allow_downgrade, by_hand=True)
+    outcome = it.agent.update(options, progress())
     if isinstance(outcome.plan, Nothing) and outcome.plan.why.is_refusal:
         raise refusal(outcome.plan)
     if as_json:
         emit_json({**plan_values(outcome.plan), "report": outcome.report})
     else:
-        click.echo(told(outcome))
+        click.echo(outcome_line(outcome))
     if not isinstance(outcome.plan, Update):
         return EXIT_NOTHING_TO_DO
     if not no_reboot:
@@ -334,10 +334,10 @@ def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> t
         checks.insert(0, health.Check("settings of the image", raiser(it.settings.problems[0])))
     bounds = it.config.health if patient and it.settings.image_is_sound else impatient(it.config.health)
 
-    def heard(result: health.Result) -> None:
+    def report(result: health.Result) -> None:
         say(f"{'ok  ' if result.ok else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}")
 
-    return health.run_checks(checks, bounds, it.agent.machine.clock, heard)
+    return health.run_checks(checks, bounds, it.agent.machine.clock, report)
 
 
 def impatient(bounds: configuration.Health) -> configuration.Health:

@@ -63,7 +63,7 @@ class Origin:
 
 
 class TrustedRepository:
-    """The repository as its signatures tell it; one object for one look, metadata are refreshed once."""
+    """The repository as its signatures describe it; one object for one look, metadata are refreshed once."""
 
     def __init__(
         self,

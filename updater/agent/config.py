@@ -162,7 +162,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the layers lie; tests point this elsewhere."""
+    """Where the layers are; tests point this elsewhere."""
 
     baked: Path = Path("/usr/lib/twinhull/updater.yaml")
     host: Path = Path("/etc/twinhull/updater.yaml")
@@ -203,7 +203,7 @@ def load(where: Sources) -> Loaded:
     """Read all layers; what is wrong in one is ignored, and what the layers below say of it counts.
 
     A key is ignored by itself, so that a typing error does not undo what else an operator set (`enabled: false`).
-    A layer that is not YAML, is no mapping or cannot be read is ignored as a whole.
+    A layer that is not YAML, is not a mapping or cannot be read is ignored as a whole.
     """
     merged: dict[str, Any] = {}
     config, sound = Config(), True
@@ -261,7 +261,7 @@ def _without(layer: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]
 
 
 def merge(below: Mapping[str, Any], above: Mapping[Any, Any]) -> dict[str, Any]:
-    """Both mappings in one, key by key; where both have a value that is no mapping, the one above counts."""
+    """Both mappings in one, key by key; where both have a value that is not a mapping, the one above counts."""
     result = dict(below)
     for key, value in above.items():
         under = result.get(key)

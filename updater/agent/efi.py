@@ -1,4 +1,4 @@
-"""EFI variables through efivarfs: what the loader tells, Secure Boot, and the one-shot choice for a wanted downgrade.
+"""EFI variables through efivarfs: what the loader reports, Secure Boot, and the one-shot choice for a wanted downgrade.
 
 Sources: Boot Loader Interface (names and the loader's vendor GUID); UEFI 2.10, 3.3 (SecureBoot); Linux,
 Documentation/filesystems/efivarfs.rst (four bytes of attributes before the value, files that are immutable).
@@ -37,7 +37,7 @@ class EfiVariables:
         return None if value is None else decode_text(value)
 
     def secure_boot(self) -> bool | None:
-        """Whether the firmware enforces signatures; None when it does not tell."""
+        """Whether the firmware enforces signatures; None when it does not say."""
         value = self._value("SecureBoot", GLOBAL)
         return None if not value else value[0] == 1
 

@@ -43,7 +43,7 @@ _OK, _PARTIAL = 200, 206
 
 
 class _BrokenError(Exception):
-    """The transfer stopped in a way that another try may mend."""
+    """The transfer stopped in a way that another try may repair."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ class HttpSource:
         yield from ahead(decompressed(transferred, stored.path, raw_bytes), depth=3, name="decompress")
 
     def _transferred(self, stored: StoredObject) -> Generator[bytes, None, None]:
-        """The object's bytes as they lie on the server, hashed; connections that break are resumed."""
+        """The object's bytes as they are on the server, hashed; connections that break are resumed."""
         digest = hashlib.sha256()
         done, fruitless, credited = 0, 0, 0
         while done < stored.size_bytes:

@@ -98,11 +98,11 @@ def own_check_passes(path: Path, timeout_s: float) -> None:
 
 
 def run_checks(
-    checks: Sequence[Check], config: Health, clock: Clock, heard: Callable[[Result], None]
+    checks: Sequence[Check], config: Health, clock: Clock, report: Callable[[Result], None]
 ) -> tuple[Result, ...]:
     """Run all checks; those that fail are run again until they pass or patience is used up.
 
-    Every result is told to `heard` when it is final.
+    Every result is passed to `report` when it is final.
     """
     deadline = clock.steady() + config.patience
     results: dict[str, Result] = {}
@@ -116,7 +116,7 @@ def run_checks(
             if result.ok or last:
                 waiting.remove(check)
                 results[check.name] = result
-                heard(result)
+                report(result)
         if waiting:
             clock.sleep(config.retry_interval)
     return tuple(results[check.name] for check in checks)

@@ -64,7 +64,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Report:
+class Installation:
     """What an installation moved and how long it took."""
 
     downloaded_bytes: int
@@ -78,7 +78,7 @@ class Report:
         return self.written_bytes / 1e6 / self.write_s if self.write_s > 0 else 0.0
 
 
-def install(target: Target, release: Release, source: ArtifactSource, progress: Progress) -> Report:
+def install(target: Target, release: Release, source: ArtifactSource, progress: Progress) -> Installation:
     """Write `release` to the disk, into the inactive slot, and make it the next to boot.
 
     Raises:
@@ -101,7 +101,7 @@ def install(target: Target, release: Release, source: ArtifactSource, progress: 
     downloaded += write_entry(target, entry, release.artifacts.uki, source, progress)
     flip(target, entry)
     size_bytes = release.artifacts.root.size_bytes + release.artifacts.verity.size_bytes
-    return Report(downloaded, size_bytes, written - started, verified - written)
+    return Installation(downloaded, size_bytes, written - started, verified - written)
 
 
 def check_target(target: Target, release: Release) -> None:
@@ -218,7 +218,7 @@ def write_entry(
 ) -> int:
     """Write the UKI to the disk under a name the loader does not scan, and check what the disk holds.
 
-    It is hashed where it lies, so it is not hashed on the way.
+    It is hashed where it is, so it is not hashed on the way.
     """
     progress.step("write boot entry", total=artifact.size_bytes)
     with target.folder.create(entry.temporary_name) as sink:

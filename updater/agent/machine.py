@@ -1,7 +1,7 @@
 """This machine: what runs, where its disk is, how its boot entries are reached, how it reboots.
 
 The disk is found from the root hash on the kernel's command line; the table on the disk, not the kernel's view of it,
-tells what lies where.  `root` is `/`, or a folder that stands for it in tests.
+says what is where.  `root` is `/`, or a folder that stands for it in tests.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Machine(Protocol):
         """What was booted."""
 
     def disk(self, *, writable: bool) -> AbstractContextManager[BlockDevice]:
-        """The disk the running system lies on."""
+        """The disk the running system is on."""
 
     def boot_folder(self, *, writable: bool) -> AbstractContextManager[BootFolder]:
         """The boot entries; writable only for as long as it must be."""
@@ -100,7 +100,7 @@ class ThisMachine:
 
     @contextmanager
     def disk(self, *, writable: bool) -> Iterator[BlockDevice]:
-        """Open the disk the running root lies on."""
+        """Open the disk the running root is on."""
         with FileBlockDevice.open(self.root / "dev" / self.disk_name(), writable=writable) as device:
             yield device
 
@@ -158,15 +158,15 @@ class ThisMachine:
 
 
 def disk_map(device: BlockDevice, architecture: Architecture) -> DiskMap:
-    """The slots and boot partitions as the table on the disk tells them."""
+    """The slots and boot partitions as the table on the disk describes them."""
     return find_slots(read_table(device), root_types(architecture.value))
 
 
 def read_facts(machine: Machine) -> HostFacts:
-    """Gather what runs and what lies on the disk; changes nothing.
+    """Gather what runs and what is on the disk; changes nothing.
 
     Raises:
-        SlotError: This is not a Twinhull host, or the running slot cannot be told.
+        SlotError: This is not a Twinhull host, or the running slot cannot be determined.
         PartitionsError: The disk cannot be read or has another layout.
     """
     running = machine.running()

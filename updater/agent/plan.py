@@ -37,7 +37,7 @@ class Why(Enum):
 
 @dataclass(frozen=True)
 class Nothing:
-    """There is nothing to do, or it is not allowed; `hint` tells what an operator can do."""
+    """There is nothing to do, or it is not allowed; `hint` says what an operator can do."""
 
     why: Why
     reason: str
@@ -66,7 +66,7 @@ Plan = Nothing | Wait | Update
 
 
 @dataclass(frozen=True)
-class Wishes:
+class UpdateOptions:
     """What the operator asked for with this command; the daemon asks for nothing."""
 
     retry: bool = False
@@ -74,16 +74,18 @@ class Wishes:
     by_hand: bool = False
 
 
-def plan(facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, host_id: str, wishes: Wishes) -> Plan:
+def plan(
+    facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, host_id: str, options: UpdateOptions
+) -> Plan:
     """Decide what this host does about what its channel says.
 
     Args:
-        facts: What runs and what lies on the disk.
+        facts: What runs and what is on the disk.
         hints: Pin, hold, known bad versions, newest blessed version.
         channel: The verified channel document.
         now: The time, with time zone.
         host_id: Names this host's place in the wave.
-        wishes: What an operator asked for just now.
+        options: What an operator asked for just now.
     """
     refused = forbidden(facts, hints)
     if refused is not None:
@@ -91,7 +93,7 @@ def plan(facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, hos
     version = wanted_version(facts, hints, channel)
     if version == facts.running_version:
         return Nothing(Why.UP_TO_DATE, f"{version} is running, as {_source(hints, channel)} asks")
-    refused = _stopped(facts, hints, channel, wishes) or _unwanted(version, facts, hints, wishes)
+    refused = _stopped(facts, hints, channel, options) or _unwanted(version, facts, hints, options)
     if refused is not None:
         return refused
     entry = facts.inactive_entry
@@ -99,7 +101,7 @@ def plan(facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, hos
     if entry is not None and entry.version == version and pending:
         return Nothing(Why.STAGED, f"{version} is staged in slot {facts.inactive.slot.value} and waits for a reboot")
     turn = channel.turn_of(host_id)
-    if hints.pin is None and not wishes.by_hand and now < turn:
+    if hints.pin is None and not options.by_hand and now < turn:
         return Wait(turn, version, f"{version} reaches this host at {turn:%Y-%m-%dT%H:%M:%SZ}")
     return Update(version, facts.slot.other, downgrade=version < facts.running_version)
 
@@ -128,7 +130,9 @@ def forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
         return Nothing(Why.GOING_BACK, f"an operator asked to go back to {hints.wish}, which is not proven yet")
     if hints.hold is not None:
         why = f": {hints.hold.reason}" if hints.hold.reason else ""
-        return Nothing(Why.HELD, f"this host is held since {hints.hold.at}{why}", "let go with `updater release-hold`")
+        return Nothing(
+            Why.HELD, f"this host is held since {hints.hold.at}{why}", "release it with `updater release-hold`"
+        )
     return None
 
 
@@ -142,13 +146,13 @@ def _is_going_back(facts: HostFacts, hints: Hints) -> bool:
     return entry is not None and entry.blessed and entry.version == hints.wish
 
 
-def _stopped(facts: HostFacts, hints: Hints, channel: Channel, wishes: Wishes) -> Nothing | None:
+def _stopped(facts: HostFacts, hints: Hints, channel: Channel, options: UpdateOptions) -> Nothing | None:
     if hints.pin is not None:
         return None
     if channel.halted:
         return Nothing(Why.HALTED, f"channel {channel.name} is halted", "pin a version to update all the same")
     end = channel.dead_end(facts.running_version)
-    if end is not None and not wishes.by_hand:
+    if end is not None and not options.by_hand:
         return Nothing(
             Why.DEAD_END,
             f"{facts.running_version} is a dead end: {end.reason}",
@@ -157,16 +161,16 @@ def _stopped(facts: HostFacts, hints: Hints, channel: Channel, wishes: Wishes) -
     return None
 
 
-def _unwanted(version: Version, facts: HostFacts, hints: Hints, wishes: Wishes) -> Nothing | None:
+def _unwanted(version: Version, facts: HostFacts, hints: Hints, options: UpdateOptions) -> Nothing | None:
     bad = hints.bad_version(version)
-    if bad is not None and not wishes.retry:
+    if bad is not None and not options.retry:
         return Nothing(
             Why.KNOWN_BAD,
             f"{version} failed here at {bad.at}: {bad.reason}",
             "try it again with `updater update --retry`",
         )
     newest = hints.newest_known(facts)
-    if newest is not None and version < newest and hints.pin is None and not wishes.allow_downgrade:
+    if newest is not None and version < newest and hints.pin is None and not options.allow_downgrade:
         return Nothing(
             Why.OLDER,
             f"{version} is older than {newest}, the newest version blessed here",

@@ -1,8 +1,8 @@
 """Running one stage of a pipeline ahead of the next, in a thread, with a small bounded queue between them.
 
-Hashing, decompressing and writing let go of the interpreter, so stages really run side by side.  Small chunks cross in
+Hashing, decompressing and writing release the interpreter, so stages really run side by side.  Small chunks cross in
 batches, as each crossing costs two threads a turn at the interpreter; memory is the queue's few batches.
-A mistake in a stage reaches the consumer; a consumer that stops early stops the stage.
+An error in a stage reaches the consumer; a consumer that stops early stops the stage.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _produce(chunks: Generator[bytes, None, None], lane: queue.Queue[_Item], sto
                 batch = []
     except BaseException as error:  # noqa: BLE001 - handed over, not swallowed
         last = _Failed(error)
-    # An empty batch is no harm: what came before the end or the mistake is handed over first.
+    # An empty batch is no harm: what came before the end or the error is handed over first.
     if _put(lane, batch, stop):
         _put(lane, last, stop)
 

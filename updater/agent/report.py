@@ -28,7 +28,7 @@ class InactiveSlot:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything `updater status` tells."""
+    """Everything `updater status` shows."""
 
     image: str
     version: Version
@@ -146,7 +146,7 @@ class LineProgress:
         self._say(f"{name} ({total / 1e6:.1f} MB)" if total else name)
 
     def advance(self, amount: int) -> None:
-        """More of the step is done; told in tenths."""
+        """More of the step is done; reported in tenths."""
         self._done += amount
         tenth = self._done * TENTHS // self._total if self._total else 0
         if tenth > self._told:

@@ -19,7 +19,7 @@ from updater.errors import RefusedError
 
 
 @dataclass(frozen=True)
-class HttpServer:
+class HttpServerClient:
     """An update server reached by `url`, trusted from the root metadata in `root_path`."""
 
     url: str

@@ -16,7 +16,7 @@ from bedrock.progress import Progress
 from updater.agent.agent import Outcome
 from updater.agent.clock import Clock
 from updater.agent.config import Config
-from updater.agent.plan import Nothing, Update, Wait, Why, Wishes
+from updater.agent.plan import Nothing, Update, UpdateOptions, Wait, Why
 from updater.agent.window import reboot_at
 
 FIRST_DELAY_S = 30.0
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Updating(Protocol):
     """The part of the agent the daemon needs."""
 
-    def update(self, wishes: Wishes, progress: Progress) -> Outcome:
+    def update(self, options: UpdateOptions, progress: Progress) -> Outcome:
         """Ask the server and install what is due."""
 
     def reboot(self) -> None:
@@ -44,7 +44,7 @@ class Daemon:
     progress: Progress
 
     def run(self) -> None:
-        """Run until a reboot was asked for (or the process is told to end)."""
+        """Run until a reboot was asked for (or the process is asked to end)."""
         self.clock.sleep(self.jitter() * min(FIRST_DELAY_S, self.config.poll_interval))
         while (pause := self.round()) is not None:
             self.clock.sleep(pause)
@@ -55,8 +55,8 @@ class Daemon:
         if not self.config.enabled:
             return usual
         try:
-            outcome = self.agent.update(Wishes(), self.progress)
-            _log.info("%s", told(outcome))
+            outcome = self.agent.update(UpdateOptions(), self.progress)
+            _log.info("%s", outcome_line(outcome))
             if isinstance(outcome.plan, Wait):
                 left = (outcome.plan.until - self.clock.now()).total_seconds()
                 return min(usual, max(1.0, left))
@@ -85,7 +85,7 @@ def is_staged(outcome: Outcome) -> bool:
     return isinstance(outcome.plan, Update) or (isinstance(outcome.plan, Nothing) and outcome.plan.why is Why.STAGED)
 
 
-def told(outcome: Outcome) -> str:
+def outcome_line(outcome: Outcome) -> str:
     """An outcome in one line."""
     if isinstance(outcome.plan, Update):
         where = f"{outcome.plan.version} is staged in slot {outcome.plan.slot.value}"

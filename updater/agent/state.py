@@ -34,7 +34,7 @@ class SlotState(Enum):
 
 
 class Kind(Enum):
-    """What an event in the history tells."""
+    """What an event in the history describes."""
 
     INSTALLED = "installed"
     BOOTED = "booted"
@@ -54,7 +54,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class SlotFacts:
-    """One slot as the partition table tells it; only a slot with an identity can be found by an initrd."""
+    """One slot as the partition table describes it; only a slot with an identity can be found by an initrd."""
 
     slot: Slot
     label: str
@@ -63,7 +63,7 @@ class SlotFacts:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What this machine runs and what lies on its disk; `entries` are all boot entries in our naming."""
+    """What this machine runs and what is on its disk; `entries` are all boot entries in our naming."""
 
     image: str
     running_version: Version

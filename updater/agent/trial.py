@@ -63,7 +63,7 @@ def at_boot(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: In
     """Book this boot: count it when it is a trial, note what failed when it is not.
 
     Args:
-        facts: What runs and what lies on the disk.
+        facts: What runs and what is on the disk.
         hints: What is remembered.
         tries: How many boots a trial gets.
         boot_id: The kernel's id of this boot; the same boot is booked once.

@@ -1,7 +1,7 @@
 """Where a provisioning document may write: below `/etc` and `/var`, and nowhere that the updater's safety rests on.
 
 The root file system is read-only and verified anyway; these rules keep a document from breaking what updates a host,
-proves it healthy and brings it back.  They are no wall against whoever may provision a host: a unit runs as root.
+proves it healthy and brings it back.  They are not a wall against whoever may provision a host: a unit runs as root.
 Pure: no I/O; that no link on the host leads elsewhere is checked where the files are written.
 """
 
@@ -18,7 +18,7 @@ UNITS = PurePosixPath("/etc/systemd/system")
 QUADLETS = PurePosixPath("/etc/containers/systemd")
 QUADLET_KINDS = (".container", ".volume", ".network", ".pod", ".kube", ".image", ".build")
 UNIT_KINDS = (".service", ".socket", ".timer", ".path", ".mount", ".automount", ".target", ".slice", ".swap")
-# What is found, checked and handed over before or beside any document.
+# What is found, checked and handed over before or besides any document.
 _GUARDED_UNITS = re.compile(
     r"twinhull-.*|boot-complete\.target|var\.mount|etc\.mount|-\.mount|systemd-veritysetup.*|systemd-bless-boot\..*"
 )
@@ -94,7 +94,9 @@ def unit_path(name: str) -> str:
     if name.endswith(QUADLET_KINDS):
         return str(QUADLETS / name)
     if not name.endswith(UNIT_KINDS):
-        raise ValueError(f"{name!r} is no unit and no Quadlet (known: {', '.join((*UNIT_KINDS, *QUADLET_KINDS))})")
+        raise ValueError(
+            f"{name!r} is neither a unit nor a Quadlet (known: {', '.join((*UNIT_KINDS, *QUADLET_KINDS))})"
+        )
     if is_guarded_unit(name):
         raise ValueError(f"{name!r} belongs to the image and cannot be replaced")
     return str(UNITS / name)

@@ -1,6 +1,6 @@
-"""What goes with a release beside its artifacts: bill of materials, provenance, disk layout, lock, signatures.
+"""What goes with a release besides its artifacts: bill of materials, provenance, disk layout, lock, signatures.
 
-Rules: a release that names a bill of materials has provenance, and the other way round; the provenance speaks of
+Rules: a release that names a bill of materials has provenance, and the other way round; the provenance describes
 exactly the release's files, and of the lock exactly when there is one; an attachment this program does not know is
 carried and its objects are checked.
 """
@@ -42,7 +42,7 @@ _PARSED: Mapping[str, _Parser] = {SBOM: parse_bom, SIGNATURES: parse_signatures,
 
 
 def subjects_of(release: Release, files: Mapping[str, str]) -> dict[str, str]:
-    """The files that a release's provenance must speak of, with their SHA-256.
+    """The files that a release's provenance must describe, with their SHA-256.
 
     Args:
         release: The release.
@@ -55,7 +55,7 @@ def subjects_of(release: Release, files: Mapping[str, str]) -> dict[str, str]:
 
 
 def statement_problems(statement: Statement, release: Release, files: Mapping[str, str]) -> tuple[str, ...]:
-    """Where a provenance speaks of another release, or of another lock, than it comes with, in words."""
+    """Where a provenance describes another release, or of another lock, than it comes with, in words."""
     lock = release.attachments.get(LOCK)
     said, there = statement.predicate.buildDefinition.externalParameters.lockSha256, lock.sha256 if lock else None
     problems = subject_problems(statement, subjects_of(release, files))
@@ -65,15 +65,16 @@ def statement_problems(statement: Statement, release: Release, files: Mapping[st
         problems += (f"the provenance has the profile {profile or 'none'}, and the release {named}",)
     if said == there:
         return problems
-    return (*problems, f"the provenance speaks of the lock {said}, and the release has {there}".replace("None", "none"))
+    return (*problems, f"the provenance describes the lock {said}, and the release has {there}".replace("None", "none"))
 
 
 def subject_problems(statement: Statement, wanted: Mapping[str, str]) -> tuple[str, ...]:
-    """Where a provenance speaks of other files than it must, in words."""
+    """Where a provenance describes other files than it must, in words."""
     found = statement.digests
     problems = [f"the provenance does not name {name}" for name in sorted(wanted.keys() - found.keys())]
     problems += [
-        f"the provenance names {name}, which is no part of the release" for name in sorted(found.keys() - wanted.keys())
+        f"the provenance names {name}, which is not part of the release"
+        for name in sorted(found.keys() - wanted.keys())
     ]
     problems += [
         f"the provenance names {name} with the SHA-256 {found[name]}, and the release says {wanted[name]}"
@@ -129,4 +130,4 @@ def _lonely(names: Collection[str]) -> Iterator[str]:
     if PROVENANCE in names and SBOM not in names:
         yield "there is provenance and no bill of materials"
     if LOCK in names and PROVENANCE not in names:
-        yield "there is a lock and no provenance that speaks of it"
+        yield "there is a lock and no provenance that describes it"

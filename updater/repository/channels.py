@@ -141,7 +141,7 @@ def read_channel(layout: Layout, state: State, name: str) -> Channel:
 
     Raises:
         RepositoryError: There is none of that name, or its document is missing.
-        RefusedError: The document is not the signed one, or speaks of another channel.
+        RefusedError: The document is not the signed one, or describes another channel.
     """
     path = channel_path(name)
     target = state.channels.signed.targets.get(path)
@@ -150,7 +150,7 @@ def read_channel(layout: Layout, state: State, name: str) -> Channel:
         raise RepositoryError(f"there is no channel {name} (there are: {known})")
     channel = parse_channel(read_target(layout, target), source=path)
     if channel.target_path != path:
-        raise RefusedError(f"the target {path} speaks of {channel.target_path}")
+        raise RefusedError(f"the target {path} describes {channel.target_path}")
     return channel
 
 

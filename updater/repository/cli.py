@@ -36,7 +36,7 @@ from updater.repository.lifetime import Lifetimes
 from updater.repository.objects import DEFAULT_LEVEL, MAX_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
 from updater.repository.refresh import DEFAULT_WITHIN, refresh
-from updater.repository.verify import Report, verify
+from updater.repository.verify import Verification, verify
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 ROOT_OF_TRUST_FILE = "root.json"
@@ -462,7 +462,7 @@ def _summary(item: Channel) -> str:
     return f"{item.name}: {target} from {item.pace.start}, {spread}{halted}"
 
 
-def _tell(base: Path, report: Report) -> None:
+def _tell(base: Path, report: Verification) -> None:
     for problem in report.problems:
         click.echo(f"problem: {problem}")
     for note in report.notes:

@@ -1,4 +1,4 @@
-"""Where the files of a repository lie.
+"""Where the files of a repository are.
 
 Rules: names come from numbers, digests and checked target paths only; nothing that was read can lead out of the folder.
 """

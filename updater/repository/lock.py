@@ -12,7 +12,7 @@ from updater.repository.layout import Layout
 
 @contextmanager
 def writing(layout: Layout) -> Iterator[None]:
-    """Hold the repository's lock (an empty file in it); the kernel lets go of it however the process ends.
+    """Hold the repository's lock (an empty file in it); the kernel releases it however the process ends.
 
     Raises:
         BusyError: Another process is changing this repository.

@@ -165,7 +165,7 @@ def given_root(raw: bytes) -> Document[Root]:
     try:
         metadata = Metadata[Root].from_bytes(raw)
     except DeserializationError as error:
-        raise RepositoryError(f"the given root is no TUF metadata: {error}") from error
+        raise RepositoryError(f"the given root is not TUF metadata: {error}") from error
     if not isinstance(metadata.signed, Root):
         raise RepositoryError(f"the given root holds {metadata.signed.type} metadata")
     return Document(metadata, raw)

@@ -125,7 +125,7 @@ def read_build(folder: Path) -> Build:
 
     Raises:
         RepositoryError: The folder is not one a build wrote, or its release has an attachment nobody knows.
-        DocumentError: Its release document or its layout has mistakes.
+        DocumentError: Its release document or its layout has errors.
     """
     path = folder / RELEASE_FILE
     try:
@@ -144,7 +144,7 @@ def read_build(folder: Path) -> Build:
         folder,
         release,
         provenance=provenance.read_bytes() if provenance.is_file() else None,
-        # One that is named and missing is told with the other files.
+        # One that is named and missing is reported with the other files.
         slots=parse_layout(slots.read_bytes(), source=str(slots))
         if LAYOUT in release.attachments and slots.is_file()
         else None,

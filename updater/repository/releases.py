@@ -1,6 +1,6 @@
 """Releases as the signed metadata names them: read back, found, compared.
 
-Rules: a document is parsed only after its hash matched; what it says of itself must agree with where it lies.
+Rules: a document is parsed only after its hash matched; what it says of itself must agree with where it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def read_release(layout: Layout, state: State, path: str) -> Release:
 
     Raises:
         RepositoryError: It is not published, or its document is missing.
-        RefusedError: The document is not the signed one, or speaks of another release.
+        RefusedError: The document is not the signed one, or describes another release.
         DocumentError: The document is no release.
     """
     target = state.releases.signed.targets.get(path)
@@ -32,7 +32,7 @@ def read_release(layout: Layout, state: State, path: str) -> Release:
         raise RepositoryError(f"{path.removeprefix('releases/').removesuffix('.json')} is not published here")
     release = parse_release(read_target(layout, target), source=path)
     if release.target_path != path:
-        raise RefusedError(f"the target {path} speaks of {release.target_path}")
+        raise RefusedError(f"the target {path} describes {release.target_path}")
     return release
 
 
@@ -63,7 +63,7 @@ def rivals(state: State, release: Release) -> tuple[str, ...]:
 def without_objects(release: Release) -> Release:
     """The release as the build wrote it: what decides whether two of one name are the same.
 
-    The signed provenance is no part of that, for it is made when publishing.
+    The signed provenance is not part of that, for it is made when publishing.
     """
     plain = with_artifacts(release, (replace(artifact, objects=()) for artifact in artifacts_of(release).values()))
     return replace(

@@ -1,4 +1,4 @@
-"""Secure Boot signatures as data beside the bytes they sign: `signatures.json`.
+"""Secure Boot signatures as data next to the bytes they sign: `signatures.json`.
 
 A build keeps each signature apart from the unsigned file it was made for, and publishing carries them with the release.
 Whoever makes the same unsigned files attaches the published signatures and has the published files, without a key.

@@ -74,7 +74,7 @@ class InternalParameters:
 
 @dataclass(frozen=True)
 class BuildDefinition:
-    """What the build was told, and what it used."""
+    """What the build was given, and what it used."""
 
     buildType: _Uri
     externalParameters: ExternalParameters

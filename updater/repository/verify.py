@@ -1,7 +1,7 @@
 """Walking a whole repository as a client that trusts nothing: signatures, thresholds, expiry, versions, every hash.
 
-Rules: read only; every mistake is listed, not only the first; what a crash may leave behind and readers never meet is a
-note, not a mistake.
+Rules: read only; every error is listed, not only the first; what a crash may leave behind and readers never meet is a
+note, not an error.
 Without a memory of its own it cannot know that everything was put back to an older state at once; hosts can, and the
 history of snapshots in the repository gives away a role that was put back alone.
 """
@@ -45,7 +45,7 @@ MAX_ATTACHMENT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Report:
+class Verification:
     """What was found; `problems` empty means a client can trust all of it."""
 
     problems: tuple[str, ...]
@@ -61,7 +61,7 @@ class Report:
         return not self.problems
 
 
-def verify(base: Path, *, now: datetime, progress: Progress, trusted_root: bytes | None = None) -> Report:
+def verify(base: Path, *, now: datetime, progress: Progress, trusted_root: bytes | None = None) -> Verification:
     """Check everything a repository holds.
 
     Args:
@@ -116,8 +116,8 @@ class _Walk:
                     self._delegated(role, snapshot.signed, targets.signed)
             self._orphans()
 
-    def report(self) -> Report:
-        return Report(
+    def report(self) -> Verification:
+        return Verification(
             problems=tuple(self._problems),
             notes=tuple(self._notes),
             expires=self._expires,
@@ -202,7 +202,7 @@ class _Walk:
     def _release(self, path: str, target: TargetFile, trust: Trust) -> None:
         release = parse_release(read_target(self._layout, target), source=path)
         if release.target_path != path:
-            raise RefusedError(f"the target {path} speaks of {release.target_path}")
+            raise RefusedError(f"the target {path} describes {release.target_path}")
         self._releases[path] = release
         known = len(self._problems)
         for name, artifact in (artifacts_of(release) | release.attachments).items():
@@ -229,7 +229,7 @@ class _Walk:
     def _channel(self, path: str, target: TargetFile) -> None:
         channel = parse_channel(read_target(self._layout, target), source=path)
         if channel.target_path != path:
-            raise RefusedError(f"the target {path} speaks of {channel.target_path}")
+            raise RefusedError(f"the target {path} describes {channel.target_path}")
         self._channels += 1
         for version in dict.fromkeys((channel.version, channel.floor or channel.version)):
             wanted = release_path(channel.image, version, channel.architecture)

@@ -60,7 +60,7 @@ class AnnouncingServer(uvicorn.Server):
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell."""
+        """Start, then report."""
         await super().startup(sockets)
         self._announce()
 
@@ -80,7 +80,7 @@ def make_server(app: ASGIApp, announce: Callable[[], None]) -> AnnouncingServer:
 
 
 def serve(app: ASGIApp, bound: Bound, announce: Callable[[], None]) -> None:
-    """Answer requests until SIGINT or SIGTERM; being told to end is no failure, so it returns."""
+    """Answer requests until SIGINT or SIGTERM; being asked to end is not a failure, so it returns."""
     server = make_server(app, announce)
     with bound.listener:
         try:

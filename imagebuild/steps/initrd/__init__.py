@@ -4,5 +4,5 @@
     programs.py   programs and libraries out of Debian's packages, which are unpacked and not installed
     image.py      the whole tree with its kernel modules, packed
 
-What it does at boot is told in `data/initrd/init`.
+What it does at boot is described in `data/initrd/init`.
 """

@@ -44,7 +44,7 @@ def make_programs(shop: Workshop) -> Half:
 
     Raises:
         BuildError: A program or a library is in no package.
-        RefusedInputError: A file is no Debian package.
+        RefusedInputError: A file is not a Debian package.
     """
     content, supply = load_content(), shop.plan.supply
     part = part_of(supply.packages, content.packages, archive=supply.archive)
@@ -164,8 +164,8 @@ def _pack(shop: Workshop, root: Path, half: Half, *, compressed: bool = True) ->
     for words in (pack, compress) if compressed else (pack,):
         shop.tools.run(words, shop.access, timeout_s=_TIMEOUT_S, cwd=root, log=shop.log)
     shutil.copyfile(packed if compressed else archive, half.archive)
-    told = (f"/{name}\n" for name in names if (root / name).is_symlink() or not (root / name).is_dir())
-    half.names.write_text("".join(told))
+    lines = (f"/{name}\n" for name in names if (root / name).is_symlink() or not (root / name).is_dir())
+    half.names.write_text("".join(lines))
     shutil.rmtree(root)
 
 

@@ -1,6 +1,6 @@
 """Programs and libraries out of Debian's packages, unpacked and not installed: nothing of a package's scripts runs.
 
-Beside them lies a record in dpkg's own form of the packages that brought something: every byte can be explained.
+Next to them is a record in dpkg's own form of the packages that brought something: every byte can be explained.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def unpack_programs(
 
     Raises:
         BuildError: A program or a library is in none of the packages.
-        RefusedInputError: A file is no Debian package.
+        RefusedInputError: A file is not a Debian package.
     """
     root.mkdir(parents=True)
     brought: dict[str, Unpacked] = {}
@@ -140,7 +140,7 @@ def _unpack(
                     text = _read(data, member)
             control = archive.debcontrol()
     except (ArError, DebError, TarError, LZMAError, EOFError) as error:
-        raise RefusedInputError(f"{package.name} {package.version} is no Debian package: {error}") from error
+        raise RefusedInputError(f"{package.name} {package.version} is not a Debian package: {error}") from error
     control["Status"] = "install ok installed"
     return tuple(names), Unpacked(package.name, str(control), tuple(paths), text)
 

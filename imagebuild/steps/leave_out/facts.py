@@ -67,7 +67,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Requests:
     """Who asked for what.
 
     Attributes:

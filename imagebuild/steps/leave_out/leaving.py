@@ -13,7 +13,7 @@ from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access
 from imagebuild.paths import EPOCH, SOURCE_ROOT
 from imagebuild.steps.dpkg import InstalledPackage, read_database
-from imagebuild.steps.leave_out.facts import Tree, Wish, folders_of, owners_of, read_items, requested_packages
+from imagebuild.steps.leave_out.facts import Requests, Tree, folders_of, owners_of, read_items, requested_packages
 from imagebuild.steps.leave_out.lost import losses
 from imagebuild.steps.leave_out.patterns import covers
 from imagebuild.steps.leave_out.reach import Decision, Reason, decide
@@ -44,10 +44,10 @@ def leave_out(
     """
     rules = load_rules()
     installed = read_database(made.record)
-    wish = _wish(shop, installed, asked=asked, base=base)
-    tree = _surveyed(shop, made, rules, installed, wish)
-    _require_kept(tree, wish)
-    decision = decide(tree, rules, wish)
+    requests = _wish(shop, installed, asked=asked, base=base)
+    tree = _surveyed(shop, made, rules, installed, requests)
+    _require_kept(tree, requests)
+    decision = decide(tree, rules, requests)
     if lost := losses(tree, decision):
         raise _broken(lost)
     _remove(shop, made.root, decision)
@@ -56,10 +56,10 @@ def leave_out(
 
 def _wish(
     shop: Workshop, installed: Sequence[InstalledPackage], *, asked: Mapping[str, str], base: Collection[str]
-) -> Wish:
+) -> Requests:
     definition, placed = shop.plan.definition, placed_files(shop)
     always = {*base, *(package.name for package in installed if package.essential)}
-    return Wish(
+    return Requests(
         packages=requested_packages(installed, asked=asked, base=always),
         ours=placed.ours,
         definition=placed.definition,
@@ -70,13 +70,13 @@ def _wish(
 
 
 def _surveyed(
-    shop: Workshop, made: PackageTree, rules: Rules, installed: Sequence[InstalledPackage], wish: Wish
+    shop: Workshop, made: PackageTree, rules: Rules, installed: Sequence[InstalledPackage], requests: Requests
 ) -> Tree:
     owners = owners_of(installed)
     order = {
         "root": str(made.root),
         "patterns": rules.patterns,
-        "closely": sorted(wish.definition | {path for path, owner in owners.items() if owner in wish.packages}),
+        "closely": sorted(requests.definition | {path for path, owner in owners.items() if owner in requests.packages}),
     }
     path = shop.work / "survey.json"
     path.write_text(json.dumps(order))
@@ -86,9 +86,9 @@ def _surveyed(
     return Tree(read_items(json.loads(done.stdout)), owners)
 
 
-def _require_kept(tree: Tree, wish: Wish) -> None:
+def _require_kept(tree: Tree, requests: Requests) -> None:
     """A line of `keep:` that matches nothing is an error of whoever wrote it."""
-    for pattern in wish.keep:
+    for pattern in requests.keep:
         matches = covers((pattern,))
         if not any(map(matches, tree.items)):
             raise BuildError(f"keep: {pattern} of image.yaml matches nothing in the image").with_hint(

@@ -20,7 +20,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from imagebuild.steps.leave_out.facts import Item, Tree, Wish, folders_of
+from imagebuild.steps.leave_out.facts import Item, Requests, Tree, folders_of
 from imagebuild.steps.leave_out.patterns import covers, merged
 from imagebuild.steps.leave_out.rules import Kind, Rules
 
@@ -53,21 +53,21 @@ class Decision:
         return tuple(sorted(path for path in self.out if posixpath.dirname(path) not in self.out))
 
 
-def decide(tree: Tree, rules: Rules, wish: Wish) -> Decision:
+def decide(tree: Tree, rules: Rules, requests: Requests) -> Decision:
     """Decide for each name in the tree whether it stays."""
-    return _Search(tree, rules, wish).result()
+    return _Search(tree, rules, requests).result()
 
 
 class _Search:
     """One search from what always stays to everything that it reaches."""
 
-    def __init__(self, tree: Tree, rules: Rules, wish: Wish) -> None:
-        self._tree, self._wish = tree, wish
-        self._own = wish.ours | wish.definition
-        self._keeps = covers(wish.keep)
+    def __init__(self, tree: Tree, rules: Rules, requests: Requests) -> None:
+        self._tree, self._wish = tree, requests
+        self._own = requests.ours | requests.definition
+        self._keeps = covers(requests.keep)
         found = ((path, rules.section_of(path)) for path in tree.items)
         self._sections = {path: section for path, section in found if section is not None}
-        drops = covers(wish.drop)
+        drops = covers(requests.drop)
         self._never = {
             path for path in tree.items if self._is(path, Kind.NEVER) or (drops(path) and path not in self._own)
         }
@@ -142,7 +142,7 @@ class _Search:
     def _sections_of(self, item: Item) -> Iterator[tuple[str, str]]:
         """What stays as a whole because this stays."""
         own = self._sections.get(item.path)
-        # A file of the definition in place of Debian's, such as a masked unit, is no reason for the others.
+        # A file of the definition in place of Debian's, such as a masked unit, is not a reason for the others.
         whole = [own] if own is not None and own.together and item.path not in self._own else []
         for section in (*whole, *(section for section in self._leaders if section.is_led_by(item.path))):
             if section.name not in self._whole:

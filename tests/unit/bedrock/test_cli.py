@@ -104,7 +104,7 @@ def test_os_error_names_path_and_reason(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == "error: odd\n"
 
 
-def test_programming_mistake_is_not_hidden() -> None:
+def test_programming_error_is_not_hidden() -> None:
     @click.command()
     def command() -> None:
         raise RuntimeError("a bug")

@@ -96,7 +96,7 @@ def test_null_is_nothing_only_where_nothing_is_allowed() -> None:
     assert problems("name: null\nslots: {root_size: 1}\n") == ["name: must be text, not None"]
 
 
-def test_all_mistakes_are_reported_at_once_with_their_paths() -> None:
+def test_all_errors_are_reported_at_once_with_their_paths() -> None:
     text = "{name: 7, slots: {root_size: big, count: 3, sise: 1}, colour: green, tags: [A, b, 3], labels: [], extra: 1}"
     found = problems(text)
     assert [problem.partition(":")[0] for problem in found] == [
@@ -119,7 +119,7 @@ def test_an_error_names_the_file_on_every_line_and_means_wrong_usage() -> None:
     assert caught.value.exit_code == EXIT_USAGE
 
 
-def test_missing_and_unknown_keys_are_mistakes() -> None:
+def test_missing_and_unknown_keys_are_errors() -> None:
     found = problems("{naem: ferry, slots: {}}")
     assert found[0].startswith("naem: unknown key (known: colour, crewed, ")
     assert found[1:] == ["name: is missing", "slots.root_size: is missing"]

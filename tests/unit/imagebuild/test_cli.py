@@ -91,7 +91,7 @@ def test_missing_keys_say_how_to_make_them(place: Path, capsys: pytest.CaptureFi
     assert "hint: make one: twinhull keys init nokeys" in told
 
 
-def test_all_mistakes_of_a_definition_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_errors_of_a_definition_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_keys(place)
     write_definition(place / "host", "id: Host\npackages: curl\n")
     assert run("build", "host", "--version", "1") == EXIT_USAGE

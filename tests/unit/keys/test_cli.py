@@ -143,7 +143,7 @@ def test_show_of_an_empty_folder_fails_with_a_hint(tmp_path: Path, capsys: pytes
     assert "hint: make one: twinhull keys init" in capsys.readouterr().err
 
 
-def test_broken_keyring_is_wrong_usage_with_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_keyring_is_wrong_usage_with_every_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = dev_folder(tmp_path)
     (folder / "keyring.yaml").write_text("format: 1\nprofile: x\nextra: 1\n")
     assert leave("show", folder) == 2

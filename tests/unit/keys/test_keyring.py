@@ -81,7 +81,7 @@ def test_folder_without_keyring_is_refused_with_the_way_to_make_one(tmp_path: Pa
     assert "twinhull keys init" in caught.value.hints[0]
 
 
-def test_all_mistakes_are_reported_at_once_with_their_paths(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once_with_their_paths(tmp_path: Path) -> None:
     folder = dev_folder(tmp_path)
     value = document(folder)
     value["profile"] = "prod"

@@ -1,4 +1,4 @@
-"""Which host packages are asked for, and how a person is told."""
+"""Which host packages are asked for, and what a person is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock files as they lie in the repository."""
+"""The lock files as they are in the repository."""
 
 from __future__ import annotations
 

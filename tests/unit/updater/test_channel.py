@@ -67,7 +67,7 @@ def test_what_is_written_reads_back_the_same() -> None:
         (lambda value: value.update(dead_ends=[{"version": "1"}]), "dead_ends[0].reason"),
     ],
 )
-def test_mistake_is_refused_and_located(change: Callable[[dict[str, Any]], None], path: str) -> None:
+def test_error_is_refused_and_located(change: Callable[[dict[str, Any]], None], path: str) -> None:
     value = document()
     change(value)
     with pytest.raises(DocumentError) as caught:

@@ -109,11 +109,11 @@ def test_what_is_written_reads_back_the_same() -> None:
         ),
     ],
 )
-def test_mistake_is_refused_and_located(change: Callable[[dict[str, Any]], None], path: str) -> None:
+def test_error_is_refused_and_located(change: Callable[[dict[str, Any]], None], path: str) -> None:
     assert f"release.json: {path}: " in refusal(edited(change))
 
 
-def test_all_mistakes_are_told_together() -> None:
+def test_all_errors_are_told_together() -> None:
     told = refusal(document(format=2, image="Host", version="", root_hash="00"))
     assert len(told.splitlines()) == 4
 

@@ -82,7 +82,7 @@ def require_room(layout: Layout, state: State, candidates: Sequence[Candidate]) 
     Raises:
         OutgrownError: One does not fit.
         RefusedError: A recorded layout is not what was signed.
-        DocumentError: A recorded layout, or the record of those that are gone, has mistakes.
+        DocumentError: A recorded layout, or the record of those that are gone, has errors.
         RepositoryError: A release document is missing.
     """
     back: set[str] = set()
@@ -105,7 +105,7 @@ def read_field(layout: Layout, state: State, family: Family) -> Field:
 
     Raises:
         RefusedError: A document or a layout is not what was signed, or is one of another family.
-        DocumentError: A layout, or the record of those that are gone, has mistakes.
+        DocumentError: A layout, or the record of those that are gone, has errors.
         RepositoryError: A document is missing.
     """
     names = sorted(
@@ -131,7 +131,7 @@ def read_outlooks(base: Path, families: Iterable[Family], *, within: int) -> tup
 
     Raises:
         RefusedError: Signatures or hashes do not hold.
-        DocumentError: A recorded layout has mistakes.
+        DocumentError: A recorded layout has errors.
         RepositoryError: There is no repository, or a document is missing.
     """
     layout = Layout(base)
@@ -145,7 +145,7 @@ def list_layouts(base: Path) -> tuple[Listed, ...]:
 
     Raises:
         RefusedError: Signatures or hashes do not hold.
-        DocumentError: A recorded layout, or the record of those that are gone, has mistakes.
+        DocumentError: A recorded layout, or the record of those that are gone, has errors.
         RepositoryError: There is no repository, or a document is missing.
     """
     layout = Layout(base)
@@ -162,7 +162,7 @@ def retire_layout(base: Path, layout_id: str, *, retired: bool) -> bool:
         RepositoryError: No release here has such a layout.
         BusyError: Somebody else is changing the repository.
         RefusedError: Signatures or hashes do not hold.
-        DocumentError: A recorded layout, or the record of those that are gone, has mistakes.
+        DocumentError: A recorded layout, or the record of those that are gone, has errors.
     """
     layout = Layout(base)
     with writing(layout):
@@ -188,7 +188,7 @@ def read_retired(layout: Layout) -> Retired:
     """The layouts that are gone; none when nobody ever said so.
 
     Raises:
-        DocumentError: The record was changed by hand and has mistakes.
+        DocumentError: The record was changed by hand and has errors.
     """
     path = layout.retired_layouts_file
     return strict.read_json(Retired, path.read_bytes(), source=str(path)) if path.exists() else Retired()
@@ -230,7 +230,7 @@ def _with_own(known: Iterable[Known], candidates: Iterable[Candidate]) -> tuple[
 def _outgrown(layout: Layout, wrong: Sequence[Misfit], recorded: Collection[str]) -> OutgrownError:
     lines = ["a release does not fit the disks of hosts; nothing was published", *map(str, wrong)]
     error = OutgrownError("\n".join(lines))
-    error.add_note("make the image smaller: `twinhull inspect` tells what is dear")
+    error.add_note("make the image smaller: `twinhull inspect` shows what is large")
     for layout_id in dict.fromkeys(misfit.known.slots.id for misfit in wrong):
         if layout_id in recorded:
             error.add_note(f"or, when no such host is left: twinhull repo layouts {layout.base} --retire {layout_id}")

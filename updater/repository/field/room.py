@@ -36,7 +36,7 @@ class Part(Enum):
     BOOT = "boot"
 
 
-# The tree grows with the root, which would be told twice.
+# The tree grows with the root, which would be reported twice.
 GROWING = (Part.ROOT, Part.BOOT)
 
 
@@ -141,7 +141,7 @@ class Outlook:
         room_bytes: What it has.
         growth_bytes: Mean growth of that need per release, rounded.
         over_releases: Over how many releases the mean was taken.
-        releases_left: The how-manieth release from now will not fit, if they go on growing like that.
+        releases_left: Which release from now, counted from 1, will not fit, if they go on growing like that.
     """
 
     layout: str
@@ -179,7 +179,7 @@ def family_of(release: Release) -> Family:
 
 
 def family_problems(slots: SlotLayout, release: Release) -> tuple[str, ...]:
-    """Where a layout speaks of another image or architecture than the release it goes with, in words."""
+    """Where a layout describes another image or architecture than the release it goes with, in words."""
     if slots.family == family_of(release):
         return ()
     return (f"the layout is one of {slots.family}, and the release is of {family_of(release)}",)
@@ -212,7 +212,7 @@ def misfits(releases: Iterable[Release], layouts: Sequence[Known]) -> tuple[Misf
 
 
 def releases_left(needs: Sequence[int], room: int) -> int | None:
-    """The how-manieth release from now will not fit into `room` bytes, at the mean growth of `needs` (bytes).
+    """Which release from now, counted from 1, will not fit into `room` bytes, at the mean growth of `needs` (bytes).
 
     Returns:
         1 is the next release, 0 or less one that was there already; None when nothing grows.
@@ -225,7 +225,7 @@ def outlooks(history: Sequence[Release], layouts: Iterable[Known], *, within: in
     """What will be full within so many further releases.
 
     Args:
-        history: Every release of a family, oldest first; the last eight tell the growth.
+        history: Every release of a family, oldest first; the last eight give the growth.
         layouts: The layouts of that family.
         within: Number of releases; 0 asks for nothing.
     """

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from imagebuild.attest.provenance import Surroundings, make_provenance
+from imagebuild.attest.provenance import BuildEnvironment, make_provenance
 from tests.fakes.attested import MATERIALS
 from updater.repository.statement import ExternalParameters, parse_statement
 
@@ -11,7 +11,7 @@ SUBJECTS = {"uki.efi": "11" * 32, "root.erofs": "22" * 32}
 
 def provenance() -> bytes:
     asked = ExternalParameters("host", "1.0.0", "debug", "dd" * 32, "ee" * 32)
-    return make_provenance(SUBJECTS, asked, MATERIALS, Surroundings("tools", "archive"))
+    return make_provenance(SUBJECTS, asked, MATERIALS, BuildEnvironment("tools", "archive"))
 
 
 def test_a_statement_reads_back_and_names_its_subjects() -> None:

@@ -159,7 +159,7 @@ def test_the_newest_statement_counts_and_of_equals_the_last() -> None:
         (lambda it: it.update(timestamp="yesterday"), "timestamp"),
     ],
 )
-def test_mistakes_of_a_vex_file_are_told_with_their_place(change: Callable[[Any], Any], words: str) -> None:
+def test_errors_of_a_vex_file_are_told_with_their_place(change: Callable[[Any], Any], words: str) -> None:
     value = json.loads(json.dumps(VEX))
     change(value)
     with pytest.raises(DocumentError, match=rf"my\.vex: .*{words}"):
@@ -183,7 +183,7 @@ def test_what_is_no_vex_file_is_told(data: bytes) -> None:
         ({"glibc": {"CVE-1": {"description": 1, **row("open")}}}, r"glibc\.CVE-1\.description: must be text"),
     ],
 )
-def test_mistakes_of_a_tracker_file_are_told_with_their_place(value: Any, words: str) -> None:
+def test_errors_of_a_tracker_file_are_told_with_their_place(value: Any, words: str) -> None:
     with pytest.raises(DocumentError, match=rf"data\.json: {words}"):
         parse_tracker(json.dumps(value).encode(), {("glibc", "trixie")}, source="data.json")
 
@@ -201,7 +201,7 @@ def test_any_tracker_file_is_read_or_refused(value: Any) -> None:
         parse_tracker(json.dumps(value).encode(), {("glibc", "trixie")}, source="data.json")
 
 
-def test_mistakes_in_packages_that_are_not_shipped_are_none() -> None:
+def test_errors_in_packages_that_are_not_shipped_are_none() -> None:
     assert parse_tracker(b'{"other": []}', {("glibc", "trixie")}, source="data.json") == ()
 
 

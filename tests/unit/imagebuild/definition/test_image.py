@@ -49,7 +49,7 @@ def problems_of(folder: Path, text: str) -> dict[str, str]:
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
-def test_every_mistake_is_told_at_once_with_its_path(tmp_path: Path) -> None:
+def test_every_error_is_told_at_once_with_its_path(tmp_path: Path) -> None:
     assert set(problems_of(tmp_path, EVERYTHING_WRONG)) == {
         "relase",
         "id",
@@ -141,7 +141,7 @@ def test_a_source_must_be_there_and_inside(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_image_yaml_says_how_to_begin(tmp_path: Path) -> None:
-    with pytest.raises(DocumentError, match="no image definition") as caught:
+    with pytest.raises(DocumentError, match="not an image definition") as caught:
         load_definition(tmp_path)
     assert "twinhull init" in caught.value.hints[0]
 

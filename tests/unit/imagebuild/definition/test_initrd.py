@@ -58,7 +58,7 @@ def test_packages_and_files_are_told_by_name(tmp_path: Path, monkeypatch: pytest
     assert found.wanted == {"usr/bin/busybox", "usr/sbin/e2fsck", "etc/mke2fs.conf"}
 
 
-def test_mistakes_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = (
         RIGHT.replace("/usr/bin/busybox]", "usr/bin/busybox]").replace("[cat]", "[bin/cat]").replace("links", "lynx")
     )

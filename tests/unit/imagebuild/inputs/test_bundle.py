@@ -135,10 +135,10 @@ def test_a_bundle_of_another_definition_is_not_built(case: Case) -> None:
 
 
 def test_what_is_no_bundle_is_told(case: Case) -> None:
-    with pytest.raises(BuildError, match="is no bundle"):
+    with pytest.raises(BuildError, match="is not a bundle"):
         case.open(case.definition)
     (case.folder / "noise.tar").write_bytes(b"noise" * 999)
-    with pytest.raises(BuildError, match="is no bundle"):
+    with pytest.raises(BuildError, match="is not a bundle"):
         case.open(case.folder / "noise.tar")
     base = case.pack()
     (base / "bundle.json").write_text("{}")
@@ -150,6 +150,6 @@ def test_a_tar_file_cannot_write_elsewhere(case: Case) -> None:
     path = case.folder / "evil.tar"
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("../evil"))
-    with pytest.raises(BuildError, match="is no bundle"):
+    with pytest.raises(BuildError, match="is not a bundle"):
         case.open(path)
     assert not (case.folder / "evil").exists()

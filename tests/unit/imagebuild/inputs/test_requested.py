@@ -15,7 +15,7 @@ from bedrock.process import Finished
 from imagebuild.definition.image import BuildProfile
 from imagebuild.definition.initrd import load_content
 from imagebuild.errors import BuildError
-from imagebuild.inputs.requested import Asked, asked_packages
+from imagebuild.inputs.requested import RequestedPackages, asked_packages
 from tests.fakes.definitions import definition_of
 from tests.fakes.played_tools import Call, PlayedTools
 
@@ -53,7 +53,7 @@ class PlayedMkosi(PlayedTools):
         return call.end(json.dumps({"Images": [{"Packages": ["other"]}, {**image, "BuildPackages": None}]}))
 
 
-def asked_of(folder: Path, tools: PlayedMkosi) -> Asked:
+def asked_of(folder: Path, tools: PlayedMkosi) -> RequestedPackages:
     definition = definition_of(folder / "host", "id: host\npackages: [zsh, curl]\n")
     return asked_packages(folder / "host", definition, tools=tools)
 
@@ -82,7 +82,7 @@ def test_profiles_are_asked_for_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_a_profile_that_adds_no_package_gives_no_list_of_its_own() -> None:
-    asked = Asked({None: ("curl",), BuildProfile.DEBUG: ("curl",)}, ("busybox",))
+    asked = RequestedPackages({None: ("curl",), BuildProfile.DEBUG: ("curl",)}, ("busybox",))
     assert asked.lists == (("curl",), ("busybox",))
 
 
@@ -111,5 +111,5 @@ def test_the_definitions_own_mkosi_files_are_asked_too(tmp_path: Path) -> None:
 
 def test_a_configuration_that_mkosi_does_not_accept_is_told_with_what_it_said(tmp_path: Path) -> None:
     tools = PlayedMkosi(tmp_path, fails=ProcessError("mkosi failed", returncode=1, tail="Unknown setting Foo"))
-    with pytest.raises(BuildError, match=r"(?s)beside .*image\.yaml\nUnknown setting Foo"):
+    with pytest.raises(BuildError, match=r"(?s)next to .*image\.yaml\nUnknown setting Foo"):
         asked_of(tmp_path, tools)

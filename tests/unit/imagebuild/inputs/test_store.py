@@ -1,4 +1,4 @@
-"""Files by hash: nothing that is not what was promised gets a name, and every failure is told at once."""
+"""Files by hash: nothing that is not what was promised gets a name, and every failure is reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which limits are exceeded, and what is told of the growth behind it."""
+"""Which limits are exceeded, and what is said of the growth behind it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imagebuild.pipeline.budget import (
     Earlier,
     Excess,
     Measure,
-    Surroundings,
+    OverrunContext,
     exceeded,
     growth,
     overrun_message,
@@ -44,13 +44,13 @@ def contents(held: dict[str, int], *, version: str = "1.0.1", package_version: s
     )
 
 
-def around(new: dict[str, int], old: dict[str, int] | None, *, package_version: str = "1") -> Surroundings:
+def around(new: dict[str, int], old: dict[str, int] | None, *, package_version: str = "1") -> OverrunContext:
     earlier = contents(old, version="1.0.0") if old is not None else None
     before = Earlier(earlier, Boot("6.12.1", None, 8_000_000, 19_000_000)) if earlier else None
-    return Surroundings(contents(new, package_version=package_version), BOOT, before, (), "out/host")
+    return OverrunContext(contents(new, package_version=package_version), BOOT, before, (), "out/host")
 
 
-def told(*over: Measure, within: Surroundings) -> list[str]:
+def told(*over: Measure, within: OverrunContext) -> list[str]:
     return overrun_message("host 1.0.1", [Excess(measure, 110, 100) for measure in over], (), within).splitlines()
 
 
@@ -121,14 +121,14 @@ def test_too_many_packages_are_named_even_when_they_weigh_nothing() -> None:
 def test_an_initrd_is_not_explained_by_packages_of_the_root() -> None:
     text = "\n".join(told(Measure.INITRD, within=around({"podman": 500}, {"podman": 5})))
     assert "initrd, whose files are not counted by package: 9000000 bytes, +976.6 KiB" in text
-    assert "1.0.0, against which this is told, has the kernel 6.12.1" in text
+    assert "1.0.0, the build compared with, has the kernel 6.12.1" in text
     assert "podman" not in text
 
 
 def test_without_an_earlier_build_the_largest_are_told() -> None:
     held = {f"p{number:02}": number for number in range(20)}
     lines = told(Measure.WIRE, within=around(held, None))
-    assert "no earlier build of it lies in out/host to compare with" in lines
+    assert "no earlier build of it is in out/host to compare with" in lines
     assert "the largest in the root filesystem, in raw bytes:" in lines
     assert lines[-1].strip() == "and 8 more"
     assert lines[-2].strip() == "8 bytes  p08"
@@ -141,12 +141,12 @@ def test_when_nothing_grew_the_largest_are_told() -> None:
 
 
 def test_what_was_not_measured_or_not_read_is_told() -> None:
-    within = Surroundings(contents({}), None, None, ("not compared with out/host/0.9: it is damaged",), "out/host")
+    within = OverrunContext(contents({}), None, None, ("not compared with out/host/0.9: it is damaged",), "out/host")
     text = overrun_message("host 1.0.1", [Excess(Measure.INITRD, 2, 1)], [Measure.UKI, Measure.WIRE], within)
     assert text.splitlines()[2:] == [
         "not measured, for the build ended here: uki, wire",
         "not compared with out/host/0.9: it is damaged",
-        "no earlier build of it lies in out/host to compare with",
+        "no earlier build of it is in out/host to compare with",
     ]
 
 

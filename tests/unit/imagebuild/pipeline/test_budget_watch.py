@@ -126,4 +126,4 @@ def test_another_image_and_an_unfinished_build_are_not_compared(plan: BuildPlan)
     (plan.out.with_name("0.9") / "inputs.json").unlink()
     inputs = plan.out.with_name("0.8") / "inputs.json"
     inputs.write_text(json.dumps({**json.loads(inputs.read_text()), "image": "other"}))
-    assert "no earlier build of it lies in" in refusal(within(plan, Budget(root=1)))
+    assert "no earlier build of it is in" in refusal(within(plan, Budget(root=1)))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from imagebuild.attest.provenance import Surroundings, make_provenance
+from imagebuild.attest.provenance import BuildEnvironment, make_provenance
 from imagebuild.inputs.lockfile import write_lock
 from imagebuild.reproduction.inputs import Here, input_problems
 from tests.fakes.attested import MATERIALS
@@ -15,7 +15,7 @@ HERE = Here("host", "dd" * 32, MATERIALS.own.version, MATERIALS.own.source_sha25
 
 def statement() -> Statement:
     asked = ExternalParameters("host", "1.0.0", "", "dd" * 32, "ee" * 32)
-    made = make_provenance({"uki.efi": "aa" * 32}, asked, MATERIALS, Surroundings("tools", "packages"))
+    made = make_provenance({"uki.efi": "aa" * 32}, asked, MATERIALS, BuildEnvironment("tools", "packages"))
     return parse_statement(made, source="provenance.json")
 
 
@@ -32,7 +32,7 @@ def test_everything_that_differs_is_told_at_once() -> None:
     told = "\n".join(input_problems(statement(), LOCK, here))
     assert "the definition is another one" in told
     assert "this is Twinhull" in told
-    assert "the lock beside the definition is not the published one" in told
+    assert "the lock next to the definition is not the published one" in told
 
 
 def test_another_image_is_named() -> None:

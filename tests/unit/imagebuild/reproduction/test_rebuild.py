@@ -1,4 +1,4 @@
-"""Building again, with a build that is played: what is refused before it, and what is told after it."""
+"""Building again, with a build that is played: what is refused before it, and what is reported after it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from imagebuild.definition.image import definition_digest
 from imagebuild.errors import BuildError, NotReproducedError
 from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inputs.supply import Supply
-from imagebuild.reproduction.rebuild import Builder, Report, Wanted, reproduce
+from imagebuild.reproduction.rebuild import Builder, Reproduction, ReproductionRequest, reproduce
 from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.signing import GivenSignatures
 from partitions.version import Version
 from tests.fakes import attested
 from tests.fakes.attested import artifact, attested_build
-from tests.fakes.builds import Workshop
+from tests.fakes.builds import Publisher
 from tests.fakes.definitions import lock_of, package, plan_in, supply_in, write_definition
 from tests.fakes.tampering import flip_bits
 from updater.errors import RefusedError
@@ -42,7 +42,7 @@ SIGNATURES = Signatures(
 class Case:
     """A published release, a definition, and what the played build will leave behind."""
 
-    workshop: Workshop
+    workshop: Publisher
     published: Path
     definition: Path
     out: Path
@@ -66,9 +66,9 @@ class Case:
 
         return Builder(lambda: attested.MATERIALS.own.source_sha256, supply, plan, build)
 
-    def reproduce(self, *, trusted_root: bytes | None = None) -> Report:
+    def reproduce(self, *, trusted_root: bytes | None = None) -> Reproduction:
         choice = ReleaseChoice("host", Version("1.0.0"))
-        wanted = Wanted(self.workshop.base, choice, self.definition, trusted_root=trusted_root)
+        wanted = ReproductionRequest(self.workshop.base, choice, self.definition, trusted_root=trusted_root)
         cache = self.workshop.folder / "cache"
         return reproduce(wanted, out=self.out, cache=cache, progress=Silent(), builder=self.builder())
 
@@ -76,7 +76,7 @@ class Case:
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     definition = write_definition(tmp_path / "definition")
-    workshop = Workshop.make(tmp_path)
+    workshop = Publisher.make(tmp_path)
     root = (workshop.base / "metadata/1.root.json").read_bytes()
     build = attested_build(
         tmp_path / "published", lock=LOCK, definition_sha256=definition_digest(definition), root=artifact(root).sha256
@@ -136,7 +136,7 @@ def test_a_folder_that_is_there_is_left_alone(case: Case) -> None:
 def test_a_release_without_a_lock_says_how_to_make_one(case: Case, tmp_path: Path) -> None:
     other = attested_build(tmp_path / "unlocked", version="1.0.1", seed=2)
     case.workshop.publish_folders(other, now=datetime.now(UTC))
-    wanted = Wanted(case.workshop.base, ReleaseChoice("host", Version("1.0.1")), case.definition)
+    wanted = ReproductionRequest(case.workshop.base, ReleaseChoice("host", Version("1.0.1")), case.definition)
     with pytest.raises(NotReproducedError, match=r"without image\.lock, signatures\.json") as caught:
         reproduce(wanted, out=case.out, cache=tmp_path, progress=Silent())
     assert "--locked" in caught.value.hints[0]

@@ -83,7 +83,7 @@ def test_the_cpu_is_read_from_the_interpreter(tmp_path: Path) -> None:
 
 
 def inputs_key(root: Path, tools: Path, *, epoch: int = 1) -> str:
-    inputs = payload.Inputs(ToolsTree(tools), root, payload.agent_sources(root), epoch)
+    inputs = payload.PayloadInputs(ToolsTree(tools), root, payload.agent_sources(root), epoch)
     return payload.fingerprint(inputs)
 
 

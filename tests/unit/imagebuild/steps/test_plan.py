@@ -100,7 +100,7 @@ def test_without_a_place_the_id_and_the_version_name_it(case: Case, monkeypatch:
     assert plan.out == case.folder / "out/host/7"
 
 
-def test_the_definitions_mistakes_are_told_before_anything_else(case: Case) -> None:
+def test_the_definitions_errors_are_told_before_anything_else(case: Case) -> None:
     case.say("nonsense: true\n")
     (case.folder / "keys/root.json").unlink()
     with pytest.raises(DocumentError, match="nonsense"):
@@ -177,9 +177,9 @@ def test_a_place_that_holds_something_else_is_left_alone(tmp_path: Path) -> None
     plan = plan_in(tmp_path)
     plan.out.mkdir(parents=True)
     (plan.out / "thesis.txt").touch()
-    with pytest.raises(BuildError, match="no finished build"):
+    with pytest.raises(BuildError, match="not a finished build"):
         _ = plan.finished
     shutil.rmtree(plan.out)
     plan.out.touch()
-    with pytest.raises(BuildError, match="no finished build"):
+    with pytest.raises(BuildError, match="not a finished build"):
         _ = plan.finished

@@ -113,7 +113,7 @@ def test_the_definition_keeps_its_own() -> None:
     assert not KeepList().keeps("/usr/bin/less")
 
 
-def test_mistakes_in_the_list_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_in_the_list_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = tmp_path / "keep.yaml"
     wrong.write_text("sections:\n- {name: x, why: y, paths: [usr, '/a b'], modules: [nvme]}\n- {name: z}\n")
     monkeypatch.setattr(keeping, "KEEP_FILE", wrong)

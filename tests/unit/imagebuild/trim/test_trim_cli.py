@@ -15,7 +15,7 @@ from imagebuild.inspection.costs import Cost
 from imagebuild.trim import cli
 from imagebuild.trim.judging import Outcome, Priced
 from imagebuild.trim.proposals import Proposal
-from imagebuild.trim.trimming import Wishes
+from imagebuild.trim.trimming import TrimOptions
 from tests.fakes.definitions import write_definition
 from tests.fakes.trees import contents_of
 
@@ -50,14 +50,14 @@ def outcome(*, everything: bool) -> Outcome:
 
 
 @pytest.fixture(autouse=True)
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Wishes]:
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TrimOptions]:
     """What `trim` was asked for; nothing is built or booted."""
     monkeypatch.chdir(tmp_path)
-    seen: list[Wishes] = []
+    seen: list[TrimOptions] = []
 
-    def trim(wishes: Wishes, **_: object) -> Outcome:
-        seen.append(wishes)
-        return outcome(everything=wishes.everything)
+    def trim(options: TrimOptions, **_: object) -> Outcome:
+        seen.append(options)
+        return outcome(everything=options.everything)
 
     monkeypatch.setattr(cli, "trim", trim)
     write_definition(tmp_path / "host", "# mine\nid: host\ndrop:\n- /usr/share/icons\n")
@@ -76,9 +76,9 @@ def test_the_proposals_are_shown_with_the_lines_and_nothing_is_written(capsys: p
     assert run("host") == EXIT_DONE
     shown = capsys.readouterr().out
     assert "of 10 files 3 were touched, 6 stay, 4 could be dropped" in shown
-    assert "/usr/bin/vim  1 link to it, 32.8 kB, 16.4 kB as sent" in shown
-    assert "1 more below 16.4 kB each, 30.7 kB, 15.4 kB as sent (--all)" in shown
-    assert "together the image loses  2.1 MB, 716.8 kB as sent" in shown
+    assert "/usr/bin/vim  1 link to it, 32.8 kB, 16.4 kB compressed" in shown
+    assert "1 more below 16.4 kB each, 30.7 kB, 15.4 kB compressed (--all)" in shown
+    assert "together the image loses  2.1 MB, 716.8 kB compressed" in shown
     assert shown.endswith("drop:\n- /usr/bin/vi\n- /usr/bin/vim\n- /usr/share/big\ndrop_modules:\n- drivers/isdn/\n")
     assert Path("host/image.yaml").read_bytes() == before
 
@@ -114,14 +114,14 @@ def test_json_is_one_document_with_every_proposal(capsys: pytest.CaptureFixture[
     assert document["written"] is None
 
 
-def test_everything_is_made_below_out(asked: list[Wishes], tmp_path: Path) -> None:
+def test_everything_is_made_below_out(asked: list[TrimOptions], tmp_path: Path) -> None:
     Path("mine.sh").write_text("echo mine\n")
     assert run("host", "--workload", "mine.sh", "--memory", "8192") == EXIT_DONE
-    assert asked == [Wishes(Path("host"), tmp_path / "out/trim/host", "echo mine\n", 8192)]
+    assert asked == [TrimOptions(Path("host"), tmp_path / "out/trim/host", "echo mine\n", 8192)]
 
 
-def test_a_definition_with_mistakes_is_told_before_anything_is_built(
-    asked: list[Wishes], capsys: pytest.CaptureFixture[str]
+def test_a_definition_with_errors_is_told_before_anything_is_built(
+    asked: list[TrimOptions], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("host/image.yaml").write_text("id: host\ntrim: {keep: [usr/x], keep_modules: [nvme]}\n")
     assert run("host") == EXIT_USAGE

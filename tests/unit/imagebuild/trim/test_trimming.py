@@ -20,7 +20,7 @@ from imagebuild.trim import trimming
 from imagebuild.trim.judging import Outcome
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.page_cache import CANARY, Sample
-from imagebuild.trim.trimming import Wishes, trim
+from imagebuild.trim.trimming import TrimOptions, trim
 from tests.fakes.definitions import write_definition, write_keys
 from tests.fakes.trees import contents_of
 
@@ -75,12 +75,12 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return found
 
 
-def wishes(tmp_path: Path, own: str | None = None) -> Wishes:
-    return Wishes(tmp_path / "host", tmp_path / "out", own, 4096)
+def options(tmp_path: Path, own: str | None = None) -> TrimOptions:
+    return TrimOptions(tmp_path / "host", tmp_path / "out", own, 4096)
 
 
 def test_what_was_recorded_is_judged_with_the_definition_s_own_keep_list(bench: Bench, tmp_path: Path) -> None:
-    trim(wishes(tmp_path), progress=Silent())
+    trim(options(tmp_path), progress=Silent())
     ((touched, keep),) = bench.judged
     assert touched == Sample(frozenset({CANARY}), frozenset({"erofs"}))
     assert keep.keeps("/usr/bin/mine")
@@ -88,23 +88,23 @@ def test_what_was_recorded_is_judged_with_the_definition_s_own_keep_list(bench: 
 
 
 def test_the_record_is_taken_again_while_nothing_changes(bench: Bench, tmp_path: Path) -> None:
-    trim(wishes(tmp_path), progress=Silent())
-    trim(wishes(tmp_path), progress=Silent())
+    trim(options(tmp_path), progress=Silent())
+    trim(options(tmp_path), progress=Silent())
     assert bench.recorded == 1
     assert bench.judged[0][0] == bench.judged[1][0]
 
 
 def test_another_workload_or_another_build_is_recorded_anew(bench: Bench, tmp_path: Path) -> None:
-    trim(wishes(tmp_path), progress=Silent())
-    trim(wishes(tmp_path, "echo mine"), progress=Silent())
+    trim(options(tmp_path), progress=Silent())
+    trim(options(tmp_path, "echo mine"), progress=Silent())
     (bench.folder / "1.0.1" / INPUTS_FILE).write_text("other")
-    trim(wishes(tmp_path, "echo mine"), progress=Silent())
+    trim(options(tmp_path, "echo mine"), progress=Silent())
     assert bench.recorded == 3
 
 
 def test_a_rehearsal_that_fails_leaves_no_record(bench: Bench, tmp_path: Path) -> None:
     bench.fails = True
     with pytest.raises(TrimError, match="the workload failed"):
-        trim(wishes(tmp_path), progress=Silent())
+        trim(options(tmp_path), progress=Silent())
     assert not (tmp_path / "out" / trimming.RECORD_FILE).exists()
     assert (tmp_path / "host" / FILE_NAME).exists()

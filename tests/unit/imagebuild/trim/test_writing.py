@@ -68,7 +68,7 @@ def test_the_starting_definition_takes_lines() -> None:
     assert [line for line in changed.splitlines() if line.startswith("#")] == comments
 
 
-def test_a_definition_with_mistakes_is_not_written_over(tmp_path: Path) -> None:
+def test_a_definition_with_errors_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "image.yaml"
     path.write_text("id: x\ndorp: []\n")
     with pytest.raises(DocumentError, match="dorp"):

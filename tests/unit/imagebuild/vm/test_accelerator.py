@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from bedrock import strict
-from imagebuild.vm.accelerator import CachedFinding, Finding, read_cache, reason_of
+from imagebuild.vm.accelerator import AcceleratorChoice, CachedFinding, read_cache, reason_of
 from imagebuild.vm.config import Accelerator
 
 
 def test_a_fallback_says_why_in_one_line() -> None:
-    finding = Finding(Accelerator.TCG, "/dev/kvm does not exist")
+    finding = AcceleratorChoice(Accelerator.TCG, "/dev/kvm does not exist")
     assert finding.line == "no usable hardware acceleration (/dev/kvm does not exist): software emulation"
 
 
 def test_a_finding_with_the_same_qemu_and_kernel_is_reused(tmp_path: Path) -> None:
     path = tmp_path / "accelerator.json"
     path.write_bytes(strict.dump_json(CachedFinding("q 10", "6.12", Accelerator.KVM, "")))
-    assert read_cache(path, qemu="q 10", kernel="6.12") == Finding(Accelerator.KVM)
+    assert read_cache(path, qemu="q 10", kernel="6.12") == AcceleratorChoice(Accelerator.KVM)
 
 
 @pytest.mark.parametrize(("qemu", "kernel"), [("q 11", "6.12"), ("q 10", "6.13")])

@@ -19,7 +19,7 @@ from tests.fakes.memory_disk import PowerCut
 from tests.fakes.twin_host import MemorySource, TwinHost, built
 from updater.agent.agent import PATIENCE_S, Agent, Outcome
 from updater.agent.config import Config
-from updater.agent.plan import Nothing, Update, Why, Wishes
+from updater.agent.plan import Nothing, Update, UpdateOptions, Why
 from updater.agent.state import Kind
 from updater.agent.store import HintStore
 from updater.agent.trial import NOT_TAKEN
@@ -40,11 +40,11 @@ class Story:
     server: FakeServer
     agent: Agent
 
-    def update(self, **wishes: bool) -> Outcome:
-        return self.agent.update(Wishes(**wishes), Silent())
+    def update(self, **options: bool) -> Outcome:
+        return self.agent.update(UpdateOptions(**options), Silent())
 
-    def why(self, **wishes: bool) -> Why:
-        plan = self.update(**wishes).plan
+    def why(self, **options: bool) -> Why:
+        plan = self.update(**options).plan
         assert isinstance(plan, Nothing), plan
         return plan.why
 
@@ -381,7 +381,7 @@ def test_a_failed_update_is_in_the_history_and_the_next_one_works(story: Story) 
 
 def test_checking_changes_nothing(story: Story) -> None:
     story.machine.host.disk.journal.clear()
-    assert isinstance(story.agent.check(Wishes()), Update)
+    assert isinstance(story.agent.check(UpdateOptions()), Update)
     assert not story.machine.host.disk.journal
     assert not story.machine.writable_mounts
 
@@ -395,11 +395,11 @@ def test_looking_mounts_nothing_writable(story: Story) -> None:
 def test_without_a_server_or_channel_an_update_says_what_to_set(story: Story) -> None:
     bare = Agent(story.machine, Config(), story.agent.store, story.agent.lock_path, None)
     with pytest.raises(UpdaterError) as caught:
-        bare.update(Wishes(), Silent())
+        bare.update(UpdateOptions(), Silent())
     assert "url" in caught.value.hints[0]
     bare = Agent(story.machine, Config(), story.agent.store, story.agent.lock_path, story.server)
     with pytest.raises(UpdaterError) as caught:
-        bare.update(Wishes(), Silent())
+        bare.update(UpdateOptions(), Silent())
     assert "channel" in caught.value.hints[0]
 
 

@@ -97,7 +97,7 @@ def test_a_rule_that_forbids_is_an_error_with_a_hint() -> None:
     result = run("update")
     assert isinstance(result.exception, PolicyError)
     assert "audit" in str(result.exception)
-    assert result.exception.hints == ("let go with `updater release-hold`",)
+    assert result.exception.hints == ("release it with `updater release-hold`",)
     assert read(run("release-hold", "--json")) == {"hold": None}
 
 

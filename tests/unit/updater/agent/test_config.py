@@ -1,4 +1,4 @@
-"""The layers of the configuration and the mistakes in them."""
+"""The layers of the configuration and the errors in them."""
 
 from __future__ import annotations
 

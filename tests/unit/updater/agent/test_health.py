@@ -1,4 +1,4 @@
-"""Health checks: bounded, tried again, told one by one."""
+"""Health checks: bounded, tried again, reported one by one."""
 
 from __future__ import annotations
 

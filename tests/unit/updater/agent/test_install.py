@@ -15,7 +15,7 @@ from partitions.layout import identity_of
 from partitions.version import Version
 from tests.fakes.memory_disk import PowerCut
 from tests.fakes.twin_host import Built, MemorySource, TwinHost, built, random_uuid
-from updater.agent.install import Report, Target, install
+from updater.agent.install import Installation, Target, install
 from updater.errors import FetchError, NoSpaceError, PolicyError, RefusedError
 
 OLD = built("1.0.0")
@@ -43,7 +43,7 @@ def target(machine: TwinHost) -> Target:
     )
 
 
-def run(machine: TwinHost, new: Built = NEW, source: MemorySource | None = None) -> Report:
+def run(machine: TwinHost, new: Built = NEW, source: MemorySource | None = None) -> Installation:
     return install(target(machine), new.release, source or MemorySource(new), Silent())
 
 
@@ -291,7 +291,7 @@ def test_files_that_are_not_ours_are_left_alone() -> None:
     assert "memtest.efi" in machine.folder.names()
 
 
-def test_a_half_identity_is_not_mistaken_for_a_written_slot() -> None:
+def test_a_half_identity_is_not_errorn_for_a_written_slot() -> None:
     machine = host()
     run(machine)
     where = machine.map().b

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from partitions.entries import BootEntry
 from partitions.layout import Slot, slot_label
 from partitions.version import Version
-from updater.agent.plan import Nothing, Plan, Update, Wait, Why, Wishes, plan
+from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, Why, plan
 from updater.agent.state import Hints, Hold, HostFacts, SlotFacts, SlotState
 from updater.channel import Channel, DeadEnd, Instant, Pace
 from updater.release import Architecture
@@ -46,9 +46,14 @@ def channel(version: str = "1.0.1", *, start: datetime = NOW, over_s: float = 0.
 
 
 def decide(
-    host: HostFacts | None = None, hints: Hints | None = None, said: Channel | None = None, wishes: Wishes | None = None
+    host: HostFacts | None = None,
+    hints: Hints | None = None,
+    said: Channel | None = None,
+    options: UpdateOptions | None = None,
 ) -> Plan:
-    return plan(host or facts(), hints or Hints(), said or channel(), now=NOW, host_id="m", wishes=wishes or Wishes())
+    return plan(
+        host or facts(), hints or Hints(), said or channel(), now=NOW, host_id="m", options=options or UpdateOptions()
+    )
 
 
 def why(decided: Plan) -> Why:
@@ -66,8 +71,8 @@ def test_the_running_version_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("entries", [(entry("1.0.0", 2, 1),), (entry("1.0.0", 0, 3),), (entry("0.9"),)])
 def test_an_unblessed_running_slot_takes_no_update(entries: tuple[BootEntry, ...]) -> None:
-    wishes = Wishes(retry=True, allow_downgrade=True, by_hand=True)
-    assert why(decide(facts("1.0.0", *entries), wishes=wishes)) is Why.UNBLESSED
+    options = UpdateOptions(retry=True, allow_downgrade=True, by_hand=True)
+    assert why(decide(facts("1.0.0", *entries), options=options)) is Why.UNBLESSED
 
 
 def test_a_version_that_failed_here_is_not_tried_again() -> None:
@@ -81,7 +86,7 @@ def test_a_version_that_failed_here_is_not_tried_again() -> None:
 
 def test_a_version_that_failed_here_is_tried_again_when_told() -> None:
     hints = Hints().with_bad(v("1.0.1"), "podman did not answer", AT)
-    assert isinstance(decide(hints=hints, wishes=Wishes(retry=True)), Update)
+    assert isinstance(decide(hints=hints, options=UpdateOptions(retry=True)), Update)
 
 
 def test_a_pin_does_not_bring_back_a_bad_version() -> None:
@@ -108,7 +113,7 @@ def test_a_failed_newer_version_does_not_count_as_blessed() -> None:
 
 
 def test_an_operator_may_go_back() -> None:
-    decided = decide(said=channel("0.9"), wishes=Wishes(allow_downgrade=True))
+    decided = decide(said=channel("0.9"), options=UpdateOptions(allow_downgrade=True))
     assert decided == Update(v("0.9"), Slot.B, downgrade=True)
 
 
@@ -124,17 +129,17 @@ def test_a_pin_on_the_running_version_keeps_it() -> None:
 
 def test_a_held_host_takes_no_update_not_even_a_pinned_one() -> None:
     hints = Hints(pin=v("1.0.1"), hold=Hold("audit", AT))
-    assert why(decide(hints=hints, wishes=Wishes(by_hand=True))) is Why.HELD
+    assert why(decide(hints=hints, options=UpdateOptions(by_hand=True))) is Why.HELD
 
 
 def test_a_halted_channel_stops_everybody() -> None:
-    assert why(decide(said=replace(channel(), halted=True), wishes=Wishes(by_hand=True))) is Why.HALTED
+    assert why(decide(said=replace(channel(), halted=True), options=UpdateOptions(by_hand=True))) is Why.HALTED
 
 
 def test_a_dead_end_is_left_by_hand_only() -> None:
     said = replace(channel(), dead_ends=(DeadEnd(v("1.0.0"), "boot partition too small"),))
     assert why(decide(said=said)) is Why.DEAD_END
-    assert isinstance(decide(said=said, wishes=Wishes(by_hand=True)), Update)
+    assert isinstance(decide(said=said, options=UpdateOptions(by_hand=True)), Update)
 
 
 def test_a_host_older_than_the_floor_goes_there_first() -> None:
@@ -148,7 +153,7 @@ def test_a_host_waits_for_its_turn() -> None:
     assert decide(said=said) == Wait(
         NOW + timedelta(hours=1), v("1.0.1"), "1.0.1 reaches this host at 2026-03-01T13:00:00Z"
     )
-    assert isinstance(decide(said=said, wishes=Wishes(by_hand=True)), Update)
+    assert isinstance(decide(said=said, options=UpdateOptions(by_hand=True)), Update)
 
 
 @pytest.mark.parametrize("left", [(3, 0), (2, 1)])
@@ -194,7 +199,7 @@ counters = st.sampled_from([(None, None), (3, 0), (2, 1), (0, 3), (0, 0)])
     bad=st.lists(versions, max_size=2),
     newest=st.none() | versions,
     pin=st.none() | versions,
-    wishes=st.builds(Wishes, retry=st.booleans(), allow_downgrade=st.booleans(), by_hand=st.booleans()),
+    options=st.builds(UpdateOptions, retry=st.booleans(), allow_downgrade=st.booleans(), by_hand=st.booleans()),
     running_counter=counters,
 )
 def test_no_plan_ever_breaks_i6_or_i7(
@@ -205,20 +210,20 @@ def test_no_plan_ever_breaks_i6_or_i7(
     bad: list[str],
     newest: str | None,
     pin: str | None,
-    wishes: Wishes,
+    options: UpdateOptions,
     running_counter: tuple[int | None, int | None],
 ) -> None:
     host = facts(running, entry(running, *running_counter), *(entry(name, *count) for name, count in others))
     hints = Hints(newest_blessed=v(newest) if newest else None, pin=v(pin) if pin else None)
     for name in bad:
         hints = hints.with_bad(v(name), "failed", AT)
-    decided = decide(host, hints, channel(wanted), wishes)
+    decided = decide(host, hints, channel(wanted), options)
     if not isinstance(decided, Update):
         return
     assert host.blessed
     assert decided.slot is host.slot.other
     assert decided.version != host.running_version
-    assert wishes.retry or hints.bad_version(decided.version) is None
-    if pin is None and not wishes.allow_downgrade:
+    assert options.retry or hints.bad_version(decided.version) is None
+    if pin is None and not options.allow_downgrade:
         assert newest is None or decided.version >= v(newest)
         assert decided.version > host.running_version

@@ -13,9 +13,9 @@ from partitions.version import Version
 from tests.fakes.machine import START, FakeClock
 from updater.agent.agent import Outcome
 from updater.agent.config import Config, Reboot, RebootPolicy, TimeOfDay, Window
-from updater.agent.install import Report
-from updater.agent.plan import Nothing, Plan, Update, Wait, Why, Wishes
-from updater.agent.service import Daemon, told
+from updater.agent.install import Installation
+from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, Why
+from updater.agent.service import Daemon, outcome_line
 from updater.errors import FetchError
 
 V = Version.from_text("1.0.1")
@@ -30,10 +30,10 @@ class Answers:
 
     plans: list[Plan | Exception]
     reboots: int = 0
-    wishes: list[Wishes] = field(default_factory=list)
+    options: list[UpdateOptions] = field(default_factory=list)
 
-    def update(self, wishes: Wishes, progress: Progress) -> Outcome:
-        self.wishes.append(wishes)
+    def update(self, options: UpdateOptions, progress: Progress) -> Outcome:
+        self.options.append(options)
         answer = self.plans.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -56,7 +56,7 @@ def test_an_update_reboots_at_once_by_default() -> None:
     it, answers = daemon(CURRENT, UPDATE)
     it.run()
     assert answers.reboots == 1
-    assert answers.wishes == [Wishes(), Wishes()]
+    assert answers.options == [UpdateOptions(), UpdateOptions()]
 
 
 def test_polls_are_spread_over_the_upper_half_of_the_interval() -> None:
@@ -95,14 +95,14 @@ def test_a_manual_reboot_is_left_to_the_operator() -> None:
 def test_a_disabled_daemon_asks_nobody() -> None:
     it, answers = daemon(config=Config(enabled=False))
     assert it.round() == 1800.0
-    assert not answers.wishes
+    assert not answers.options
 
 
 def test_an_outcome_tells_bytes_seconds_and_speed() -> None:
-    line = told(Outcome(UPDATE, Report(73_000_000, 300_000_000, 6.0, 3.0)))
+    line = outcome_line(Outcome(UPDATE, Installation(73_000_000, 300_000_000, 6.0, 3.0)))
     assert "73000000 bytes downloaded" in line
     assert "50.0 MB/s" in line
-    assert told(Outcome(CURRENT)) == "current"
+    assert outcome_line(Outcome(CURRENT)) == "current"
 
 
 def test_the_clock_of_these_tests_starts_at_noon() -> None:

@@ -18,7 +18,7 @@ from keys.generate import init
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from keys.roles import Profile
-from tests.fakes.builds import NOW, Workshop, snapshot_of, write_build
+from tests.fakes.builds import NOW, Publisher, snapshot_of, write_build
 from tests.fakes.keyrings import dev_folder
 from updater.errors import BusyError, ConflictError, RefusedError, RepositoryError
 from updater.release import Compression
@@ -32,24 +32,24 @@ from updater.repository.verify import verify
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop.make(tmp_path)
+def workshop(tmp_path: Path) -> Publisher:
+    return Publisher.make(tmp_path)
 
 
-def is_sound(workshop: Workshop) -> bool:
+def is_sound(workshop: Publisher) -> bool:
     report = verify(workshop.base, now=NOW, progress=Silent())
     assert report.problems == ()
     return report.ok
 
 
-def test_new_repository_holds(workshop: Workshop) -> None:
+def test_new_repository_holds(workshop: Publisher) -> None:
     assert is_sound(workshop)
     names = {path.name for path in (workshop.base / "metadata").iterdir()}
     roles = ("root", "targets", "snapshot", "releases", "channels")
     assert names == {f"1.{role}.json" for role in roles} | {"timestamp.json"}
 
 
-def test_init_refuses_a_folder_in_use(workshop: Workshop) -> None:
+def test_init_refuses_a_folder_in_use(workshop: Publisher) -> None:
     before = snapshot_of(workshop.base)
     with pytest.raises(ConflictError, match="not an empty folder"):
         init_repository(workshop.base, workshop.access, lifetimes=Lifetimes(), now=NOW)
@@ -65,7 +65,7 @@ def test_init_without_every_key_leaves_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["keys"]
 
 
-def test_published_release_is_served_from_objects(workshop: Workshop) -> None:
+def test_published_release_is_served_from_objects(workshop: Publisher) -> None:
     (done,) = workshop.publish("1.0.0")
     assert done.new
     assert is_sound(workshop)
@@ -78,7 +78,7 @@ def test_published_release_is_served_from_objects(workshop: Workshop) -> None:
     assert done.stored_bytes < done.raw_bytes
 
 
-def test_same_version_with_same_content_changes_nothing(workshop: Workshop) -> None:
+def test_same_version_with_same_content_changes_nothing(workshop: Publisher) -> None:
     workshop.publish("1.0.0")
     before = snapshot_of(workshop.base)
     (again,) = workshop.publish("1.0.0")
@@ -87,7 +87,7 @@ def test_same_version_with_same_content_changes_nothing(workshop: Workshop) -> N
     assert snapshot_of(workshop.base) == before
 
 
-def test_same_version_with_other_content_is_a_conflict(workshop: Workshop) -> None:
+def test_same_version_with_other_content_is_a_conflict(workshop: Publisher) -> None:
     workshop.publish("1.0.0", seed=1)
     before = snapshot_of(workshop.base)
     with pytest.raises(ConflictError, match="published before with other content"):
@@ -95,19 +95,19 @@ def test_same_version_with_other_content_is_a_conflict(workshop: Workshop) -> No
     assert snapshot_of(workshop.base) == before
 
 
-def test_version_that_ranks_equal_is_a_conflict(workshop: Workshop) -> None:
+def test_version_that_ranks_equal_is_a_conflict(workshop: Publisher) -> None:
     workshop.publish("1.0")
     with pytest.raises(ConflictError, match="ranks equal"):
         workshop.publish("1.00", seed=2)
 
 
-def test_two_different_builds_of_one_version_are_a_conflict(workshop: Workshop, tmp_path: Path) -> None:
+def test_two_different_builds_of_one_version_are_a_conflict(workshop: Publisher, tmp_path: Path) -> None:
     folders = [write_build(tmp_path / f"b{seed}", seed=seed) for seed in (1, 2)]
     with pytest.raises(ConflictError, match="differ"):
         workshop.publish_folders(*folders)
 
 
-def test_several_builds_become_visible_together(workshop: Workshop, tmp_path: Path) -> None:
+def test_several_builds_become_visible_together(workshop: Publisher, tmp_path: Path) -> None:
     folders = [write_build(tmp_path / version, version=version, seed=3) for version in ("1.0.0", "1.0.1")]
     done = workshop.publish_folders(*folders)
     assert [publication.new for publication in done] == [True, True]
@@ -116,7 +116,7 @@ def test_several_builds_become_visible_together(workshop: Workshop, tmp_path: Pa
     assert state.timestamp.signed.version == 2
 
 
-def test_a_debug_build_is_refused_unless_it_is_allowed(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_debug_build_is_refused_unless_it_is_allowed(workshop: Publisher, tmp_path: Path) -> None:
     folders = [
         write_build(tmp_path / "plain", version="1.0.0"),
         write_build(tmp_path / "open", version="1.0.1", profile="debug"),
@@ -132,7 +132,7 @@ def test_a_debug_build_is_refused_unless_it_is_allowed(workshop: Workshop, tmp_p
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "longer", "missing"])
 def test_file_that_differs_from_its_release_is_refused_before_anything_is_written(
-    workshop: Workshop, tmp_path: Path, damage: str
+    workshop: Publisher, tmp_path: Path, damage: str
 ) -> None:
     folder = write_build(tmp_path / "build")
     path = folder / "root.erofs"
@@ -149,7 +149,7 @@ def test_file_that_differs_from_its_release_is_refused_before_anything_is_writte
     assert snapshot_of(workshop.base) == before
 
 
-def test_every_wrong_file_is_listed(workshop: Workshop, tmp_path: Path) -> None:
+def test_every_wrong_file_is_listed(workshop: Publisher, tmp_path: Path) -> None:
     folder = write_build(tmp_path / "build")
     for name in ("uki.efi", "root.verity"):
         (folder / name).write_bytes(b"other")
@@ -164,21 +164,21 @@ def test_folder_without_release_is_refused(tmp_path: Path) -> None:
         read_build(tmp_path)
 
 
-def test_publishing_needs_only_releases_snapshot_and_timestamp_keys(workshop: Workshop) -> None:
+def test_publishing_needs_only_releases_snapshot_and_timestamp_keys(workshop: Publisher) -> None:
     (done,) = workshop.without_keys("root", "targets", "channels").publish("1.0.0")
     assert done.new
     assert is_sound(workshop)
 
 
 @pytest.mark.parametrize("role", ["releases", "snapshot", "timestamp"])
-def test_publishing_without_a_needed_key_writes_nothing(workshop: Workshop, role: str) -> None:
+def test_publishing_without_a_needed_key_writes_nothing(workshop: Publisher, role: str) -> None:
     before = snapshot_of(workshop.base)
     with pytest.raises(MissingKeyError, match=role):
         workshop.without_keys(role).publish("1.0.0")
     assert {name: data for name, data in snapshot_of(workshop.base).items() if name != ".lock"} == before
 
 
-def test_second_publisher_is_told_to_wait(workshop: Workshop) -> None:
+def test_second_publisher_is_told_to_wait(workshop: Publisher) -> None:
     with Layout(workshop.base).lock_file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(BusyError):
@@ -186,10 +186,10 @@ def test_second_publisher_is_told_to_wait(workshop: Workshop) -> None:
     assert workshop.publish("1.0.0")[0].new
 
 
-def test_keys_of_another_repository_are_refused(workshop: Workshop, tmp_path: Path) -> None:
+def test_keys_of_another_repository_are_refused(workshop: Publisher, tmp_path: Path) -> None:
     stranger = KeyAccess(init(tmp_path / "strange", Profile.DEV, NoPassphrase()), NoPassphrase())
     with pytest.raises(RefusedError, match="was not made with the root keys"):
-        Workshop(workshop.folder, stranger).publish("1.0.0")
+        Publisher(workshop.folder, stranger).publish("1.0.0")
 
 
 class CutError(Exception):
@@ -205,7 +205,7 @@ WRITES: dict[str, str] = {
 
 @pytest.mark.parametrize("step", WRITES)
 def test_publish_interrupted_before_a_step_shows_nothing_and_completes_later(
-    workshop: Workshop, step: str, monkeypatch: pytest.MonkeyPatch
+    workshop: Publisher, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = load_state(Layout(workshop.base), None).timestamp.raw
 
@@ -238,7 +238,7 @@ def cut_at(write: Callable[..., None], number: int) -> Callable[..., None]:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_publish_interrupted_between_metadata_files_keeps_the_old_state_readable(
-    workshop: Workshop, number: int, monkeypatch: pytest.MonkeyPatch
+    workshop: Publisher, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workshop.publish("1.0.0")
     seen = load_state(Layout(workshop.base), None).timestamp.raw
@@ -256,14 +256,14 @@ def test_publish_interrupted_between_metadata_files_keeps_the_old_state_readable
     assert all(now_there[name] == data for name, data in left_over.items() if name != "timestamp.json")
 
 
-def test_half_written_object_is_cleaned_up_by_the_next_publish(workshop: Workshop) -> None:
+def test_half_written_object_is_cleaned_up_by_the_next_publish(workshop: Publisher) -> None:
     half = workshop.base / "objects" / ".incoming-1"
     half.write_bytes(b"half")
     workshop.publish("1.0.0")
     assert not half.exists()
 
 
-def test_damaged_object_is_replaced_when_published_under_a_new_version(workshop: Workshop) -> None:
+def test_damaged_object_is_replaced_when_published_under_a_new_version(workshop: Publisher) -> None:
     (done,) = workshop.publish("1.0.0")
     path = Layout(workshop.base).object_file(done.release.artifacts.root.objects[0])
     path.write_bytes(b"damaged")
@@ -271,7 +271,7 @@ def test_damaged_object_is_replaced_when_published_under_a_new_version(workshop:
     assert is_sound(workshop)
 
 
-def test_tampered_store_is_not_signed_again(workshop: Workshop) -> None:
+def test_tampered_store_is_not_signed_again(workshop: Publisher) -> None:
     workshop.publish("1.0.0")
     path = workshop.base / "metadata" / "2.releases.json"
     data = path.read_bytes().replace(b"releases/host/1.0.0", b"releases/host/6.6.6")
@@ -281,7 +281,7 @@ def test_tampered_store_is_not_signed_again(workshop: Workshop) -> None:
         workshop.publish("1.0.1", seed=2)
 
 
-def test_lifetimes_follow_the_role(workshop: Workshop) -> None:
+def test_lifetimes_follow_the_role(workshop: Publisher) -> None:
     state = load_state(Layout(workshop.base), None)
     left = {role.value: document.signed.expires - NOW for role, document in state.documents().items()}
     assert left == {
@@ -294,7 +294,7 @@ def test_lifetimes_follow_the_role(workshop: Workshop) -> None:
     }
 
 
-def test_full_disk_is_told_before_anything_is_written(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_told_before_anything_is_written(workshop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     before = snapshot_of(workshop.base)
     usage = shutil.disk_usage(workshop.base)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=10))
@@ -303,9 +303,9 @@ def test_full_disk_is_told_before_anything_is_written(workshop: Workshop, monkey
     assert {name: data for name, data in snapshot_of(workshop.base).items() if name != ".lock"} == before
 
 
-def test_release_document_is_deterministic(workshop: Workshop, tmp_path: Path) -> None:
+def test_release_document_is_deterministic(workshop: Publisher, tmp_path: Path) -> None:
     other_folder = tmp_path / "other"
     other_folder.mkdir()
     (first,) = workshop.publish("1.0.0")
-    (second,) = Workshop.make(other_folder).publish("1.0.0")
+    (second,) = Publisher.make(other_folder).publish("1.0.0")
     assert strict.dump_json(first.release) == strict.dump_json(second.release)

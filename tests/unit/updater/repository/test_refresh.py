@@ -8,7 +8,7 @@ import pytest
 from bedrock.progress import Silent
 from keys.errors import MissingKeyError
 from keys.roles import TufRole
-from tests.fakes.builds import NOW, Workshop
+from tests.fakes.builds import NOW, Publisher
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.metadata import load_state
@@ -20,11 +20,11 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop.make(tmp_path)
+def workshop(tmp_path: Path) -> Publisher:
+    return Publisher.make(tmp_path)
 
 
-def test_expired_timestamp_is_renewed(workshop: Workshop) -> None:
+def test_expired_timestamp_is_renewed(workshop: Publisher) -> None:
     later = NOW + 10 * DAY
     assert not verify(workshop.base, now=later, progress=Silent()).ok
     done = refresh(workshop.base, access=workshop.access, lifetimes=Lifetimes(), now=later)
@@ -33,19 +33,19 @@ def test_expired_timestamp_is_renewed(workshop: Workshop) -> None:
     assert verify(workshop.base, now=later, progress=Silent()).ok
 
 
-def test_only_online_keys_are_needed(workshop: Workshop) -> None:
+def test_only_online_keys_are_needed(workshop: Publisher) -> None:
     host = workshop.without_keys("root", "targets", "releases", "channels")
     assert refresh(host.base, access=host.access, lifetimes=Lifetimes(), now=NOW).signed == ONLINE
 
 
-def test_without_the_timestamp_key_nothing_is_written(workshop: Workshop) -> None:
+def test_without_the_timestamp_key_nothing_is_written(workshop: Publisher) -> None:
     before = load_state(Layout(workshop.base), None).timestamp.raw
     with pytest.raises(MissingKeyError):
         refresh(workshop.base, access=workshop.without_keys("timestamp").access, lifetimes=Lifetimes(), now=NOW)
     assert load_state(Layout(workshop.base), None).timestamp.raw == before
 
 
-def test_role_that_expires_soon_is_signed_when_its_key_is_here(workshop: Workshop) -> None:
+def test_role_that_expires_soon_is_signed_when_its_key_is_here(workshop: Publisher) -> None:
     later = NOW + 80 * DAY
     done = refresh(workshop.base, access=workshop.access, lifetimes=Lifetimes(), now=later)
     assert done.signed == (TufRole.RELEASES, TufRole.CHANNELS, *ONLINE)
@@ -53,7 +53,7 @@ def test_role_that_expires_soon_is_signed_when_its_key_is_here(workshop: Worksho
     assert verify(workshop.base, now=later, progress=Silent()).ok
 
 
-def test_role_that_expires_soon_is_reported_when_its_key_is_elsewhere(workshop: Workshop) -> None:
+def test_role_that_expires_soon_is_reported_when_its_key_is_elsewhere(workshop: Publisher) -> None:
     pipeline = workshop.without_keys("channels")
     later = NOW + 80 * DAY
     done = refresh(pipeline.base, access=pipeline.access, lifetimes=Lifetimes(), now=later)
@@ -61,7 +61,7 @@ def test_role_that_expires_soon_is_reported_when_its_key_is_elsewhere(workshop: 
     assert [(item.role, item.expires) for item in done.expiring] == [(TufRole.CHANNELS, NOW + 90 * DAY)]
 
 
-def test_root_is_signed_into_the_next_version_that_old_hosts_accept(workshop: Workshop) -> None:
+def test_root_is_signed_into_the_next_version_that_old_hosts_accept(workshop: Publisher) -> None:
     first = (workshop.base / "metadata" / "1.root.json").read_bytes()
     later = NOW + 350 * DAY
     done = refresh(workshop.base, access=workshop.access, lifetimes=Lifetimes(), now=later)

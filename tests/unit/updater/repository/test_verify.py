@@ -14,7 +14,7 @@ from keys.generate import init
 from keys.passphrase import NoPassphrase
 from keys.roles import Profile, TufRole
 from partitions.version import Version
-from tests.fakes.builds import NOW, Workshop, snapshot_of
+from tests.fakes.builds import NOW, Publisher, snapshot_of
 from tests.fakes.forgery import expire, own_keys, resign, resign_timestamp, strangers_key
 from updater.errors import RepositoryError
 from updater.release import Artifact, Compression, StoredObject
@@ -26,14 +26,14 @@ from updater.repository.metadata import load_state
 from updater.repository.objects import check_object
 from updater.repository.publish import init_repository
 from updater.repository.targets import write_target
-from updater.repository.verify import Report, verify
+from updater.repository.verify import Verification, verify
 
 RELEASE = "releases/host/1.0.0/x86-64.json"
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    made = Workshop.make(tmp_path)
+def workshop(tmp_path: Path) -> Publisher:
+    made = Publisher.make(tmp_path)
     made.publish("1.0.0")
     change = ChannelChange(release=ReleaseChoice("host", Version("1.0.0")))
     set_channel(made.base, "stable", change, access=made.access, lifetimes=Lifetimes(), now=NOW)
@@ -41,16 +41,16 @@ def workshop(tmp_path: Path) -> Workshop:
     return made
 
 
-def checked(workshop: Workshop, **more: Any) -> Report:
+def checked(workshop: Publisher, **more: Any) -> Verification:
     return verify(workshop.base, now=more.pop("now", NOW), progress=Silent(), **more)
 
 
-def only_problem(workshop: Workshop) -> str:
+def only_problem(workshop: Publisher) -> str:
     (problem,) = checked(workshop).problems
     return problem
 
 
-def test_sound_repository_is_counted_and_left_alone(workshop: Workshop) -> None:
+def test_sound_repository_is_counted_and_left_alone(workshop: Publisher) -> None:
     before = snapshot_of(workshop.base)
     report = checked(workshop)
     assert (report.ok, report.releases, report.channels, report.objects) == (True, 1, 1, 3)
@@ -60,22 +60,22 @@ def test_sound_repository_is_counted_and_left_alone(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize("role", list(TufRole))
-def test_signature_of_a_wrong_key_is_found(workshop: Workshop, role: TufRole) -> None:
+def test_signature_of_a_wrong_key_is_found(workshop: Publisher, role: TufRole) -> None:
     resign(workshop, role, [strangers_key()])
     assert f"the {role.value} metadata" in "\n".join(checked(workshop).problems)
 
 
-def test_releases_key_cannot_sign_channels(workshop: Workshop) -> None:
+def test_releases_key_cannot_sign_channels(workshop: Publisher) -> None:
     resign(workshop, TufRole.CHANNELS, own_keys(workshop, TufRole.RELEASES))
     assert "the channels metadata" in only_problem(workshop)
 
 
-def test_channels_key_cannot_sign_releases(workshop: Workshop) -> None:
+def test_channels_key_cannot_sign_releases(workshop: Publisher) -> None:
     resign(workshop, TufRole.RELEASES, own_keys(workshop, TufRole.CHANNELS))
     assert "the releases metadata" in "\n".join(checked(workshop).problems)
 
 
-def test_releases_role_cannot_name_a_channel(workshop: Workshop) -> None:
+def test_releases_role_cannot_name_a_channel(workshop: Publisher) -> None:
     def smuggle(signed: Any) -> None:
         signed.targets["channels/evil.json"] = TargetFile.from_data("channels/evil.json", b"{}", ["sha256"])
 
@@ -85,7 +85,7 @@ def test_releases_role_cannot_name_a_channel(workshop: Workshop) -> None:
 
 def test_one_signature_of_two_needed_is_below_the_threshold(tmp_path: Path) -> None:
     keyring = init(tmp_path / "keys", Profile.PRODUCTION, NoPassphrase())
-    workshop = Workshop(tmp_path, KeyAccess(keyring, NoPassphrase()))
+    workshop = Publisher(tmp_path, KeyAccess(keyring, NoPassphrase()))
     init_repository(workshop.base, workshop.access, lifetimes=Lifetimes(), now=NOW)
     assert checked(workshop).ok
     signers = own_keys(workshop, TufRole.ROOT)
@@ -95,30 +95,30 @@ def test_one_signature_of_two_needed_is_below_the_threshold(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("role", list(TufRole))
-def test_expired_role_is_found(workshop: Workshop, role: TufRole) -> None:
+def test_expired_role_is_found(workshop: Publisher, role: TufRole) -> None:
     expire(workshop, role)
     assert f"the {role.value} metadata expired" in "\n".join(checked(workshop).problems)
 
 
-def test_expiry_is_judged_at_the_given_moment(workshop: Workshop) -> None:
+def test_expiry_is_judged_at_the_given_moment(workshop: Publisher) -> None:
     assert checked(workshop, now=NOW + timedelta(days=6)).ok
     assert not checked(workshop, now=NOW + timedelta(days=7)).ok
 
 
-def test_changed_target_is_found(workshop: Workshop) -> None:
+def test_changed_target_is_found(workshop: Publisher) -> None:
     (path,) = (workshop.base / "targets" / "channels").iterdir()
     path.write_bytes(path.read_bytes().replace(b"1.0.0", b"6.6.6"))
     assert "not the target that was signed" in only_problem(workshop)
 
 
-def test_missing_target_is_found(workshop: Workshop) -> None:
+def test_missing_target_is_found(workshop: Publisher) -> None:
     (path,) = (workshop.base / "targets" / "channels").iterdir()
     path.unlink()
     assert "cannot be read" in only_problem(workshop)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "longer", "missing"])
-def test_damaged_object_is_found(workshop: Workshop, damage: str) -> None:
+def test_damaged_object_is_found(workshop: Publisher, damage: str) -> None:
     (path,) = [file for file in (workshop.base / "objects").glob("*/*") if file.stat().st_size == 5001]
     content = path.read_bytes()
     if damage == "missing":
@@ -133,20 +133,20 @@ def test_damaged_object_is_found(workshop: Workshop, damage: str) -> None:
     assert path.name in only_problem(workshop)
 
 
-def test_every_damage_is_listed(workshop: Workshop) -> None:
+def test_every_damage_is_listed(workshop: Publisher) -> None:
     for path in (workshop.base / "objects").glob("*/*"):
         path.write_bytes(b"damaged")
     assert len(checked(workshop).problems) == 3
 
 
-def test_channel_to_an_unpublished_release_is_found(workshop: Workshop) -> None:
+def test_channel_to_an_unpublished_release_is_found(workshop: Publisher) -> None:
     resign(
         workshop, TufRole.RELEASES, own_keys(workshop, TufRole.RELEASES), change=lambda signed: signed.targets.clear()
     )
     assert f"points to {RELEASE}, which is not published" in "\n".join(checked(workshop).problems)
 
 
-def test_release_document_of_another_release_is_found(workshop: Workshop) -> None:
+def test_release_document_of_another_release_is_found(workshop: Publisher) -> None:
     state = load_state(Layout(workshop.base), None)
     raw = next((workshop.base / "targets" / "releases").rglob("*.json")).read_bytes()
     other = "releases/host/2.0.0/x86-64.json"
@@ -156,10 +156,10 @@ def test_release_document_of_another_release_is_found(workshop: Workshop) -> Non
         signed.targets[other] = write_target(Layout(workshop.base), other, raw)
 
     resign(workshop, TufRole.RELEASES, own_keys(workshop, TufRole.RELEASES), change=rename)
-    assert f"{other} speaks of {RELEASE}" in only_problem(workshop)
+    assert f"{other} describes {RELEASE}" in only_problem(workshop)
 
 
-def test_role_put_back_alone_is_found(workshop: Workshop) -> None:
+def test_role_put_back_alone_is_found(workshop: Publisher) -> None:
     layout = Layout(workshop.base)
     old = layout.role_file(TufRole.RELEASES, 1).read_bytes()
 
@@ -171,7 +171,7 @@ def test_role_put_back_alone_is_found(workshop: Workshop) -> None:
     assert "rolled back: releases.json was at version 2" in "\n".join(checked(workshop).problems)
 
 
-def test_timestamp_put_back_is_noted(workshop: Workshop) -> None:
+def test_timestamp_put_back_is_noted(workshop: Publisher) -> None:
     layout = Layout(workshop.base)
     old = layout.role_file(TufRole.SNAPSHOT, 2).read_bytes()
     resign_timestamp(workshop, MetaFile.from_data(2, old, ["sha256"]))
@@ -179,10 +179,10 @@ def test_timestamp_put_back_is_noted(workshop: Workshop) -> None:
     assert "3.snapshot.json is newer than the timestamp says" in note
 
 
-def test_root_of_somebody_else_is_not_trusted(workshop: Workshop, tmp_path: Path) -> None:
+def test_root_of_somebody_else_is_not_trusted(workshop: Publisher, tmp_path: Path) -> None:
     folder = tmp_path / "other"
     folder.mkdir()
-    stranger = Workshop(folder, KeyAccess(init(folder / "keys", Profile.DEV, NoPassphrase()), NoPassphrase()))
+    stranger = Publisher(folder, KeyAccess(init(folder / "keys", Profile.DEV, NoPassphrase()), NoPassphrase()))
     init_repository(stranger.base, stranger.access, lifetimes=Lifetimes(), now=NOW)
     root = (stranger.base / "metadata" / "1.root.json").read_bytes()
     assert not checked(workshop, trusted_root=root).ok
@@ -190,14 +190,14 @@ def test_root_of_somebody_else_is_not_trusted(workshop: Workshop, tmp_path: Path
 
 
 @pytest.mark.parametrize("root", [b"", b"{}", b"no"])
-def test_given_root_that_is_none_is_an_error(workshop: Workshop, root: bytes) -> None:
+def test_given_root_that_is_none_is_an_error(workshop: Publisher, root: bytes) -> None:
     with pytest.raises(RepositoryError, match="root"):
         checked(workshop, trusted_root=root)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"signed": {}, "signatures": []}'])
 @pytest.mark.parametrize("name", ["timestamp.json", "1.root.json", "3.snapshot.json", "2.releases.json"])
-def test_unreadable_metadata_is_a_problem_not_a_crash(workshop: Workshop, name: str, content: bytes) -> None:
+def test_unreadable_metadata_is_a_problem_not_a_crash(workshop: Publisher, name: str, content: bytes) -> None:
     path = workshop.base / "metadata" / name
     assert path.exists()
     path.write_bytes(content)

@@ -93,7 +93,7 @@ def select(cache: Path, *, changed: str | None = None) -> Selection:
 
 
 def shop_in(folder: Path, tools: InitrdTools, *, changed: str | None = None) -> Workshop:
-    """A build beside `cache` whose package tree is made."""
+    """A build next to `cache` whose package tree is made."""
     cache, plan = folder.parent / "cache", plan_in(folder)
     supply = replace(plan.supply, cache=cache, packages=select(cache, changed=changed), tools=tools)
     shop = Workshop(replace(plan, supply=supply), folder / "work", folder / "scratch")
@@ -145,7 +145,7 @@ def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools
     assert {"dev", "proc", "run", "sys", "sysroot", "tmp", "etc/modprobe.d/watchdog.conf"} <= found.keys()
     assert found["init"].content == (initrd.FILES / "init").read_text()
     assert "usr/bin/podman" not in found
-    # The kernel makes a folder before what lies in it.
+    # The kernel makes a folder before what is in it.
     assert list(found) == sorted(found, key=lambda name: Path(name).parts)
     assert {row.time_s for row in found.values()} == {EPOCH}
 
@@ -297,7 +297,7 @@ def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: InitrdTools) -
     shop = replace(shop, plan=replace(shop.plan, supply=replace(shop.plan.supply, packages=packages)))
     index_path(shop.plan.supply.archive, "trixie").parent.mkdir(parents=True)
     index_path(shop.plan.supply.archive, "trixie").write_text(index)
-    with pytest.raises(RefusedInputError, match="busybox 1 is no Debian package"):
+    with pytest.raises(RefusedInputError, match="busybox 1 is not a Debian package"):
         make_programs(shop)
 
 

@@ -1,4 +1,4 @@
-"""Which kernel modules go into the initrd, told by small indexes."""
+"""Which kernel modules go into the initrd, by small indexes."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_the_loader_is_not_forgotten(tmp_path: Path) -> None:
     ids=["noise", "empty", "truncated", "no data", "data is noise", "data is truncated", "no control file"],
 )
 def test_a_file_that_is_no_debian_package_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(RefusedInputError, match="tool 1 is no Debian package"):
+    with pytest.raises(RefusedInputError, match="tool 1 is not a Debian package"):
         unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=content)
 
 
@@ -170,7 +170,7 @@ def test_a_package_that_is_damaged_in_the_middle_is_refused(tmp_path: Path) -> N
     numbers = "".join(map(str, range(50_000))).encode()
     whole = bytearray(deb("tool", "1", {"/usr/lib/libnumbers.so": numbers, **TOOL}))
     whole[len(whole) // 2] ^= 0xFF
-    with pytest.raises(RefusedInputError, match="tool 1 is no Debian package"):
+    with pytest.raises(RefusedInputError, match="tool 1 is not a Debian package"):
         unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=bytes(whole))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imagebuild.steps.leave_out.facts import Item, Request, Tree, Wish, folders_of
+from imagebuild.steps.leave_out.facts import Item, Request, Requests, Tree, folders_of
 from imagebuild.steps.leave_out.lost import losses
 from imagebuild.steps.leave_out.reach import Decision, decide
 from imagebuild.steps.leave_out.rules import Kind, Rules, Section, load_rules
@@ -24,7 +24,7 @@ RULES = Rules(
         Section("pam", Kind.LIBRARY, "x", ("/usr/lib/security/pam_x.so",)),
     )
 )
-NOBODY = Wish()
+NOBODY = Requests()
 PERL = (Item("/usr/bin/perl"), Item("/usr/share/perl/strict.pm"))
 
 
@@ -36,19 +36,19 @@ def tree(*items: Item, owners: Mapping[str, str] | None = None) -> Tree:
     return Tree(dict(sorted(found.items())), owners or {})
 
 
-def stays(made: Tree, wish: Wish = NOBODY) -> dict[str, str]:
-    return {path: reason.words for path, reason in decide(made, RULES, wish).stays.items()}
+def stays(made: Tree, requests: Requests = NOBODY) -> dict[str, str]:
+    return {path: reason.words for path, reason in decide(made, RULES, requests).stays.items()}
 
 
 def test_what_nothing_reaches_goes_with_its_folders() -> None:
     made = tree(Item("/usr/bin/ls"), Item("/usr/share/doc/a/b"), Item("/usr/lib/liba.so.1"), *PERL)
-    found = decide(made, RULES, Wish())
+    found = decide(made, RULES, Requests())
     assert found.stays == {}
     assert found.removals == ("/usr/bin/perl", "/usr/lib/liba.so.1", "/usr/share/doc", "/usr/share/perl")
 
 
 def test_a_folder_outside_of_the_set_stays_when_it_is_empty() -> None:
-    found = decide(tree(Item("/usr/lib/liba.so.1"), Item("/var/lib/x")), RULES, Wish())
+    found = decide(tree(Item("/usr/lib/liba.so.1"), Item("/var/lib/x")), RULES, Requests())
     assert found.removals == ("/usr/lib/liba.so.1", "/var/lib")
 
 
@@ -57,7 +57,7 @@ def test_a_library_stays_for_what_is_linked_to_it_over_its_links() -> None:
     made = tree(
         Item("/usr/bin/ls", needed=("liba.so.1",)), link, library, Item("/usr/lib/libb.so"), Item("/usr/lib/libc.so")
     )
-    found = decide(made, RULES, Wish())
+    found = decide(made, RULES, Requests())
     assert list(found.stays) == ["/usr/lib/liba.so.1", "/usr/lib/liba.so.1.2", "/usr/lib/libb.so"]
     assert found.stays["/usr/lib/libb.so"].by == "/usr/lib/liba.so.1.2"
     assert found.stays["/usr/lib/liba.so.1"].by == "/usr/bin/ls"
@@ -73,7 +73,7 @@ def test_a_library_that_something_can_use_stays_if_that_was_asked_for() -> None:
     program = Item("/usr/bin/ls", optional=(("libc.so",),))
     made = tree(program, Item("/usr/lib/libc.so"), owners={"/usr/bin/ls": "ls"})
     assert stays(made) == {}
-    assert list(stays(made, Wish(packages={"ls": Request(("image.yaml", "ls"))}))) == ["/usr/lib/libc.so"]
+    assert list(stays(made, Requests(packages={"ls": Request(("image.yaml", "ls"))}))) == ["/usr/lib/libc.so"]
 
 
 def test_a_script_keeps_its_interpreter_and_that_its_parts() -> None:
@@ -96,7 +96,7 @@ def test_what_belongs_to_a_program_stays_with_it() -> None:
     items = (Item("/usr/bin/openssl"), Item("/usr/lib/ossl-modules/legacy.so"))
     assert stays(tree(*items)) == {}
     kept = stays(
-        tree(*items, owners={"/usr/bin/openssl": "openssl"}), Wish(packages={"openssl": Request(("y", "openssl"))})
+        tree(*items, owners={"/usr/bin/openssl": "openssl"}), Requests(packages={"openssl": Request(("y", "openssl"))})
     )
     assert list(kept) == ["/usr/bin/openssl", "/usr/lib/ossl-modules/legacy.so"]
 
@@ -107,55 +107,55 @@ def test_a_package_that_is_asked_for_keeps_its_own_but_its_documentation() -> No
         Item("/usr/share/doc/openssl/a"),
         owners={"/usr/bin/openssl": "openssl", "/usr/share/doc/openssl/a": "openssl"},
     )
-    assert list(stays(made, Wish(packages={"openssl": Request(("y", "openssl"))}))) == ["/usr/bin/openssl"]
+    assert list(stays(made, Requests(packages={"openssl": Request(("y", "openssl"))}))) == ["/usr/bin/openssl"]
 
 
 def test_a_tool_stays_with_its_package_only_when_that_is_named() -> None:
     made = tree(Item("/usr/bin/ucf"), owners={"/usr/bin/ucf": "ucf"})
-    assert stays(made, Wish(packages={"ucf": Request(("y", "sshd", "ucf"), by_name=False)})) == {}
-    assert list(stays(made, Wish(packages={"ucf": Request(("y", "ucf"))}))) == ["/usr/bin/ucf"]
+    assert stays(made, Requests(packages={"ucf": Request(("y", "sshd", "ucf"), by_name=False)})) == {}
+    assert list(stays(made, Requests(packages={"ucf": Request(("y", "ucf"))}))) == ["/usr/bin/ucf"]
 
 
 def test_documentation_stays_for_a_package_that_uses_it() -> None:
     made = tree(Item("/usr/share/zsh/_ls"))
-    assert list(stays(made, Wish(packages={"zsh": Request(("y", "zsh"))}))) == ["/usr/share/zsh/_ls"]
+    assert list(stays(made, Requests(packages={"zsh": Request(("y", "zsh"))}))) == ["/usr/share/zsh/_ls"]
 
 
 def test_what_was_asked_for_keeps_what_it_calls_and_names() -> None:
     script = Item("/usr/lib/x.sh", calls=("/usr/bin/gpg", "/etc/motd"), mentions=("/usr/bin/openssl", "/usr/bin/dpkg"))
     made = tree(script, *(Item(path) for path in ("/usr/bin/gpg", "/usr/bin/openssl", "/usr/bin/dpkg", "/etc/motd")))
     assert stays(made) == {}
-    asked = stays(made, Wish(definition=frozenset({"/usr/lib/x.sh"})))
+    asked = stays(made, Requests(definition=frozenset({"/usr/lib/x.sh"})))
     assert asked == {"/usr/bin/gpg": "calls it", "/usr/bin/openssl": "names it"}
 
 
 def test_files_of_the_definition_and_our_own_win() -> None:
     made = tree(Item("/etc/motd"), Item("/usr/share/doc/x"))
-    wish = Wish(ours=frozenset({"/usr/share/doc/x"}), definition=frozenset({"/etc/motd"}), drop=("/etc/*",))
-    assert list(stays(made, wish)) == ["/etc/motd", "/usr/share/doc/x"]
+    requests = Requests(ours=frozenset({"/usr/share/doc/x"}), definition=frozenset({"/etc/motd"}), drop=("/etc/*",))
+    assert list(stays(made, requests)) == ["/etc/motd", "/usr/share/doc/x"]
 
 
 def test_a_file_in_place_of_debian_s_keeps_nothing_else() -> None:
     unit, program = "/usr/lib/systemd/system/sleep.target", "/usr/lib/systemd/sleep"
     made = tree(Item(unit), Item(program))
-    assert list(stays(made, Wish(definition=frozenset({unit})))) == [unit]
-    assert list(stays(made, Wish(keep=(unit,)))) == [program, unit]
+    assert list(stays(made, Requests(definition=frozenset({unit})))) == [unit]
+    assert list(stays(made, Requests(keep=(unit,)))) == [program, unit]
 
 
 def test_keep_keeps_what_it_names_and_all_that_needs() -> None:
     made = tree(Item("/usr/bin/openssl", needed=("liba.so",)), Item("/usr/lib/liba.so"), Item("/usr/share/doc/x"))
-    kept = stays(made, Wish(keep=("/usr/bin/openssl", "/usr/share/doc")))
+    kept = stays(made, Requests(keep=("/usr/bin/openssl", "/usr/share/doc")))
     assert list(kept) == ["/usr/bin/openssl", "/usr/lib/liba.so", "/usr/share/doc/x"]
 
 
 def test_nothing_keeps_what_an_image_cannot_have() -> None:
     made = tree(Item("/var/lib/x"))
-    assert stays(made, Wish(keep=("/var/lib/x",), definition=frozenset({"/var/lib/x"}))) == {}
+    assert stays(made, Requests(keep=("/var/lib/x",), definition=frozenset({"/var/lib/x"}))) == {}
 
 
 def test_drop_goes_before_need_and_the_check_names_what_broke() -> None:
     made = tree(Item("/usr/bin/ls", needed=("liba.so",)), Item("/usr/lib/liba.so"), Item("/usr/share/x/y"))
-    found = decide(made, RULES, Wish(drop=("/usr/lib/liba.so", "/usr/share/x")))
+    found = decide(made, RULES, Requests(drop=("/usr/lib/liba.so", "/usr/share/x")))
     assert found.removals == ("/usr/lib/liba.so", "/usr/share/x")
     assert losses(made, found) == ("/usr/bin/ls needs liba.so",)
 
@@ -166,8 +166,8 @@ def test_a_link_keeps_its_end_only_if_it_was_asked_for() -> None:
         Item("/usr/sbin/x", target="/usr/bin/gpg"), link, Item("/usr/bin/gpg"), owners={"/usr/bin/gpg2": "gnupg"}
     )
     assert stays(made) == {}
-    wish = Wish(packages={"gnupg": Request(("y", "gnupg"))})
-    assert stays(made, wish)["/usr/bin/gpg"] == "leads to it"
+    requests = Requests(packages={"gnupg": Request(("y", "gnupg"))})
+    assert stays(made, requests)["/usr/bin/gpg"] == "leads to it"
 
 
 def test_a_program_keeps_its_names_among_the_alternatives() -> None:
@@ -177,13 +177,13 @@ def test_a_program_keeps_its_names_among_the_alternatives() -> None:
         Item("/etc/alternatives/mt", target="/usr/bin/mt-gnu"),
         owners={"/usr/bin/mt-gnu": "cpio"},
     )
-    kept = stays(made, Wish(packages={"cpio": Request(("y", "cpio"))}))
+    kept = stays(made, Requests(packages={"cpio": Request(("y", "cpio"))}))
     assert kept["/usr/bin/mt"] == "is another name of it"
 
 
 def test_links_in_a_circle_end() -> None:
     made = tree(Item("/usr/bin/gpg", target="gpg2"), Item("/usr/bin/gpg2", target="gpg"))
-    assert list(stays(made, Wish(keep=("/usr/bin/gpg",)))) == ["/usr/bin/gpg", "/usr/bin/gpg2"]
+    assert list(stays(made, Requests(keep=("/usr/bin/gpg",)))) == ["/usr/bin/gpg", "/usr/bin/gpg2"]
 
 
 def test_a_missing_interpreter_is_named_for_programs_on_the_path() -> None:
@@ -230,4 +230,4 @@ def test_profiles_of_apparmor_stay_for_an_image_that_asks_for_it_by_name() -> No
     made = tree(Item(path), owners={path: "apparmor"})
     rules = load_rules()
     assert decide(made, rules, NOBODY).stays == {}
-    assert list(decide(made, rules, Wish(packages={"apparmor": Request(("y", "apparmor"))})).stays) == [path]
+    assert list(decide(made, rules, Requests(packages={"apparmor": Request(("y", "apparmor"))})).stays) == [path]
