@@ -248,9 +248,15 @@ def _change(shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, sta
         remove=(*replaced, *_BACKUPS, *thrown_away),
         write=write,
         copy=_missing(shop, tree),
+        link=_zone(shop.plan.definition.timezone),
         users=settled.users,
         groups=settled.groups,
     )
+
+
+def _zone(name: str) -> dict[str, str]:
+    """The link that sets the time zone; mkosi, which could make it, ends with one that it does not know."""
+    return {} if name == UTC else {"/etc/localtime": f"../usr/share/zoneinfo/{name}"}
 
 
 def _missing(shop: Workshop, tree: BuiltTree) -> dict[str, tuple[int, Path]]:

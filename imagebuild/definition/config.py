@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bedrock import strict
 from imagebuild.definition.base import checked_engine
+from imagebuild.definition.host import UTC
 from imagebuild.definition.image import BuildProfile, ImageDefinition
 from imagebuild.definition.sources import is_local
 from partitions.entries import ENTRIES_FOLDER
@@ -78,7 +79,7 @@ def tree_config(
     text = _preamble(definition, folders, epoch=epoch)
     text += f"[Output]\nFormat=directory\nOutput=tree\nImageVersion={version}\nManifestFormat=\n\n"
     text += base + "\n[Content]\n"
-    text += f"Locale={definition.locale}\nTimezone={definition.timezone}\n"
+    text += f"Locale={definition.locale}\nTimezone={UTC}\n"
     text += _list("Packages", wanted_packages(definition, local))
     text += _list("KernelModulesExclude", map(module_expression, definition.drop_modules))
     kept = map(module_expression, kept_modules(definition, needed_modules))

@@ -133,6 +133,13 @@ def test_files_that_were_left_out_with_others_are_put_back(tmp_path: Path) -> No
     assert (case.tree.root / "etc/motd").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_time_zone_is_set(tmp_path: Path) -> None:
+    case = case_of(tmp_path, "timezone: Europe/Berlin")
+    case.file("/usr/share/zoneinfo/Europe/Berlin", "TZif2")
+    settle(case.shop, case.tree)
+    assert (case.tree.root / "etc/localtime").readlink() == Path("../usr/share/zoneinfo/Europe/Berlin")
+
+
 def test_all_that_the_image_cannot_have_is_reported_together(tmp_path: Path) -> None:
     text = """
 timezone: Europe/Nowhere
