@@ -39,6 +39,8 @@ FETCH_TIMEOUT_S = 20.0
 REFUSED_TIMEOUT_S = 8.0
 MENU_TIMEOUT_S = 240.0
 LOG_TIMEOUT_S = 120.0
+DOWN_PRESSES = 6
+PROMPT = r"root@[^:\n]+:~#"
 SERVES = "busybox mkdir /www; echo {text} >/www/index.html; exec busybox httpd -f -p {port} -h /www"
 
 
@@ -186,21 +188,29 @@ def test_the_rescue_entry_is_a_root_shell_and_changes_nothing(guarded: Guarded) 
     mark = machine.mark()
     guarded.host.run("systemd-run --on-active=1 systemctl reboot")
 
-    def menu() -> bool | None:
-        # Whoever holds a key while the machine starts gets the menu.
-        machine.type_keys(" ")
-        return "rescue:" in machine.console_text()[mark:] or None
+    with machine.keyboard() as press:
 
-    wait_for(menu, what="the boot menu", timeout_s=MENU_TIMEOUT_S)
-    machine.type_keys("\x1b[B")
-    machine.type_keys("\r")
-    machine.wait_for_console("Press Enter for maintenance", timeout_s=BOOT_TIMEOUT_S, since=mark)
-    machine.send("")
-    machine.send("echo uid=$(id -u) unit=$(systemctl is-active rescue.target) var=$(findmnt -no FSTYPE /var)")
-    machine.wait_for_console("uid=0 unit=active var=ext4", timeout_s=BOOT_TIMEOUT_S, since=mark)
-    machine.send("systemctl reboot")
+        def press_until(keys: str, marker: str, timeout_s: float) -> None:
+            def look() -> bool | None:
+                press(keys)
+                return marker in machine.console_text()[mark:] or None
+
+            wait_for(look, what=f"{marker!r} on the console", timeout_s=timeout_s)
+
+        # Whoever holds a key while the machine starts gets the menu.
+        press_until(" ", "rescue:", MENU_TIMEOUT_S)
+        # Rescue is the last entry, and `j` goes down no further; a busy firmware misses keys.
+        left = iter(range(DOWN_PRESSES))
+        wait_for(
+            lambda: press("j") or next(left, None) is None or None, what="the last entry", timeout_s=MENU_TIMEOUT_S
+        )
+        press_until("\r", "You are in rescue mode", BOOT_TIMEOUT_S)
+        press_until("\r", "root@", BOOT_TIMEOUT_S)
+        press("echo uid=$(id -u) unit=$(systemctl is-active rescue.target) var=$(findmnt -no FSTYPE /var)\r")
+        machine.wait_for_console("uid=0 unit=active var=ext4", timeout_s=BOOT_TIMEOUT_S, since=mark)
+        press("systemctl reboot\r")
+        guarded.host.wait_reboot()
     # Nobody touches a key: the first profile boots.
-    guarded.host.wait_reboot()
     after = guarded.host.wait_settled()
     assert "rescue.target" not in guarded.host.text("cat /proc/cmdline")
     assert {name: after[name] for name in ("version", "slot", "entries", "bad")} == {
@@ -213,9 +223,10 @@ def test_the_debug_profile_has_a_root_shell_on_its_consoles(bench: Workbench) ->
     config = host_config(bench, bench.disk(DEBUG), updater_credential(NOBODY))
     folder = machine_folder("debug")
     with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
-        machine.wait_for_console(r"root@[^:\n]+:~#", timeout_s=BOOT_TIMEOUT_S)
-        machine.send("echo uid=$(id -u) on=$(tty)")
-        machine.wait_for_console("uid=0 on=/dev/ttyS0", timeout_s=BOOT_TIMEOUT_S)
+        machine.wait_for_console(PROMPT, timeout_s=BOOT_TIMEOUT_S)
+        with machine.keyboard() as press:
+            press("echo uid=$(id -u) on=$(tty)\r")
+            machine.wait_for_console("uid=0 on=/dev/ttyS0", timeout_s=BOOT_TIMEOUT_S)
         host = Host(machine)
         host.wait_boot()
         assert "root" in host.text("ps -o user= -t tty1 2>/dev/null || loginctl --no-legend | grep tty1")

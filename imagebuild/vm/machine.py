@@ -12,6 +12,8 @@ import re
 import shutil
 import socket
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +33,7 @@ _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 30.0
 _TOOL_TIMEOUT_S = 120.0
 _AGENT_TIMEOUT_S = 60.0
+_TYPING_TIMEOUT_S = 5.0
 _MAX_AGENT_BYTES = 1 << 20
 
 
@@ -170,10 +173,16 @@ class Machine:
         Raises:
             VmError: The machine is not running, or its console is this terminal.
         """
-        self.type_keys(f"{line}\n")
+        with self.keyboard() as press:
+            press(f"{line}\n")
 
-    def type_keys(self, keys: str) -> None:
-        """Press keys on the serial console, and nothing after them.
+    @contextmanager
+    def keyboard(self) -> Iterator[Callable[[str], None]]:
+        """A hand on the serial console's keyboard: what it is called with is typed as it stands.
+
+        One connection for all of it: QEMU takes the next one only when the last one is gone, and a machine that starts
+        reads nothing for a while.  What it shows meanwhile is in the log.  A key that it has not
+        taken when the connection ends is lost.
 
         Raises:
             VmError: The machine is not running, or its console is this terminal.
@@ -181,8 +190,23 @@ class Machine:
         if self._paths is None or self.config.console is not Console.LOG:
             raise VmError("nothing can be typed on this console")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(str(self._paths.console))
-            connection.sendall(keys.encode())
+            connection.settimeout(_TYPING_TIMEOUT_S)
+            try:
+                connection.connect(str(self._paths.console))
+            except TimeoutError as error:
+                raise VmError("the serial console is taken: somebody else is connected to it") from error
+
+            def press(keys: str) -> None:
+                # Whoever does not read what the machine shows holds it up.
+                connection.settimeout(0)
+                with suppress(BlockingIOError):
+                    while connection.recv(1 << 16):
+                        pass
+                connection.settimeout(_TYPING_TIMEOUT_S)
+                with suppress(TimeoutError):
+                    connection.sendall(keys.encode())
+
+            yield press
 
     def ask_agent(self, command: str) -> object:
         """Run a command of QEMU's guest agent (`guest-ping`, `guest-info`, …) and return what it returned.
