@@ -130,7 +130,7 @@ def main() -> None:
         result = measure(targets)
     except ProcessError as error:
         sys.exit(f"the clean root could not be made: {error}")
-    write_document(OUT / "build-host.json", asdict(result))
+    write_document(SOURCE / "out" / "build-host.json", asdict(result))
     for step in result.steps:
         print(f"{step.command}: exit code {step.exit_code} after {step.seconds:.0f} s")  # noqa: T201 - its output
     if any(step.exit_code for step in result.steps):

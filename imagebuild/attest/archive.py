@@ -11,6 +11,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from imagebuild.definition.sources import DEBIAN
+from imagebuild.inputs.archives import source_of
 from imagebuild.inputs.resolve import lists_in
 from imagebuild.inputs.supply import Supply
 
@@ -34,6 +36,15 @@ def package_hashes(wanted: Collection[PackageId], supply: Supply) -> dict[Packag
     for path in lists_in(supply.cache) if missing and supply.locked is None else ():
         found |= {package: digest for package, digest in listed_hashes(path, missing).items() if package not in found}
     return found
+
+
+def package_archives(supply: Supply) -> dict[PackageId, str]:
+    """The archive that each package of the image came from, where that is not one of Debian's: a source, or `local`."""
+    return {
+        PackageId(each.name, each.version, each.architecture): each.archive
+        for each in supply.packages.packages
+        if source_of(each.archive) != DEBIAN
+    }
 
 
 def listed_hashes(path: Path, wanted: Collection[PackageId]) -> dict[PackageId, str]:

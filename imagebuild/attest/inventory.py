@@ -32,10 +32,14 @@ class SourcePackage:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The source packages of which something is shipped, with the purls of what is; and the image's own purl."""
+    """The source packages of which something is shipped, with the purls of what is; and the image's own purl.
+
+    `foreign` are packages that did not come from Debian, so that its tracker says nothing about them.
+    """
 
     image: PackageURL | None
     sources: dict[SourcePackage, tuple[PackageURL, ...]]
+    foreign: tuple[str, ...] = ()
 
 
 def take_inventory(bom: Bom, *, source: str) -> Inventory:
@@ -63,7 +67,9 @@ def take_inventory(bom: Bom, *, source: str) -> Inventory:
         raise DocumentError(source, tuple(problems))
     subject = bom.metadata.component
     sources = {each: tuple(sorted(set(found[each]), key=str)) for each in sorted(found)}
-    return Inventory(subject.purl if subject else None, sources)
+    foreign = (each.purl for each in bom.components if each.purl is not None and each.purl.type == "deb")
+    names = sorted(f"{purl.name} ({purl.namespace})" for purl in foreign if purl.namespace != "debian")
+    return Inventory(subject.purl if subject else None, sources, tuple(names))
 
 
 def _linked_into(bom: Bom) -> dict[str, list[PackageURL]]:

@@ -14,10 +14,11 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 
 from bedrock.digest import file_sha256
-from imagebuild.attest.archive import PackageId, package_hashes
+from imagebuild.attest.archive import PackageId, package_archives, package_hashes
 from imagebuild.attest.licences import Licences, debian_licences, wheel_licences
 from imagebuild.attest.linked import Linked, linked_by_owner
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
+from imagebuild.definition.sources import DEBIAN
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import RELEASE as TOOLS_RELEASE
 from imagebuild.inputs.wheels import agent_wheels
@@ -48,6 +49,7 @@ class DebianPackage:
         parts: Where something of it went; empty when it was installed for the build and nothing of it is shipped.
         built_using: Source packages and versions of which something is linked in statically, as its maintainers say.
         linked: What its programs say is linked in.
+        archive: `debian`, or the source or `local` folder it came from.
     """
 
     id: PackageId
@@ -60,6 +62,7 @@ class DebianPackage:
     parts: tuple[Part, ...]
     built_using: tuple[tuple[str, str], ...] = ()
     linked: frozenset[Linked] = frozenset()
+    archive: str = DEBIAN
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,10 @@ def gather(shop: Workshop, contents: Contents, tree: PackageTree, in_initrd: Ini
     hashes = package_hashes(wanted, shop.plan.supply)
     wheels = agent_wheels(shop.tools, shop.plan.cache)
     linked = linked_by_owner(tree.root, contents.entries)
+    archives = package_archives(shop.plan.supply)
+    packages = merge((replace(image, linked=linked), initrd, tools), hashes)
     return Materials(
-        packages=merge((replace(image, linked=linked), initrd, tools), hashes),
+        packages=tuple(replace(each, archive=archives.get(each.id, DEBIAN)) for each in packages),
         wheels=tuple(sorted((read_wheel(path, agent) for path in wheels), key=lambda wheel: wheel.name)),
         own=Own(version_of("twinhull"), shop.plan.program_sha256),
         linked=linked.get(DEFINITION, frozenset()) | linked.get(BUILD, frozenset()),

@@ -31,7 +31,8 @@ def _row(finding: Vulnerability) -> tuple[str, ...]:
 
 def _sentence(scan: Scan, findings: Sequence[Vulnerability]) -> str:
     settled = sum(finding.settled for finding in findings)
+    foreign = f"; not from Debian, so not looked up: {', '.join(scan.foreign)}" if scan.foreign else ""
     return (
         f"{scan.sources} source packages, {len(findings)} vulnerabilities, {settled} of them settled by VEX; "
-        f"{scan.failing} reach the threshold {scan.threshold.value}"
+        f"{scan.failing} reach the threshold {scan.threshold.value}{foreign}"
     )

@@ -34,6 +34,7 @@ from partitions.version import Version
 
 # Names of properties; CycloneDX wants a prefix of one's own.
 PART, UNKNOWN_LICENCE = "twinhull:part", "twinhull:licence-unknown"
+ARCHIVE = "twinhull:archive"
 SOURCE, SOURCE_VERSION, RELEASE = "twinhull:debian-source", "twinhull:debian-source-version", "twinhull:debian-release"
 # What the qualifier `arch` of a source package says.
 SOURCE_ARCHITECTURE = "source"
@@ -82,12 +83,12 @@ def make_sbom(definition: ImageDefinition, version: Version, materials: Material
 
 
 def debian_purl(package: DebianPackage) -> PackageURL:
-    """The package URL of a Debian package."""
+    """The package URL of a binary package; what another source brought is in that source's namespace."""
     qualifiers = {"arch": package.id.architecture, "distro": package.release}
     if (package.source, package.source_version) != (package.id.name, package.id.version):
         same = package.source_version == package.id.version
         qualifiers["upstream"] = package.source if same else f"{package.source}@{package.source_version}"
-    return PackageURL("deb", "debian", package.id.name, package.id.version, qualifiers)
+    return PackageURL("deb", package.archive, package.id.name, package.id.version, qualifiers)
 
 
 def wheel_purl(wheel: Wheel) -> PackageURL:
@@ -151,6 +152,7 @@ def _debian(package: DebianPackage) -> Component:
         bom_ref=purl.to_string(),
         hashes=_sha256(package.sha256),
         properties=[
+            Property(name=ARCHIVE, value=package.archive),
             Property(name=SOURCE, value=package.source),
             Property(name=SOURCE_VERSION, value=package.source_version),
             Property(name=RELEASE, value=package.release),

@@ -82,13 +82,18 @@ class Vulnerability:
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found, the worst first; `failing` counts the findings that reach the threshold."""
+    """What was found, the worst first.
+
+    `failing` counts the findings that reach the threshold; `foreign` packages did not come from Debian and were not
+    looked up.
+    """
 
     image: str
     sources: int
     threshold: Threshold
     failing: int
     findings: tuple[Vulnerability, ...]
+    foreign: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -117,6 +122,7 @@ def match(inventory: Inventory, entries: Iterable[Entry], *, vex: VexDocument | 
         threshold=threshold,
         failing=sum(finding.reaches(threshold) for finding in ordered),
         findings=tuple(ordered),
+        foreign=inventory.foreign,
     )
 
 

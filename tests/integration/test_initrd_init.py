@@ -544,7 +544,12 @@ def test_credentials_from_beside_the_kernel_are_kept_where_nobody_else_can_read_
 
 def test_without_credentials_there_is_no_folder_for_them(machine: Machine) -> None:
     machine.boot()
-    assert list((machine.root / "run").iterdir()) == []
+    assert [path.name for path in (machine.root / "run").iterdir()] == ["systemd"]
+
+
+def test_what_systemd_keeps_at_run_time_is_open_to_all(machine: Machine) -> None:
+    machine.boot()
+    assert (machine.root / "run/systemd").stat().st_mode & 0o777 == 0o755
 
 
 def test_an_empty_folder_of_credentials_is_no_reason_to_stop(machine: Machine) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imagebuild.attest.archive import PackageId, package_hashes
+from imagebuild.attest.archive import PackageId, package_archives, package_hashes
+from imagebuild.definition.sources import SECURITY
 from imagebuild.inputs.supply import Supply
 from tests.fakes.definitions import lock_of, package, selection_of, supply_in
 
@@ -38,6 +39,13 @@ def supply(tmp_path: Path) -> Supply:
     lists.mkdir(parents=True)
     (lists / "host_dists_trixie_main_binary-amd64_Packages").write_text(LIST)
     return made
+
+
+def test_only_packages_of_other_sources_are_named_with_theirs(tmp_path: Path) -> None:
+    own, fixed = package("podman"), replace(package("openssl"), archive=SECURITY)
+    theirs = replace(package("probe"), archive="tools.2")
+    supply = replace(supply_in(tmp_path), packages=selection_of(own, fixed, theirs))
+    assert package_archives(supply) == {PackageId("probe", "1", "amd64"): "tools.2"}
 
 
 def test_a_package_of_the_selection_has_the_hash_named_there(supply: Supply) -> None:

@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from imagebuild.attest.inventory import take_inventory
 from imagebuild.attest.linked import Ecosystem, Linked
 from imagebuild.attest.materials import Materials, Part
-from imagebuild.attest.sbom import PART, UNKNOWN_LICENCE, debian_purl, make_sbom
+from imagebuild.attest.sbom import ARCHIVE, PART, UNKNOWN_LICENCE, debian_purl, make_sbom
 from partitions.version import Version
 from tests.fakes.attested import GLIBC, KERNEL, MATERIALS, PODMAN, definition
 from updater.repository.bom import parse_bom
@@ -47,6 +48,16 @@ def test_what_is_not_known_is_left_out_and_said() -> None:
 def test_the_source_stands_in_the_purl_when_it_differs() -> None:
     assert debian_purl(KERNEL).qualifiers["upstream"] == "linux-signed-amd64@6.12.5+1"
     assert "upstream" not in debian_purl(replace(GLIBC, source="libc6")).qualifiers
+
+
+def test_what_another_source_brought_is_named_by_it_and_not_taken_for_debians() -> None:
+    theirs = replace(GLIBC, archive="tools")
+    assert debian_purl(theirs).to_string().startswith("pkg:deb/tools/libc6@")
+    document = sbom(replace(MATERIALS, packages=(KERNEL, theirs)))
+    assert values(components(document)["libc6"], ARCHIVE) == {"tools"}
+    inventory = take_inventory(parse_bom(document, source="sbom"), source="sbom")
+    assert inventory.foreign == ("libc6 (tools)",)
+    assert {source.name for source in inventory.sources} == {"linux"}
 
 
 def test_the_same_inputs_give_the_same_bytes_in_any_order() -> None:
