@@ -62,6 +62,7 @@ def test_its_examples_are_valid_when_uncommented(tmp_path: Path) -> None:
     assert definition.units[0].name == "web.container"
     assert definition.files[1].source == "probe.sh"
     assert definition.budget.packages is not None
+    assert len(definition.ssh.keys) == 1
     assert definition.updater.health.units == ("web.service",)
 
 
