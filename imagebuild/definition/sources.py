@@ -10,6 +10,7 @@ Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -96,9 +97,14 @@ class Source:
     def archives(self) -> tuple[tuple[str, str], ...]:
         """The name and the base URL of each archive: the source's name, numbered from the second on."""
         return tuple(
-            (self.name if number == 1 else f"{self.name}.{number}", uri.rstrip("/"))
+            (self.name if number == 1 else f"{self.name}.{number}", archive_url(uri))
             for number, uri in enumerate(self.uris, start=1)
         )
+
+
+def archive_url(text: str) -> str:
+    """A base URL as apt writes it back: no slash at its end, and one before the path of a local folder."""
+    return re.sub(r"^(file|copy):/+", r"\1:/", text).rstrip("/")
 
 
 def is_local(package: str) -> bool:

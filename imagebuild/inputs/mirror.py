@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from imagebuild.definition.sources import archive_url
 from imagebuild.errors import MirrorError
 
 VARIABLE = "TWINHULL_MIRROR"
@@ -57,7 +58,7 @@ def find_mirrors(main: str | None = None, security: str | None = None) -> Mirror
 def _checked(url: str) -> str:
     if not re.fullmatch(r"(https?|file|copy):/\S+", url):
         raise MirrorError(f"the mirror {url!r} is not a URL").with_hint("a mirror looks like http://HOST/debian")
-    return url.rstrip("/")
+    return archive_url(url)
 
 
 def _mirrors_of_apt() -> tuple[str | None, str | None]:

@@ -54,12 +54,13 @@ def tar_xz(members: Mapping[str, Content | None]) -> bytes:
         for name, content in members.items():
             entry = tarfile.TarInfo(name)
             if content is None:
-                entry.type = tarfile.DIRTYPE
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             elif isinstance(content, Link):
                 entry.type = tarfile.LNKTYPE if content.hard else tarfile.SYMTYPE
                 entry.linkname = f"./{content.target}" if content.hard else content.target
             else:
                 entry.size = len(content)
+                entry.mode = 0o755 if content.startswith((b"#!", b"\x7fELF")) else 0o644
             archive.addfile(entry, io.BytesIO(content) if isinstance(content, bytes) else None)
     return sink.getvalue()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bedrock.errors import DocumentError
-from imagebuild.definition.sources import DebianComponent
+from imagebuild.definition.sources import DebianComponent, archive_url
 from tests.fakes.definitions import definition_of, write_definition
 
 KEY = b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"
@@ -91,3 +91,15 @@ def test_folders_of_mkosi_that_would_bring_packages_past_the_lock_are_refused(
     with pytest.raises(DocumentError, match="has no effect") as caught:
         definition_of(tmp_path, "id: host\n")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("file:///srv/debian/", "file:/srv/debian"),
+        ("copy:/srv/debian", "copy:/srv/debian"),
+        ("https://mirror.test/debian//", "https://mirror.test/debian"),
+    ],
+)
+def test_an_archive_has_one_spelling_which_is_that_of_apt(text: str, url: str) -> None:
+    assert archive_url(text) == url
