@@ -31,6 +31,8 @@ from imagebuild.vm.config import Forward
 from imagebuild.vm.machine import Machine, free_port
 from imagebuild.vm.waiting import wait_for
 
+pytestmark = pytest.mark.unproven
+
 # This host's loopback, as the guest sees it; nobody answers at the port of the agent's server.
 GATEWAY = "10.0.2.2"
 NOBODY = "http://10.0.2.2:9"
