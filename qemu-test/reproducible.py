@@ -122,7 +122,6 @@ def prepare(folder: Path, tools_cache: Path) -> Inputs:
     """Lock the reference image with two files of mkosi's next to it, and pack a bundle (writes below `folder`)."""
     if folder.exists():
         remove_tree(folder)
-    bench = make_workbench()
     definition = folder / "definition"
     shutil.copytree(DEFINITION, definition)
     extra = definition / "mkosi.extra/usr/share/reproducible"
@@ -130,9 +129,14 @@ def prepare(folder: Path, tools_cache: Path) -> Inputs:
     (extra / "text").write_text("a file whose mode depends on a umask\n")
     (extra / "tool").write_text("#!/bin/sh\n")
     (extra / "tool").chmod(0o755)
+    return pack(definition, folder / "bundle", tools_cache)
+
+
+def pack(definition: Path, bundle: Path, tools_cache: Path) -> Inputs:
+    """Lock a definition and pack everything it is built from (writes the lock, the bundle, and below the cache)."""
+    bench = make_workbench()
     lock = make_lock(definition, cache=tools_cache, progress=Silent())
     write_atomic(definition / LOCK_FILE, write_lock(lock))
-    bundle = folder / "bundle"
     write_bundle(definition, lock, bundle, cache=tools_cache, progress=Silent())
     return Inputs(definition, bench.keyring.folder, OUT / "trust/repo/metadata/1.root.json", bundle)
 

@@ -1,0 +1,212 @@
+"""One image with something of everything people add: built offline from a lock, twice the same, and each part used."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from everything import FIRMWARE, IMAGE, LOCAL, THIRD_PARTY, Everything, built_twice
+from hosts import Host, host_config, machine_folder, updater_credential
+from reproducible import explained
+from update_server import UpdateServer, running
+from workbench import FIRST, OUT, Workbench
+
+from bedrock import strict
+from imagebuild.inputs.tools import Access
+from imagebuild.inspection.record import read_contents
+from imagebuild.rehearsal.registry import Registry, run_registry
+from imagebuild.vm.config import Forward
+from imagebuild.vm.machine import Machine, free_port
+
+HOST = "10.0.2.2"
+SSH_PORT = 22
+_TOOL_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Running:
+    """The host, and what it can reach of ours."""
+
+    host: Host
+    server: UpdateServer
+    registry: Registry
+    ssh_port: int
+
+
+@pytest.fixture(scope="module")
+def everything(bench: Workbench) -> Iterator[Everything]:
+    with built_twice(bench) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def guest(bench: Workbench, everything: Everything) -> Iterator[Running]:
+    repository = bench.repository("everything", FIRST)
+    with (
+        running(UpdateServer(repository.base)) as server,
+        run_registry(bench.tools, OUT / "everything/registry") as registry,
+    ):
+        port = free_port()
+        config = host_config(bench, everything.here.out / "disk.raw", updater_credential(server.guest_url))
+        config = replace(config, guest_agent=True, forwards=(Forward(port, SSH_PORT),))
+        folder = machine_folder("everything")
+        accelerator = bench.finding.accelerator
+        with Machine(config, tools=bench.tools, accelerator=accelerator, folder=folder) as machine:
+            host = Host(machine)
+            host.wait_boot()
+            status = host.wait_settled()
+            assert status["image"] == IMAGE
+            yield Running(host, server, registry, port)
+
+
+def test_it_is_built_twice_without_a_network_and_has_the_same_bytes(bench: Workbench, everything: Everything) -> None:
+    assert explained(everything.here, everything.elsewhere, bench.tools) == {}
+    assert {
+        "root.erofs",
+        "root.verity",
+        "uki.unsigned.efi",
+        "disk.raw",
+        "sbom.cdx.json",
+    } <= everything.here.hashes.keys()
+
+
+def test_the_bill_of_materials_names_where_each_package_is_from(everything: Everything) -> None:
+    document = strict.parse_json((everything.here.out / "sbom.cdx.json").read_bytes(), source="sbom.cdx.json")
+    assert isinstance(document, dict)
+    found = {each["name"]: str(each) for each in document["components"]}
+    assert "third-party" in found[THIRD_PARTY]
+    assert LOCAL in found
+    assert "non-free-firmware" in found[FIRMWARE] or "debian" in found[FIRMWARE]
+
+
+def test_no_unit_failed(guest: Running) -> None:
+    assert guest.host.text("systemctl --failed --no-legend --plain") == ""
+
+
+def test_python_has_its_library(guest: Running) -> None:
+    program = (
+        "import ssl, sqlite3, lzma, ctypes; print(sqlite3.connect(':memory:').execute('select 6*7').fetchone()[0])"
+    )
+    assert guest.host.text(f"python3 -c {shlex.quote(program)}") == "42"
+
+
+def test_curl_fetches_from_a_server(guest: Running) -> None:
+    since = len(guest.server.requests)
+    text = guest.host.text(f"curl --fail --silent {guest.server.guest_url}/metadata/timestamp.json")
+    assert '"timestamp"' in text
+    assert guest.server.asked_for("timestamp.json", since=since)
+
+
+def test_ping_is_answered(guest: Running) -> None:
+    assert " 0% packet loss" in guest.host.text(f"ping -c 1 -W 10 {HOST}")
+
+
+def test_tcpdump_sees_a_packet(guest: Running) -> None:
+    script = "timeout 60 tcpdump -l -n -c 1 -i lo icmp 2>/dev/null & sleep 5; ping -c 20 127.0.0.1 >/dev/null; wait"
+    assert "ICMP echo" in guest.host.text(script, timeout_s=180)
+
+
+def test_the_guest_agent_answers_the_machine_it_runs_on(guest: Running) -> None:
+    assert guest.host.machine.ask_agent("guest-ping") == {}
+    assert guest.host.text("systemctl is-active qemu-guest-agent") == "active"
+
+
+def test_a_share_of_its_own_nfs_server_is_mounted(guest: Running) -> None:
+    guest.host.text("mkdir -p /srv/share /run/share && echo through nfs > /srv/share/note")
+    guest.host.text("exportfs -ra && systemctl is-active nfs-server")
+    guest.host.text("mount -t nfs4 127.0.0.1:/srv/share /run/share", timeout_s=300)
+    assert guest.host.text("findmnt -no FSTYPE /run/share") == "nfs4"
+    assert guest.host.text("cat /run/share/note") == "through nfs"
+    guest.host.text("echo back > /run/share/answer && umount /run/share")
+    assert guest.host.text("cat /srv/share/answer") == "back"
+
+
+def test_a_person_logs_in_with_their_key_and_nobody_with_another(
+    bench: Workbench, everything: Everything, guest: Running
+) -> None:
+    assert login(bench, everything.ssh_key, guest.ssh_port) == (0, IMAGE)
+    other = everything.ssh_key.with_name("other-key")
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)]
+    bench.tools.run(words, Access(write=(other.parent,)), timeout_s=_TOOL_TIMEOUT_S)
+    code, _ = login(bench, other, guest.ssh_port)
+    assert code == 255
+
+
+def login(bench: Workbench, key: Path, port: int) -> tuple[int, str]:
+    """Log in from outside and ask for the image's name; the exit code and the answer."""
+    words = ["ssh", "-i", str(key), "-p", str(port), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"]
+    words += ["-o", "IdentitiesOnly=yes", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=60"]
+    words += ["root@127.0.0.1", ". /usr/lib/os-release && echo $IMAGE_ID"]
+    access = Access(read=(key.parent,), network=True)
+    done = bench.tools.run(words, access, timeout_s=_TOOL_TIMEOUT_S, check=False)
+    return done.returncode, done.stdout.strip()
+
+
+def test_chrony_keeps_the_time_and_timesyncd_is_not_there(guest: Running) -> None:
+    assert guest.host.text("systemctl is-active chrony") == "active"
+    assert "Reference ID" in guest.host.text("chronyc tracking")
+    assert guest.host.run("systemctl cat systemd-timesyncd").exit_code != 0
+
+
+def test_a_logical_volume_holds_a_file_system(guest: Running) -> None:
+    guest.host.text("truncate -s 64M /var/lvm.img && losetup -f --show /var/lvm.img > /run/lvm-device")
+    guest.host.text("pvcreate -q $(cat /run/lvm-device) && vgcreate -q hull $(cat /run/lvm-device)", timeout_s=300)
+    guest.host.text("lvcreate -q -n deck -L 32M hull && mkfs.ext4 -q /dev/hull/deck", timeout_s=300)
+    guest.host.text("mkdir /run/deck && mount /dev/hull/deck /run/deck && echo dry > /run/deck/state")
+    assert guest.host.text("cat /run/deck/state") == "dry"
+    guest.host.text("umount /run/deck && vgremove -qf hull && losetup -d $(cat /run/lvm-device)", timeout_s=300)
+
+
+def test_a_wireguard_tunnel_carries_packets(guest: Running) -> None:
+    guest.host.text(_TUNNEL, timeout_s=300)
+    assert " 0% packet loss" in guest.host.text("ip netns exec far ping -c 1 -W 30 192.168.77.1", timeout_s=120)
+    assert guest.host.text("wg show near latest-handshakes").split()[1] != "0"
+
+
+def test_docker_runs_a_container_of_a_registry(guest: Running) -> None:
+    reference = guest.registry.reference(HOST)
+    guest.host.text(f"docker pull --quiet {reference}", timeout_s=600)
+    assert guest.host.text(f"docker run --rm {reference} echo from docker", timeout_s=600) == "from docker"
+    assert guest.host.run("command -v podman").exit_code != 0
+
+
+def test_packages_of_a_third_party_and_of_the_definition_run(guest: Running) -> None:
+    assert guest.host.text(THIRD_PARTY) == f"this is {THIRD_PARTY}"
+    assert guest.host.text(LOCAL) == f"this is {LOCAL}"
+
+
+def test_the_firmware_is_where_the_kernel_looks(everything: Everything, guest: Running) -> None:
+    entries = read_contents(everything.here.out).entries
+    path = next(each.path for each in entries if each.owner == FIRMWARE and each.path.endswith(".fw"))
+    assert path.startswith("/usr/lib/firmware/")
+    assert guest.host.run(f"test -s {shlex.quote(path)}").exit_code == 0
+
+
+# Two ends in two network namespaces of the guest, joined by a pair of interfaces.
+_TUNNEL = """
+set -e
+umask 077
+cd /run
+wg genkey > near.key
+wg genkey > far.key
+ip netns add far
+ip link add v-near type veth peer name v-far
+ip link set v-far netns far
+ip addr add 192.168.76.1/24 dev v-near
+ip link set v-near up
+ip -n far addr add 192.168.76.2/24 dev v-far
+ip -n far link set v-far up
+ip link add near type wireguard
+ip link add far type wireguard
+ip link set far netns far
+wg set near listen-port 51820 private-key near.key peer "$(wg pubkey < far.key)" allowed-ips 192.168.77.2/32
+ip netns exec far wg set far private-key far.key peer "$(wg pubkey < near.key)" \
+    allowed-ips 192.168.77.1/32 endpoint 192.168.76.1:51820
+ip addr add 192.168.77.1/24 dev near
+ip link set near up
+ip -n far addr add 192.168.77.2/24 dev far
+ip -n far link set far up
+"""
