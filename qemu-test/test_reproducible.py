@@ -82,7 +82,7 @@ def test_a_build_without_a_network_elsewhere_has_the_same_bytes(bench: Workbench
 
 
 def test_a_difference_would_be_seen(bench: Workbench, pair: Pair, tmp_path: Path) -> None:
-    """The comparison above could fail: one byte is enough, and it is told where it is."""
+    """The comparison above could fail: one byte is enough, and its place is named."""
     changed = tmp_path / "build"
     changed.mkdir()
     for name in ("release.json", "root.verity", "signatures.json"):

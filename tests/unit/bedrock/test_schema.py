@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +15,6 @@ from hypothesis import strategies as st
 from bedrock import strict
 from bedrock.errors import DocumentError
 from bedrock.schema import attributes, json_schema
-
-jsonschema = pytest.importorskip("jsonschema", reason="`make venv` installs it")
 
 
 class Colour(Enum):
