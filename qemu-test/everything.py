@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from reproducible import VARIANTS, Cache, Inputs, Made, Place, Variant, pack, ram_folder, run
 from workbench import OUT, Workbench, timed
 
-from imagebuild.inputs.tools import Access, ToolsTree, cache_folder
+from imagebuild.inputs.tools import ToolsTree, cache_folder
 from imagebuild.steps.scratch import remove_tree
 from tests.fakes.debian_packages import deb
 from tests.fakes.signed_repository import Repository, signing_key, write_repository
@@ -38,7 +40,6 @@ PACKAGES = (
     THIRD_PARTY,
     f"./packages/{LOCAL}_1.0_amd64.deb",
 )
-_TOOL_TIMEOUT_S = 60
 _HERE = next(variant for variant in VARIANTS if variant.name == "warm, no network")
 _ELSEWHERE = Variant(
     "elsewhere",
@@ -50,12 +51,20 @@ _ELSEWHERE = Variant(
 
 
 @dataclass(frozen=True)
+class SshKey:
+    """Both halves of a key, as ssh writes them."""
+
+    private: str
+    public: str
+
+
+@dataclass(frozen=True)
 class Everything:
-    """Both builds, and the private key that the image lets in."""
+    """Both builds, and the key that the image lets in."""
 
     here: Made
     elsewhere: Made
-    ssh_key: Path
+    ssh_key: SshKey
 
 
 def write_definition(folder: Path, *, tools: ToolsTree, public_key: str) -> Path:
@@ -80,9 +89,8 @@ def built_twice(bench: Workbench) -> Iterator[Everything]:
     if FOLDER.exists():
         remove_tree(FOLDER)
     FOLDER.mkdir(parents=True)
-    key = new_ssh_key(FOLDER / "ssh-key", bench.tools)
-    public = key.with_name(f"{key.name}.pub").read_text().strip()
-    definition = write_definition(FOLDER, tools=bench.tools, public_key=public)
+    key = new_ssh_key()
+    definition = write_definition(FOLDER, tools=bench.tools, public_key=key.public)
     with timed("everything: lock and bundle"):
         inputs = pack(definition, FOLDER / "bundle", cache_folder())
     with ram_folder() as ram:
@@ -93,11 +101,12 @@ def built_twice(bench: Workbench) -> Iterator[Everything]:
         yield Everything(here, elsewhere, key)
 
 
-def new_ssh_key(path: Path, tools: ToolsTree) -> Path:
+def new_ssh_key() -> SshKey:
     """A new key for a login, without a passphrase."""
-    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "everything", "-f", str(path)]
-    tools.run(words, Access(write=(path.parent,)), timeout_s=_TOOL_TIMEOUT_S)
-    return path
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return SshKey(private.decode(), public.decode())
 
 
 def _build(variant: Variant, inputs: Inputs, place: Path, cache: Path) -> Made:
