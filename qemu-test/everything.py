@@ -25,7 +25,7 @@ from tests.fakes.signed_repository import Repository, signing_key, write_reposit
 FOLDER = OUT / "everything"
 IMAGE = "everything"
 THIRD_PARTY, LOCAL = "hull-probe", "hull-local"
-FIRMWARE = "firmware-realtek"
+FIRMWARE = "intel-microcode"
 PACKAGES = (
     "python3",
     "curl",
@@ -141,7 +141,7 @@ def _image(repository: Path, public_key: str) -> dict[str, Any]:
         "keep_modules": ["fs/nfsd/"],
         "slots": {"root": "1G"},
         "files": [
-            {"path": "/etc/exports", "content": "/srv/share 127.0.0.1(rw,no_root_squash,insecure,fsid=1)\n"},
+            {"path": "/etc/exports", "content": "/var/srv/share 127.0.0.1(rw,no_root_squash,insecure,fsid=1)\n"},
             {"path": "/etc/docker/daemon.json", "content": '{"insecure-registries": ["10.0.2.0/24"]}\n'},
         ],
     }

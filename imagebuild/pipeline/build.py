@@ -26,6 +26,7 @@ from bedrock.progress import Progress, Silent
 from imagebuild.attest.documents import write_attestations
 from imagebuild.content.settle import forgotten_services, settle
 from imagebuild.inputs.tools import usual_umask
+from imagebuild.inspection.absent import absent_notes
 from imagebuild.inspection.record import asked_for, base_of, record_contents
 from imagebuild.inspection.setuid import stripped_notes
 from imagebuild.inspection.summary import Summary, read_summary
@@ -35,6 +36,7 @@ from imagebuild.pipeline.documents import Made, write_documents
 from imagebuild.pipeline.runner import StepRunner, both
 from imagebuild.steps import boot, filesystems
 from imagebuild.steps.agent_program import build_payload
+from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.initrd.image import make_initrd, make_programs
 from imagebuild.steps.leave_out.leaving import leave_out
 from imagebuild.steps.leave_out.reach import Reason
@@ -73,6 +75,7 @@ def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> Made:
     watch.contents(contents)
     steps.notes.extend(settled.notes)
     steps.notes.extend(stripped_notes(contents, tree.stripped))
+    steps.notes.extend(absent_notes(contents, read_database(tree.record)))
     (root, initrd), _ = steps.run(
         "root_and_initrd",
         lambda: both(
