@@ -24,7 +24,6 @@ HOST = "10.0.2.2"
 # What ssh itself ends with, whatever was asked of the other side.
 SSH_REFUSED = 255
 _TOOL_TIMEOUT_S = 120
-pytestmark = pytest.mark.unproven
 
 
 @dataclass(frozen=True)
