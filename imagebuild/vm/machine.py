@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -196,17 +197,20 @@ class Machine:
             except TimeoutError as error:
                 raise VmError("the serial console is taken: somebody else is connected to it") from error
 
+            # Whoever does not read what the machine shows holds it up, between two keys as well.
+            reader = threading.Thread(target=_drain, args=(connection,), daemon=True)
+            reader.start()
+
             def press(keys: str) -> None:
-                # Whoever does not read what the machine shows holds it up.
-                connection.settimeout(0)
-                with suppress(BlockingIOError):
-                    while connection.recv(1 << 16):
-                        pass
-                connection.settimeout(_TYPING_TIMEOUT_S)
                 with suppress(TimeoutError):
                     connection.sendall(keys.encode())
 
-            yield press
+            try:
+                yield press
+            finally:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                reader.join()
 
     def ask_agent(self, command: str) -> object:
         """Run a command of QEMU's guest agent (`guest-ping`, `guest-info`, …) and return what it returned.
@@ -377,3 +381,15 @@ def _end(process: Running) -> None:
     except StillRunningError:
         process.kill()
         process.wait()
+
+
+def _drain(connection: socket.socket) -> None:
+    """Read and drop what comes, until either side ends the connection."""
+    while True:
+        try:
+            if not connection.recv(1 << 16):
+                return
+        except TimeoutError:
+            continue
+        except OSError:
+            return
