@@ -1,0 +1,178 @@
+"""The initrd's first program, run by the busybox it has at a boot, in a root folder whose other programs are played.
+
+The played programs write down how they are called and behave as a test wants.  Those that are names of busybox are put
+in front of the script as functions, for busybox's shell takes its own before any file.  Nothing of the kernel is there:
+what the script reads of `/proc`, `/sys` and `/dev` are plain files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagebuild.definition.initrd import FILES
+from imagebuild.inputs.tools import Access, ToolsTree
+from partitions.layout import identity_of
+
+ROOT_HASH = "0123456789abcdef00112233445566778899aabbccddeefffedcba9876543210"
+SLOT = identity_of(ROOT_HASH)
+VERITYSETUP = "usr/lib/systemd/systemd-veritysetup"
+OF_BUSYBOX = ("mount", "modprobe", "reboot", "dmesg")
+OF_THEMSELVES = ("usr/sbin/blkid", "usr/bin/systemd-repart", "usr/sbin/e2fsck", "usr/sbin/resize2fs", VERITYSETUP)
+_TIMEOUT_S = 60
+
+
+@dataclass
+class PlayedInitrd:
+    """A root folder to boot in.
+
+    Attributes:
+        disk: The name of the disk that holds the slot.
+        partition: What stands between that name and the number of a partition.
+        plays: What a played program does after it wrote down its call, as a shell script, by its name.
+        limits: Numbers of the script that a test wants otherwise, by name.
+        policy: What the image says of credentials, as `dump_json` writes it.
+        record: What the host recorded of its first boot.
+        watchdog: A character device of this host that stands for the hardware's watchdog.
+    """
+
+    root: Path
+    tools: ToolsTree
+    disk: str = "vda"
+    partition: str = ""
+    plays: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    watchdog: Path | None = None
+    policy: str | None = '{"unsigned": "always"}'
+    record: str | None = None
+
+    def device(self, number: int) -> str:
+        return f"/dev/{self.disk}{self.partition}{number}"
+
+    def make(self, cmdline: str) -> None:
+        for name in ("usr/bin", "usr/sbin", "usr/lib/systemd", "played", "proc/self", "proc/sys/kernel", "dev", "sys"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        for name in ("run", "sysroot/var", "sysroot/etc", "sysroot/usr/lib/systemd"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        for path, text in (
+            ("sysroot/usr/lib/twinhull/provision.json", self.policy),
+            ("sysroot/var/lib/twinhull/provision.json", self.record),
+        ):
+            if text is not None:
+                (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / path).write_text(text)
+        shutil.copy(self.tools.root / "usr/bin/busybox", self.root / "usr/bin/busybox")
+        (self.root / "bin").symlink_to("usr/bin")
+        (self.root / "usr/bin/sh").symlink_to("busybox")
+        # How busybox finds itself again.
+        (self.root / "proc/self/exe").symlink_to("/usr/bin/busybox")
+        (self.root / "proc/cmdline").write_text(cmdline + "\n")
+        for name in ("proc/sys/kernel/printk_devkmsg", "dev/console", "dev/kmsg", "dev/null", "calls"):
+            (self.root / name).touch()
+        self.add_disk(self.disk, self.partition)
+        self.add_device("pci", "0000:00:04.0", "pci:v00001AF4d00001042")
+
+    def add_disk(self, disk: str, partition: str = "") -> None:
+        place = self.root / "sys/devices/pci0000:00" / disk
+        links = self.root / "sys/class/block"
+        links.mkdir(parents=True, exist_ok=True)
+        (links / disk).symlink_to(f"../../devices/pci0000:00/{disk}")
+        for number in range(1, 8):
+            name = f"{disk}{partition}{number}"
+            (place / name).mkdir(parents=True)
+            (links / name).symlink_to(f"../../devices/pci0000:00/{disk}/{name}")
+
+    def add_device(self, bus: str, name: str, alias: str) -> None:
+        folder = self.root / f"sys/bus/{bus}/devices/{name}"
+        folder.mkdir(parents=True)
+        (folder / "modalias").write_text(f"{alias}\n")
+
+    def add_controller(self, name: str, device_class: str, *, driven: bool) -> None:
+        self.add_device("pci", name, "pci:v00001000d0000005B")
+        folder = self.root / f"sys/bus/pci/devices/{name}"
+        for key, value in (("vendor", "0x1000"), ("device", "0x005b"), ("class", device_class)):
+            (folder / key).write_text(f"{value}\n")
+        if driven:
+            (folder / "driver").mkdir()
+
+    def write_programs(self) -> None:
+        played = {
+            "mount": ":",
+            "modprobe": ":",
+            "dmesg": "echo what the kernel said",
+            "reboot": ":",
+            "switch_root": ":",
+            "blkid": self.finds({3: f"PARTUUID={SLOT.data_uuid}", 4: f"PARTUUID={SLOT.verity_uuid}"}),
+            **self.plays,
+        }
+        for path in (*OF_THEMSELVES, *(f"played/{name}" for name in (*OF_BUSYBOX, "switch_root"))):
+            name = path.rpartition("/")[2]
+            program = self.root / path
+            body = played.get(name, ":")
+            if body != "missing":
+                program.write_text(f'#!/bin/sh\necho "{name} $*" >>/calls\n{body}\n')
+                program.chmod(0o755)
+
+    def finds(self, tags: Mapping[int, str]) -> str:
+        """A blkid that finds partitions by these tags, and the one of `/var` among the partitions it is given."""
+        cases = "".join(f"*{tag}) echo {self.device(number)} ;;\n" for number, tag in tags.items())
+        return f'case "$*" in\n{cases}*"PARTLABEL=var "*) echo {self.device(7)} ;;\n*) exit 2 ;;\nesac'
+
+    def write_init(self) -> None:
+        text = (FILES / "init").read_text()
+        edits = {
+            # Nobody reads this screen.
+            "\n    sleep 5\n": "\n    sleep 0\n",
+            # `exec` starts no function.
+            "exec switch_root ": "exec /played/switch_root ",
+            **{f"\n{name}={usual}\n": f"\n{name}={self.limits[name]}\n" for name, usual in limits_of(text).items()},
+        }
+        for old, new in edits.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        first, _, rest = text.partition("\n")
+        functions = "".join(f'{name}() {{ /played/{name} "$@"; }}\n' for name in OF_BUSYBOX)
+        (self.root / "init").write_text(f"{first}\n{functions}{rest}")
+        (self.root / "init").chmod(0o755)
+
+    def boot(self, cmdline: str = f"quiet roothash={ROOT_HASH} ro") -> None:
+        self.make(cmdline)
+        self.write_programs()
+        self.limits = {"DISK_LIMIT_S": 1, "DRIVER_LIMIT_S": 0, "LIMIT_S": 600, **self.limits}
+        self.write_init()
+        words: list[str | Path] = ["chroot", self.root, "/init"]
+        if self.watchdog:
+            place = self.root / "dev/watchdog0"
+            place.touch()
+            # In a session of its own, for one device is there only in sessions with a terminal.
+            script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+            words = ["setsid", "--wait", "sh", "-c", script, "sh", self.watchdog, place, *words]
+        self.tools.run(words, Access(write=(self.root,)), timeout_s=_TIMEOUT_S, check=False)
+
+    @property
+    def calls(self) -> list[str]:
+        """How the played programs were called, in order."""
+        return (self.root / "calls").read_text().splitlines()
+
+    def calls_of(self, name: str) -> list[str]:
+        return [line.partition(" ")[2] for line in self.calls if line.partition(" ")[0] == name]
+
+    @property
+    def said(self) -> list[str]:
+        """What went into the kernel's log."""
+        return (self.root / "dev/kmsg").read_text().splitlines()
+
+    @property
+    def console(self) -> str:
+        """What was written to the console last; each message replaces the one before, for it is a file here."""
+        return (self.root / "dev/console").read_text()
+
+    def text(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+
+def limits_of(text: str) -> dict[str, str]:
+    lines = (line.partition("=") for line in text.splitlines())
+    return {name: value for name, _, value in lines if name.endswith("LIMIT_S") and name.isupper()}

@@ -1,0 +1,168 @@
+"""Boots that go well: what the initrd's first program does, in which order, and what it does not mind."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.played_initrd import ROOT_HASH, SLOT, PlayedInitrd
+
+
+@pytest.mark.parametrize(("disk", "partition"), [("vda", ""), ("nvme0n1", "p")])
+def test_a_good_boot_does_each_thing_once_and_in_order(machine: PlayedInitrd, disk: str, partition: str) -> None:
+    machine.disk, machine.partition = disk, partition
+    machine.boot()
+    data, tree, var = (machine.device(number) for number in (3, 4, 7))
+    partitions = " ".join(machine.device(number) for number in range(1, 8))
+    layers = "/sysroot/var/lib/twinhull/etc"
+    changes = f"upperdir={layers}/upper,workdir={layers}/work"
+    assert machine.calls == [
+        "mount -t devtmpfs -o nosuid,mode=0755 devtmpfs /dev",
+        "mount -t proc -o nosuid,nodev,noexec proc /proc",
+        "mount -t sysfs -o nosuid,nodev,noexec sysfs /sys",
+        "mount -t tmpfs -o nosuid,nodev,noexec,mode=0755,size=20%,nr_inodes=800k tmpfs /run",
+        "mount -t tmpfs -o nosuid,nodev,noexec,mode=1777 tmpfs /dev/shm",
+        "modprobe -a -q sha256_ssse3 crc32c_intel",
+        "modprobe -a dm_verity erofs ext4 overlay",
+        "modprobe -a -b -q pci:v00001AF4d00001042",
+        f"blkid -c /dev/null -l -o device -t PARTUUID={SLOT.data_uuid}",
+        f"blkid -c /dev/null -l -o device -t PARTUUID={SLOT.verity_uuid}",
+        f"systemd-veritysetup attach root {data} {tree} {ROOT_HASH}",
+        "mount -t erofs -o ro,nosuid,nodev /dev/mapper/root /sysroot",
+        f"systemd-repart --dry-run=no --pretty=no --definitions=/sysroot/usr/lib/repart.d /dev/{disk}",
+        *(call for call in machine.calls if "PARTLABEL=var" in call),
+        f"e2fsck -p {var}",
+        f"mount -t ext4 -o nodev,nosuid {var} /sysroot/var",
+        f"resize2fs {var}",
+        f"mount -t overlay -o nosuid,nodev,lowerdir=/sysroot/etc,{changes} overlay /sysroot/etc",
+        *(f"mount -o move /{name} /sysroot/{name}" for name in ("dev", "proc", "run", "sys")),
+        "switch_root -c /dev/console /sysroot /usr/lib/systemd/systemd",
+    ]
+    (asked,) = (call for call in machine.calls if "PARTLABEL=var" in call)
+    assert asked.endswith(f"-t PARTLABEL=var {partitions}")
+    assert (machine.root / "sysroot/var/lib/twinhull/etc/work").is_dir()
+    assert machine.said == []
+    assert machine.console == ""
+    assert machine.text("proc/sys/kernel/printk_devkmsg") == "ratelimit\n"
+
+
+def mount_options(machine: PlayedInitrd) -> dict[str, str]:
+    """The options of each mount, by its place."""
+    calls = (words.split() for words in machine.calls_of("mount") if words.startswith("-t "))
+    return {words[-1]: words[3] for words in calls}
+
+
+def test_an_image_with_setuid_programs_has_a_root_that_honours_them(machine: PlayedInitrd) -> None:
+    machine.boot(f"twinhull.mounts=setuid roothash={ROOT_HASH}")
+    options = mount_options(machine)
+    assert options["/sysroot"] == "ro,nodev"
+    assert options["/sysroot/etc"].startswith("nosuid,nodev,lowerdir=")
+    assert options["/dev/shm"] == "nosuid,nodev,noexec,mode=1777"  # noqa: S108 - the guest's
+
+
+def test_mounts_are_as_systemd_makes_them_where_the_image_says_so(machine: PlayedInitrd) -> None:
+    machine.boot(f"roothash={ROOT_HASH} twinhull.mounts=plain")
+    options = mount_options(machine)
+    assert options["/sysroot"] == "ro"
+    assert options["/sysroot/etc"].startswith("lowerdir=")
+    assert options["/run"].startswith("nosuid,nodev,mode=")
+    assert options["/dev/shm"] == "nosuid,nodev,mode=1777"  # noqa: S108 - the guest's
+    assert options["/sysroot/var"] == "nodev,nosuid"
+
+
+@pytest.mark.parametrize("before", [None, "", "ab" * 32], ids=["first boot", "spoiled record", "another image"])
+def test_another_image_than_at_the_last_boot_is_updated_to_once(machine: PlayedInitrd, before: str | None) -> None:
+    record = machine.root / "sysroot/var/lib/twinhull/booted-image"
+    marks = [machine.root / f"sysroot/{name}/.updated" for name in ("etc", "var")]
+    record.parent.mkdir(parents=True)
+    if before is not None:
+        record.write_text(before)
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    machine.boot()
+    assert not any(mark.exists() for mark in marks)
+    assert record.read_text() == f"{ROOT_HASH}\n"
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_the_same_image_is_not_updated_to_again(machine: PlayedInitrd) -> None:
+    record = machine.root / "sysroot/var/lib/twinhull/booted-image"
+    record.parent.mkdir(parents=True)
+    record.write_text(f"{ROOT_HASH}\n")
+    marks = [machine.root / f"sysroot/{name}/.updated" for name in ("etc", "var")]
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    machine.boot()
+    assert all(mark.exists() for mark in marks)
+
+
+def test_a_var_that_takes_no_record_does_not_stop_a_boot(machine: PlayedInitrd) -> None:
+    (machine.root / "sysroot/var/lib/twinhull/booted-image").mkdir(parents=True)
+    machine.boot()
+    assert "twinhull: which image was booted could not be recorded" in machine.said
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_partitions_are_named_by_the_halves_of_the_root_hash(machine: PlayedInitrd) -> None:
+    machine.boot()
+    asked = [words.rpartition("PARTUUID=")[2] for words in machine.calls_of("blkid") if "PARTUUID" in words]
+    assert asked == ["01234567-89ab-cdef-0011-223344556677", "8899aabb-ccdd-eeff-fedc-ba9876543210"]
+
+
+def test_another_disk_with_the_same_labels_is_left_alone(machine: PlayedInitrd) -> None:
+    machine.add_disk("sda")
+    machine.boot()
+    touched = [call for call in machine.calls if "/dev/sda" in call]
+    assert touched == []
+
+
+def test_the_device_mapper_makes_its_own_nodes(machine: PlayedInitrd) -> None:
+    machine.plays["systemd-veritysetup"] = 'echo "$DM_DISABLE_UDEV" >/seen'
+    machine.boot()
+    assert machine.text("seen") == "1\n"
+
+
+def test_the_last_root_hash_of_the_command_line_counts(machine: PlayedInitrd) -> None:
+    machine.boot(f"roothash={'ab' * 32} quiet roothash={ROOT_HASH}")
+    assert machine.calls_of("systemd-veritysetup")[0].endswith(ROOT_HASH)
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_drivers_are_loaded_for_devices_that_a_driver_brought(machine: PlayedInitrd) -> None:
+    machine.plays["modprobe"] = """
+case "$*" in
+*"pci:v00001AF4d00001042 virtio:d00000002v00001AF4") touch /disk ;;
+*pci:v00001AF4d00001042)
+    mkdir -p /sys/bus/virtio/devices/virtio0
+    echo virtio:d00000002v00001AF4 >/sys/bus/virtio/devices/virtio0/modalias ;;
+esac"""
+    found = machine.finds({3: f"PARTUUID={SLOT.data_uuid}", 4: f"PARTUUID={SLOT.verity_uuid}"})
+    machine.plays["blkid"] = f"[ -e /disk ] || exit 2\n{found}"
+    machine.boot()
+    assert machine.calls_of("modprobe")[2:] == [
+        "-a -b -q pci:v00001AF4d00001042",
+        "-a -b -q pci:v00001AF4d00001042 virtio:d00000002v00001AF4",
+    ]
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_devices_without_a_driver_are_no_reason_to_stop(machine: PlayedInitrd) -> None:
+    machine.plays["modprobe"] = 'case "$*" in *dm_verity*) ;; *) exit 1 ;; esac'
+    machine.boot()
+    assert "switch_root" in machine.calls[-1]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_var_that_was_right_or_was_repaired_is_used(machine: PlayedInitrd, code: int) -> None:
+    machine.plays["e2fsck"] = f"exit {code}"
+    machine.boot()
+    assert f"-t ext4 -o nodev,nosuid {machine.device(7)} /sysroot/var" in machine.calls_of("mount")
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_a_var_that_cannot_grow_is_told_and_used(machine: PlayedInitrd) -> None:
+    machine.plays["resize2fs"] = "exit 1"
+    machine.boot()
+    assert "twinhull: /var could not be grown" in machine.said
+    assert "switch_root" in machine.calls[-1]
