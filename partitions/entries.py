@@ -1,9 +1,9 @@
-"""Boot entries: the names of UKIs in `/EFI/Linux`, and what systemd-boot makes of them.
+"""Boot entries: the names of UKIs in `/EFI/Linux`.
 
 A name is `<image>_<version>.efi` (blessed: no counter) or `<image>_<version>+L-D.efi` with L tries left and D tries
 done, one digit each, so that the loader's rename never changes the name's length.
 Sources: Boot Loader Specification, "Type #2 EFI Unified Kernel Images" and "Boot counting"; systemd, "Automatic Boot
-Assessment"; systemd-boot, `boot_entry_compare`.
+Assessment".
 
 Pure: no I/O.
 """
@@ -11,11 +11,9 @@ Pure: no I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cmp_to_key
 
-from partitions.version import Version, compare
+from partitions.version import Version
 
 ENTRIES_FOLDER = "EFI/Linux"
 SUFFIX = ".efi"
@@ -119,34 +117,3 @@ def parse_entry(file_name: str) -> BootEntry | None:
         )
     except ValueError:
         return None
-
-
-def sort_entries(entries: Iterable[BootEntry]) -> list[BootEntry]:
-    """The entries in systemd-boot's order, the one it boots first: exhausted ones last, then newest version first.
-
-    The loader compares the image (the sort key in the UKI's os-release), the version by the UAPI order, the name
-    without counter, and at last the counter: more tries left, then fewer done.
-    """
-    return sorted(entries, key=cmp_to_key(_compare_entries))
-
-
-def selected(entries: Iterable[BootEntry]) -> BootEntry | None:
-    """What the loader would boot on its own: the first of its order, even an exhausted one when there is no other."""
-    return next(iter(sort_entries(entries)), None)
-
-
-def _compare_entries(a: BootEntry, b: BootEntry) -> int:
-    if a.exhausted != b.exhausted:
-        return 1 if a.exhausted else -1
-    if a.image != b.image:
-        return -1 if a.image < b.image else 1
-    # The loader folds the case of the name, which it compares after the version.
-    ranked = compare(str(b.version), str(a.version)) or compare(_folded_name(b), _folded_name(a))
-    if ranked or a.tries_left is None or b.tries_left is None:
-        return ranked
-    key_a, key_b = (-a.tries_left, a.tries_done or 0), (-b.tries_left, b.tries_done or 0)
-    return (key_a > key_b) - (key_a < key_b)
-
-
-def _folded_name(entry: BootEntry) -> str:
-    return entry.as_blessed().file_name.lower()

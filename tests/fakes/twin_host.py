@@ -16,12 +16,13 @@ from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from partitions.blockio import Window
 from partitions.disk import DiskMap, find_slots, read_table, write_identity
-from partitions.entries import BootEntry, parse_entry, selected, sort_entries
+from partitions.entries import BootEntry, parse_entry
 from partitions.layout import WRITTEN_ATTRIBUTES, Slot, identity_of, root_types, slot_label
 from partitions.verity import build_tree, verify
 from partitions.version import Version
 from tests.fakes.boot_folder import FakeBootFolder
 from tests.fakes.gpt_disk import disk_image, twin_parts
+from tests.fakes.loader import selected, sort_entries
 from tests.fakes.memory_disk import MemoryDisk, Power
 from updater.agent.install import Sink
 from updater.agent.state import HostFacts, SlotFacts

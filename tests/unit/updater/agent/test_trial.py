@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from partitions.entries import BootEntry, selected
+from partitions.entries import BootEntry
 from partitions.version import Version
+from tests.fakes.loader import selected
 from tests.unit.updater.agent.test_plan import entry, facts, v
 from updater.agent import trial
 from updater.agent.state import Attempt, Hints, HostFacts, Kind
