@@ -18,7 +18,7 @@ class PackageChange:
     old_version: str | None
     new_version: str | None
     raw_bytes: int
-    sent_bytes: int
+    wire_bytes: int
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def compare(old: Inspection, new: Inspection) -> Comparison:
 def _packages(old: Inspection, new: Inspection) -> tuple[PackageChange, ...]:
     before, after = ({each.name: each for each in side.brought} for side in (old, new))
     changes = (_package(name, before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys()))
-    return tuple(each for each in changes if each.old_version != each.new_version or each.raw_bytes or each.sent_bytes)
+    return tuple(each for each in changes if each.old_version != each.new_version or each.raw_bytes or each.wire_bytes)
 
 
 def _package(name: str, old: Brought | None, new: Brought | None) -> PackageChange:
     raw = (new.cost.raw_bytes if new else 0) - (old.cost.raw_bytes if old else 0)
-    sent = (new.cost.sent_bytes if new else 0) - (old.cost.sent_bytes if old else 0)
+    sent = (new.cost.wire_bytes if new else 0) - (old.cost.wire_bytes if old else 0)
     return PackageChange(name, old.version if old else None, new.version if new else None, raw, sent)
 
 

@@ -25,7 +25,7 @@ class Cost:
     """Bytes of a part of the image: of its files, and compressed."""
 
     raw_bytes: int
-    sent_bytes: int
+    wire_bytes: int
 
 
 @contextmanager

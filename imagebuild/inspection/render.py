@@ -40,7 +40,7 @@ def show_inspection(found: Inspection, *, everything: bool) -> None:
     )
     if found.trimmed:
         root.add(_line("trimmed away whole", ", ".join(found.trimmed)))
-    folders = sorted(found.folders.items(), key=lambda item: -item[1].sent_bytes)
+    folders = sorted(found.folders.items(), key=lambda item: -item[1].wire_bytes)
     _add_some(root.add("folders"), (_line(name, _cost(cost)) for name, cost in folders), everything=everything)
     modules = sorted(found.modules.items(), key=lambda item: -item[1])
     total = decimal(sum(found.modules.values()))
@@ -73,10 +73,10 @@ def show_comparison(found: Comparison) -> None:
     root = Tree(_line(f"{found.old} → {found.new}", f"{decimal(found.download_bytes)} to download"))
     root.add(_line("compressed", _signed(found.wire_bytes)))
     packages = root.add(f"{len(found.packages)} packages differ")
-    for each in sorted(found.packages, key=lambda change: -abs(change.sent_bytes)):
+    for each in sorted(found.packages, key=lambda change: -abs(change.wire_bytes)):
         versions = f"{each.old_version or '-'} → {each.new_version or '-'}"
         same = each.old_version == each.new_version
-        packages.add(_line(each.name, f"{'' if same else versions + '  '}{_signed(each.sent_bytes)} compressed"))
+        packages.add(_line(each.name, f"{'' if same else versions + '  '}{_signed(each.wire_bytes)} compressed"))
     for title, change in found.names.items():
         if change.added or change.removed:
             branch = root.add(title.replace("_", " "))
@@ -88,7 +88,7 @@ def show_comparison(found: Comparison) -> None:
 
 def _add_drivers(branch: Tree, sets: Mapping[str, DriverSet]) -> None:
     for name, each in sets.items():
-        line = f"{each.modules} modules, {decimal(each.cost.raw_bytes)}, {decimal(each.cost.sent_bytes)} compressed"
+        line = f"{each.modules} modules, {decimal(each.cost.raw_bytes)}, {decimal(each.cost.wire_bytes)} compressed"
         branch.add(_line(name, line))
     if lacking := [kind for each in sets.values() for kind in each.lacking]:
         branch.add(_line("the kernel has no driver for", "; ".join(dict.fromkeys(lacking))))
@@ -111,7 +111,7 @@ def _named(name: str, version: str | None) -> str:
 
 
 def _cost(cost: Cost) -> str:
-    return f"{decimal(cost.raw_bytes)}, {decimal(cost.sent_bytes)} compressed"
+    return f"{decimal(cost.raw_bytes)}, {decimal(cost.wire_bytes)} compressed"
 
 
 def _signed(size: int) -> str:

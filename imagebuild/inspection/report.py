@@ -97,7 +97,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress, drivers:
     return Inspection(
         image=contents.image,
         version=contents.version,
-        wire_bytes=sum(cost.sent_bytes for cost in artifacts.values()),
+        wire_bytes=sum(cost.wire_bytes for cost in artifacts.values()),
         uki_bytes=artifacts["uki.efi"].raw_bytes,
         initrd_bytes=summary.size_bytes["initrd"],
         root_bytes=artifacts["root.erofs"].raw_bytes,
@@ -134,7 +134,7 @@ def brought(contents: Contents, costs: dict[str, Cost]) -> tuple[Brought, ...]:
         for owner, count in files.items()
         if count
     )
-    return tuple(sorted(found, key=lambda each: (-each.cost.sent_bytes, each.name)))
+    return tuple(sorted(found, key=lambda each: (-each.cost.wire_bytes, each.name)))
 
 
 def folder_of(path: str) -> str:

@@ -94,7 +94,7 @@ def _values(each: Priced) -> dict[str, Any]:
         "files": [entry.path for entry in proposal.files],
         "needed_by": proposal.needed_by,
         "raw_bytes": each.cost.raw_bytes,
-        "sent_bytes": each.cost.sent_bytes,
+        "wire_bytes": each.cost.wire_bytes,
     }
 
 

@@ -77,7 +77,7 @@ def judge(
         proposals = propose(tree, stays)
         progress.step("pack what could be dropped", total=sum(len(each.files) for each in proposals))
         priced = [Priced(each, cost_of(root, each.files, progress)) for each in proposals]
-        priced.sort(key=lambda each: (-each.cost.sent_bytes, each.proposal.lines))
+        priced.sort(key=lambda each: (-each.cost.wire_bytes, each.proposal.lines))
         listed = worth_listing(priced, everything=everything)
         progress.step("pack the image with and without that")
         together = _saved(root, files, listed, progress)
@@ -98,7 +98,7 @@ def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Pri
 
     All, or those that win enough to be looked at one by one, and small ones that need something of these.
     """
-    big = (place for place, each in enumerate(proposals) if everything or each.cost.sent_bytes >= SMALL_BYTES)
+    big = (place for place, each in enumerate(proposals) if everything or each.cost.wire_bytes >= SMALL_BYTES)
     chosen = with_users([each.proposal for each in proposals], big)
     return tuple(each for place, each in enumerate(proposals) if place in chosen)
 
@@ -110,4 +110,4 @@ def _saved(root: Path, files: Sequence[Entry], listed: Sequence[Priced], progres
         return Cost(0, 0)
     left = [entry for entry in files if entry.path not in gone]
     before, after = cost_of(root, files, progress), cost_of(root, left, progress)
-    return Cost(before.raw_bytes - after.raw_bytes, max(0, before.sent_bytes - after.sent_bytes))
+    return Cost(before.raw_bytes - after.raw_bytes, max(0, before.wire_bytes - after.wire_bytes))

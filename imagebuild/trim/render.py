@@ -49,7 +49,7 @@ def _by_package(proposals: Sequence[Priced]) -> list[tuple[str, list[Priced]]]:
     groups: dict[str, list[Priced]] = defaultdict(list)
     for each in proposals:
         groups[", ".join(each.proposal.packages)].append(each)
-    return sorted(groups.items(), key=lambda item: -sum(each.cost.sent_bytes for each in item[1]))
+    return sorted(groups.items(), key=lambda item: -sum(each.cost.wire_bytes for each in item[1]))
 
 
 def _more(each: Priced) -> str:
@@ -63,11 +63,11 @@ def _more(each: Priced) -> str:
 
 def _sum(proposals: Iterable[Priced]) -> str:
     costs = [each.cost for each in proposals]
-    return _cost(Cost(sum(cost.raw_bytes for cost in costs), sum(cost.sent_bytes for cost in costs)))
+    return _cost(Cost(sum(cost.raw_bytes for cost in costs), sum(cost.wire_bytes for cost in costs)))
 
 
 def _cost(cost: Cost) -> str:
-    return f"{decimal(cost.raw_bytes)}, {decimal(cost.sent_bytes)} compressed"
+    return f"{decimal(cost.raw_bytes)}, {decimal(cost.wire_bytes)} compressed"
 
 
 def _line(name: str, rest: str) -> Text:

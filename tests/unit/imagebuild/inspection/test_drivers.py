@@ -42,7 +42,7 @@ def test_each_set_is_told_without_the_ones_before_it_and_without_what_every_host
         "server": 5_000,
         "all": 5_000,
     }
-    assert all(0 < each.cost.sent_bytes < 1_000 for each in found.values())
+    assert all(0 < each.cost.wire_bytes < 1_000 for each in found.values())
 
 
 def test_kinds_that_the_kernel_has_no_driver_for_are_named(tmp_path: Path) -> None:

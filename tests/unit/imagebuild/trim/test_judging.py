@@ -49,11 +49,11 @@ def test_proposals_are_priced_and_the_dearest_comes_first() -> None:
     )
     assert [each.proposal.lines for each in found.proposals] == [("/usr/share/y",), ("/usr/share/x",)]
     assert [each.cost.raw_bytes for each in found.proposals] == [2048, 50_000]
-    assert found.proposals[1].cost.sent_bytes < found.proposals[0].cost.sent_bytes < 2048
+    assert found.proposals[1].cost.wire_bytes < found.proposals[0].cost.wire_bytes < 2048
     assert (found.files, found.touched_files, found.staying_files) == (3, 1, 1)
     assert found.listed == found.proposals
     assert found.together.raw_bytes == 52_048
-    assert 0 < found.together.sent_bytes < sum(each.cost.sent_bytes for each in found.proposals)
+    assert 0 < found.together.wire_bytes < sum(each.cost.wire_bytes for each in found.proposals)
     assert found.raw_bytes == sum(e.size_bytes for e in contents.entries if e.kind is Kind.FILE)
 
 

@@ -108,7 +108,7 @@ def test_json_is_one_document_with_every_proposal(capsys: pytest.CaptureFixture[
         "drop": ["/usr/bin/vi", "/usr/bin/vim", "/usr/share/big"],
         "drop_modules": ["drivers/isdn/"],
     }
-    assert document["together"] == {"raw_bytes": 2032 * KIB, "sent_bytes": 700 * KIB}
+    assert document["together"] == {"raw_bytes": 2032 * KIB, "wire_bytes": 700 * KIB}
     assert [each["key"] for each in document["proposals"]] == ["drop", "drop_modules", "drop", "drop"]
     assert document["proposals"][0]["packages"] == ["pack"]
     assert document["written"] is None
