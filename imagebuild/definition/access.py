@@ -6,14 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from bedrock import strict
+from updater.provision.document import SshKey
 
-SshKey = Annotated[
-    str,
-    strict.Pattern(
-        r"((sk-)?(ssh|ecdsa)-[A-Za-z0-9@.-]+) [A-Za-z0-9+/]{16,}={0,3}( [ -~]*)?",
-        "a public ssh key on one line, as a file NAME.pub holds it",
-    ),
-]
 UserName = Annotated[str, strict.Pattern(r"[a-z_][a-z0-9_-]{0,31}", "a user's name")]
 
 

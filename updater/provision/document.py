@@ -33,7 +33,8 @@ Mode = Annotated[str, strict.Pattern(r"0[0-7]{3}", "a mode in octal without setu
 SshKey = Annotated[
     str,
     strict.Pattern(
-        r"((sk-)?(ssh|ecdsa)-[A-Za-z0-9@.-]+) [A-Za-z0-9+/]{16,}={0,3}( [ -~]*)?", "a public ssh key on one line"
+        r"((sk-)?(ssh|ecdsa)-[A-Za-z0-9@.-]+) [A-Za-z0-9+/]{16,}={0,3}( [ -~]*)?",
+        "a public ssh key on one line, as a file NAME.pub holds it",
     ),
 ]
 ProxyUrl = Annotated[str, strict.Pattern(r"https?://[^\s\"\\%']+", "an http or https URL")]
