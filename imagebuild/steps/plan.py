@@ -123,18 +123,7 @@ def plan_build(
     _require_place(place, folder.absolute(), cache.absolute())
     _require_space(place, cache, free_bytes=free_bytes)
     own_sha256 = program()
-    digest = texts_sha256(
-        (
-            definition_digest(folder),
-            str(version),
-            profile.value if profile else "",
-            supply.tools.identity,
-            supply.packages.digest,
-            own_sha256,
-            file_sha256(root_of_trust),
-            *(signatures.certificates[role] for role in BootRole),
-        )
-    )
+    trusted = (file_sha256(root_of_trust), *(signatures.certificates[role] for role in BootRole))
     return BuildPlan(
         folder=folder.absolute(),
         definition=definition,
@@ -145,8 +134,13 @@ def plan_build(
         supply=supply,
         out=place,
         program_sha256=own_sha256,
-        digest=digest,
+        digest=texts_sha256((*_content(folder, version, profile, supply), own_sha256, *trusted)),
     )
+
+
+def _content(folder: Path, version: Version, profile: BuildProfile | None, supply: Supply) -> tuple[str, ...]:
+    profile_name = profile.value if profile else ""
+    return definition_digest(folder), str(version), profile_name, supply.tools.identity, supply.packages.digest
 
 
 def _require_root(path: Path) -> None:
