@@ -1,10 +1,15 @@
-"""SHA-256 of files and folders."""
+"""SHA-256 of bytes, texts, files and folders."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+
+def bytes_sha256(data: bytes) -> str:
+    """The SHA-256 of bytes, as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
@@ -38,4 +43,4 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 def texts_sha256(parts: Iterable[str]) -> str:
     """SHA-256 over texts in their order."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return bytes_sha256("\0".join(parts).encode())

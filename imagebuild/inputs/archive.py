@@ -5,11 +5,11 @@ Nothing in it is signed: it is in our cache, and each file was hashed against th
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
+from bedrock.digest import bytes_sha256
 from bedrock.partial import new_folder
 from imagebuild.errors import RefusedInputError
 from imagebuild.inputs.deb import control_of
@@ -66,7 +66,7 @@ def _fill(base: Path, selection: Selection, store: Store, debian: str) -> None:
     release = (
         f"Suite: {selection.release}\nCodename: {selection.release}\nArchitectures: {debian} all\nComponents: main\n"
         f"Date: {format_datetime(_EPOCH, usegmt=True)}\n"
-        f"SHA256:\n {hashlib.sha256(text).hexdigest()} {len(text)} main/binary-{debian}/Packages\n"
+        f"SHA256:\n {bytes_sha256(text)} {len(text)} main/binary-{debian}/Packages\n"
     )
     (index.parent.parent.parent / "Release").write_text(release)
 

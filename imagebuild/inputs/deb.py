@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from tarfile import TarError
@@ -11,7 +10,7 @@ from debian.arfile import ArError
 from debian.deb822 import Deb822
 from debian.debfile import DebError, DebFile
 
-from bedrock.digest import file_sha256
+from bedrock.digest import bytes_sha256, file_sha256
 from imagebuild.errors import BuildError, RefusedInputError
 
 
@@ -62,5 +61,5 @@ def write_local_archive(folder: Path, files: Iterable[str], base: Path) -> None:
         stanzas.append(str(control))
     index = "\n".join(stanzas).encode()
     (base / "Packages").write_bytes(index)
-    digest = hashlib.sha256(index).hexdigest()
+    digest = bytes_sha256(index)
     (base / "Release").write_text(f"Origin: local\nSHA256:\n {digest} {len(index)} Packages\n")

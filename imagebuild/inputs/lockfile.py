@@ -9,12 +9,12 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 from bedrock import strict
+from bedrock.digest import bytes_sha256
 from imagebuild.definition.sources import LOCAL, PackageText, SuiteName
 from updater.release import Name, Sha256
 
@@ -99,7 +99,7 @@ class Selection:
     def digest(self) -> str:
         """A hash of the packages alone: equal selections install equally, whatever else the archives offered."""
         lines = (f"{each.name} {each.version} {each.architecture} {each.sha256}" for each in self.packages)
-        return hashlib.sha256("\n".join((self.release, *sorted(lines))).encode()).hexdigest()
+        return bytes_sha256("\n".join((self.release, *sorted(lines))).encode())
 
     @property
     def local(self) -> dict[str, str]:

@@ -8,7 +8,6 @@ Nothing is downloaded or installed here.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from urllib.parse import unquote
 
 from debian.deb822 import Release
 
-from bedrock.digest import file_sha256
+from bedrock.digest import bytes_sha256, file_sha256
 from bedrock.locks import only_one
 from imagebuild.definition.sources import DEBIAN, LOCAL
 from imagebuild.errors import BuildError, MirrorError, RefusedInputError
@@ -66,7 +65,7 @@ class Resolver:
             BuildError: A package is not there, or they cannot be installed together.
         """
         key = (apt_sources(self.archives.suites), self.debian, self.release, *self.archives.local)
-        home = self.cache / "apt" / hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
+        home = self.cache / "apt" / bytes_sha256("\n".join(key).encode())[:16]
         with only_one(home.with_suffix(".lock")):
             home.mkdir(parents=True, exist_ok=True)
             suites = self._suites_in(home)
@@ -217,7 +216,7 @@ def _suite(apt: Apt, suite: AptSuite, indexes: Sequence[Index]) -> Suite:
         origin=release.get("Origin", ""),
         date=release.get("Date", ""),
         signed_by=apt.signers(suite),
-        inrelease_sha256=hashlib.sha256(raw).hexdigest(),
+        inrelease_sha256=bytes_sha256(raw),
         indexes=fetched,
     )
 

@@ -8,7 +8,6 @@ Not here: which programs are run with which arguments.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from bedrock import process
+from bedrock.digest import bytes_sha256
 from bedrock.errors import ProcessError
 from bedrock.locks import only_one
 from bedrock.persist import write_atomic
@@ -224,7 +224,7 @@ class ToolsTree:
 def tools_identity() -> str:
     """The hash of everything the tree is made from, the mirror left aside (any mirror carries the same archive)."""
     inputs = "\n".join((str(_FORMAT), RELEASE, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
-    return hashlib.sha256(inputs.encode()).hexdigest()[:16]
+    return bytes_sha256(inputs.encode())[:16]
 
 
 def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = None) -> ToolsTree:
@@ -254,7 +254,7 @@ def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Pro
         ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
     """
     inputs = "\n".join((str(_FORMAT), release, archive.name, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
-    tree = ToolsTree(cache / "tools" / f"locked-{hashlib.sha256(inputs.encode()).hexdigest()[:16]}")
+    tree = ToolsTree(cache / "tools" / f"locked-{bytes_sha256(inputs.encode())[:16]}")
     shown = progress or Silent()
     require_build_host()
     with only_one(cache / "tools" / ".lock", on_wait=lambda: shown.step("waiting for the tools tree")):

@@ -6,7 +6,6 @@ ever unpacked, never installed, so nothing in it runs on the build host.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import struct
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from bedrock import process
+from bedrock.digest import bytes_sha256
 from bedrock.errors import ProcessError
 from bedrock.network import pip_environment
 from bedrock.partial import new_folder
@@ -70,7 +70,7 @@ def platforms(machine: str) -> tuple[str, ...]:
 
 def wheels_folder(lock: Path, *, machine: str, cache: Path) -> Path:
     """Where the wheels of a lock are in the cache, or would."""
-    key = hashlib.sha256(lock.read_bytes() + machine.encode()).hexdigest()[:16]
+    key = bytes_sha256(lock.read_bytes() + machine.encode())[:16]
     return cache / "wheels" / key
 
 

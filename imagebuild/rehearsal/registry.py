@@ -8,7 +8,6 @@ Formats: OCI Image Specification 1.1 (image-spec, `manifest.md`, `config.md`) an
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import tarfile
@@ -21,6 +20,7 @@ from urllib.parse import urljoin
 
 import urllib3
 
+from bedrock.digest import bytes_sha256
 from bedrock.process import Running
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
@@ -151,4 +151,4 @@ def _wait(base: str, headers: Mapping[str, str], process: Running, log: Path) ->
 
 
 def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return f"sha256:{bytes_sha256(data)}"

@@ -8,14 +8,13 @@ Whoever does this needs the definition, this very version of Twinhull and the re
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from bedrock.digest import file_sha256
+from bedrock.digest import bytes_sha256, file_sha256
 from bedrock.progress import Progress
 from imagebuild.definition.image import LOCK_FILE, BuildProfile, definition_digest, load_definition
 from imagebuild.errors import BuildError, NotReproducedError
@@ -184,7 +183,7 @@ def _root_of_trust(taken: Extracted, statement: Statement, target: Path) -> Path
     """The root document that was baked in, found among the repository's by its hash."""
     wanted = statement.predicate.buildDefinition.externalParameters.rootOfTrustSha256
     for raw in taken.roots:
-        if hashlib.sha256(raw).hexdigest() == wanted:
+        if bytes_sha256(raw) == wanted:
             target.write_bytes(raw)
             return target
     raise NotReproducedError(f"the release trusts a root with the SHA-256 {wanted}, which the repository does not have")

@@ -8,7 +8,6 @@ Everything is below one folder and is thrown away with it; builds and record are
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from bedrock import strict
+from bedrock.digest import texts_sha256
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
 from bedrock.progress import Progress
@@ -129,7 +129,7 @@ def read_record(path: Path, key: str) -> Record | None:
 def _record_key(builds: tuple[Path, ...], own: str | None) -> str:
     """What a record was made from: the builds are named by the hash of all their inputs, this program among them."""
     parts = [*((build / INPUTS_FILE).read_text() for build in builds), own or ""]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return texts_sha256(parts)
 
 
 @dataclass(frozen=True)

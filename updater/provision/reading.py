@@ -6,13 +6,13 @@ it; whether the signature counts is for the host to say, by the keys its image c
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from securesystemslib.signer import SSlibKey
 
 from bedrock import strict
+from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError, Problem
 from updater.envelope import unseal, unverified
 from updater.errors import RefusedError
@@ -55,7 +55,7 @@ def read_offered(data: bytes, keys: Sequence[SSlibKey], *, source: str) -> Offer
     document = parse_provision(data, source=source)
     if signed_by is not None and document.serial is None:
         raise DocumentError(source, (Problem("serial", "is missing, and a signed document needs one"),))
-    return Offered(document, hashlib.sha256(data).hexdigest(), signed_by)
+    return Offered(document, bytes_sha256(data), signed_by)
 
 
 def read_unverified(data: bytes, *, source: str) -> Provision:

@@ -7,7 +7,6 @@ A version is published once: again with the same content is nothing to do, with 
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import Targets
 
 from bedrock import strict
+from bedrock.digest import bytes_sha256
 from bedrock.persist import sync_folder
 from bedrock.progress import Progress
 from keys.roles import TufRole
@@ -302,7 +302,7 @@ class _Store:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / ENVELOPE_FILE
             path.write_bytes(envelope)
-            return self._carried(path, Artifact(hashlib.sha256(envelope).hexdigest(), len(envelope)))
+            return self._carried(path, Artifact(bytes_sha256(envelope), len(envelope)))
 
 
 def _with_releases(layout: Layout, state: State, releases: dict[str, Release]) -> Targets:

@@ -8,7 +8,6 @@ Source: RFC 9110 (ranges, conditions), RFC 9111 and RFC 8246 (caching, `immutabl
 
 from __future__ import annotations
 
-import hashlib
 import re
 import stat
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
+
+from bedrock.digest import bytes_sha256
 
 FOR_EVER = "public, max-age=31536000, immutable"
 ALWAYS_ASK = "no-cache"
@@ -99,7 +100,7 @@ async def _metadata(file: Path, found: Servable, request: Request) -> Response:
         content = await to_thread.run_sync(file.read_bytes)
     except FileNotFoundError as error:
         raise HTTPException(status_code=404) from error
-    headers = _headers(found, hashlib.sha256(content).hexdigest())
+    headers = _headers(found, bytes_sha256(content))
     if matches(request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=found.media_type)

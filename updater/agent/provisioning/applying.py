@@ -5,13 +5,13 @@ Everything that can be known beforehand is checked before the first write, and e
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedrock.digest import bytes_sha256
 from updater.agent.provisioning.host_files import HostFiles
 from updater.errors import UpdaterError
 from updater.provision.document import Provision, User
@@ -67,7 +67,7 @@ def apply(document: Provision, host: Host, before: Applied | None) -> Done:
     _make_users(document, targets, host)
     changed = [target.path for target in targets if _write(target, host)]
     keys = [_write_keys(user, host) for user in document.users if user.ssh_keys]
-    written = {target.path: hashlib.sha256(target.data).hexdigest() for target in (*targets, *keys)}
+    written = {target.path: bytes_sha256(target.data) for target in (*targets, *keys)}
     gone = _leave(was, written, host)
     if document.ca_certificates or CERTIFICATES_FILE in gone:
         write_bundle(host)

@@ -5,11 +5,11 @@ Who owns what is looked up in the host's own `/etc/passwd` and `/etc/group`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedrock.digest import bytes_sha256
 from bedrock.persist import sync_folder
 from updater.errors import UpdaterError
 from updater.provision.files import Target
@@ -120,7 +120,7 @@ class HostFiles:
     def remove(self, path: str, sha256: str) -> bool:
         """Remove a file from the disk if it still has this content; False: it is gone, or somebody changed it."""
         place = self.require_place(path)
-        if place.is_symlink() or not place.is_file() or _sha256(place.read_bytes()) != sha256:
+        if place.is_symlink() or not place.is_file() or bytes_sha256(place.read_bytes()) != sha256:
             return False
         place.unlink()
         sync_folder(place.parent)
@@ -159,7 +159,3 @@ def _is_just_so(place: Path, target: Target, owner: tuple[int, int]) -> bool:
     found = place.stat()
     same = (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (*owner, target.mode)
     return same and place.read_bytes() == target.data
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

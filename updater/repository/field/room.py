@@ -7,13 +7,13 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
 from bedrock import strict
+from bedrock.digest import bytes_sha256
 from partitions.layout import boot_bytes_for
 from partitions.version import Version
 from updater.release import Architecture, ArtifactBytes, Name, Release
@@ -71,7 +71,7 @@ class SlotLayout:
     @property
     def id(self) -> str:
         """The layout's name: the first digits of the SHA-256 of its document."""
-        return hashlib.sha256(strict.dump_json(self)).hexdigest()[:_ID_DIGITS]
+        return bytes_sha256(strict.dump_json(self))[:_ID_DIGITS]
 
     @property
     def family(self) -> Family:
