@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 
-PARTS = ("firmware", "loader", "kernel", "initrd", "userspace")
 _INIT = re.compile(r"^\[ *(\d+\.\d+)\] Run /init as init process$", re.MULTILINE)
 _PART = re.compile(r"((?:\d+(?:\.\d+)?(?:d|h|min|ms|us|s)\s*)+)\((\w+)\)")
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(d|h|min|ms|us|s)")

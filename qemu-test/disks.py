@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import closing
 from pathlib import Path
 
@@ -20,13 +19,6 @@ def map_of(disk: Path) -> DiskMap:
     """Where the partitions of a disk are."""
     with closing(FileBlockDevice.open(disk, writable=False)) as device:
         return find_slots(read_table(device), ROOT_TYPES["x86-64"])
-
-
-def sha256_at(disk: Path, offset: int, length: int = BLOCK) -> str:
-    """The hash of some bytes of a disk."""
-    with disk.open("rb") as stream:
-        stream.seek(offset)
-        return hashlib.sha256(stream.read(length)).hexdigest()
 
 
 def flip_bit(path: Path, offset: int) -> None:

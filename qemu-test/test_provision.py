@@ -34,7 +34,6 @@ FIRST, SECOND = PROVISIONED
 GUARD = Guard("deploy", "test-pass", "deploy:$2b$05$abcdefghijklmnopqrstuuM4ZN2JOZh0ZE3I3ZYZ0Q37kLl/ryOPG")
 ADDRESS = "10.0.2.77"
 LIFE_TIMEOUT_S = 900
-CONTAINER_TIMEOUT_S = 300
 WEB = """[Container]
 Image={image}
 ContainerName=web

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import lzma
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 import zstandard
 
@@ -40,15 +40,6 @@ def unknown_settings(names: Iterable[str], kernel: bytes) -> dict[str, str]:
         if f"\0{last}\0".encode() not in kernel:
             found[name] = last
     return found
-
-
-def setting_problems(unknown: Mapping[str, str], in_modules: Collection[str]) -> tuple[str, ...]:
-    """Settings that neither the kernel nor a module knows, in words."""
-    return tuple(
-        f"sysctl.{name}: neither the image's kernel nor a module of it knows a setting {last}"
-        for name, last in unknown.items()
-        if last not in in_modules
-    )
 
 
 def unpacked_kernel(image: bytes) -> bytes | None:

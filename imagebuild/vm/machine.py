@@ -246,18 +246,6 @@ class Machine:
         except StillRunningError as error:
             raise self._told(VmError(f"the machine was still running after {timeout_s:g} s\n{self._tail()}")) from error
 
-    def powerdown(self) -> None:
-        """Press the power button."""
-        self._control.execute("system_powerdown")
-
-    def reset(self) -> None:
-        """Press the reset button: what the guest had not flushed is still in QEMU's cache and is not lost."""
-        self._control.execute("system_reset")
-
-    def quit(self) -> None:
-        """End QEMU at once; what the guest has written stays written."""
-        self._control.execute("quit")
-
     def kill(self) -> None:
         """Kill QEMU: the machine is gone between two instructions."""
         if self._vm is not None:

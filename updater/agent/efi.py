@@ -31,11 +31,6 @@ class EfiVariables:
 
     folder: Path = Path("/sys/firmware/efi/efivars")
 
-    def loader_text(self, name: str) -> str | None:
-        """A text variable of the loader, such as `LoaderEntrySelected`; None when it is not set."""
-        value = self._value(name, LOADER)
-        return None if value is None else decode_text(value)
-
     def secure_boot(self) -> bool | None:
         """Whether the firmware enforces signatures; None when it does not say."""
         value = self._value("SecureBoot", GLOBAL)
@@ -68,11 +63,6 @@ class EfiVariables:
 
     def _path(self, name: str, vendor: str) -> Path:
         return self.folder / f"{name}-{vendor}"
-
-
-def decode_text(value: bytes) -> str:
-    """UTF-16 text up to its terminator."""
-    return value[: len(value) // 2 * 2].decode("utf-16-le", errors="replace").split("\0", 1)[0]
 
 
 def encode_text(text: str) -> bytes:

@@ -15,7 +15,7 @@ from tests.fakes.machine import FakeClock
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import bootfolder, etcdiff
 from updater.agent.bootfolder import MountedBootFolder
-from updater.agent.efi import GLOBAL, LOADER, EfiVariables, encode_text
+from updater.agent.efi import GLOBAL, LOADER, EfiVariables
 from updater.agent.etcdiff import Change, Difference
 from updater.agent.lock import exclusive
 from updater.agent.machine import ThisMachine, read_facts, root_hash_of
@@ -204,14 +204,11 @@ def test_a_name_with_a_path_in_it_is_refused(tmp_path: Path, name: str) -> None:
 def test_efi_variables_are_read_and_the_one_shot_entry_is_written(tmp_path: Path) -> None:
     variables = EfiVariables(tmp_path)
     assert variables.secure_boot() is None
-    assert variables.loader_text("LoaderEntrySelected") is None
     (tmp_path / f"SecureBoot-{GLOBAL}").write_bytes(b"\6\0\0\0\1")
-    (tmp_path / f"LoaderEntrySelected-{LOADER}").write_bytes(b"\7\0\0\0" + encode_text("host_1.efi"))
     assert variables.secure_boot() is True
-    assert variables.loader_text("LoaderEntrySelected") == "host_1.efi"
     variables.set_one_shot("host_1+3-0.efi")
-    assert variables.loader_text("LoaderEntryOneShot") == "host_1+3-0.efi"
-    assert (tmp_path / f"LoaderEntryOneShot-{LOADER}").read_bytes()[:4] == b"\7\0\0\0"
+    written = (tmp_path / f"LoaderEntryOneShot-{LOADER}").read_bytes()
+    assert written == b"\7\0\0\0" + "host_1+3-0.efi\0".encode("utf-16-le")
 
 
 def test_a_machine_without_efi_variables_is_told(tmp_path: Path) -> None:
