@@ -28,9 +28,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] | None = None) -> NoReturn:
     """Run a click command as a program and leave the process.
 
-    The exit code is 0, or what the command returned (an int) or handed to `ctx.exit`; for an error it is the error's
-    own `exit_code`, 2 for wrong usage, 130 for Ctrl-C, and 1 for what the operating system refused.  SIGTERM unwinds
-    the stack, so that clean-up runs, and then ends the process by that very signal, which is how systemd tells an
+    The exit code is 0, or what the command returned (an int) or passed to `ctx.exit`; for an error it is the error's
+    own `exit_code`, 2 for wrong usage, 130 for Ctrl-C, and 1 for an error of the operating system.  SIGTERM unwinds
+    the stack, so that clean-up runs, and then ends the process by the same signal, which is how systemd tells an
     orderly stop from a failure.
 
     Args:
@@ -52,14 +52,14 @@ def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] |
 
 
 class FromText(click.ParamType[Any]):
-    """A command-line value whose class reads itself from text."""
+    """A command-line value that its class parses from text."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value, or wrong usage with the parser's own words."""
+        """The value; an error of the parser becomes wrong usage with the same message."""
         if not isinstance(value, str):
             return value
         try:
@@ -91,7 +91,7 @@ def completion_command(program: click.Command, prog_name: str) -> click.Command:
         # The base class's: the one for bash starts a bash only to warn of versions before 4.4.
         click.echo(ShellComplete.source(kind(program, {}, prog_name, variable)).strip())
 
-    completion.help = f"""Print the script that completes command lines of {prog_name} in SHELL.
+    completion.help = f"""Print the completion script for {prog_name} in SHELL.
 
     \b
     Example:
@@ -102,7 +102,7 @@ def completion_command(program: click.Command, prog_name: str) -> click.Command:
 
 
 def print_error(message: str, hints: Sequence[str] = ()) -> None:
-    """Print `error: …` and one `hint: …` line per hint on stderr, coloured on a terminal that wants it."""
+    """Print `error: …` and one `hint: …` line per hint on stderr, coloured on a terminal unless NO_COLOR is set."""
     first, *rest = message.splitlines() or [""]
     _line("error", "red", first)
     for line in rest:
@@ -180,7 +180,7 @@ def _terminated(_number: int, _frame: object) -> NoReturn:
 
 def _die_of_sigterm() -> None:
     for stream in (sys.stdout, sys.stderr):
-        # Whoever read them may be gone already, and there is nobody left to tell.
+        # The reader may be gone already, and then nobody is left to report this to.
         with suppress(OSError):
             stream.flush()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -23,9 +23,9 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(files: Mapping[str, Path]) -> str:
-    """SHA-256 over files and links by their names: the same names and contents give the same digits.
+    """SHA-256 over files and links by name: the same names and contents give the same digest.
 
-    A link counts as where it leads, not as what is there.
+    A link counts by its target's path, not by the content behind it.
     """
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):
@@ -36,7 +36,7 @@ def files_sha256(files: Mapping[str, Path]) -> str:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """The files and links below a folder by their paths in it; byte code that Python made on the way is left aside."""
+    """The files and links below a folder by their paths in it; Python's cached byte code is skipped."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     return {path.relative_to(folder).as_posix(): path for path in found if "__pycache__" not in path.parts}
 

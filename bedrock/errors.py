@@ -26,7 +26,7 @@ class TwinhullError(Exception):
     exit_code: ClassVar[int] = EXIT_FAILED
 
     def with_hint(self, hint: str) -> Self:
-        """Return this error with a line that says what the user can do next."""
+        """Return this error with a hint that says what the user can do next."""
         self.add_note(hint)
         return self
 

@@ -1,6 +1,6 @@
 """Locks between processes on one machine; the kernel drops them when a process ends, however it ends.
 
-Not here: how long to wait and what to say meanwhile; that is the caller's policy.
+Not here: how long to wait and what to print meanwhile; that is the caller's policy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Lock:
     handle: int
 
     def take(self) -> bool:
-        """Take the lock if nobody else has it; whether it is ours now."""
+        """Take the lock if nobody else has it; returns whether it is ours now."""
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -28,7 +28,7 @@ class Lock:
         return True
 
     def wait(self) -> None:
-        """Take the lock, however long somebody else has it."""
+        """Take the lock, and wait as long as somebody else has it."""
         fcntl.flock(self.handle, fcntl.LOCK_EX)
 
 

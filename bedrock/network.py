@@ -1,6 +1,6 @@
-"""Which settings of ours a program that goes to the network must see: its own, and the way out.
+"""The environment variables that a program on the network needs: its own settings, proxies and certificates.
 
-The subprocess gate hands on next to nothing; package fetchers need the machine's index, proxy and certificates.
+The subprocess gate passes on almost nothing, but package fetchers need the machine's index, proxy and certificates.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all.
+"""Files and folders that appear complete or not at all.
 
-What is being made has a name of its own next to its place (`.NAME.….partial`) and is locked while its maker lives; it
-gets its name in one step, when all of it is on the disk.  What a killed process left is removed by the next maker of
-the same thing.
+Unfinished work has a temporary name next to its target (`.NAME.….partial`) and is locked while its maker lives; it
+gets its final name in one step, when all of it is on the disk.  The next maker of the same target removes what a
+killed process left.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _locked(target: Path, make: Callable[[Path], Path]) -> tuple[Path, int]:
 def remove_abandoned(
     folder: Path, name: str | None = None, *, remove: Callable[[Path], object] = shutil.rmtree
 ) -> None:
-    """Remove from the disk what killed makers left half-made.
+    """Remove from the disk what killed makers left unfinished.
 
     Args:
         folder: Where it is; when `name` is None, a folder of our own, in which nobody else calls files like this.

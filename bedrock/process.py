@@ -1,6 +1,6 @@
 """The one gate through which Twinhull starts other programs.
 
-Rules: an argument list, never a shell; the environment is stated, not inherited (only `PATH`-like essentials are kept);
+Rules: an argument list, never a shell; an explicit environment, of which only essentials like `PATH` are inherited;
 every run is bounded in time; a failure carries the tail of what the program printed.
 """
 

@@ -1,4 +1,4 @@
-"""How long work reports what it is doing, without knowing who listens.
+"""How long-running work reports its progress, without knowing who listens.
 
 A step has a name and, where it is known, a total in bytes or items.  Library code calls `Progress`; a `cli.py` decides
 whether that becomes a bar, plain lines or nothing.
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Receives news of long work; must be cheap and must not raise."""
+    """Receives progress reports; must be cheap and must not raise."""
 
     def step(self, name: str, *, total: int | None = None) -> None:
         """A new step began; `total` is its size in bytes (or items) when known."""

@@ -1,9 +1,9 @@
-"""JSON Schema (2020-12) of what `bedrock.strict` reads, for editors that complete and check as a person types.
+"""JSON Schema (2020-12) of the documents that `bedrock.strict` reads, for completion and checks in editors.
 
-Rules: the schema is made from the same annotations that the reader walks, and refuses nothing that the reader takes.
-It may take more: what a dataclass checks in `__post_init__`, what `from_text` refuses and ranges of sizes and durations
-written as text are not in it.  Descriptions come from the `Attributes:` section of a dataclass's docstring.
-Pure; not a second reader: what counts is what `strict` says.
+Rules: the schema is made from the annotations that the reader uses, and refuses nothing that the reader accepts.
+It may accept more: it leaves out what `__post_init__` checks, what `from_text` refuses, and the ranges of sizes and
+durations written as text.  Descriptions come from the `Attributes:` section of a dataclass's docstring.
+Pure; not a second reader: `strict` decides.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _scalar(kind: Any, rules: tuple[object, ...]) -> dict[str, Any]:
 
 
 def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """What a key is when it is left out; parts with keys of their own say it key by key."""
+    """The default of a key; nested documents give theirs key by key."""
     if field.default is not dataclasses.MISSING:
         value = field.default
     elif field.default_factory is not dataclasses.MISSING:

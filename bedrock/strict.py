@@ -58,7 +58,7 @@ class Duration:
 
 @dataclass(frozen=True)
 class OrNumber:
-    """Text that may be written as a whole number, which is taken as its digits."""
+    """Text that may also be written as a whole number, which is read as its digits."""
 
 
 _SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?")
@@ -165,7 +165,7 @@ def dump_json(value: object) -> bytes:
 
 
 class _Reader:
-    """Walks a value along a type and gathers the errors instead of stopping at the first."""
+    """Reads a value as a type and collects all errors instead of stopping at the first."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []

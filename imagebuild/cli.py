@@ -1,6 +1,6 @@
 """The `twinhull` program: keys, images, repositories, channels, the server and virtual machines.
 
-Only what a command is called and how its result is shown lives here.
+Only the names of commands and the printing of their results are here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _OFFLINE_HELP = "Use what `twinhull bundle` packed; the network is not touched."
 def twinhull() -> None:
     """Build signed, immutable container hosts and keep fleets of them up to date.
 
-    The way of an image, from keys to a running host:
+    From keys to a running host:
 
     \b
       twinhull keys init my-keys --profile dev
@@ -69,7 +69,7 @@ def twinhull() -> None:
 @click.option("--id", "chosen_id", metavar="ID", help="The image's id [default: made from DIR's name].")
 @json_option
 def init_definition(folder: Path, chosen_id: str | None, as_json: bool) -> None:
-    """Write a commented image definition into DIR to start from, and its schema for editors.
+    """Write a commented DIR/image.yaml to start from, and its schema for editors.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def init_definition(folder: Path, chosen_id: str | None, as_json: bool) -> None:
 def schema(document: str) -> None:
     """Print the JSON Schema of image.yaml, of a provisioning document, or of the settings that `updater` reads.
 
-    Editors with a YAML language server complete and check by it: `twinhull init` writes it next to image.yaml.
+    Editors with a YAML language server use it to complete and check; `twinhull init` writes it next to image.yaml.
 
     \b
     Example:
@@ -101,15 +101,21 @@ def schema(document: str) -> None:
 @twinhull.command("build")
 @click.argument("definition", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--version", "version_text", required=True, metavar="V", help="The version to build; it never changes.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the build [default: out/ID/V].")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write the build to [default: out/ID/V].")
 @keys_option
-@click.option("--root-of-trust", type=click.Path(path_type=Path), help="TUF root to bake in [default: KEYS/root.json].")
 @click.option(
-    "--profile", type=click.Choice([p.value for p in BuildProfile]), help="debug: a root login on the console."
+    "--root-of-trust",
+    type=click.Path(path_type=Path),
+    help="TUF root document that hosts will trust [default: KEYS/root.json].",
 )
-@click.option("--locked", is_flag=True, help="Use what DEFINITION/image.lock names, and nothing else.")
+@click.option(
+    "--profile",
+    type=click.Choice([p.value for p in BuildProfile]),
+    help="debug: root is logged in on every console, without a password.",
+)
+@click.option("--locked", is_flag=True, help="Use exactly the inputs that DEFINITION/image.lock names.")
 @click.option("--offline", type=click.Path(path_type=Path, exists=True), metavar="BUNDLE", help=_OFFLINE_HELP)
-@click.option("--quiet", is_flag=True, help="Say nothing while building.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 @passphrase_option
 @json_option
 def build(
@@ -128,16 +134,17 @@ def build(
 ) -> int:
     """Build the image that DEFINITION describes.
 
-    The result is a folder: disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to
-    publish, release.json, packages.json and contents.json (what the image holds), sbom.cdx.json (the same for
-    scanners), provenance.json (what it was made from), layout.json (the sizes of its disk), the configuration given to
-    mkosi and systemd-repart, and the log.  Exit code 4: this very build is there already.
+    Needs the private Secure Boot key db, and the root of trust that `twinhull repo init` made.  The result is a folder:
+    disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to publish, release.json,
+    packages.json and contents.json (what the image holds), sbom.cdx.json (the same for scanners), provenance.json (what
+    it was built from), layout.json (the partition sizes of its disk), the configuration for mkosi and systemd-repart,
+    and the log.  Exit code 4: the same build already exists.
 
     \b
     Example:
       twinhull build examples/container-host --version 1.0.0
       twinhull build my-host --version 1.0.0 --locked
-      twinhull build my-host --version 1.0.0 --offline my-host.bundle
+      twinhull build my-host --version 1.0.0 --offline my-host.tar
     """
     try:
         version = Version.from_text(version_text)

@@ -1,5 +1,5 @@
-"""The trust: which keys there are, how they are made, where they are, and who may sign with them.
+"""Trust: which keys exist, how they are made, where they are, and who may sign with them.
 
 A keys folder has a public side (`keyring.yaml` and certificates) and private files next to it or elsewhere, each named
-by a URI.  Everybody who signs goes through `keys.signers`; nobody else opens a private key.
+by a URI.  All signing goes through `keys.signers`; nothing else opens a private key.
 """

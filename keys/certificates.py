@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from keys.errors import BadKeyError, MissingKeyError
 
-# A machine whose clock lags a little must not find the certificate not yet valid.
+# The certificate must already be valid for a machine whose clock is a little slow.
 _BACKDATED = timedelta(days=1)
 MAX_CERTIFICATE_BYTES = 1 << 16
 
@@ -52,7 +52,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     """The certificate in a PEM file.
 
     Raises:
-        MissingKeyError: The file is not there or cannot be read.
+        MissingKeyError: The file does not exist or cannot be read.
         BadKeyError: It holds no certificate.
     """
     try:

@@ -1,4 +1,4 @@
-"""What is wrong with a keys folder: facts are gathered thinly, judged purely.
+"""Finds problems in a keys folder.
 
 `judge` decides from facts alone (no I/O, no clock); `gather` in `keys.facts` reads the folder.
 """
@@ -21,7 +21,7 @@ SOON = timedelta(days=30)
 
 
 class Severity(Enum):
-    """Whether a finding must be fixed, should be looked at, or is only worth knowing."""
+    """Whether a finding must be fixed, should be checked, or is only for information."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -49,7 +49,7 @@ class Rule(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found: about what (a role or path), and in words."""
+    """One finding: its subject (a role or path) and a message."""
 
     severity: Severity
     rule: Rule
@@ -60,12 +60,12 @@ class Finding:
 def check(
     folder: Path, *, passphrase: PassphraseSource | None = None, now: datetime | None = None
 ) -> tuple[Finding, ...]:
-    """Everything that is wrong with a keys folder; empty when nothing is.
+    """All findings about a keys folder; empty when there are none.
 
     Args:
         folder: The keys folder.
-        passphrase: Lets encrypted keys be compared with the keyring; without it that is noted as unchecked.
-        now: The moment certificates are judged at; the clock's time when None.
+        passphrase: Opens encrypted keys to compare them with the keyring; without it a finding says so.
+        now: The time at which certificates are judged; the clock's time when None.
 
     Raises:
         MissingKeyError: The folder has no keyring.
@@ -89,7 +89,7 @@ def judge(facts: KeyringFacts, *, now: datetime) -> tuple[Finding, ...]:
 def _judge_folder(folder: FolderFacts, user: int) -> Iterator[Finding]:
     subject = str(folder.path)
     if folder.mode & OTHERS:
-        message = f"mode {folder.mode:04o} lets others in; it must be {FOLDER_MODE:04o}"
+        message = f"mode {folder.mode:04o} gives others access; it must be {FOLDER_MODE:04o}"
         yield Finding(Severity.ERROR, Rule.FOLDER_MODE, subject, message)
     if folder.owner not in (user, 0):
         yield Finding(Severity.ERROR, Rule.OWNER, subject, _owner(folder.owner, user))
@@ -106,14 +106,14 @@ def _judge_unchecked(facts: KeyringFacts) -> Iterator[Finding]:
     closed = [private for private in facts.privates if private.exists and private.encrypted and private.matches is None]
     names = sorted({private.role for private in closed if private.problem is None})
     if names:
-        message = f"not compared with their public halves, for want of the passphrase: {', '.join(names)}"
+        message = f"without the passphrase, these keys were not compared with their public halves: {', '.join(names)}"
         yield Finding(Severity.NOTE, Rule.UNCHECKED, str(facts.folder.path), message)
 
 
 def _judge_private(private: PrivateFacts, user: int, profile: Profile) -> Iterator[Finding]:
     subject = f"{private.role} ({private.path})"
     if not private.exists:
-        message = "the private key is not here, so this role cannot sign from here with it"
+        message = "the private key is not here, so this role cannot sign with it here"
         yield Finding(Severity.WARNING, Rule.MISSING_PRIVATE, subject, message)
         return
     if private.mode & OTHERS:
@@ -123,7 +123,7 @@ def _judge_private(private: PrivateFacts, user: int, profile: Profile) -> Iterat
         yield Finding(Severity.ERROR, Rule.OWNER, subject, _owner(private.owner, user))
     if private.work_tree is not None:
         message = f"the private key is inside the git work tree {private.work_tree}"
-        # Keys to try things with are made in a clone, where an ignore rule keeps them out; others need more.
+        # In a clone, an ignore rule keeps dev keys out of git; other keys need more protection.
         severity = Severity.WARNING if profile is Profile.DEV else Severity.ERROR
         yield Finding(severity, Rule.IN_GIT, subject, message)
     if private.problem is not None:
@@ -154,4 +154,4 @@ def _judge_certificate(certificate: CertificateFacts, now: datetime) -> Iterator
 
 
 def _owner(owner: int, user: int) -> str:
-    return f"belongs to user {owner}, not to user {user} who runs this"
+    return f"belongs to user {owner}, not to the current user {user}"

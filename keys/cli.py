@@ -1,6 +1,6 @@
 """`twinhull keys …`: make, show and check a keys folder.
 
-Also what other command lines need to open keys: the `--passphrase-file` option and the source behind it.
+Also the options with which other commands open keys: `--keys`, `--passphrase-file` and the passphrase behind it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FOLDER_VARIABLE = "TWINHULL_KEYS"
 
 @dataclass
 class Prompt:
-    """Asks on the terminal, once; the answer serves every key of the run."""
+    """Asks on the terminal, once; the answer is used for every key of the run."""
 
     answer: str | None = field(default=None, repr=False)
 
@@ -82,7 +82,7 @@ def keys() -> None:
     """Make, show and check the keys everything is signed with.
 
     A keys folder has a public side (keyring.yaml, certificates) and private files.
-    For production, make it on a machine without network and hand out the private files:
+    For production, make it on a machine without a network and distribute the private files:
     snapshot and timestamp to the machine that refreshes the repository, releases and db to
     the build pipeline, channels to the release manager; root and targets stay offline.
 
@@ -108,10 +108,9 @@ def keys() -> None:
 def init_command(folder: Path, profile: str, passphrase_file: Path | None, no_passphrase: bool, as_json: bool) -> None:
     """Make all keys of a profile in DIR, which must be new or empty.
 
-    Nothing is ever overwritten. Private files are made with mode 0600 and are encrypted when
-    a passphrase is given by file or environment. The dev profile does without one unless it
-    is given; the production profile asks for it on a terminal, and without a terminal it must
-    be given or be declined with --no-passphrase.
+    Nothing is ever overwritten. Private files get mode 0600 and are encrypted when a passphrase
+    is given by file or environment. The dev profile needs no passphrase; the production profile
+    asks for one on a terminal, and without a terminal requires a passphrase or --no-passphrase.
 
     \b
     Example:
@@ -129,7 +128,7 @@ def init_command(folder: Path, profile: str, passphrase_file: Path | None, no_pa
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @json_option
 def show_command(folder: Path, as_json: bool) -> None:
-    """Show the roles of DIR: key ids, thresholds, where private halves are, when certificates end.
+    """Show the roles of DIR: key ids, thresholds, locations of private keys, end of certificates.
 
     No private file is opened, so no passphrase is needed.
 
@@ -146,9 +145,9 @@ def show_command(folder: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check_command(context: click.Context, folder: Path, passphrase_file: Path | None, as_json: bool) -> None:
-    """Look for errors in DIR; exit 1 when there is an error among the findings.
+    """Check DIR for problems; exit code 1 when a finding is an error, not only a warning.
 
-    Looks at modes and owners, missing files, private keys inside git work trees, unencrypted
+    Checks modes and owners, missing files, private keys inside git work trees, unencrypted
     production keys, keys that do not match the keyring or their certificate, and certificates
     that have expired or will within 30 days.
 
@@ -177,7 +176,7 @@ def _print_findings(folder: Path, findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         click.echo(f"{finding.severity.value}: {finding.subject}: {finding.message} [{finding.rule.value}]")
     if not findings:
-        click.echo(f"{folder}: nothing found")
+        click.echo(f"{folder}: no problems found")
 
 
 def _new_passphrase(profile: Profile, file: Path | None) -> PassphraseSource:

@@ -6,7 +6,7 @@ KeysError                    1
 ├── WrongModeError           1  others may read a private key
 ├── PassphraseError          1  a passphrase is missing, empty or wrong
 ├── BadKeyError              1  a file is not a key, or another key than the keyring names
-└── KeyUriError              1  a key URI is malformed or of a scheme nobody opens
+└── KeyUriError              1  a key URI is malformed or of a scheme that no signer opens
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class KeyExistsError(KeysError):
 
 
 class WrongModeError(KeysError):
-    """A private key can be read or written by others than its owner."""
+    """A private key can be read or written by users other than its owner."""
 
 
 class PassphraseError(KeysError):
@@ -39,4 +39,4 @@ class BadKeyError(KeysError):
 
 
 class KeyUriError(KeysError):
-    """A key URI is malformed or of a scheme that nobody opens."""
+    """A key URI is malformed or of a scheme that no signer opens."""

@@ -1,4 +1,4 @@
-"""What can be seen of a keys folder, as plain values for `keys.check` to judge.
+"""Facts about a keys folder, as plain values for `keys.check` to judge.
 
 Reads only; a file that is missing or broken becomes a fact, not an error.
 """
@@ -37,7 +37,7 @@ class FolderFacts:
 class PrivateFacts:
     """A private key file.
 
-    `matches` says whether it belongs to `counterpart`; None: that cannot be known without a passphrase.
+    `matches` says whether it belongs to `counterpart`; None: unknown without a passphrase.
     `problem` says why it could not be read; `mode` and `owner` are meaningless when it does not exist.
     """
 
@@ -67,7 +67,7 @@ class CertificateFacts:
 
 @dataclass(frozen=True)
 class KeyringFacts:
-    """All that is seen of a keys folder by the user with the number `user`."""
+    """All facts about a keys folder, as seen by the user with the id `user`."""
 
     profile: Profile
     user: int
@@ -78,10 +78,10 @@ class KeyringFacts:
 
 
 def gather(keyring: Keyring, passphrase: PassphraseSource) -> KeyringFacts:
-    """Look at every file a keyring names; keys behind other schemes than `file:` are not looked at.
+    """Examine every file a keyring names; keys behind schemes other than `file:` are skipped.
 
     Raises:
-        OSError: The folder itself cannot be looked at.
+        OSError: The folder itself cannot be read.
     """
     status = keyring.folder.stat()
     roles: dict[str, tuple[str, ...]] = {}
@@ -99,7 +99,7 @@ def gather(keyring: Keyring, passphrase: PassphraseSource) -> KeyringFacts:
 
 
 def work_tree_of(path: Path) -> Path | None:
-    """The git work tree a path is in; links are followed, for it is the file itself that would be added."""
+    """The git work tree a path is in; links are followed, because git would add the file itself."""
     return next((parent for parent in path.resolve().parents if (parent / ".git").exists()), None)
 
 
@@ -152,7 +152,7 @@ def _opened(path: Path, public: bytes | None, passphrase: PassphraseSource) -> t
         private = parse_private(pem, path=path, ask=demanded(passphrase))
     except KeysError as error:
         return encrypted, None, str(error)
-    # An unreadable certificate is a finding of its own; the key cannot be blamed for it.
+    # An unreadable certificate is a finding of its own, not a fault of the key.
     return encrypted, public is None or public_bytes(private.public_key()) == public, None
 
 

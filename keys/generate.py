@@ -1,10 +1,10 @@
 """Making a keys folder: TUF keys, Secure Boot keys with their certificates, and the keyring that names them.
 
-Rules: nothing that exists is overwritten or changed; private files are born 0600 with `O_EXCL` in a 0700 folder; the
-keyring is written last, so a folder that was only half made never loads.
+Rules: nothing that exists is overwritten or changed; private files are created with `O_EXCL` and mode 0600 in a 0700
+folder; the keyring is written last, so an unfinished folder never loads.
 
-Secure Boot keys are RSA-2048: every firmware with Secure Boot takes that size, and part of the machines in the field
-refuse larger ones or other algorithms.
+Secure Boot keys are RSA-2048: every firmware with Secure Boot accepts that size, and some machines in the field refuse
+larger keys or other algorithms.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def init(folder: Path, profile: Profile, passphrase: PassphraseSource, *, now: d
         now: When certificates begin; the clock's time when None.
 
     Raises:
-        KeyExistsError: There is something in the folder; it is left alone.
-        PassphraseError: The passphrase is there but unusable.
+        KeyExistsError: The folder is not empty; it is not changed.
+        PassphraseError: There is a passphrase, but it is unusable.
         OSError: The folder or a file cannot be written; what was written is removed.
     """
     _refuse_used(folder)
@@ -85,7 +85,7 @@ def _refuse_used(folder: Path) -> None:
         raise KeyExistsError(message).with_hint(f"twinhull keys show {folder} lists them; choose another folder")
     if names:
         message = f"{folder} is not empty (it holds {names[0]}); nothing was changed"
-        hint = "choose another folder; if an earlier init was cut short there, remove it first"
+        hint = "choose another folder; if an earlier init was interrupted there, remove it first"
         raise KeyExistsError(message).with_hint(hint)
 
 
@@ -132,7 +132,7 @@ def _write_all(folder: Path, files: tuple[_NewFile, ...]) -> None:
             _write(path, file)
             written.append(path)
     except (OSError, KeyExistsError):
-        # Only what this run made; a key that nobody's keyring names is worth nothing.
+        # Only files that this run made; a key that no keyring names is worthless.
         for path in written:
             path.unlink(missing_ok=True)
         raise
@@ -142,8 +142,8 @@ def _write(path: Path, file: _NewFile) -> None:
     try:
         write_new(path, file.content, mode=file.mode)
     except FileExistsError as error:
-        raise KeyExistsError(f"{path} appeared while keys were made; it was left alone") from error
+        raise KeyExistsError(f"{path} appeared while keys were made; it was not changed") from error
     except OSError:
-        # It is ours (`O_EXCL` made it) and cut short.
+        # It is ours (`O_EXCL` made it) and incomplete.
         path.unlink(missing_ok=True)
         raise

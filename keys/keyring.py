@@ -12,8 +12,8 @@
     boot:
       db: {uri: 'file:db.pem', certificate: db.crt}
 
-Roles may be absent, and so may private files: who holds which private half is where the roles get their separation.
-Relative paths start at the folder.
+Roles may be absent, and so may private files: roles are separate because different people hold the private halves.
+Relative paths are relative to the folder.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Keyring:
 
 @dataclass(frozen=True)
 class TufKeyEntry:
-    """A TUF key as it stands in the document."""
+    """A TUF key as it is in the document."""
 
     keyid: _Hex32
     public: _Hex32
@@ -129,7 +129,7 @@ class TufKeyEntry:
 
 @dataclass(frozen=True)
 class TufRoleEntry:
-    """A TUF role as it stands in the document."""
+    """A TUF role as it is in the document."""
 
     threshold: Annotated[int, strict.Range(1, MAX_KEYS)]
     keys: tuple[TufKeyEntry, ...]
@@ -145,7 +145,7 @@ class TufRoleEntry:
 
 @dataclass(frozen=True)
 class BootKeyEntry:
-    """A Secure Boot key as it stands in the document."""
+    """A Secure Boot key as it is in the document."""
 
     uri: KeyUri
     certificate: Annotated[str, strict.Pattern(r"[^\0]+", "a path")]
@@ -201,7 +201,7 @@ def keyring_text(document: KeyringDocument) -> str:
     value = strict.plain(document)
     for section in ("tuf", "boot"):
         value[section] = {name: entry for name, entry in value[section].items() if entry is not None}
-    heading = "# The public side of this keys folder: no secret is in here.\n"
+    heading = "# The public side of this keys folder; it holds no secrets.\n"
     return heading + yaml.safe_dump(value, sort_keys=False)
 
 

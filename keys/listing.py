@@ -1,4 +1,4 @@
-"""A keyring as it is shown to people and programs: names, thresholds, places and dates, no secret."""
+"""A keyring as shown to people and programs: names, thresholds, locations and dates, no secrets."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def listing(keyring: Keyring) -> Listing:
 
     Raises:
         MissingKeyError: A certificate is missing.
-        BadKeyError: A certificate is none.
+        BadKeyError: A file that should be a certificate is not one.
     """
     roles = tuple(
         ListedRole(role.value, role.online, keys.threshold, tuple(map(_listed, keys.keys)))

@@ -1,4 +1,4 @@
-"""A folder that lives in memory only, for the short life of a decrypted key.
+"""A folder in memory only, for the short life of a decrypted key.
 
 Rules: never on a disk (a file system that is not tmpfs or ramfs is refused), mode 0700, removed on every way out.
 """
@@ -26,7 +26,7 @@ def memory_folder(candidates: Sequence[Path] | None = None) -> Iterator[Path]:
     """A fresh, empty 0700 folder below the first usable candidate; removed with its content at the end.
 
     Args:
-        candidates: Folders to look at, best first; `/dev/shm` and the runtime folders when None.
+        candidates: Folders to try, best first; `/dev/shm` and the runtime folders when None.
 
     Raises:
         KeysError: No candidate is in memory and writable.
@@ -42,7 +42,7 @@ def memory_folder(candidates: Sequence[Path] | None = None) -> Iterator[Path]:
                 shutil.rmtree(folder)
             return
     names = ", ".join(map(str, parents))
-    error = KeysError(f"no writable folder in memory for a decrypted key (looked at {names})")
+    error = KeysError(f"no writable folder in memory for a decrypted key (tried {names})")
     raise error.with_hint("mount a tmpfs at /dev/shm, or keep the Secure Boot key in a token and name it by its URI")
 
 
@@ -55,7 +55,7 @@ def in_memory(path: Path, mountinfo: str) -> bool:
         if len(words) <= _MOUNT_POINT or not right:
             continue
         point = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), words[_MOUNT_POINT]))
-        # Later lines are over earlier ones at the same point.
+        # Later lines hide earlier ones at the same mount point.
         if path.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), right.split(" ")[0]
     return kind in _MEMORY_TYPES

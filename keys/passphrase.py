@@ -17,13 +17,13 @@ from keys.errors import PassphraseError
 
 VARIABLE = "TWINHULL_KEYS_PASSPHRASE"
 FILE_VARIABLE = "TWINHULL_KEYS_PASSPHRASE_FILE"
-# OpenSSL's PKCS#8 reader takes no longer one.
+# OpenSSL's PKCS#8 reader accepts no longer passphrase.
 MAX_BYTES = 1023
 _HINT = f"give it with --passphrase-file FILE, or in the environment as {FILE_VARIABLE} or {VARIABLE}"
 
 
 class PassphraseSource(Protocol):
-    """Knows the passphrase, or knows that there is none."""
+    """Provides the passphrase, or says that there is none."""
 
     def passphrase(self, subject: str) -> str | None:
         """The passphrase for `subject` (a key's path or URI); None when this source has none.
@@ -34,7 +34,7 @@ class PassphraseSource(Protocol):
 
 
 class NoPassphrase:
-    """There is no passphrase."""
+    """A source without a passphrase."""
 
     def passphrase(self, subject: str) -> str | None:  # noqa: ARG002 - the Protocol's signature
         """None."""
@@ -43,7 +43,7 @@ class NoPassphrase:
 
 @dataclass(frozen=True)
 class FixedPassphrase:
-    """A passphrase known beforehand; `origin` says where it came from."""
+    """A passphrase known in advance; `origin` says where it came from."""
 
     text: str = field(repr=False)
     origin: str = "the given passphrase"
@@ -59,7 +59,7 @@ class FixedPassphrase:
 
 @dataclass(frozen=True)
 class PassphraseFile:
-    """The first line of a file, read when it is asked for."""
+    """The first line of a file, read when the passphrase is needed."""
 
     path: Path
 
@@ -82,7 +82,7 @@ class PassphraseFile:
 
 
 def from_environment(*, file: Path | None = None, environ: Mapping[str, str] | None = None) -> PassphraseSource:
-    """The source the user chose: an explicit file, else the file or the text the environment names, else none."""
+    """The source the user chose: an explicit file, else the file or the text that the environment gives, else none."""
     known = os.environ if environ is None else environ
     if file is not None:
         return PassphraseFile(file)
@@ -94,7 +94,7 @@ def from_environment(*, file: Path | None = None, environ: Mapping[str, str] | N
 
 
 def usable(text: str, *, origin: str, subject: str) -> str:
-    """`text`, when it can be a passphrase.
+    """`text`, if it can be a passphrase.
 
     Raises:
         PassphraseError: It is empty or too long.
@@ -107,7 +107,7 @@ def usable(text: str, *, origin: str, subject: str) -> str:
 
 
 def demanded(source: PassphraseSource) -> Callable[[str], str]:
-    """`source` as a function that always answers: subject in, passphrase out.
+    """`source` as a function from a subject to its passphrase that never returns None.
 
     The function raises PassphraseError when the source has none.
     """

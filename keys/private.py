@@ -1,6 +1,6 @@
 """Private keys in files: reading them with care for their modes, and opening encrypted ones.
 
-Rules: modes are judged on the opened file, not on its name; key material goes to the caller and nowhere else.
+Rules: modes are checked on the opened file, not by its name; key material goes to the caller and nowhere else.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_private(path: Path) -> bytes:
 
 
 def read_pem(path: Path) -> bytes:
-    """The content of a private key file whatever its mode, for looking at it only; signing goes by `read_private`.
+    """The content of a private key file whatever its mode, only to examine it; to sign, use `read_private`.
 
     Raises:
         MissingKeyError: There is no such file, it is no regular file, or this user may not read it.
@@ -52,7 +52,7 @@ def read_pem(path: Path) -> bytes:
 
 def _read(path: Path, *, others_allowed: bool) -> bytes:
     try:
-        # Not blocking, so that a pipe of that name is reported instead of waited for.
+        # Not blocking, so that a pipe with that name is an error instead of an endless wait.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise MissingKeyError(f"the private key {path} cannot be read: {error.strerror}") from error
@@ -79,7 +79,7 @@ def parse_private(pem: bytes, *, path: Path, ask: Callable[[str], str]) -> Priva
 
     Raises:
         PassphraseError: The passphrase is missing or wrong.
-        BadKeyError: The text is no private key.
+        BadKeyError: The text is not a private key.
     """
     encrypted = is_encrypted(pem)
     secret = ask(str(path)).encode() if encrypted else None
@@ -100,5 +100,5 @@ def private_pem(key: PrivateKeyTypes, passphrase: str | None) -> bytes:
 
 
 def public_bytes(key: PublicKeyTypes) -> bytes:
-    """A public key in the one form in which two of them are compared (DER SubjectPublicKeyInfo, RFC 5280)."""
+    """A public key in a form that can be compared (DER SubjectPublicKeyInfo, RFC 5280)."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,4 +1,4 @@
-"""Public keys in files: Ed25519 keys by themselves, outside a keyring."""
+"""Public Ed25519 keys in files of their own, outside a keyring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_ed25519(path: Path) -> str:
     """The public half of an Ed25519 key in a PEM file, as hexadecimal digits.
 
     Raises:
-        BadKeyError: It is none.
+        BadKeyError: The file does not hold one.
         OSError: The file cannot be read.
     """
     try:

@@ -1,4 +1,4 @@
-"""The roles keys are made for, and what a profile asks of each.
+"""The roles keys are made for, and what a profile requires of each.
 
 TUF roles are those of the TUF specification (section 2.1) and our two delegations; boot roles are the variables of
 UEFI Secure Boot (UEFI specification, section 32.3).
@@ -37,12 +37,12 @@ class BootRole(Enum):
 
     @property
     def meaning(self) -> str:
-        """The role in words, as it stands in the certificate's name."""
+        """The role in words, as in the certificate's name."""
         return _BOOT_MEANING[self]
 
 
 class Profile(Enum):
-    """How much ceremony the keys deserve."""
+    """How strictly the keys are protected."""
 
     DEV = "dev"
     PRODUCTION = "production"

@@ -1,6 +1,6 @@
-"""The one seam through which everything is signed.
+"""The one interface through which everything is signed.
 
-A caller names a role; which key that is, where its private half is and how it is opened is settled here, by the
+A caller names a role; this module finds the key and its private half and knows how to open it, by the
 scheme of the key's URI.  TUF signers come from securesystemslib's registry (`SIGNER_FOR_URI_SCHEME`), to which `file:`
 is added; Secure Boot keys from `BOOT_OPENERS`.  Another scheme is one more entry in either, and no caller changes.
 """
@@ -47,7 +47,7 @@ class FileSigner(CryptoSigner):
         """
         path = parse_uri(priv_key_uri).path
         if not isinstance(public_key, SSlibKey):
-            raise BadKeyError(f"a key in a file must be a plain one, and {public_key.keytype} is not")
+            raise BadKeyError(f"{path}: a key of type {public_key.keytype} cannot be kept in a file")
         private = parse_private(read_private(path), path=path, ask=secrets_handler or _nobody)
         try:
             return cls(private, public_key)
@@ -62,13 +62,13 @@ SIGNER_FOR_URI_SCHEME[FileSigner.SCHEME] = FileSigner
 def open_signers(
     keyring: Keyring, role: TufRole, passphrase: PassphraseSource, *, at_most: int | None = None
 ) -> tuple[Signer, ...]:
-    """The signers of a TUF role whose private half can be reached from here.
+    """The signers of a TUF role whose private halves can be reached from here.
 
     Args:
         keyring: The public side.
         role: Who signs.
         passphrase: Asked for each key that is encrypted.
-        at_most: Stop after so many; below the threshold that many suffice (holders who sign in turns).
+        at_most: Stop after this many; a number below the threshold is enough (holders who sign in turns).
 
     Raises:
         MissingKeyError: The role is not in the keyring, or fewer keys than its threshold can be reached.
@@ -99,7 +99,7 @@ def open_signers(
 
 @dataclass(frozen=True)
 class BootSigner:
-    """A Secure Boot key in the shape sbsign takes, `--key` and `--cert`."""
+    """A Secure Boot key as sbsign takes it, `--key` and `--cert`."""
 
     key: Path
     certificate: Path
@@ -119,8 +119,8 @@ def boot_signer(keyring: Keyring, role: BootRole, passphrase: PassphraseSource) 
         WrongModeError: The private file is open to others.
         PassphraseError: The passphrase is missing or wrong.
         BadKeyError: Key and certificate do not belong together.
-        KeyUriError: Nobody opens URIs of this scheme.
-        KeysError: No folder in memory is there to decrypt into.
+        KeyUriError: No signer opens URIs of this scheme.
+        KeysError: There is no folder in memory to decrypt into.
     """
     key = keyring.boot_key(role)
     uri = parse_uri(key.uri)
@@ -181,4 +181,4 @@ def open_signer(uri: str, public: SSlibKey, passphrase: PassphraseSource) -> Sig
 
 
 def _nobody(subject: str) -> str:
-    raise BadKeyError(f"{subject} is encrypted and nobody can be asked for its passphrase")
+    raise BadKeyError(f"{subject} is encrypted, and its passphrase cannot be asked for here")

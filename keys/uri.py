@@ -18,7 +18,7 @@ _FORM = re.compile(r"([a-z][a-z0-9+.-]*):(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class KeyUri:
-    """Where a private key is found; a `file:` path may be relative to the keys folder."""
+    """Where a private key is; a `file:` path may be relative to the keys folder."""
 
     scheme: str
     rest: str
@@ -63,7 +63,7 @@ class KeyUri:
         return Path(unquote(self.rest))
 
     def anchored(self, folder: Path) -> KeyUri:
-        """This URI with a relative `file:` path taken from `folder`; other schemes stay as they are."""
+        """This URI with a relative `file:` path resolved against `folder`; other schemes stay as they are."""
         return KeyUri.of_path(folder / self.path) if self.is_file else self
 
 

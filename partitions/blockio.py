@@ -32,7 +32,7 @@ class BlockDevice(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the device in messages."""
+        """The device's name in messages."""
 
     def pread(self, offset: int, length: int) -> bytes:
         """Read `length` bytes at `offset`.
@@ -74,7 +74,7 @@ class BlockDevice(Protocol):
 
 
 def aligned_buffer(size_bytes: int) -> memoryview:
-    """Zeroed memory that starts on a page, as direct I/O wants it."""
+    """Zeroed memory that starts on a page boundary, as direct I/O needs it."""
     return memoryview(mmap.mmap(-1, size_bytes))[:size_bytes]
 
 
@@ -94,8 +94,8 @@ class FileBlockDevice:
     """A block device or an image file.
 
     Aligned transfers use direct I/O (`O_DIRECT`).  Where the filesystem refuses that (tmpfs on older kernels), reads
-    past the cache fall back to flushing the file and telling the kernel to drop its pages: the best there is on such a
-    filesystem, but a request the kernel may ignore.
+    past the cache fall back to flushing the file and asking the kernel to drop its pages: the best available on such a
+    filesystem, but the kernel may ignore it.
     """
 
     def __init__(self, path: Path, handle: int, direct_handle: int | None, size_bytes: int) -> None:
@@ -106,7 +106,7 @@ class FileBlockDevice:
 
     @classmethod
     def open(cls, path: Path, *, writable: bool) -> FileBlockDevice:
-        """Open a device or an image file; its size is fixed from here on.
+        """Open a device or an image file; its size is read once, here.
 
         Raises:
             BlockIOError: It cannot be opened, or is neither a block device nor a regular file.
@@ -188,7 +188,7 @@ class FileBlockDevice:
         self.close()
 
     def _fill_bounced(self, handle: int, offset: int, buffer: memoryview) -> None:
-        """Read whole aligned blocks into a buffer of ours and hand on the part that was asked for."""
+        """Read whole aligned blocks into a buffer of our own and return the requested part."""
         done = 0
         bounce = aligned_buffer(min(CHUNK_BYTES, _aligned_span(offset, len(buffer))))
         while done < len(buffer):
@@ -196,7 +196,7 @@ class FileBlockDevice:
             skip = start % ALIGNMENT
             amount = min(len(buffer) - done, len(bounce) - skip)
             span = min(_aligned_span(start, amount), len(bounce))
-            # The device may end inside the last block; the read is then short, but never shorter than what is asked.
+            # The device may end inside the last block; the read is then short, but never shorter than the request.
             available = min(span, self._size_bytes - (start - skip))
             _fill(handle, bounce[:span], start - skip, at_least=available)
             buffer[done : done + amount] = bounce[skip : skip + amount]
@@ -217,7 +217,7 @@ class Window:
     """A part of another device, such as a partition; nothing outside it can be reached through it."""
 
     def __init__(self, device: BlockDevice, offset: int, size_bytes: int, *, name: str | None = None) -> None:
-        """Look at `size_bytes` bytes of `device` from `offset` on.
+        """Open `size_bytes` bytes of `device` from `offset` on.
 
         Raises:
             BlockIOError: They are not on the device.
@@ -230,12 +230,12 @@ class Window:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes the window shows."""
+        """The size of the window in bytes."""
         return self._size_bytes
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """The window's name in messages."""
         return self._name
 
     def pread(self, offset: int, length: int) -> bytes:
@@ -263,14 +263,14 @@ class Window:
         self._device.preadinto_uncached(self._offset + offset, buffer)
 
     def close(self) -> None:
-        """Do nothing: the device belongs to whoever opened it."""
+        """Do nothing: the opener of the device closes it."""
 
 
 class StreamWriter:
-    """Writes a stream to the front of a device in large aligned pieces; memory is one piece, whatever comes.
+    """Writes a stream to the start of a device in large aligned pieces; it never holds more than one piece in memory.
 
-    The pieces go past the page cache where that is possible, so the disk works while the stream is still coming and
-    `sync` has little left to do.
+    The pieces bypass the page cache where possible, so the disk writes while the stream still arrives, and `sync` has
+    little left to do.
     """
 
     def __init__(self, device: BlockDevice) -> None:
@@ -281,11 +281,11 @@ class StreamWriter:
 
     @property
     def written_bytes(self) -> int:
-        """Bytes taken so far."""
+        """Bytes received so far."""
         return self._flushed + self._filled
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes of the stream; writes to the disk whenever a piece is full.
+        """Add the next bytes of the stream; writes to the disk whenever a piece is full.
 
         Raises:
             BlockIOError: The stream is longer than the device, or a write failed.
@@ -301,7 +301,7 @@ class StreamWriter:
                 self._flush(CHUNK_BYTES)
 
     def finish(self) -> int:
-        """Write what is left to the disk, filled up with zeros to a whole block of 4096 bytes; the caller syncs.
+        """Write the rest to the disk, padded with zeros to a whole block of 4096 bytes; the caller syncs.
 
         Returns:
             The length of the stream in bytes, without the zeros.
@@ -344,7 +344,7 @@ def _is_aligned(offset: int, view: memoryview) -> bool:
 
 
 def _aligned_span(offset: int, length: int) -> int:
-    """Bytes of the whole blocks that `length` bytes at `offset` touch."""
+    """The size in bytes of all blocks that `length` bytes at `offset` touch."""
     start = offset - offset % ALIGNMENT
     return -(-(offset + length) // ALIGNMENT) * ALIGNMENT - start
 

@@ -62,7 +62,7 @@ class DiskMap:
         """The slot that carries the identity of the running root hash; None when neither does.
 
         Raises:
-            GptError: Both do, so nobody can tell which one is running.
+            GptError: Both do, so it is unclear which one is running.
             ValueError: Not a root hash.
         """
         found = [partitions.slot for partitions in (self.a, self.b) if partitions.holds(root_hash)]
@@ -95,7 +95,7 @@ def write_identity(device: BlockDevice, index: int, *, uuid: UUID, label: str, a
     the new one.
 
     Raises:
-        GptError: There is no such partition, or the disk holds something else than what was written.
+        GptError: There is no such partition, or the disk does not hold what was written.
         BlockIOError: The disk cannot be read or written.
     """
     table = read_table(device).with_entry(index, uuid=uuid, label=label, attributes=attributes)
@@ -110,7 +110,7 @@ def write_identity(device: BlockDevice, index: int, *, uuid: UUID, label: str, a
 
 
 def find_slots(table: GptTable, types: RootTypes) -> DiskMap:
-    """Find the boot partitions and the slots: the first data partition of these types is A's, the second B's.
+    """Find the boot partitions and the slots: the first data partition of these types is slot A's, the second slot B's.
 
     Raises:
         GptError: The partitions are not those of a Twinhull disk, or not in its order.
@@ -133,7 +133,7 @@ def _read_copy(
 ) -> tuple[tuple[GptHeader, tuple[GptEntry, ...]] | None, str]:
     """One copy of the table, or None and why it cannot be read.
 
-    A read error counts as damage: one bad sector under one copy must not take the other along.
+    A read error counts as damage: a bad sector under one copy must not make the other unreadable.
     """
     try:
         header = parse_header(

@@ -41,7 +41,7 @@ class BootEntry:
         if not _IMAGE.fullmatch(self.image):
             raise ValueError(f"{self.image!r} is not an image name of a-z, 0-9 and -, at most 63 long")
         if (self.tries_left is None) != (self.tries_done is None):
-            raise ValueError("a boot counter has both tries left and tries done, or there is none")
+            raise ValueError("a boot counter needs both tries left and tries done")
         for name, tries in (("tries_left", self.tries_left), ("tries_done", self.tries_done)):
             if tries is not None and not 0 <= tries <= MAX_TRIES:
                 raise ValueError(f"{name} must be from 0 to {MAX_TRIES}, not {tries}")
@@ -54,10 +54,11 @@ class BootEntry:
 
     @property
     def loader_pattern(self) -> str:
-        """What chooses this entry in `LoaderEntryOneShot`, a pattern the loader matches against its entries' ids.
+        """The value of `LoaderEntryOneShot` that chooses this entry, a pattern for the loader to match with entry ids.
 
-        The id of a counted entry is the whole file name in older loaders and lacks the counter in newer ones, and the
-        loader on a disk is older or newer than the image that runs, so the pattern fits both and no other version.
+        The id of a counted entry is the whole file name in older loaders and lacks the counter in newer ones.  The
+        loader on a disk may be older or newer than the running image, so the pattern matches both forms and no other
+        version.
         Source: systemd, `boot_entry_parse_tries`, `efi_fnmatch` and pull request 38897.
         """
         if self.tries_left is None:
@@ -66,7 +67,7 @@ class BootEntry:
 
     @property
     def temporary_name(self) -> str:
-        """A name for the same UKI that the loader does not scan: it looks at names that end in `.efi` only."""
+        """A name for the same UKI that the loader ignores: it only reads names that end in `.efi`."""
         return f"{self.file_name}{TEMPORARY_SUFFIX}"
 
     @property
@@ -81,11 +82,11 @@ class BootEntry:
 
     @property
     def exhausted(self) -> bool:
-        """Counted, no tries left: the loader takes it only when there is nothing else."""
+        """Counted, no tries left: the loader boots it only when there is nothing else."""
         return self.tries_left == 0
 
     def as_trial(self, tries: int = DEFAULT_TRIES) -> BootEntry:
-        """The same UKI, not tried yet, with `tries` (1 to 9) boots to prove itself.
+        """The same UKI, not tried yet, with `tries` (1 to 9) boots left to become healthy.
 
         Raises:
             ValueError: `tries` is not from 1 to 9.
@@ -100,9 +101,9 @@ class BootEntry:
 
 
 def parse_entry(file_name: str) -> BootEntry | None:
-    """Read the name of a file in `/EFI/Linux`; None for a name that is not exactly one of ours.
+    """Parse the name of a file in `/EFI/Linux`; None for a name that is not exactly one of ours.
 
-    Whatever is returned has `file_name` equal to the argument.
+    The `file_name` of the result always equals the argument.
     """
     match = _NAME.fullmatch(file_name)
     if match is None:

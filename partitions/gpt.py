@@ -1,10 +1,10 @@
 """The GUID partition table, as bytes and as values.
 
-A disk has two copies of the table.  Either one is enough to read it; a write makes both whole again, one after the
-other, the damaged one first, so that a whole copy is on the disk at every moment.  The protective MBR is left alone.
+A disk has two copies of the table.  Either one is enough to read it; a write repairs both, one after the other, the
+damaged one first, so that an intact copy is on the disk at every moment.  The protective MBR is not changed.
 Source: UEFI Specification 2.10, section 5.3 "GUID Partition Table (GPT) Disk Layout".
 
-Not here: making partitions or moving them.  Pure: no I/O.
+Not here: creating partitions or moving them.  Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Copy(Enum):
 
 @dataclass(frozen=True)
 class GptEntry:
-    """One partition, or an unused place for one (`used` is False, everything zero)."""
+    """One partition, or an unused entry (`used` is False, everything zero)."""
 
     type_uuid: UUID
     uuid: UUID
@@ -67,7 +67,7 @@ class GptEntry:
 
 @dataclass(frozen=True)
 class GptHeader:
-    """The header of one copy, its checksum and bounds already found right."""
+    """The header of one copy; its checksum and bounds were checked."""
 
     copy: Copy
     own_lba: int
@@ -99,7 +99,7 @@ class GptHeader:
 class GptTable:
     """The partitions of a disk.  `entries[i]` is partition number i + 1, used or not.
 
-    `damaged` names the copy that was not readable, if one was not; writing the table makes it whole.
+    `damaged` names the unreadable copy, if there is one; writing the table repairs it.
     """
 
     disk_uuid: UUID
@@ -114,7 +114,7 @@ class GptTable:
     def with_entry(
         self, index: int, *, uuid: UUID | None = None, label: str | None = None, attributes: int | None = None
     ) -> GptTable:
-        """The same table with one partition's identity changed; what is None stays.
+        """The same table with one partition's identity changed; None keeps a value.
 
         Raises:
             GptError: There is no such partition, or the label or the attributes do not fit.
@@ -139,7 +139,7 @@ class GptTable:
         return Copy.BACKUP, Copy.PRIMARY
 
     def copy_writes(self, copy: Copy) -> tuple[tuple[int, bytes], ...]:
-        """What to write for one copy, as (offset on the disk, bytes): its entries, then its header."""
+        """The writes for one copy, as (offset on the disk, bytes): its entries, then its header."""
         raw_entries = b"".join(_entry_bytes(entry) for entry in self.entries)
         own, other, entries_lba = _PRIMARY_LBA, self.backup_lba, self.primary_entries_lba
         if copy is Copy.BACKUP:
@@ -158,13 +158,13 @@ class GptTable:
         return (header.entries_offset, raw_entries), (own * SECTOR_SIZE, _header_bytes(header))
 
     def writes(self) -> tuple[tuple[int, bytes], ...]:
-        """Everything to write, in order.  Between the two copies (every second write) belongs a sync."""
+        """All writes, in order.  The caller syncs between the two copies, that is after every second write."""
         first, second = self.write_order
         return self.copy_writes(first) + self.copy_writes(second)
 
 
 def backup_lba_of(primary: GptHeader | None, sector_count: int) -> int:
-    """Where the backup header is: where the primary says, else on the disk's last sector."""
+    """The sector of the backup header: the one the primary names, else the disk's last one."""
     return primary.other_lba if primary else sector_count - 1
 
 
@@ -217,7 +217,7 @@ def choose(
     primary: tuple[GptHeader, tuple[GptEntry, ...]] | None,
     backup: tuple[GptHeader, tuple[GptEntry, ...]] | None,
 ) -> GptTable:
-    """The table of a disk from its copies; None stands for one that cannot be read.  A whole primary copy wins.
+    """The table of a disk from its copies; None stands for an unreadable copy.  An intact primary copy wins.
 
     Raises:
         GptError: Neither copy can be read.
@@ -261,7 +261,7 @@ def _same_geometry(primary: GptHeader, backup: GptHeader) -> bool:
 
 
 def _require_bounds(header: GptHeader, *, own_lba: int, sector_count: int) -> None:
-    """Refuse a header whose numbers could lead a write astray."""
+    """Refuse a header whose numbers could misdirect a write."""
     entries_end = header.entries_lba + header.entries_sectors
     if header.copy is Copy.PRIMARY:
         sane = (
@@ -322,7 +322,7 @@ def _entry_bytes(entry: GptEntry) -> bytes:
 
 def _entry_from(fields: tuple[bytes, bytes, int, int, int, bytes]) -> GptEntry:
     type_uuid, uuid, first_lba, last_lba, attributes, raw_label = fields
-    # A label may hold half a surrogate pair; it is somebody's, and a write must give it back as it was.
+    # A label may hold half a surrogate pair; a write must preserve it, because the label may be somebody else's.
     label = raw_label.decode("utf-16-le", errors="surrogatepass").split("\0", 1)[0]
     return GptEntry(UUID(bytes_le=type_uuid), UUID(bytes_le=uuid), first_lba, last_lba, attributes, label)
 

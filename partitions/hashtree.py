@@ -81,7 +81,7 @@ def tree_layout(data_blocks: int) -> TreeLayout:
 
 @dataclass(frozen=True)
 class Superblock:
-    """What the tree device says about itself.  Nothing in it is signed; a wrong value makes the root hash differ."""
+    """The superblock of the tree device.  Nothing in it is signed; a wrong value makes the root hash differ."""
 
     uuid: UUID
     data_blocks: int
@@ -126,7 +126,7 @@ class Superblock:
         wanted = (_SUPERBLOCK_VERSION, _HASH_TYPE, _ALGORITHM, BLOCK_SIZE, BLOCK_SIZE)
         if found != wanted:
             raise VerityError(
-                f"{source}: the verity superblock (version, hash type, algorithm, data and hash block size) says "
+                f"{source}: the verity superblock (version, hash type, algorithm, data and hash block size) is "
                 f"{found}, supported is {wanted}"
             )
         if salt_size > MAX_SALT_SIZE:

@@ -1,7 +1,7 @@
-"""What is where on a Twinhull disk, and how the two slots are told apart.
+"""The partitions of a Twinhull disk, and how to tell the two slots apart.
 
-The order of the partitions tells A from B: esp, xbootldr, root-a, root-a-verity, root-b, root-b-verity, var.  What a
-slot holds is named by its partition UUIDs, taken from the root hash, so that stock systemd tools find it.
+The order of the partitions identifies A and B: esp, xbootldr, root-a, root-a-verity, root-b, root-b-verity, var.  The
+partition UUIDs of a slot come from the root hash of its content, so that stock systemd tools find it.
 Sources: UAPI Discoverable Partitions Specification (type UUIDs, "Verity", attribute flags); UEFI 2.10, 5.3 (GPT).
 
 Pure: no I/O.
@@ -36,13 +36,13 @@ ATTRIBUTE_NO_AUTO = 1 << 63
 WRITTEN_ATTRIBUTES = ATTRIBUTE_READ_ONLY
 EMPTY_ATTRIBUTES = ATTRIBUTE_READ_ONLY | ATTRIBUTE_NO_AUTO
 
-# What a FAT filesystem of some hundred MiB takes for itself.
+# The overhead of a FAT filesystem of some hundred MiB.
 _FAT_SLACK_BYTES = MIB
 _ROOT_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Slot(Enum):
-    """One of the two places a system can live in."""
+    """One of the two places for a system."""
 
     A = "a"
     B = "b"
@@ -71,7 +71,7 @@ def root_types(architecture: str) -> RootTypes:
     """The slot partition types of an architecture, given in systemd's spelling.
 
     Raises:
-        ValueError: Not an architecture we know.
+        ValueError: Not a known architecture.
     """
     try:
         return ROOT_TYPES[architecture]
@@ -105,7 +105,7 @@ def slot_label(image: str, version: Version) -> str:
 
 
 def verity_size_for(root_slot_bytes: int) -> int:
-    """Room for the tree over a full root slot, superblock included, rounded up to 1 MiB.
+    """The size of the tree over a full root slot, superblock included, rounded up to 1 MiB.
 
     Raises:
         ValueError: The slot has no room for a single block.
@@ -114,7 +114,7 @@ def verity_size_for(root_slot_bytes: int) -> int:
 
 
 def boot_bytes_for(uki_bytes: int) -> int:
-    """Room the boot partition must have for UKIs of this size: one of each slot, and what FAT itself takes."""
+    """The space the boot partition needs for UKIs of this size: one per slot, and FAT's own overhead."""
     return 2 * uki_bytes + _FAT_SLACK_BYTES
 
 

@@ -1,7 +1,7 @@
 """Building a dm-verity tree in user space, and verifying data against one as the disk holds them.
 
-Equal to `veritysetup` (format 1, SHA-256, blocks of 4096 bytes), see `hashtree`.  Memory is the upper levels of the
-tree and a few pieces of 4 MiB, whatever the size of the data.
+Gives the same results as `veritysetup` (format 1, SHA-256, blocks of 4096 bytes), see `hashtree`.  Memory use is the
+upper levels of the tree and a few pieces of 4 MiB, whatever the size of the data.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ROOT_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class Reader(Protocol):
-    """Where the data come from, one piece after the other."""
+    """The source of the data, one piece after the other."""
 
     def read(self, size: int, /) -> bytes:
         """The next bytes, at most `size`; empty at the end."""
@@ -68,11 +68,11 @@ class BuiltTree:
 def build_tree(
     reader: Reader, data_blocks: int, *, salt: bytes, uuid: UUID, progress: Progress | None = None
 ) -> BuiltTree:
-    """Build the tree over exactly `data_blocks` blocks read from `reader`; memory is the tree (1/128 of the data).
+    """Build the tree over exactly `data_blocks` blocks read from `reader`; memory use is the tree (1/128 of the data).
 
     Raises:
         ValueError: There are no data blocks, or the salt is longer than 256 bytes.
-        VerityError: The data end early or go on after the last block.
+        VerityError: The data end early or continue after the last block.
     """
     superblock = Superblock(uuid, data_blocks, salt)
     layout = tree_layout(data_blocks)
@@ -156,7 +156,7 @@ class _Check:
                 _each_in_order(pool, self._data_jobs(leaf), self._progress)
 
     def _leaves(self, expected: bytes) -> Iterator[tuple[int, bytes]]:
-        """Checked pieces of the lowest level, as (first data block, digests of the data blocks from there on)."""
+        """Verified pieces of the lowest level, as (first data block, digests of the data blocks from there on)."""
         if not self._layout.levels:
             yield 0, expected
             return
@@ -167,7 +167,7 @@ class _Check:
             yield start * DIGESTS_PER_BLOCK, self._inner_level(part, wanted)
 
     def _inner_level(self, level: Level, expected: bytes) -> bytes:
-        """Check blocks of the tree; their content is what the next level must hash to."""
+        """Check blocks of the tree; they hold the digests of the next level."""
         content = self._tree.pread_uncached(level.first_block * BLOCK_SIZE, level.blocks * BLOCK_SIZE)
         self._compare(self._tree, level.first_block, memoryview(content), expected[: level.blocks * DIGEST_SIZE])
         self._progress.advance(len(content))
@@ -182,7 +182,7 @@ class _Check:
             yield partial(self._check_data, start, digests[offset : offset + blocks * DIGEST_SIZE])
 
     def _check_data(self, first_block: int, expected: bytes) -> int:
-        """Read and check the data blocks that `expected` has digests for; how many bytes that were."""
+        """Read and check the data blocks that `expected` has digests for; returns their size in bytes."""
         buffer = self._buffers.get()
         try:
             view = buffer[: len(expected) // DIGEST_SIZE * BLOCK_SIZE]
@@ -205,7 +205,7 @@ class _Check:
 
 
 def _each_in_order(pool: ThreadPoolExecutor, jobs: Iterator[Callable[[], int]], progress: Progress) -> None:
-    """Run jobs in the pool, a few at a time; the first failure in their order is the one that is raised."""
+    """Run jobs in the pool, a few at a time; raises the first failure in the order of the jobs."""
     running: deque[Future[int]] = deque(pool.submit(job) for job in itertools.islice(jobs, _THREADS))
     try:
         while running:
@@ -240,4 +240,4 @@ def _whole_blocks(reader: Reader, data_blocks: int) -> Iterator[memoryview]:
         left -= wanted
         yield memoryview(piece)
     if reader.read(1):
-        raise VerityError(f"the data go on after the last of {data_blocks} blocks")
+        raise VerityError(f"the data continue after the last of {data_blocks} blocks")

@@ -1,8 +1,8 @@
 """Versions and their order.
 
-The order is the one of the UAPI Version Format Specification as systemd implements it (`strverscmp_improved`), because
-that implementation, inside systemd-boot, decides what boots.  Where the specification's prose and systemd disagree
-(`~` against the end of the text, `^` against the other separators) systemd is followed.
+The order is that of the UAPI Version Format Specification as systemd implements it (`strverscmp_improved`), because
+that implementation, inside systemd-boot, decides what boots.  Where the specification's text and systemd disagree
+(`~` against the end of the text, `^` against the other separators), this module follows systemd.
 
 Pure: no I/O.
 """
@@ -26,11 +26,11 @@ _LEADING_LETTERS = re.compile(r"[A-Za-z]*")
 class Version:
     """The version of a release.
 
-    `_` and `+` are not allowed: in file names the first parts the image from its version and the second the version
-    from its boot counter.
+    `_` and `+` are not allowed: in file names `_` separates the image from its version, and `+` the version from its
+    boot counter.
 
     Equality follows the text, so `1.0` and `1.00` are two versions although the specification ranks them equal;
-    between such two the text decides, which keeps the order total and consistent with equality.  `compare` has the
+    between such two the text decides, which keeps the order total and consistent with equality.  `compare` gives the
     specification's own answer.
     """
 
@@ -83,7 +83,7 @@ def compare(a: str, b: str) -> int:
 
 
 def _skip_mark(a: str, b: str, mark: str) -> tuple[int, str, str]:
-    """Rank by who starts with `mark` (older); when both do, both lose it."""
+    """Rank a text that starts with `mark` as older; when both do, both lose it."""
     a_has, b_has = a.startswith(mark), b.startswith(mark)
     if a_has != b_has:
         return (-1 if a_has else 1), a, b
@@ -91,7 +91,7 @@ def _skip_mark(a: str, b: str, mark: str) -> tuple[int, str, str]:
 
 
 def _skip_segment(a: str, b: str) -> tuple[int, str, str]:
-    """Rank by the leading digits if either side has some, else by the leading letters; equal segments are dropped."""
+    """Rank by the leading digits if either side has any, else by the leading letters; equal segments are dropped."""
     numeric = a[:1] in _DIGITS or b[:1] in _DIGITS
     pattern = _LEADING_DIGITS if numeric else _LEADING_LETTERS
     head_a, head_b = _head(pattern, a), _head(pattern, b)
@@ -112,6 +112,6 @@ def _head(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _number_key(digits: str) -> tuple[bool, int, str]:
-    """Orders digit strings by value without turning them into numbers, however long they are."""
+    """Orders digit strings of any length by value without converting them to numbers."""
     value = digits.lstrip("0")
     return (bool(digits), len(value), value)

@@ -1,4 +1,4 @@
-"""The folder of what can be made again: tools trees, packages, wheels, payloads."""
+"""The cache folder, for everything that can be recreated: tools trees, packages, wheels, payloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cache_folder() -> Path:
 
 
 def forget(folders: Iterable[Path], say: Callable[[str], None]) -> None:
-    """Remove folders from the disk; trees made without root hold files only their user namespace may remove.
+    """Remove folders from the disk, even trees made without root, whose files only a user namespace may remove.
 
     Raises:
         ProcessError: Something in them could not be removed.

@@ -23,9 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "command",
         choices=("host", "rootless", "venv", "all", "lock", "forget"),
-        help="host: host packages; rootless: those for builds of other users too; venv: the virtual environment; "
+        help="host: host packages; rootless: also those for builds without root; venv: the virtual environment; "
         "all: host and venv; "
-        "lock: write the lock files anew; forget: remove the environment and the cache",
+        "lock: renew the lock files; forget: remove the environment and the cache",
     )
     command = parser.parse_args(arguments).command
     start = time.monotonic()

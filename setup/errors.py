@@ -3,7 +3,7 @@
 SetupError                   1
 └── MissingPackagesError     1  host packages are missing and only root may install them
 
-A hint on each says what the person can do.
+A hint on each says what the user can do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The host packages: which are needed, which are missing, and how they are installed.
+"""The host packages: which ones are needed or missing, and how to install them.
 
-The list is the file `host-packages` next to this module and nowhere else.
+The file `host-packages` next to this module is the only list.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COLUMNS = 4
 
 
 class Probe(Enum):
-    """How the presence of a package is seen."""
+    """How to detect a package."""
 
     PROGRAM = "program"
     FILE = "file"
@@ -58,12 +58,12 @@ def parse_list(text: str) -> tuple[HostPackage, ...]:
 def missing(
     packages: Iterable[HostPackage], *, is_root: bool, present: Callable[[HostPackage], bool]
 ) -> tuple[HostPackage, ...]:
-    """Those packages this user needs and does not have."""
+    """The packages that this user needs and that are missing."""
     return tuple(package for package in packages if not (is_root and package.rootless_only) and not present(package))
 
 
 def is_present(package: HostPackage) -> bool:
-    """Whether what the package brings is on this machine, whoever put it there."""
+    """Whether the package's file or program is on this machine, however it was installed."""
     if package.probe is Probe.PROGRAM:
         return shutil.which(package.subject, path=_program_path()) is not None
     if package.probe is Probe.FILE:
@@ -72,16 +72,16 @@ def is_present(package: HostPackage) -> bool:
 
 
 def install_command(packages: Iterable[HostPackage]) -> str:
-    """The one command a person without root rights hands to somebody who has them."""
+    """The command that somebody with root rights must run."""
     return f"sudo apt-get update && sudo apt-get install -y --no-install-recommends {_names(packages)}"
 
 
 def ensure_host_packages(say: Callable[[str], None], *, log: Path, rootless: bool = False) -> None:
-    """Install the missing host packages (as root), or say how; `rootless`: those of other users' builds as well.
+    """Install the missing host packages (as root), or say how; `rootless` includes those for builds without root.
 
     Raises:
         MissingPackagesError: Some are missing and this user may not install them.
-        SetupError: apt-get is missing or failed, or the packages did not bring what was looked for.
+        SetupError: apt-get is missing or failed, or the packages lack what was expected of them.
     """
     is_root = os.geteuid() == 0
     packages = parse_list(LIST.read_text())
@@ -115,10 +115,10 @@ def _install(lacking: tuple[HostPackage, ...], *, is_root: bool, say: Callable[[
 
 
 def _require_user_namespaces() -> None:
-    """Builds without root need user namespaces; some distributions switch them off for ordinary users."""
+    """Check user namespaces, which builds without root need; some distributions disable them for ordinary users."""
     words = ["unshare", "--user", "--map-root-user", "--map-auto", "true"]
     if process.run(words, timeout_s=_NAMESPACE_TIMEOUT_S, check=False).returncode != 0:
-        error = SetupError("this user may not make user namespaces, and builds without root need them")
+        error = SetupError("this user may not create user namespaces, and builds without root need them")
         error.add_note(
             "run as root, or allow them (Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
         )

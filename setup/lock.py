@@ -1,7 +1,7 @@
 """Makes the lock files: exact versions with the hashes of their wheels, for every Python and platform supported.
 
-Only for maintainers (`make lock`); it asks the package index for versions, so its result changes with the day.
-No index is named in the files: whoever installs uses the index of the machine, and the hashes decide.
+Only for maintainers (`make lock`); it asks the package index for versions, so its result changes over time.
+The files name no index: an installation uses the machine's own index, and the hashes decide what is accepted.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from setup.errors import SetupError
 
 _RESOLVER = "uv==0.13.9"
 _TIMEOUT_S = 600
-# What the host's own interpreter (Debian 13) runs; the hashes of the arm64 wheels are in the same file.
+# The host's own interpreter is Debian 13's; the hashes of the arm64 wheels are in the same file.
 _AGENT_TARGET = ("--python-version", "3.13", "--python-platform", "x86_64-manylinux_2_28")
 _EVERY_TARGET = ("--universal", "--python-version", "3.11")
 
 
 @dataclass(frozen=True)
 class Lock:
-    """One lock file: where it is, what it is for, and the resolver's arguments that make it."""
+    """One lock file: its path, its purpose, and the resolver's arguments that make it."""
 
     path: str
     purpose: str
@@ -48,7 +48,7 @@ def heading(lock: Lock) -> str:
 
 
 def make_locks(root: Path, say: Callable[[str], None], *, cache: Path) -> None:
-    """Write all lock files anew, on the disk, each in one step.
+    """Write all lock files to the disk again, each in one step.
 
     Raises:
         SetupError: The resolver could not be installed or found no solution.
@@ -75,7 +75,7 @@ def make_locks(root: Path, say: Callable[[str], None], *, cache: Path) -> None:
 
 
 def _ensure_resolver(cache: Path, say: Callable[[str], None]) -> Path:
-    """The resolver lives in an environment of its own: nobody but a maintainer needs it."""
+    """Install the resolver in an environment of its own: only maintainers need it."""
     folder = cache / "lock" / _RESOLVER.replace("==", "-")
     program = folder / "bin/uv"
     if not program.exists():
@@ -87,7 +87,7 @@ def _ensure_resolver(cache: Path, say: Callable[[str], None]) -> Path:
 
 
 def _resolver_environment(python: Path, cache: Path) -> dict[str, str]:
-    """Hand pip's index on to the resolver, which does not read pip's settings."""
+    """Pass pip's index to the resolver, which does not read pip's settings."""
     environment = pip_environment(os.environ) | {"UV_CACHE_DIR": str(cache / "lock/cache")}
     asked = process.run(
         [python, "-m", "pip", "config", "get", "global.index-url"], timeout_s=60, env=environment, check=False

@@ -1,4 +1,4 @@
-"""The virtual environment `.venv`, made from the lock and keyed on everything that goes into it.
+"""The virtual environment `.venv`, made from the lock and identified by all of its inputs.
 
 A stamp inside names the inputs it was made from; it is written last, so an interrupted set-up starts over.
 """
@@ -35,10 +35,10 @@ def fingerprint(root: Path, *, interpreter: str, version: str) -> str:
 
 
 def ensure_venv(root: Path, say: Callable[[str], None]) -> Path:
-    """Return the environment's Python, making the environment first unless one of the same inputs is there.
+    """Return the environment's Python; makes the environment first unless one with the same inputs exists.
 
     Raises:
-        SetupError: Python or pip failed; the message carries what they printed last.
+        SetupError: Python or pip failed; the message contains the end of their output.
     """
     folder = root / FOLDER
     base = str(Path(sys.executable).resolve())

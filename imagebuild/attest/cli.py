@@ -20,25 +20,35 @@ from updater.repository.build_files import SBOM_FILE
 
 @click.command("scan")
 @click.argument("build", metavar="BUILD|SBOM", type=click.Path(path_type=Path, exists=True))
-@click.option("--tracker", required=True, metavar="PATH|URL", help="The Debian security tracker's data, in JSON.")
-@click.option("--vex", "vex_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="OpenVEX file.")
+@click.option(
+    "--tracker",
+    required=True,
+    metavar="PATH|URL",
+    help="The Debian security tracker's data in JSON: https://security-tracker.debian.org/tracker/data/json.",
+)
+@click.option(
+    "--vex",
+    "vex_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="OpenVEX file that settles findings.",
+)
 @click.option(
     "--fail-on",
     "threshold",
     type=click.Choice([each.value for each in Threshold]),
     default=Threshold.FIXABLE.value,
     show_default=True,
-    help="fixable: Debian has a fixed version; an urgency: that or worse (not yet rated counts as worst).",
+    help="fixable: Debian has a fixed version; an urgency: that or worse (unrated findings count as the worst).",
 )
 @json_option
 @click.pass_context
 def scan(
     context: click.Context, *, build: Path, tracker: str, vex_file: Path | None, threshold: str, as_json: bool
 ) -> None:
-    """Match a build's bill of materials with known vulnerabilities of its Debian packages.
+    """Check a build's bill of materials for known vulnerabilities of its Debian packages.
 
-    Takes the folder of a build or a CycloneDX file. Exits with 0 when nothing reaches the
-    threshold, with 3 when something does, with 2 when a document has errors.
+    Takes the folder of a build or a CycloneDX file. Exit codes: 0 no finding reaches the
+    threshold, 3 one does, 2 a document has errors.
 
     \b
     Example:

@@ -40,17 +40,17 @@ class _LockGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """What the help shows behind the name."""
+        """The usage line after the command's name."""
         return ["DEFINITION [--update] [--json]"]
 
 
 @click.group(cls=_LockGroup)
 def lock() -> None:
-    """Lock what the image in the folder DEFINITION is built from, in DEFINITION/image.lock.
+    """Lock the inputs of the image in the folder DEFINITION, in DEFINITION/image.lock.
 
     The lock names every Debian package of the image and of the tools tree, and the agent's Python packages, each with
-    size, SHA-256 and origin; `twinhull build --locked` uses nothing else.  With --update an existing lock moves to what
-    the mirrors offer now, and what that changes is printed.  Exit code 4: the lock is up to date already.
+    size, SHA-256 and origin; `twinhull build --locked` uses nothing else.  With --update an existing lock moves to the
+    packages the mirrors offer now, and the changes are printed.  Exit code 4: the lock is already up to date.
 
     \b
     Example:
@@ -62,8 +62,8 @@ def lock() -> None:
 
 @lock.command("make", hidden=True)
 @click.argument("definition", type=_DEFINITION)
-@click.option("--update", is_flag=True, help="Move an existing lock to what the mirrors offer now.")
-@click.option("--quiet", is_flag=True, help="Say nothing while working.")
+@click.option("--update", is_flag=True, help="Move an existing lock to the packages the mirrors offer now.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 @json_option
 def make(*, definition: Path, update: bool, quiet: bool, as_json: bool) -> int:
     """Write or renew the lock of DEFINITION."""
@@ -107,12 +107,12 @@ def diff_locks(*, old: Path, new: Path | None, as_json: bool) -> None:
 
 @click.command("bundle")
 @click.argument("definition", type=_DEFINITION)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or a file NAME.tar.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to create, or a file NAME.tar.")
 @json_option
 def bundle(*, definition: Path, out: Path, as_json: bool) -> None:
     """Pack everything the locked image in the folder DEFINITION is built from.
 
-    `twinhull build DEFINITION --offline BUNDLE` then needs no network, and no mirror that still has the packages.
+    `twinhull build DEFINITION --offline BUNDLE` then needs no network.  The definition must be locked first.
 
     \b
     Example:

@@ -22,8 +22,8 @@ _BUILD = click.Path(path_type=Path, exists=True, file_okay=False)
 
 @click.command("inspect")
 @click.argument("build", type=_BUILD)
-@click.option("--why", "path", metavar="PATH", help="Explain why PATH is in the image, or is not.")
-@click.option("--all", "everything", is_flag=True, help="Leave nothing out of long lists.")
+@click.option("--why", "path", metavar="PATH", help="Explain why PATH is or is not in the image.")
+@click.option("--all", "everything", is_flag=True, help="Print long lists in full.")
 @json_option
 def inspect(*, build: Path, path: str | None, everything: bool, as_json: bool) -> None:
     """Show what the image in the folder BUILD holds, why, and what each part costs, raw and as a host downloads it.

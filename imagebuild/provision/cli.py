@@ -40,9 +40,9 @@ class _Provision(click.Group):
 def provision() -> None:
     """Give a host its own configuration before its first boot.
 
-    FILE says what the host is to be: hostname, network, users and ssh keys, files, units and Quadlets,
+    FILE configures the host: hostname, network, users and ssh keys, files, units and Quadlets,
     registries, proxy, CA certificates, update server and channel (docs/provisioning.md has every key).
-    It is written into the boot partition of DISK: a disk.raw or disk.qcow2, the folder of a build, or a
+    It is written to the boot partition of DISK: a disk.raw or disk.qcow2, the folder of a build, or a
     block device. The same text can reach a host through its firmware as the systemd credential
     twinhull.provision.
 
@@ -59,10 +59,14 @@ def provision() -> None:
 @click.option("--remove", is_flag=True, help="Remove the document from DISK; no FILE is named.")
 @json_option
 def write_command(words: tuple[Path, ...], check: bool, remove: bool, as_json: bool) -> int:
-    """Check FILE and write it into the boot partition of DISK.
+    """Check FILE and write it to the boot partition of DISK.
 
-    Nothing is mounted, a power cut leaves the old document or the new one, and writing it again
-    changes nothing (exit code 4).
+    Nothing is mounted, and a power cut leaves the old document or the new one. Writing the same
+    document again changes nothing (exit code 4).
+
+    \b
+    Example:
+    twinhull provision write out/my-host/1.0.0/disk.raw web-1.yaml
     """
     if check and remove:
         raise click.UsageError("--check and --remove exclude each other")
@@ -111,13 +115,13 @@ def key_command(private: Path, passphrase_file: Path | None, as_json: bool) -> N
 @click.argument("document", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--key", "key", required=True, metavar="KEY", help="The private key: a PEM file or a key URI.")
 @click.option("--public", type=click.Path(path_type=Path), help="Its public half [default: NAME.pub next to it].")
-@click.option("--out", type=click.Path(path_type=Path), help="Where the signed form goes [default: DOCUMENT.signed].")
+@click.option("--out", type=click.Path(path_type=Path), help="The signed file to write [default: DOCUMENT.signed].")
 @passphrase_option
 @json_option
 def sign_command(
     *, document: Path, key: str, public: Path | None, out: Path | None, passphrase_file: Path | None, as_json: bool
 ) -> None:
-    """Sign DOCUMENT, so that hosts take it at any boot; it needs a `serial:` above that of the last one.
+    """Sign DOCUMENT, so that hosts accept it at any boot; its `serial:` must be above that of the last one.
 
     \b
     Example:

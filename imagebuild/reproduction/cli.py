@@ -27,9 +27,14 @@ _RELEASE = FromText("release", ReleaseChoice.from_text)
 @click.option("--repo", "base", type=_FOLDER, required=True, help="The repository, or a copy of it.")
 @click.option("--definition", type=_FOLDER, required=True, help="The image definition the release was built from.")
 @click.option("--root", type=_FILE, help="The root.json hosts start from; else the repository's own is trusted.")
-@click.option("--offline", type=click.Path(path_type=Path, exists=True), metavar="BUNDLE", help="Build from a bundle.")
+@click.option(
+    "--offline",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="BUNDLE",
+    help="Build from a bundle, without a network.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the new build in this folder.")
-@click.option("--quiet", is_flag=True, help="Say nothing while working.")
+@click.option("--quiet", is_flag=True, help="Print no progress.")
 @json_option
 @click.pass_context
 def reproduce_command(
@@ -44,12 +49,12 @@ def reproduce_command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Build a published release again from its lock, and say whether the same bytes come out.
+    """Rebuild a published release from its lock, and say whether the bytes are the same.
 
-    Needs no key: the published signatures are attached to what is built here. Needs the image definition and the
-    Twinhull the release was built with; the lock comes from the repository. Every published file is checked first.
-    Exit code 3 when something differs; then the report says where (diffoscope, if installed, writes all of it), and the
-    new build is kept.
+    Needs no key: the published signatures are attached to the new build. Needs the image definition and the version of
+    Twinhull that built the release; the lock comes from the repository. Every published file is checked first.
+    Exit code 3 when something differs; then the report says where (diffoscope, if installed, writes a full report), and
+    the new build is kept.
 
     \b
     Example:

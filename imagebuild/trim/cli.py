@@ -24,11 +24,16 @@ _WORKLOAD_HELP = "Shell script that the host runs as well, once before the updat
 @click.command("trim")
 @click.argument("definition", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--workload", type=click.Path(path_type=Path, exists=True, dir_okay=False), help=_WORKLOAD_HELP)
-@click.option("--write", is_flag=True, help="Add what is listed to DEFINITION/image.yaml.")
+@click.option("--write", is_flag=True, help="Add the listed proposals to DEFINITION/image.yaml.")
 @click.option("--all", "everything", is_flag=True, help="List (and write) small proposals, too.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Working folder [default: out/trim/ID].")
 @click.option(
-    "--memory", "memory_mib", type=click.IntRange(min=1024), default=4096, show_default=True, help="The host's, in MiB."
+    "--memory",
+    "memory_mib",
+    type=click.IntRange(min=1024),
+    default=4096,
+    show_default=True,
+    help="Memory of the virtual machine in MiB.",
 )
 @json_option
 def trim_command(
@@ -43,10 +48,11 @@ def trim_command(
 ) -> int:
     """Find what the image of DEFINITION never uses, and propose to drop it.
 
-    Builds the image twice with keys of its own, boots it in a virtual machine, runs containers and an update there,
-    and notes every file and kernel module that is touched.  What was not touched, is not needed by what was, and is on
-    no keep-list is proposed, with the bytes it wins: it is for you to judge.  A script given with --workload runs as
-    root with TWINHULL_STAGE=before-update, then after-update, and must do what your hosts do.
+    Builds the image twice with temporary keys, boots it in a virtual machine, runs containers and an update there,
+    and records every file and kernel module that is touched.  It proposes to drop files that were not touched, that no
+    touched file needs and that are on no keep-list, with the bytes each proposal saves; you decide.  A script given
+    with --workload runs in the machine as root with TWINHULL_STAGE=before-update, then after-update, and should do what
+    your hosts do.  Takes several minutes.
     Exit code 4: --write found nothing to add.
 
     \b

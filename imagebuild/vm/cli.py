@@ -39,35 +39,41 @@ def vm() -> None:
     "forwards",
     type=FromText("HOST:GUEST", Forward.from_text),
     multiple=True,
-    help="A TCP port of this host's loopback that leads into the guest; HOST 0 takes a free one.",
+    help="Forward a TCP port of this host's loopback to the guest; HOST 0 takes a free one.",
 )
 @click.option(
     "--credential",
     "credentials",
     type=FromText("NAME=VALUE", Credential.from_text),
     multiple=True,
-    help="A systemd credential for the guest, for example its configuration.",
+    help="A systemd credential for the guest, for example updater settings.",
 )
 @click.option(
-    "--secure-boot/--no-secure-boot", default=True, show_default=True, help="Let the firmware check signatures."
+    "--secure-boot/--no-secure-boot", default=True, show_default=True, help="Whether the firmware checks signatures."
 )
 @click.option(
-    "--keys", "keys_folder", type=click.Path(path_type=Path), help="The keys folder whose certificates to enrol."
+    "--keys", "keys_folder", type=click.Path(path_type=Path), help="Keys folder with the certificates to enrol."
 )
-@click.option("--tpm/--no-tpm", default=False, show_default=True, help="Give the guest a TPM 2.0.")
+@click.option("--tpm/--no-tpm", default=False, show_default=True, help="Whether the guest has a TPM 2.0.")
 @click.option(
     "--disk",
     "disk_kind",
     type=click.Choice([kind.value for kind in DiskKind]),
     default=DiskKind.VIRTIO_BLK.value,
     show_default=True,
-    help="What the disk is attached to.",
+    help="The disk's controller.",
 )
 @click.option(
-    "--snapshot/--no-snapshot", default=True, show_default=True, help="Leave the image as it is, drop writes."
+    "--snapshot/--no-snapshot",
+    default=True,
+    show_default=True,
+    help="Whether writes are discarded at the end, so the image stays as it is.",
 )
 @click.option(
-    "--console/--no-console", default=True, show_default=True, help="Put the serial console on this terminal."
+    "--console/--no-console",
+    default=True,
+    show_default=True,
+    help="Whether this terminal is the serial console (Ctrl-a x ends the machine).",
 )
 def run(
     *,
@@ -83,16 +89,17 @@ def run(
     snapshot: bool,
     console: bool,
 ) -> int:
-    r"""Boot IMAGE, a disk.raw or disk.qcow2 or the folder `twinhull build` wrote.
+    """Boot IMAGE, a disk.raw or disk.qcow2 or the folder `twinhull build` wrote.
 
-    The firmware gets the certificates of the image's keys and nobody else's, so it boots this image and refuses any
-    other.  Hardware acceleration is used where it really works.
+    The firmware gets only the certificates of the image's keys, so it boots this image and refuses any
+    other.  Hardware acceleration is used if it works.
 
     \b
     Example:
-      twinhull vm run out/1.0.0 --forward 8080:80 \
-        --credential 'twinhull.updater=url: http://10.0.2.2:8000'
-    (10.0.2.2 is this host's loopback, seen from the guest.)
+      twinhull vm run out/my-host/1.0.0 --forward 8080:80
+      twinhull vm run out/my-host/1.0.0 --credential 'twinhull.updater=url: http://10.0.2.2:8080'
+
+    10.0.2.2 is this host's loopback, seen from the guest.
     """
     found = find_image(image)
     config = _checked(

@@ -44,7 +44,7 @@ class VersionType(click.ParamType[Version]):
     name = "version"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Version:
-        """Read a version, or say what one looks like."""
+        """Parse a version, or describe the format."""
         try:
             return value if isinstance(value, Version) else Version.from_text(value)
         except ValueError as error:
@@ -79,15 +79,16 @@ def setting(*, warn: bool = True) -> Setting:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more on stderr.")
 def updater(verbose: bool) -> None:
     """Keep this host up to date, and show what it runs and why.
 
-    The host does this by itself (twinhull-updater.service); these commands are for looking and for stepping in.
+    The host does this by itself (twinhull-updater.service); these commands are for inspection and for intervention.
+    Run them as root.
 
     \b
-    updater status                what runs, what is in the other slot
-    updater check                 is there an update? (exit code 4: no)
+    updater status                what runs, and what is in the other slot
+    updater check                 is an update due? (exit code 4: no)
     updater update                install it now and reboot
     updater hold --reason audit   take no update for now
     updater rollback              go back to the other slot
@@ -102,7 +103,7 @@ def updater(verbose: bool) -> None:
 @updater.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show what runs, how far it is trusted, and what is in the other slot."""
+    """Show what runs, whether it is blessed, and what is in the other slot."""
     it = setting(warn=False)
     facts = it.agent.facts()
     shown = report.status(
@@ -123,7 +124,7 @@ def status(as_json: bool) -> None:
 @click.option("--allow-downgrade", is_flag=True, help="Also offer an older version.")
 @json_option
 def check(retry: bool, allow_downgrade: bool, as_json: bool) -> int:
-    """Ask the update server whether an update is due; changes nothing.  Exit code 4: nothing to do."""
+    """Ask the update server whether an update is due; installs nothing.  Exit code 4: no update is due."""
     decided = setting().agent.check(UpdateOptions(retry=retry, allow_downgrade=allow_downgrade))
     if as_json:
         emit_json(plan_values(decided))
@@ -134,14 +135,19 @@ def check(retry: bool, allow_downgrade: bool, as_json: bool) -> int:
 
 @updater.command()
 @click.option("--retry", is_flag=True, help="Try a version again that failed here.")
-@click.option("--allow-downgrade", is_flag=True, help="Take an older version than the newest blessed here.")
-@click.option("--no-reboot", is_flag=True, help="Only stage it; it boots with the next reboot.")
+@click.option("--allow-downgrade", is_flag=True, help="Install even a version older than the newest blessed here.")
+@click.option("--no-reboot", is_flag=True, help="Only stage it; the next reboot starts it.")
 @json_option
 def update(retry: bool, allow_downgrade: bool, no_reboot: bool, as_json: bool) -> int:
-    """Install the update that is due, now, and reboot into it.
+    """Install the update of the channel now, and reboot into it.
 
-    It does not wait for this host's turn.  It refuses while the running version is not blessed, while the host is
-    held, for a version that failed here (unless --retry) and for an older one (unless --allow-downgrade).
+    It does not wait for this host's turn in the wave.  It refuses while the running version is not blessed, while the
+    host is held, for a version that failed here (unless --retry) and for an older one (unless --allow-downgrade).
+    Exit code 4: no update is due.
+
+    \b
+    Example:
+      updater update --no-reboot
     """
     it = setting()
     options = UpdateOptions(retry=retry, allow_downgrade=allow_downgrade, by_hand=True)
@@ -163,7 +169,12 @@ def update(retry: bool, allow_downgrade: bool, no_reboot: bool, as_json: bool) -
 @click.argument("version", type=VersionType())
 @json_option
 def pin(version: Version, as_json: bool) -> None:
-    """Stay on exactly VERSION; the host goes there with its next update, also when it is an older one."""
+    """Stay on exactly VERSION, even an older one; the next update installs it.
+
+    \b
+    Example:
+      updater pin 1.0.0
+    """
     hints = setting().agent.pin(version)
     emit_json({"pin": hints.pin}) if as_json else click.echo(f"pinned to {version}")
 
@@ -177,10 +188,15 @@ def unpin(as_json: bool) -> None:
 
 
 @updater.command()
-@click.option("--reason", default="", help="Shown wherever somebody asks why this host is not updated.")
+@click.option("--reason", default="", help="Shown by `updater status` and `updater check`.")
 @json_option
 def hold(reason: str, as_json: bool) -> None:
-    """Take no update until `updater release-hold`."""
+    """Take no update until `updater release-hold`.
+
+    \b
+    Example:
+      updater hold --reason 'audit until Friday'
+    """
     hints = setting().agent.hold(reason)
     emit_json({"hold": hints.hold}) if as_json else click.echo("held")
 
@@ -194,12 +210,12 @@ def release_hold(as_json: bool) -> None:
 
 
 @updater.command()
-@click.option("--no-reboot", is_flag=True, help="Only prepare it; it happens with the next reboot.")
+@click.option("--no-reboot", is_flag=True, help="Only prepare it; it takes effect at the next reboot.")
 @json_option
 def rollback(no_reboot: bool, as_json: bool) -> None:
     """Go back to the version in the other slot and reboot.
 
-    The version left behind is not installed again by itself (`updater update --retry` does).
+    The version left behind is not installed again automatically; `updater update --retry` installs it.
     """
     it = setting()
     version = it.agent.rollback()
@@ -222,10 +238,10 @@ def bless(as_json: bool) -> None:
 
 
 @updater.command("health")
-@click.option("--gate", is_flag=True, help="For twinhull-health.service: leave a trial that is not healthy.")
+@click.option("--gate", is_flag=True, help="For twinhull-health.service: reboot out of a trial that is not healthy.")
 @json_option
 def health_command(gate: bool, as_json: bool) -> int:
-    """Run the health checks, each bounded in time, and print a line for each.  Exit code 1: not healthy."""
+    """Run the health checks, each with a time limit, and print a line for each.  Exit code 1: not healthy."""
     it = setting()
     results = check_health(it, patient=gate, say=(lambda _: None) if as_json else click.echo)
     failure = health.failure_text(results)
@@ -244,7 +260,7 @@ def health_command(gate: bool, as_json: bool) -> int:
 @updater.command("settings")
 @json_option
 def settings_command(as_json: bool) -> int:
-    """Show the settings in force, and what was ignored because it is wrong.  Exit code 2: something was."""
+    """Show the settings in force, and which were ignored as invalid.  Exit code 2: some were."""
     settings = setting().settings
     if as_json:
         emit_json({"settings": settings.config, "problems": report.problem_lines(settings.problems)})
@@ -279,7 +295,7 @@ def etc_diff(as_json: bool) -> None:
 
 @updater.command(hidden=True)
 def boot() -> None:
-    """Book this boot (twinhull-boot.service)."""
+    """Record this boot (twinhull-boot.service)."""
     it = setting()
     verdict = it.agent.book_boot()
     facts = read_facts(it.agent.machine)
@@ -290,7 +306,7 @@ def boot() -> None:
 
 @updater.command("provision", hidden=True)
 def provision_command() -> int:
-    """Take in this host's own configuration (twinhull-provision.service).  Exit code 1: something was refused."""
+    """Apply this host's own configuration (twinhull-provision.service).  Exit code 1: something was refused."""
     outcome = this_provisioner(ThisMachine().clock, STATE_FOLDER).run()
     if outcome.applied:
         click.echo("\n".join(report.provision_lines(outcome.record)))
@@ -305,7 +321,7 @@ def provision_command() -> int:
 def deadline() -> None:
     """Leave a trial that was not blessed in time (twinhull-trial-deadline.service).
 
-    It fails only when it could not decide: the unit then reboots a trial without this program.
+    It fails only if it could not decide: the unit then reboots a trial without this program.
     """
     it = setting()
     facts, hints = it.agent.facts(), it.agent.hints()
@@ -318,7 +334,7 @@ def deadline() -> None:
 
 @updater.command(hidden=True)
 def daemon() -> None:
-    """Poll, update and reboot by the rules (twinhull-updater.service)."""
+    """Poll, update and reboot according to the settings (twinhull-updater.service)."""
     it = setting()
     if it.agent.server is None:
         click.echo("no update server is configured: nothing to do", err=True)
@@ -327,7 +343,7 @@ def daemon() -> None:
 
 
 def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> tuple[health.Result, ...]:
-    """Run the configured checks; an image with settings of its own that cannot be read is not healthy."""
+    """Run the configured checks; an image whose own settings have errors is not healthy."""
     refresh = it.agent.refresh if it.agent.server is not None else None
     checks = list(health.configured_checks(it.config.health, refresh))
     if not it.settings.image_is_sound:

@@ -111,7 +111,7 @@ def lifetime_options(command: Command) -> Command:
 
 @click.group("repo")
 def repo() -> None:
-    """Make, fill, refresh and check a signed repository of releases.
+    """Create, fill, refresh and check a signed repository of releases.
 
     A repository is a folder of plain files; twinhull server or any static web server can
     serve it. Every change is signed and becomes visible in one step.
@@ -139,9 +139,9 @@ def init_command(
     release_lifetime: timedelta | None,
     as_json: bool,
 ) -> None:
-    """Make an empty repository in REPO, which must be new or empty; needs the keys of every role.
+    """Create an empty repository in REPO, which must be new or empty; needs the keys of every role.
 
-    The first root metadata is put next to the keys as root.json, where `twinhull build` finds what to bake in.
+    Writes the first root metadata next to the keys as root.json; `twinhull build` bakes it into images.
 
     \b
     Example:
@@ -177,9 +177,9 @@ def init_command(
     default=DEFAULT_WARN_WITHIN,
     show_default=True,
     metavar="N",
-    help="Warn when growth reaches the slots of hosts within N releases.",
+    help="Warn when growth will exceed the slots of hosts within N releases.",
 )
-@click.option("--allow-debug", is_flag=True, help="Publish a build with the debug profile all the same.")
+@click.option("--allow-debug", is_flag=True, help="Publish even a build with the debug profile.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 def publish_command(
@@ -199,15 +199,15 @@ def publish_command(
     """Publish builds; needs the keys of releases, snapshot and timestamp.
 
     Every file is checked against its release.json before anything is written. A version is
-    published once: again with the same content is nothing to do (exit code 4), with other
-    content an error.
-    An interrupted publish shows readers nothing; run it again to complete it.
+    published once: publishing the same content again does nothing (exit code 4), other
+    content is an error.
+    Readers see nothing of an interrupted publish; run it again to complete it.
     A release that does not fit the disks of hosts in the field is refused (twinhull repo layouts),
     and so is a build made with `--profile debug`.
 
     \b
     Example:
-      twinhull repo publish repo out/1.0.0 out/1.0.1
+      twinhull repo publish repo out/my-host/1.0.0 out/my-host/1.0.1
     """
     done = publish(
         base,
@@ -234,7 +234,7 @@ def publish_command(
 @click.argument("base", metavar="REPO", type=_FOLDER)
 @keys_options
 @lifetime_options
-@click.option("--within", type=SPAN, help="Sign other roles that expire within this span (default 30d).")
+@click.option("--within", type=SPAN, help="Also sign other roles that expire within this time (default 30d).")
 @json_option
 def refresh_command(
     *,
@@ -246,9 +246,9 @@ def refresh_command(
     within: timedelta | None,
     as_json: bool,
 ) -> None:
-    """Sign snapshot and timestamp again, and other roles that expire soon when their keys are here.
+    """Sign snapshot and timestamp again, and other roles that expire soon if their keys are here.
 
-    Run it more often than the online lifetime (7 days), from a timer.
+    Run it from a timer, more often than the online lifetime (7 days by default).
 
     \b
     Example:
@@ -274,14 +274,14 @@ def refresh_command(
 
 @repo.command("verify")
 @click.argument("base", metavar="REPO", type=_FOLDER)
-@click.option("--root", "root", type=_FILE, help="The root.json hosts start from; else the repository's first.")
+@click.option("--root", "root", type=_FILE, help="The root.json that hosts trust [default: the repository's first].")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 @click.pass_context
 def verify_command(context: click.Context, base: Path, root: Path | None, quiet: bool, as_json: bool) -> None:
     """Check every signature, expiry, hash and object like a client that trusts nothing.
 
-    Needs no keys. Lists everything that does not hold, and then exits with code 3.
+    Needs no keys. Lists every problem; exit code 3 if there is one.
 
     \b
     Example:
@@ -305,8 +305,8 @@ repo.add_command(layouts)
 def channel() -> None:
     """Point channels at releases, pace them, stop them.
 
-    Hosts follow a channel. A release reaches them when a channel points to it and its wave,
-    evenly over the given duration, reaches each one.
+    Hosts follow a channel. When a channel points to a new release, a wave spreads it evenly
+    over the given duration until it has reached every host.
 
     \b
     Example:
@@ -322,16 +322,27 @@ def channel() -> None:
 @keys_options
 @lifetime_options
 @click.option("--release", type=RELEASE, metavar="IMAGE/VERSION[/ARCH]", help="The published release to point to.")
-@click.option("--start", type=MOMENT, metavar="T", help="When the wave starts, as 2026-01-31T12:00:00Z (default now).")
-@click.option("--over", type=SECONDS, metavar="DURATION", help="How long it takes to reach every host, as 2d.")
+@click.option(
+    "--start", type=MOMENT, metavar="T", help="When the wave starts, such as 2026-01-31T12:00:00Z (default now)."
+)
+@click.option(
+    "--over", type=SECONDS, metavar="DURATION", help="How long the wave takes to reach every host, such as 2d."
+)
 @click.option("--floor", type=VERSION, metavar="V", help="Published release that older hosts must go to first.")
-@click.option("--no-floor", is_flag=True, help="Forget the floor.")
+@click.option("--no-floor", is_flag=True, help="Remove the floor.")
 @click.option("--halt/--resume", "halted", default=None, help="Stop the release from spreading, or let it go on.")
 @click.option(
-    "--dead-end", "dead_ends", type=DEAD_END, metavar="V=REASON", multiple=True, help="Hosts on V must not go on alone."
+    "--dead-end",
+    "dead_ends",
+    type=DEAD_END,
+    metavar="V=REASON",
+    multiple=True,
+    help="Hosts on V must not update by themselves.",
 )
-@click.option("--no-dead-end", "reopened", type=VERSION, metavar="V", multiple=True, help="V is no dead end now.")
-@click.option("--allow-downgrade", is_flag=True, help="The release may be older than the channel's present one.")
+@click.option(
+    "--no-dead-end", "reopened", type=VERSION, metavar="V", multiple=True, help="V is not a dead end any more."
+)
+@click.option("--allow-downgrade", is_flag=True, help="The release may be older than the channel's current one.")
 @json_option
 def set_command(
     *,
@@ -346,11 +357,11 @@ def set_command(
     as_json: bool,
     **change: Any,
 ) -> int:
-    """Make or change a channel; needs the keys of channels, snapshot and timestamp.
+    """Create or change a channel; needs the keys of channels, snapshot and timestamp.
 
-    What is not given stays as it is. A new release starts a new wave now, over the duration
-    the channel had before; a halted channel stays halted until --resume. Exit code 4: the channel
-    is like that already.
+    Options that are not given keep their values. A new release starts a new wave now, over the
+    duration the channel had before; a halted channel stays halted until --resume. Exit code 4:
+    the channel already says this.
 
     \b
     Example:

@@ -16,20 +16,22 @@ from updater.server.listen import bind, serve
 
 @click.command("server")
 @click.argument("repository", metavar="REPO", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for every one.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all addresses.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="TCP port; 0 takes a free one."
+)
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the server's URL into this file once it answers, for scripts.",
 )
-@click.option("--quiet", is_flag=True, help="No line per request.")
+@click.option("--quiet", is_flag=True, help="Print no line per request.")
 def server(*, repository: Path, host: str, port: int, ready_file: Path | None, quiet: bool) -> None:
     """Serve the repository REPO to hosts, read-only.
 
-    Prints 'listening on URL' once requests are answered, and a line per request on stderr.
+    Prints 'listening on URL' when it answers requests, and a line per request on stderr.
     Hosts verify every byte, so plain HTTP is safe against forgery; put a TLS proxy in front
-    where nobody may see what is downloaded. /healthz answers 503 when the signed timestamp
+    if nobody may see what is downloaded. /healthz answers 503 when the signed timestamp
     is missing or expired (twinhull repo refresh signs a new one).
 
     \b

@@ -15,14 +15,14 @@ from updater.repository.field.room import Part, fill, in_mib
 
 @click.command("layouts")
 @click.argument("base", metavar="REPO", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--retire", metavar="ID", help="No host with this layout is left: releases need not fit it any more.")
+@click.option("--retire", metavar="ID", help="No host has this layout any more, so releases need not fit it.")
 @click.option("--restore", metavar="ID", help="There are hosts with this layout after all.")
 @json_option
 def layouts(base: Path, retire: str | None, restore: str | None, as_json: bool) -> int:
     """List the disk layouts that hosts were installed with, and how full the newest release makes them.
 
     Publishing refuses a release that does not fit every layout in the field. Needs no keys.
-    Exit code 4: the layout to retire or restore is so already.
+    Exit code 4: the layout is already retired, or already in use.
 
     \b
     Example:
