@@ -5,8 +5,8 @@ reported together, each with its path (`slots.root_size`); a type is never guess
 What a document means beyond its shape belongs in the dataclass's `__post_init__`, which raises `ValueError`.
 
 Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]` (its key may be
-annotated, too), `T | None`, `Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, `OrNumber`, and any
-class with a classmethod `from_text(str)` that raises ValueError.
+annotated, too), `T | None`, `Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, `OrNumber`, `Secret`,
+and any class with a classmethod `from_text(str)` that raises ValueError.
 Not a schema language: defaults and optional keys are the dataclass's own.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 import re
 import types
@@ -23,8 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
-
+from bedrock import yaml_text
 from bedrock.errors import DocumentError, Problem
 
 T = TypeVar("T")
@@ -61,12 +61,19 @@ class OrNumber:
     """Text that may also be written as a whole number, which is read as its digits."""
 
 
-_SIZE = re.compile(r"([0-9]+)\s*([KMGT]?)(i?B)?")
+@dataclass(frozen=True)
+class Secret:
+    """A wrong value is not shown in errors, which are printed and logged."""
+
+
+_SIZE = re.compile(r"([0-9]{1,18})\s*([KMGT]?)(i?B)?")
 _SIZE_FACTOR = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|m|h|d|w)")
+_SPAN = re.compile(r"([0-9]{1,18}(?:\.[0-9]+)?)\s*(s|min|m|h|d|w)")
 _DURATION = re.compile(rf"{_SPAN.pattern}(?:\s*{_SPAN.pattern})*")
 _DURATION_FACTOR = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SHOWN_LENGTH = 60  # of a wrong value in a message
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+_ENDLESS = 1 << 64
 Bytes = Annotated[int, Size()]
 Seconds = Annotated[float, Duration()]
 
@@ -98,12 +105,12 @@ def parse_yaml(text: str | bytes, *, source: str) -> object:
     """YAML text as plain values; an empty document is an empty mapping.
 
     Raises:
-        DocumentError: The text is not YAML or repeats a key.
+        DocumentError: The text is not YAML, repeats a key, or comes to far more than it holds (`yaml_text`).
     """
     try:
-        loaded = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.YAMLError as error:
-        raise DocumentError(source, (Problem("", f"not YAML: {_one_line(error)}"),)) from error
+        loaded = yaml_text.load(text)
+    except ValueError as error:
+        raise DocumentError(source, (Problem("", f"not YAML: {error}"),)) from error
     return {} if loaded is None else loaded
 
 
@@ -186,7 +193,7 @@ class _Reader:
             key_kind, item_kind = typing.get_args(kind)
             return self._mapping(key_kind, item_kind, value, path)
         if dataclasses.is_dataclass(kind) and not hasattr(kind, "from_text"):
-            return self._record(kind, value, path)
+            return self._record(kind, value, path, rules)
         return self._scalar(kind, value, path, rules)
 
     def _optional(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
@@ -208,22 +215,21 @@ class _Reader:
         result = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                self.fail(_join(path, str(key)), f"the key must be text, not {_shown(key)}")
+                self.fail(_join(path, _named(key)), f"the key must be text, not {_shown(key)}")
                 continue
-            if typing.get_origin(key_kind) is Annotated:
-                self.read(key_kind, key, path)
+            self.read(key_kind, key, path)
             result[key] = self.read(kind, item, _join(path, key))
         return result
 
-    def _record(self, kind: Any, value: object, path: str) -> Any:
+    def _record(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
         if not isinstance(value, Mapping):
-            return self.fail(path, f"must be a mapping, not {_shown(value)}")
+            return self.fail(path, f"must be a mapping, not {_shown(value, rules)}")
         before = len(self.problems)
-        hints = typing.get_type_hints(kind, include_extras=True)
+        hints = _hints(kind)
         fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
         for key in value:
             if key not in fields:
-                self.fail(_join(path, str(key)), f"unknown key (known: {', '.join(sorted(fields))})")
+                self.fail(_join(path, _named(key)), f"unknown key (known: {', '.join(sorted(fields))})")
         given = {}
         for name, field in fields.items():
             if name in value:
@@ -238,6 +244,8 @@ class _Reader:
             return self.fail(path, str(error))
 
     def _scalar(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
+        if not _is_plain(value):
+            return self.fail(path, "is neither text in Unicode nor a number of a sensible size")
         for rule in rules:
             if isinstance(rule, Size | Duration) and isinstance(value, str):
                 value = self._measure(rule, value, path)
@@ -245,14 +253,14 @@ class _Reader:
                     return None
             if isinstance(rule, OrNumber) and isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
-        converted = self._convert(kind, value, path)
+        converted = self._convert(kind, value, path, rules)
         if converted is None:
             return None
         for rule in rules:
-            self._obey(rule, converted, path)
+            self._obey(rule, converted, path, rules)
         return converted
 
-    def _convert(self, kind: Any, value: object, path: str) -> Any:
+    def _convert(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             known = {member.value: member for member in kind}
             if isinstance(value, Hashable) and value in known and not isinstance(value, bool):
@@ -265,7 +273,7 @@ class _Reader:
         if kind in (str, int, float, bool):
             if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
                 return value
-            return self.fail(path, f"must be {_NAMES[kind]}, not {_shown(value)}")
+            return self.fail(path, f"must be {_NAMES[kind]}, not {_shown(value, rules)}")
         raise TypeError(f"strict.read does not support {kind}")
 
     def _from_text(self, parse: Callable[[str], object], value: object, path: str) -> Any:
@@ -285,9 +293,9 @@ class _Reader:
             return int(amount) * _SIZE_FACTOR[unit]
         return sum(float(amount) * _DURATION_FACTOR[unit] for amount, unit in _SPAN.findall(value))
 
-    def _obey(self, rule: object, value: Any, path: str) -> None:
+    def _obey(self, rule: object, value: Any, path: str, rules: tuple[object, ...]) -> None:
         if isinstance(rule, Pattern) and not re.fullmatch(rule.expression, value):
-            self.fail(path, f"{_shown(value)} is not {rule.meaning}")
+            self.fail(path, f"{_shown(value, rules)} is not {rule.meaning}")
         if isinstance(rule, Range) and not rule.low <= value <= rule.high:
             self.fail(path, f"must be from {rule.low:g} to {rule.high:g}, not {value}")
         if isinstance(rule, Size) and value < 0:
@@ -297,26 +305,6 @@ class _Reader:
 
 
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice and leaves dates as text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - the library's signature
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            if isinstance(key, Hashable):
-                seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-_UniqueKeyLoader.yaml_implicit_resolvers = {
-    first: [(tag, expression) for tag, expression in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -332,13 +320,32 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _shown(value: object) -> str:
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether text is Unicode (escapes in JSON and YAML can write half a character) and a number not endless."""
+    if isinstance(value, str):
+        return not _HALF_CHARACTER.search(value)
+    return not isinstance(value, int) or abs(value) < _ENDLESS
+
+
+def _shown(value: object, rules: tuple[object, ...] = ()) -> str:
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    text = repr(value)
+    if any(isinstance(rule, Secret) for rule in rules):
+        return "what is written there"
+    text = repr(value) if isinstance(value, str) or _is_plain(value) else "an endless number"
     return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 3] + "..."
+
+
+def _named(key: object) -> str:
+    """A key as part of a path."""
+    return key if isinstance(key, str) and key.isprintable() else _shown(key)
 
 
 def _one_line(error: Exception) -> str:

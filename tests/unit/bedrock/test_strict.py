@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
@@ -232,3 +233,68 @@ def test_nothing_is_neither_a_size_nor_a_duration() -> None:
         "slots.root_size: must be a whole number, not None",
         "wait: must be a number, not None",
     ]
+
+
+@dataclass(frozen=True)
+class Login:
+    user: str
+    word: Annotated[str, strict.Pattern(r"[a-z]+", "a word"), strict.Secret()]
+
+
+@dataclass(frozen=True)
+class Safe:
+    login: Annotated[Login, strict.Secret()] | None = None
+    size: strict.Bytes = 0
+    wait: strict.Seconds = 0.0
+    count: Annotated[int, strict.Range(0, 9)] = 0
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["login: h0rse", "login: {user: a, word: H0RSE}", "login: {user: a, word: [h0rse]}", "login: {word: 'h0rse'}"],
+)
+def test_a_secret_is_not_part_of_an_error(text: str) -> None:
+    with pytest.raises(DocumentError, match="login") as caught:
+        strict.read_yaml(Safe, text, source="x")
+    assert "h0rse" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    "value", ["*h0rse", "!h0rse", "'h0rse", "[h0rse", "h0rse: x", "@h0rse", '"\\h0rse"', "h0rse\0"]
+)
+def test_text_that_is_not_yaml_is_not_quoted(value: str) -> None:
+    with pytest.raises(DocumentError, match="not YAML") as caught:
+        strict.parse_yaml(f"word: {value}\n", source="x")
+    assert "h0rse" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "count: 0x" + "9" * 6000,
+        "wait: 0x" + "9" * 6000,
+        "wait: '" + "9" * 6000 + "s'",
+        "size: '" + "9" * 6000 + "T'",
+        "? 0x" + "9" * 6000 + "\n: 1",
+        'note: "\\ud800"',
+        '"\\ud800": 1',
+    ],
+)
+def test_endless_numbers_and_half_characters_are_errors_of_the_document(text: str) -> None:
+    with pytest.raises(DocumentError, match=r"^x: ") as caught:
+        strict.read_yaml(Safe, text, source="x")
+    str(caught.value).encode()
+
+
+def test_what_json_escapes_is_read_as_strictly() -> None:
+    with pytest.raises(DocumentError, match="labels"):
+        strict.read_json(Hull, '{"name": "x", "slots": {"root_size": 1}, "labels": {"\\ud800": "a"}}', source="x")
+
+
+@given(st.text() | st.binary())
+def test_whatever_comes_is_read_or_is_an_error_of_the_document(data: str | bytes) -> None:
+    with suppress(DocumentError):
+        strict.parse_yaml(data, source="x")
+    with pytest.raises(DocumentError):
+        strict.read_yaml(Hull, data, source="x")
