@@ -135,7 +135,7 @@ def sign_command(
         public = uri.path.with_suffix(".pub")
     target = out or document.with_name(f"{document.name}.signed")
     source = passphrase_source(passphrase_file)
-    signed = sign(document.read_bytes(), source=str(document), uri=str(uri), public=public, passphrase=source)
+    signed = sign(_bytes(document), source=str(document), uri=str(uri), public=public, passphrase=source)
     write_atomic(target, signed)
     if as_json:
         emit_json({"signed": target, "key": read_ed25519(public)})
@@ -158,11 +158,18 @@ def _show_check(path: Path, *, as_json: bool) -> int:
 
 def _read(path: Path) -> bytes:
     """A document that was checked as far as it can be here."""
-    if path.is_file() and path.stat().st_size > MAX_OFFERED_BYTES:
-        raise BuildError(f"{path} has {path.stat().st_size} bytes, {MAX_OFFERED_BYTES} is the most")
-    data = path.read_bytes()
+    data = _bytes(path)
     if not is_encrypted(data):
         read_unverified(data, source=str(path))
+    return data
+
+
+def _bytes(path: Path) -> bytes:
+    """All of a file that is not larger than any document."""
+    with path.open("rb") as stream:
+        data = stream.read(MAX_OFFERED_BYTES + 1)
+    if len(data) > MAX_OFFERED_BYTES:
+        raise BuildError(f"{path} has more than {MAX_OFFERED_BYTES} bytes, which is the most")
     return data
 
 

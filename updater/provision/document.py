@@ -8,8 +8,8 @@ Pure: no I/O.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -37,9 +37,12 @@ SshKey = Annotated[
         "a public ssh key on one line, as a file NAME.pub holds it",
     ),
 ]
-ProxyUrl = Annotated[str, strict.Pattern(r"https?://[^\s\"\\%']+", "an http or https URL")]
+ProxyUrl = Annotated[
+    str, strict.Pattern(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&()*+,;=-]+", "an http or https URL"), strict.Secret()
+]
+Content = Annotated[str, strict.Secret()]
 NoProxy = Annotated[str, strict.Pattern(r"[A-Za-z0-9.:/*\[\]-]+", "a host, a domain or a network")]
-ServerUrl = Annotated[str, strict.Pattern(r"https?://[^\s?#]+", "an http or https URL without ? and #")]
+ServerUrl = Annotated[str, strict.Pattern(r"https?://[!-\"$->@-~]+", "an http or https URL without ? and #")]
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ class File:
     """A file below `/etc` or `/var`; its content is text, or bytes in base64."""
 
     path: HostPath
-    content: str | None = None
-    content_base64: str | None = None
+    content: Content | None = None
+    content_base64: Content | None = None
     mode: Mode = "0644"
     owner: UserName = "root"
     group: UserName = "root"
@@ -95,7 +98,7 @@ class File:
         if self.content_base64 is not None:
             try:
                 base64.b64decode(self.content_base64, validate=True)
-            except binascii.Error as error:
+            except ValueError as error:
                 raise ValueError(f"content_base64 is not base64: {error}") from error
 
     @property
@@ -111,7 +114,7 @@ class Unit:
     """A unit below `/etc/systemd/system`, or a Quadlet below `/etc/containers/systemd`."""
 
     name: UnitName
-    content: str
+    content: Content
     enabled: bool = True
 
     def __post_init__(self) -> None:
@@ -175,9 +178,10 @@ class Provision:
         for what, names in (
             ("network", [link.name for link in self.network]),
             ("users", [user.name for user in self.users]),
+            ("the numbers of users", [str(user.uid) for user in self.users if user.uid is not None]),
             ("registries", [registry.location for registry in self.registries]),
             ("files and units", [*(str(file.path) for file in self.files), *(unit.path for unit in self.units)]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            twice = sorted(name for name, count in Counter(names).items() if count > 1)
             if twice:
                 raise ValueError(f"{', '.join(twice)} is given twice in {what}")

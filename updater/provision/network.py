@@ -16,6 +16,7 @@ from bedrock import strict
 LinkName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9-]{0,30}", "a name of a-z, 0-9 and -")]
 CardName = Annotated[str, strict.Pattern(r"!?[A-Za-z0-9_.*?:@-]{1,60}", "a card's name such as enp1s0 or en*")]
 Domain = Annotated[str, strict.Pattern(r"~?[A-Za-z0-9._-]{1,253}", "a domain such as example.com")]
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9_.-]{1,15})?")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 _FOLDER = "/etc/systemd/network"
 
@@ -54,6 +55,9 @@ class Address:
         Raises:
             ValueError: It is none.
         """
+        # A zone may be any text as far as `ip_address` is concerned, line breaks among it.
+        if _ADDRESS.fullmatch(text) is None:
+            raise ValueError(f"{text!r} is not an IP address")
         return cls(str(ip_address(text)))
 
     def __str__(self) -> str:
@@ -75,6 +79,8 @@ class AddressWithPrefix:
         """
         if "/" not in text:
             raise ValueError(f"{text!r} has no prefix; write it such as 192.0.2.7/24")
+        if "%" in text:
+            raise ValueError(f"{text!r} has a zone, which belongs to the card it is given to anyway")
         return cls(str(ip_interface(text)))
 
     def __str__(self) -> str:

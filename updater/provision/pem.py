@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
-_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)\s+-----END CERTIFICATE-----")
+_BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(\s[A-Za-z0-9+/=\s]*\s)-----END CERTIFICATE-----")
 _MAX_CHARS = 1 << 18
 _SEQUENCE = 0x30
 _LONG_FORM = 0x80

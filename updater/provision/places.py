@@ -46,6 +46,9 @@ _GUARDED = {
 }
 _DROP_IN = re.compile(r"/etc/systemd/system/([^/]+)\.d/[^/]+\.conf")
 _MIN_PARTS = 3  # "/", "etc" and a name
+# The kernel takes paths of 4095 bytes and names of 255, and a file that is being written has a longer name.
+_MAX_PATH_BYTES = 1024
+_MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class HostPath:
         """
         path = PurePosixPath(text)
         if text != str(path) or ".." in path.parts or not text.isprintable():
-            raise ValueError(f"{text!r} is not a plain absolute path")
+            raise ValueError(f"{text[:_MAX_NAME_BYTES]!r} is not a plain absolute path")
+        if len(text.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in path.parts):
+            limits = f"a path of {_MAX_PATH_BYTES} bytes and names of {_MAX_NAME_BYTES}"
+            raise ValueError(f"{text[:_MAX_NAME_BYTES]!r}… is longer than {limits}")
         if len(path.parts) < _MIN_PARTS or path.parts[:2] not in (("/", "etc"), ("/", "var")):
             raise ValueError(f"{text!r} is not a path below /etc or /var, where a host's own files belong")
         drop_in = _DROP_IN.fullmatch(text)

@@ -6,6 +6,7 @@ it; whether the signature counts is for the host to say, by the keys its image c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -100,9 +101,8 @@ def _opened(data: bytes, keys: Sequence[SSlibKey], *, source: str) -> tuple[byte
 
 def _overlaps(paths: Iterable[str]) -> Iterable[Problem]:
     """Files that two keys write, and files that are the folder of another one."""
-    listed = sorted(paths)
-    known = set(listed)
-    for path in sorted({path for path in known if listed.count(path) > 1}):
+    known = Counter(paths)
+    for path in sorted(path for path, count in known.items() if count > 1):
         yield Problem(path, "is written by two keys of this document")
     for path in sorted(known):
         above = path.rpartition("/")[0]

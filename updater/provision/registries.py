@@ -18,7 +18,7 @@ from updater.provision.pem import Certificates
 Location = Annotated[
     str,
     strict.Pattern(
-        r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._/-]*)?",
+        r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._/-]*)?",
         "a registry such as registry.example.com:5000",
     ),
 ]
@@ -32,7 +32,7 @@ class Login:
     """Name and password (or token) at a registry."""
 
     username: Annotated[str, strict.Pattern(r"[^\s:]{1,255}", "a user's name without spaces and colons")]
-    password: Annotated[str, strict.Pattern(r"\S.{0,4095}", "a password")]
+    password: Annotated[str, strict.Pattern(r"\S.{0,4095}", "a password"), strict.Secret()]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Registry:
     insecure: bool = False
     blocked: bool = False
     mirrors: tuple[Mirror, ...] = ()
-    login: Login | None = None
+    login: Annotated[Login, strict.Secret()] | None = None
     ca: Certificates | None = None
 
     @property

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock.digest import bytes_sha256
-from updater.agent.provisioning.host_files import HostFiles
+from updater.agent.provisioning.host_files import Account, HostFiles
 from updater.errors import UpdaterError
-from updater.provision.document import Provision, User
+from updater.provision.document import Provision, Unit, User
 from updater.provision.files import CERTIFICATES_FILE, USERS_FILE, Target, files_of
+from updater.provision.places import UNITS
 from updater.provision.record import Applied
 
 BUNDLE_FILE = "/etc/ssl/certs/ca-certificates.crt"
@@ -73,10 +74,18 @@ def apply(document: Provision, host: Host, before: Applied | None) -> Done:
         write_bundle(host)
     if document.hostname is not None:
         host.set_name(document.hostname)
-    enabled = [unit.name for unit in document.units if unit.enable]
-    if enabled:
-        host.run(("systemctl", "--root=/", "enable", *enabled))
+    _set_units(document.units, was, host)
     return Done(written, units_changed=any(path.startswith(_UNIT_FOLDERS) for path in (*changed, *gone)))
+
+
+def _set_units(units: Sequence[Unit], was: dict[str, str], host: Host) -> None:
+    """Enable units as they say now, and disable those that the document before may have enabled."""
+    off = [unit.name for unit in units if not unit.enable and unit.path in was and unit.path.startswith(str(UNITS))]
+    if off:
+        host.run(("systemctl", "--root=/", "disable", *off))
+    on = [unit.name for unit in units if unit.enable]
+    if on:
+        host.run(("systemctl", "--root=/", "reenable", *on))
 
 
 def write_bundle(host: Host) -> None:
@@ -98,6 +107,11 @@ def _check(document: Provision, targets: Sequence[Target], host: Host) -> None:
         account = host.files.account(user.name)
         if account is not None and user.uid is not None and account.uid != user.uid:
             raise UpdaterError(f"the user {user.name} has the number {account.uid} on this host, not {user.uid}")
+        holder = host.files.user_of(user.uid) if user.uid is not None and account is None else None
+        if holder is not None:
+            raise UpdaterError(f"the user {user.name} cannot have the number {user.uid}: {holder} has it on this host")
+        if account is not None:
+            _require_home(user, account, host)
 
 
 def _make_users(document: Provision, targets: Sequence[Target], host: Host) -> None:
@@ -122,13 +136,21 @@ def _write_keys(user: User, host: Host) -> Target:
     if account is None:
         raise UpdaterError(f"this host knows no user {user.name}")
     text = "".join(f"{key}\n" for key in user.ssh_keys)
-    target = Target(f"{account.home.rstrip('/')}/{_KEYS}", text.encode(), 0o600)
-    # The folder belongs to the user, who may have put a link there that leads to somebody else's files.
-    home = host.files.folder(account.home)
-    if host.files.require_place(target.path) != home / _KEYS:
-        raise UpdaterError(f"{target.path} leads out of the home of {user.name}")
+    target = Target(_require_home(user, account, host), text.encode(), 0o600)
     host.files.write(target, (account.uid, account.gid), folder_mode=_PRIVATE)
     return target
+
+
+def _require_home(user: User, account: Account, host: Host) -> str:
+    """The path of a user's file of keys, which is in the user's home and not elsewhere.
+
+    The folder belongs to the user, who may have put a link there that leads to somebody else's files.
+    """
+    path = f"{account.home.rstrip('/')}/{_KEYS}"
+    home = host.files.folder(account.home)
+    if user.ssh_keys and host.files.require_place(path) != home / _KEYS:
+        raise UpdaterError(f"{path} leads out of the home of {user.name}")
+    return path
 
 
 def _leave(was: dict[str, str], written: dict[str, str], host: Host) -> list[str]:

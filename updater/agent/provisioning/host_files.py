@@ -41,6 +41,10 @@ class HostFiles:
                 return Account(int(fields[2]), int(fields[3]), fields[5])
         return None
 
+    def user_of(self, uid: int) -> str | None:
+        """The name of the user with a number."""
+        return next((fields[0] for fields in self._table("etc/passwd") if fields[2] == str(uid)), None)
+
     def group(self, name: str) -> int | None:
         """A group of this host."""
         return next((int(fields[2]) for fields in self._table("etc/group") if fields[0] == name), None)
@@ -119,7 +123,11 @@ class HostFiles:
 
     def remove(self, path: str, sha256: str) -> bool:
         """Remove a file from the disk if it still has this content; False: it is gone, or somebody changed it."""
-        place = self.require_place(path)
+        try:
+            place = self.require_place(path)
+        except UpdaterError:
+            # A folder or a way elsewhere that somebody put there.
+            return False
         if place.is_symlink() or not place.is_file() or bytes_sha256(place.read_bytes()) != sha256:
             return False
         place.unlink()

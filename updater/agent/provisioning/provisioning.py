@@ -14,19 +14,18 @@ from pathlib import Path
 from bedrock import persist, strict
 from bedrock.errors import DocumentError, TwinhullError
 from updater.agent.provisioning.applying import Done, Host, apply, write_bundle
-from updater.agent.provisioning.ways import boot_credentials, find_documents, hand_on
+from updater.agent.provisioning.ways import OWN, boot_credentials, find_documents, hand_on
 from updater.channel import Instant
-from updater.errors import PolicyError
+from updater.errors import PolicyError, UpdaterError
 from updater.provision.encrypted import is_encrypted
 from updater.provision.files import CERTIFICATES_FILE
 from updater.provision.policy import Candidate, Policy, decide
-from updater.provision.reading import CREDENTIAL, read_offered
+from updater.provision.reading import CREDENTIAL, MAX_OFFERED_BYTES, read_offered
 from updater.provision.record import REASON_LIMIT, Applied, Record, Trouble, Way, parse_record
 
 RECORD_NAME = "provision.json"
 # There while a boot is at it, and left behind when what came could not be taken in: the first boot is not over then.
 UNDER_WAY = "run/twinhull/provisioning"
-_OWN = "twinhull."
 _log = logging.getLogger(__name__)
 
 
@@ -124,7 +123,9 @@ class Provisioner:
             try:
                 if not self.policy.admits_unsigned(record):
                     raise PolicyError("it is not signed")
-                if credential.name.startswith(_OWN) and is_encrypted(credential.data):
+                if len(credential.data) > MAX_OFFERED_BYTES:
+                    raise UpdaterError(f"it has more than {MAX_OFFERED_BYTES} bytes")
+                if credential.name.startswith(OWN) and is_encrypted(credential.data):
                     self.decrypt(credential.name, credential.data)
                 hand_on(self._root, credential)
             except (TwinhullError, OSError) as error:

@@ -48,11 +48,12 @@ def decrypt(name: str, data: bytes) -> bytes:
         ProcessError: It is encrypted to another host, or under another name.
     """
     _RUNTIME.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=_RUNTIME, prefix="credential-") as file:
-        file.write(data)
-        file.flush()
-        words = ("systemd-creds", "decrypt", f"--name={name}", file.name, "-")
-        return process.run(words, timeout_s=_PROGRAM_TIMEOUT_S).stdout.encode()
+    # Into a file, for what a program prints is taken for text.
+    with tempfile.TemporaryDirectory(dir=_RUNTIME, prefix="credential-") as folder:
+        sealed, opened = Path(folder, "sealed"), Path(folder, "opened")
+        sealed.write_bytes(data)
+        process.run(("systemd-creds", "decrypt", f"--name={name}", sealed, opened), timeout_s=_PROGRAM_TIMEOUT_S)
+        return opened.read_bytes()
 
 
 @contextmanager

@@ -25,6 +25,8 @@ _FW_CFG = "sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials"
 _TABLES = "sys/firmware/dmi/entries"
 _TEXT, _BINARY = b"io.systemd.credential:", b"io.systemd.credential.binary:"
 _HEADER_BYTES = 4
+# What the names of our own credentials begin with.
+OWN = "twinhull."
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ def find_documents(root: Path) -> Iterator[Brought]:
         firmware = next(filter(None, (oem_credential(path.read_bytes(), CREDENTIAL) for path in tables)), None)
     if firmware is not None:
         yield Brought(Way.FIRMWARE, firmware)
-    boot = _read(root / BOOT_PARTITION / CREDENTIAL)
-    if boot is not None:
-        yield Brought(Way.BOOT_PARTITION, boot)
+    for name, path in _boot_files(root):
+        if name == CREDENTIAL and (boot := _read(path)) is not None:
+            yield Brought(Way.BOOT_PARTITION, boot)
 
 
 def oem_credential(table: bytes, name: str) -> bytes | None:
@@ -76,10 +78,9 @@ def oem_credential(table: bytes, name: str) -> bytes | None:
 
 def boot_credentials(root: Path) -> Iterator[Credential]:
     """The boot partition's credentials but the document."""
-    folder = root / BOOT_PARTITION
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name != CREDENTIAL and (data := _read(path)) is not None:
-            yield Credential(path.name, data)
+    for name, path in _boot_files(root):
+        if name != CREDENTIAL and (data := _read(path)) is not None:
+            yield Credential(name, data)
 
 
 def hand_on(root: Path, credential: Credential) -> None:
@@ -87,6 +88,14 @@ def hand_on(root: Path, credential: Credential) -> None:
     store = root / STORES[is_encrypted(credential.data)]
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
     persist.write_atomic(store / credential.name, credential.data, mode=0o600)
+
+
+def _boot_files(root: Path) -> Iterator[tuple[str, Path]]:
+    """The boot partition's files by the names of their credentials: FAT knows no case, and ours have small letters."""
+    folder = root / BOOT_PARTITION
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        small = path.name.lower()
+        yield (small if small.startswith(OWN) else path.name), path
 
 
 def _read(path: Path) -> bytes | None:

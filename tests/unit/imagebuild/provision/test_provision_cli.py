@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from bedrock.errors import DocumentError
 from imagebuild.cli import twinhull
+from imagebuild.errors import BuildError
 from imagebuild.provision.fat import ADDED, RENAMED, Change, FreeClusters, Geometry, Part, in_order
 from keys.errors import BadKeyError
 from keys.public import read_ed25519
@@ -37,6 +38,16 @@ def test_a_bad_document_is_refused_before_any_disk_is_looked_for(tmp_path: Path)
         done = run(*words)
         assert isinstance(done.exception, DocumentError)
         assert str(path) in str(done.exception)
+
+
+@pytest.mark.parametrize("words", [["--check"], ["sign", "--key", "no-key.pem"]])
+def test_a_document_without_end_is_not_read(words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "web-1.yaml"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 30)
+    assert isinstance(run(*words, path).exception, BuildError)
+    if words == ["--check"]:
+        assert isinstance(run(*words, "/dev/zero").exception, BuildError)
 
 
 @pytest.mark.parametrize("words", [["--check"], ["disk.raw"], ["--check", "--remove", "x"], ["--check", "a", "b"]])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bedrock.errors import DocumentError
 from tests.fakes.provisions import CERTIFICATE, WHOLE
@@ -130,3 +134,92 @@ def test_a_document_without_end_is_not_read() -> None:
 
 def test_an_empty_document_says_nothing() -> None:
     assert files_of(parse("")) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # What cannot be done on a host is said before anything is written there.
+        ("files: [{path: /etc/" + "a" * 201 + ", content: x}]", r"files\[0\].path.*longer than"),
+        ("files: [{path: /etc/" + "ä" * 101 + ", content: x}]", r"files\[0\].path.*longer than"),
+        ("files: [{path: /etc" + "/a" * 600 + ", content: x}]", r"files\[0\].path.*longer than"),
+        ('files: [{path: "/etc/a\\nb", content: x}]', r"files\[0\].path"),
+        ('files: [{path: "/etc/a\\0b", content: x}]', r"files\[0\].path"),
+        ("files: [{path: ., content: x}]", r"files\[0\].path"),
+        ("files: [{path: /etc/a, content_base64: ä}]", "not base64"),
+        ("units: [{name: ../a.service, content: '[Unit]', enabled: false}]", r"units\[0\].name"),
+        ('units: [{name: "a.service\\n", content: "[Unit]", enabled: false}]', r"units\[0\].name"),
+        ('hostname: "web-1\\n"', "hostname"),
+        ("users: [{name: ab, ssh_keys: ['command=\"x\" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5']}]", "ssh key"),
+        ('users: [{name: ab, ssh_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5\\nssh-ed25519 AAAA"]}]', "ssh key"),
+        ("users: [{name: ab, uid: 1000}, {name: cd, uid: 1000}]", "1000 is given twice"),
+        ('network: [{name: a, card: a, dhcp: true, dns: ["fe80::1%a\\nGateway=::1"]}]', r"network\[0\].dns\[0\]"),
+        ('network: [{name: a, card: a, addresses: ["fe80::1%a\\nDHCP=yes/64"]}]', r"network\[0\].addresses\[0\]"),
+        ('proxy: {http: "http://a\\0b"}', "proxy.http"),
+        ('updater: {url: "http://a\\0b"}', "updater.url"),
+        ("registries: [{location: " + "a" * 256 + "}]", r"registries\[0\].location"),
+        ("hostname: one\n---\nhostname: two\n", "another document"),
+        ("hostname: one\nhostname: two\n", "given twice"),
+        ("hostname: one\nswap: 1G\n", "swap: unknown key"),
+    ],
+)
+def test_what_no_host_could_take_is_an_error_of_the_document(text: str, said: str) -> None:
+    with pytest.raises(DocumentError, match=said):
+        parse(text)
+
+
+def test_an_address_may_name_its_card() -> None:
+    files = written("network: [{name: a, card: a, dhcp: true, dns: ['fe80::1%eth0']}]")
+    assert "DNS=fe80::1%eth0\n" in files["/etc/systemd/network/10-provision-a.network"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "registries: [{location: registry.example.com, login: h0rse}]",
+        'registries: [{location: registry.example.com, login: {username: a, password: "h0rse\\nx"}}]',
+        "registries: [{location: registry.example.com, login: {username: a, password: *h0rse}}]",
+        "files: [{path: /etc/a, content: [h0rse]}]",
+        "files: [{path: /etc/a, content_base64: h0rse}]",
+        "files: [{path: /etc/a, content: 'h0rse}]",
+        "units: [{name: a.service, content: h0rse}]",
+        "proxy: {https: 'http://me:h0rse@proxy.example.com/ x'}",
+    ],
+)
+def test_an_error_shows_no_secret(text: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        parse(text)
+    assert "h0rse" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'ca_certificates: ["-----BEGIN CERTIFICATE-----' + " \\n" * 100_000 + '"]',
+        "files: [{path: /etc" + "/a" * 190_000 + ", content: x}]",
+        "".join(f"k{n}: x\n" for n in range(3_000)),
+    ],
+    ids=["spaces", "one deep path", "unknown keys"],
+)
+def test_a_document_made_to_keep_a_host_busy_is_soon_refused(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(DocumentError):
+        parse(text)
+    # A host of its own needs some tens of times as long under software emulation, and the unit ends after two minutes.
+    assert time.process_time() - began < 20
+
+
+@given(st.binary(max_size=400))
+def test_whatever_comes_is_a_document_or_an_error_of_one(data: bytes) -> None:
+    with suppress(DocumentError):
+        files_of(parse_provision(data, source="x"))
+
+
+_MORE = ("\n", "- ", ": ", "{", "}", "*a", "&a ", "!!int ", "'", '"', "\\ud800", "0x")
+_SNIPPETS = st.sampled_from((*WHOLE, *_MORE))
+
+
+@given(st.integers(0, len(WHOLE)), st.integers(0, 40), st.lists(_SNIPPETS, max_size=6))
+def test_a_document_that_was_garbled_is_a_document_or_an_error_of_one(at: int, lost: int, more: list[str]) -> None:
+    with suppress(DocumentError):
+        files_of(parse_provision((WHOLE[:at] + "".join(more) + WHOLE[at + lost :]).encode(), source="x"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import tomllib
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -143,6 +145,22 @@ def test_a_signed_document_can_be_looked_at_without_its_key() -> None:
 def test_a_cut_envelope_is_no_document(cut: int) -> None:
     with pytest.raises((DocumentError, RefusedError)):
         offer(signed(WHOLE)[:cut])
+
+
+_ENVELOPE = signed(WHOLE)
+
+
+@given(st.integers(0, len(_ENVELOPE)), st.integers(0, 30), st.binary(max_size=6))
+def test_a_garbled_envelope_is_refused_or_says_the_same(at: int, lost: int, more: bytes) -> None:
+    data = _ENVELOPE[:at] + more + _ENVELOPE[at + lost :]
+    with suppress(DocumentError, RefusedError):
+        assert read_offered(data, POLICY.public_keys, source="x").sha256 == hashlib.sha256(WHOLE.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("text", ['{"payloadType": ' + "[" * 100_000, '{"payloadType": ' + '{"a":' * 100_000])
+def test_an_envelope_of_a_thousand_lists_is_no_document(text: str) -> None:
+    with pytest.raises(DocumentError):
+        offer(text)
 
 
 def test_an_encrypted_credential_is_told_from_a_plain_one() -> None:

@@ -131,7 +131,7 @@ def test_a_whole_document_is_applied_at_the_first_boot(host: FakeHost) -> None:
     assert host.text(BUNDLE_FILE) == f"the image's own\n{CERTIFICATE}"
     assert host.calls == [
         ("systemd-sysusers", "/etc/sysusers.d/50-provision.conf"),
-        ("systemctl", "--root=/", "enable", "app.service"),
+        ("systemctl", "--root=/", "reenable", "app.service"),
     ]
     lines = provision_lines(outcome.record)
     assert "by firmware" in lines[0]
@@ -345,3 +345,152 @@ def test_a_file_is_replaced_in_one_step_and_left_alone_when_it_is_so_already(hos
     (host.root / "etc/folder").mkdir()
     with pytest.raises(TwinhullError, match="is a folder"):
         files.write(Target("/etc/folder", b""), owner)
+
+
+def test_a_unit_that_is_to_be_enabled_no_longer_is_disabled(host: FakeHost) -> None:
+    unit = {"name": "app.service", "content": "[Service]\n[Install]\nWantedBy=multi-user.target\n"}
+    host.bring(signed(yaml.safe_dump({"serial": 1, "units": [unit]})))
+    host.boot()
+    host.bring(signed(yaml.safe_dump({"serial": 2, "units": [unit | {"enabled": False}]})))
+    assert host.boot().applied
+    assert host.calls[-1] == ("systemctl", "--root=/", "disable", "app.service")
+    assert (host.root / "etc/systemd/system/app.service").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hostname: x\nusers: [{name: admin, uid: 4242}]\n", "neighbour has it"),
+        ("hostname: x\nusers: [{name: neighbour, uid: 4243}]\n", "has the number 4242"),
+        (f"hostname: x\nusers: [{{name: daemon, ssh_keys: ['{SSH_KEY}']}}]\n", "not below /etc or /var"),
+        ("hostname: x\nusers: [{name: daemon}]\n", "not below /etc or /var"),
+        (f"hostname: x\nusers: [{{name: moved, ssh_keys: ['{SSH_KEY}']}}]\n", "leads out of the home"),
+        ("hostname: x\nfiles: [{path: /etc/motd/x, content: x}]\n", "is not a folder"),
+    ],
+)
+def test_what_this_host_stands_against_is_found_before_anything_is_written(
+    host: FakeHost, text: str, said: str
+) -> None:
+    with (host.root / "etc/passwd").open("a") as table:
+        table.write("neighbour:x:4242:4242::/home/neighbour:/bin/sh\ndaemon:x:7:7::/usr/sbin:/bin/false\n")
+        table.write("moved:x:4300:4300::/home/moved:/bin/sh\n")
+    (host.root / "usr/sbin").mkdir(parents=True)
+    (host.root / "var/home/moved").mkdir(parents=True)
+    (host.root / "var/home/moved/.ssh").symlink_to("../neighbour")
+    host.put("etc/motd", "hello")
+    host.bring(text)
+    before = host.tree()
+    (trouble,) = host.boot().record.troubles
+    assert said in trouble.reason
+    assert host.tree() == before
+    assert host.calls == []
+
+
+def test_what_somebody_made_a_folder_of_is_left_to_them(host: FakeHost) -> None:
+    host.bring("files: [{path: /etc/a, content: a}]\n")
+    host.boot()
+    (host.root / "etc/a").unlink()
+    host.put("etc/a/theirs", "x")
+    host.bring(signed("serial: 2\nhostname: next\n"))
+    assert host.boot().applied
+    assert host.text("/etc/a/theirs") == "x"
+
+
+def test_two_ways_that_contradict_each_other_leave_one_and_say_so(host: FakeHost) -> None:
+    host.bring("hostname: by-firmware\nfiles: [{path: /etc/a, content: firmware}]\n")
+    host.bring("hostname: by-disk\nfiles: [{path: /etc/b, content: disk}]\n", Way.BOOT_PARTITION)
+    record = host.boot().record
+    assert host.name == "by-firmware"
+    assert not (host.root / "etc/b").exists()
+    assert record.applied is not None
+    assert record.applied.way is Way.FIRMWARE
+    (trouble,) = record.troubles
+    assert trouble.way is Way.BOOT_PARTITION
+    # It is the same at the next boot, not the other one's turn.
+    host.boot()
+    assert host.name == "by-firmware"
+
+
+def test_a_bad_document_does_not_keep_a_good_one_out(host: FakeHost) -> None:
+    host.bring("hostname: [\n")
+    host.bring("hostname: by-disk\n", Way.BOOT_PARTITION)
+    record = host.boot().record
+    assert host.name == "by-disk"
+    assert [trouble.way for trouble in record.troubles] == [Way.FIRMWARE]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"#" * (3 << 20),
+        b"[" * 100_000,
+        b"hostname: a\0b",
+        b'files: [{path: /etc/a, content: "\\ud800"}]',
+        b'"\\ud800": x',
+        b"\xff\xfe\xfa",
+        b"serial: 0x" + b"9" * 9000,
+        b"a: &a [x]\nb: &b [*a, *a]\nnetwork: &c [*c]\n",
+        b'{"payloadType": ' + b"[" * 100_000,
+        ENCRYPTED,
+    ],
+    ids=["large", "deep", "zero", "half", "half a key", "not unicode", "digits", "itself", "envelope", "sealed"],
+)
+@pytest.mark.parametrize("way", Way)
+def test_whatever_comes_is_recorded_and_the_boot_goes_on(host: FakeHost, way: Way, data: bytes) -> None:
+    host.bring(data, way)
+    before = host.tree()
+    host.boot()
+    (trouble,) = host.store.load().troubles
+    assert trouble.way is way
+    assert host.tree() == before
+    assert not host.store.load().first_boot_over
+
+
+def test_what_is_recorded_and_shown_holds_no_secret(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    host.bring("registries: [{location: registry.example.com, login: h0rse}]\n")
+    bad = host.boot()
+    host.bring(
+        "registries: [{location: registry.example.com, login: {username: a, password: h0rse}}]\n"
+        "files: [{path: /var/lib/token, content: h0rse, mode: '0600'}]\n"
+    )
+    good = host.boot()
+    assert good.applied
+    shown = [caplog.text, *provision_lines(bad.record), *provision_lines(good.record), host.store.path.read_text()]
+    assert "registries[0].login" in caplog.text
+    assert not any("h0rse" in text for text in shown)
+
+
+def test_a_credential_s_file_may_be_named_in_other_letters(host: FakeHost) -> None:
+    folder = "run/twinhull/boot-credentials"
+    host.put(f"{folder}/Twinhull.PROVISION", "hostname: loud\n")
+    host.put(f"{folder}/TWINHULL.UPDATER", "channel: beta\n")
+    host.put(f"{folder}/Other.Name", "x")
+    host.boot()
+    assert host.name == "loud"
+    assert host.text("/run/credstore/twinhull.updater") == "channel: beta\n"
+    assert host.text("/run/credstore/Other.Name") == "x"
+
+
+def test_a_credential_that_systemd_would_not_take_is_not_handed_on(host: FakeHost) -> None:
+    host.put("run/twinhull/boot-credentials/large", b"x" * ((1 << 20) + 1))
+    (trouble,) = host.boot().record.troubles
+    assert "the credential large" in trouble.reason
+    assert not (host.root / "run/credstore/large").exists()
+
+
+def test_a_document_is_found_in_fw_cfg_where_systemd_imported_nothing(host: FakeHost) -> None:
+    host.policy = replace(host.policy, unsigned=Unsigned.NEVER)
+    place = "sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/twinhull.provision/raw"
+    host.put(place, signed("serial: 1\nhostname: file\n"))
+    assert host.boot().applied
+    assert host.name == "file"
+
+
+def test_a_signed_document_may_be_encrypted_as_well(host: FakeHost) -> None:
+    host.policy = replace(host.policy, unsigned=Unsigned.NEVER)
+    host.opens[ENCRYPTED] = signed("serial: 1\nhostname: sealed\n")
+    host.bring(ENCRYPTED)
+    record = host.boot().record
+    assert host.name == "sealed"
+    assert record.applied is not None
+    assert record.applied.signed_by == PUBLIC[:16]
