@@ -1,5 +1,5 @@
-"""Releases and channels on their way to hosts: the documents, the signed repository, the server, the on-host agent.
+"""Delivers releases to hosts: the documents, the signed repository, the server, the on-host agent.
 
-`release.py` and `channel.py` are what the three parts share; `repository`, `server` and `agent` never import one
+The three parts share `release.py` and `channel.py`; `repository`, `server` and `agent` never import one
 another.
 """

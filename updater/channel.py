@@ -1,7 +1,7 @@
 """`channels/<name>.json`: a named, signed pointer to a release, with how fast it may spread.
 
-The pace is decided here and nowhere else, from the host's id and the clock alone: every host has a fixed place in
-[0, 1) per channel and version, and its turn comes when the wave has rolled that far.
+Only this module decides the pace, from the host's id and the clock alone: every host has a fixed place in [0, 1) per
+channel and version, and its turn comes when the wave has reached that place.
 Pure: no I/O, no clock.
 """
 
@@ -28,7 +28,7 @@ class Instant:
 
     @classmethod
     def from_text(cls, text: str) -> Instant:
-        """Read the one accepted form.
+        """Parse the only accepted form.
 
         Raises:
             ValueError: Any other form.
@@ -52,7 +52,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class DeadEnd:
-    """A version that hosts must not go on from by themselves, and why."""
+    """A version from which hosts must not update by themselves, and why."""
 
     version: Version
     reason: str
@@ -60,9 +60,9 @@ class DeadEnd:
 
 @dataclass(frozen=True)
 class Channel:
-    """What a channel points to and on which conditions.
+    """The release a channel points to, and how it spreads.
 
-    `floor` is a stepping stone: a host older than it goes to that release first, and from there to `version`.
+    `floor` is an intermediate release: an older host updates to it first, and from there to `version`.
     It is a published release of the same image and architecture, not above `version`.
     """
 
@@ -78,11 +78,11 @@ class Channel:
 
     @property
     def target_path(self) -> str:
-        """Where the channel is among the TUF targets."""
+        """The channel's TUF target path."""
         return channel_path(self.name)
 
     def dead_end(self, version: Version) -> DeadEnd | None:
-        """The dead end `version` stands in, if it does."""
+        """The dead end of `version`, if it is one."""
         return next((end for end in self.dead_ends if end.version == version), None)
 
     def turn_of(self, host_id: str) -> datetime:
@@ -100,7 +100,7 @@ def channel_path(name: str) -> str:
 def place_of(host_id: str, channel: str, version: Version) -> float:
     """A host's fixed place in [0, 1) in the wave that carries `version` on `channel`."""
     digest = hashlib.sha256(f"{channel}\0{version}\0{host_id}".encode()).digest()
-    # 53 bits are what a float holds exactly; with more the highest ones would round up to 1.
+    # A float holds 53 bits exactly; with more, the highest values would round up to 1.
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 

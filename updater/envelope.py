@@ -1,7 +1,7 @@
 """Signed bytes: a DSSE envelope.
 
-Rules: what is handed on are the very bytes that were signed; which keys count, and how many of them, is the caller's
-business: a role of the repository's own metadata for a statement, the image's keys for a provisioning document.
+Rules: the payload is returned as exactly the bytes that were signed; the caller decides which keys count and how many
+must sign: a role of the repository's own metadata for a statement, the image's keys for a provisioning document.
 Source: Dead Simple Signing Envelope 1.0.2.
 """
 
@@ -33,7 +33,7 @@ class _Document:
 
 
 def seal(payload: bytes, *, payload_type: str, signers: Sequence[Signer]) -> bytes:
-    """The bytes of an envelope that all the signers signed."""
+    """An envelope signed by all the signers."""
     envelope = Envelope(payload, payload_type, {})
     for signer in signers:
         envelope.sign(signer)
@@ -41,7 +41,7 @@ def seal(payload: bytes, *, payload_type: str, signers: Sequence[Signer]) -> byt
 
 
 def unseal(data: bytes, *, payload_type: str, keys: Sequence[Key], threshold: int, source: str) -> bytes:
-    """The payload of an envelope, after enough of the keys proved to have signed it.
+    """The payload of an envelope that enough of the keys have signed.
 
     Raises:
         DocumentError: It is no envelope.
@@ -56,7 +56,7 @@ def unseal(data: bytes, *, payload_type: str, keys: Sequence[Key], threshold: in
 
 
 def unverified(data: bytes, *, payload_type: str, source: str) -> bytes:
-    """The payload of an envelope, whoever signed it: for looking at it only.
+    """The payload of an envelope, whoever signed it: only for inspection.
 
     Raises:
         DocumentError: It is no envelope.
@@ -70,7 +70,7 @@ def _parsed(data: bytes, *, payload_type: str, source: str) -> Envelope:
     try:
         envelope = Envelope.from_dict(strict.plain(document))
     except (ValueError, KeyError) as error:
-        raise DocumentError(source, (Problem("", f"no DSSE envelope: {error}"),)) from error
+        raise DocumentError(source, (Problem("", f"not a DSSE envelope: {error}"),)) from error
     if envelope.payload_type != payload_type:
         raise RefusedError(f"{source} holds {envelope.payload_type!r}, not {payload_type}")
     return envelope

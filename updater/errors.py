@@ -5,7 +5,7 @@
     │   ├── ConflictError        1  published before with other content
     │   └── OutgrownError        1  a release does not fit the slots of hosts in the field
     ├── RefusedError             3  verification failed: signature, expiry, rollback, hash, length, wrong image
-    ├── FetchError               1  the update server is unreachable or answered nonsense
+    ├── FetchError               1  the update server is unreachable or gave an invalid answer
     ├── SlotError                1  a slot or boot entry could not be written or is not what it should be
     │   └── NoSpaceError         1  too small: slot, boot partition, disk
     ├── BusyError                1  another update is running
@@ -24,7 +24,7 @@ class UpdaterError(TwinhullError):
 
 
 class RepositoryError(UpdaterError):
-    """The repository on disk cannot be read or written as asked."""
+    """The repository on disk cannot be read or written as requested."""
 
 
 class ConflictError(RepositoryError):
@@ -36,13 +36,13 @@ class OutgrownError(RepositoryError):
 
 
 class RefusedError(UpdaterError):
-    """Verification failed; nothing was taken over."""
+    """Verification failed; nothing was accepted."""
 
     exit_code = EXIT_REFUSED
 
 
 class FetchError(UpdaterError):
-    """The update server is unreachable or answered nonsense."""
+    """The update server is unreachable or gave an invalid answer."""
 
 
 class SlotError(UpdaterError):

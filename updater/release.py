@@ -32,7 +32,7 @@ class Architecture(Enum):
 
 
 class ArtifactKind(Enum):
-    """The files that a slot is made of, by their keys in `artifacts`."""
+    """The files of a slot, by their keys in `artifacts`."""
 
     UKI = "uki"
     ROOT = "root"
@@ -40,7 +40,7 @@ class ArtifactKind(Enum):
 
     @property
     def file_name(self) -> str:
-        """What the file is called in the folder of a build."""
+        """The file's name in the folder of a build."""
         return _FILE_NAMES[self]
 
 
@@ -48,7 +48,7 @@ _FILE_NAMES = {ArtifactKind.UKI: "uki.efi", ArtifactKind.ROOT: "root.erofs", Art
 
 
 class Compression(Enum):
-    """How an object's bytes become an artifact's bytes."""
+    """The encoding of an artifact's bytes in an object."""
 
     NONE = "none"
     ZSTD = "zstd"
@@ -79,7 +79,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The files a slot is made of: the UKI, the root filesystem and its verity tree (superblock included)."""
+    """The files of a slot: the UKI, the root filesystem and its verity tree (superblock included)."""
 
     uki: Artifact
     root: Artifact
@@ -93,12 +93,12 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class Release:
-    """A release: what it is, the root hash that names it on a disk, its artifacts, and what is said about it.
+    """A release: its name, the root hash that identifies it on a disk, its artifacts, and documents about it.
 
     Attributes:
         attachments: Documents for people and scanners (bill of materials, provenance), carried like artifacts.  A host
-            neither needs nor fetches them, and a name it does not know is not an error.
-        profile: The named addition it was built with, such as `debug`, which is not for hosts in the field.
+            neither needs nor fetches them, and an unknown name is not an error.
+        profile: The profile it was built with, such as `debug`, which is not for hosts in the field.
     """
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
@@ -112,7 +112,7 @@ class Release:
 
     @property
     def target_path(self) -> str:
-        """Where the release is among the TUF targets."""
+        """The release's TUF target path."""
         return release_path(self.image, self.version, self.architecture)
 
 

@@ -1,6 +1,6 @@
-"""What the agent does, one method per thing an operator or a unit asks for.
+"""The agent's operations, one method for each request of an operator or a unit.
 
-Each gathers facts, lets a pure module decide, and acts; the machine, the repository and the source of bytes are seams.
+Each gathers facts, lets a pure module decide, and acts; machine, repository and source of bytes are Protocols.
 Everything that changes boot entries or slots holds the update lock.
 """
 
@@ -31,7 +31,7 @@ from updater.channel import Channel, Instant
 from updater.errors import BusyError, PolicyError, UpdaterError
 from updater.release import Release
 
-# What guards a trial waits for whoever holds the lock, within the time its unit has.
+# The guards of a trial wait this long for the lock, within the time limit of their units.
 PATIENCE_S = 60.0
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Repository(Protocol):
 
 
 class Server(Protocol):
-    """Opens what a configured update server offers to a running system."""
+    """Opens the documents and artifacts of a configured update server for a running system."""
 
     def repository(self, running: Running) -> Repository:
         """Its signed documents."""
@@ -61,7 +61,7 @@ class Server(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was decided and, when an update was installed, how that went."""
+    """The decision and, when an update was installed, the installation's report."""
 
     plan: Plan
     report: Installation | None = None
@@ -106,7 +106,7 @@ class Agent:
         """
         with self._exclusive():
             facts = self.facts()
-            # Before the server is asked: a slow one must not keep the lock from what blesses or leaves a trial.
+            # Before asking the server: while a slow one answers, blessing or leaving a trial must still get the lock.
             refused = forbidden(facts, self.hints())
             if refused is not None:
                 return Outcome(refused)
@@ -125,7 +125,7 @@ class Agent:
             return Outcome(decided, report)
 
     def book_boot(self) -> trial.Verdict:
-        """Book this boot; a trial without tries left is given up, which may ask for a reboot."""
+        """Record this boot; a trial without tries left is given up, which may request a reboot."""
         with self._exclusive(patience_s=PATIENCE_S):
             facts, now, boot_id = self.facts(), self._now(), self.machine.running().boot_id
             verdict = self._apply(
@@ -145,17 +145,17 @@ class Agent:
             if trial.standing(facts, verdict.hints) is trial.Standing.UNKNOWN:
                 raise PolicyError(
                     f"{facts.running_version} runs without a boot entry; there is nothing to bless"
-                ).with_hint("reboot: the loader takes an entry it has, and that version can install others")
-            # The hints follow the disk here: they must not call blessed what the disk does not.
+                ).with_hint("reboot: the loader starts an entry it has, and that version can install others")
+            # The hints follow the disk: they must not call a version blessed that is not blessed on the disk.
             self._rename(verdict)
             self._remember(lambda hints: trial.bless(facts, hints, now=now).hints)
         return verdict
 
     def unhealthy(self, failure: str, *, force: bool) -> trial.Verdict:
-        """Note durably why this boot is not healthy; leave it when it is on trial and there is a way back.
+        """Record durably why this boot is not healthy; leave it when it is on trial and has a fallback.
 
         Raises:
-            BusyError: Another process changes boot entries; with `force` the trial is left all the same.
+            BusyError: Another process changes boot entries; with `force` the trial is left nevertheless.
         """
         try:
             with self._exclusive(patience_s=PATIENCE_S):
@@ -171,10 +171,10 @@ class Agent:
         return self._apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
 
     def rollback(self) -> Version:
-        """Go back to the other slot: a trial is given up, a blessed version is left by wish; the caller reboots.
+        """Go back to the other slot: gives up a trial, or leaves a blessed version on request; the caller reboots.
 
         Raises:
-            PolicyError: There is nothing proven to go back to.
+            PolicyError: There is no proven version to go back to.
         """
         with self._exclusive():
             facts, hints = self.facts(), self.hints()
@@ -191,7 +191,7 @@ class Agent:
             return back.version
 
     def reboot(self) -> None:
-        """Reboot; a staged older version is chosen for one boot, as the loader would not take it by itself."""
+        """Reboot; a staged older version is chosen for one boot, because the loader would not start it by itself."""
         facts = self.facts()
         staged = facts.inactive_entry
         pending = facts.inactive_state in (SlotState.STAGED, SlotState.TRIAL)
@@ -271,7 +271,7 @@ class Agent:
         try:
             self.machine.set_one_shot(back.loader_pattern)
         except TwinhullError:
-            # A wish that nothing carries out would stand against every update until the next boot.
+            # A rollback request that is not carried out would block every update until the next boot.
             self._remember(lambda hints: replace(hints, wish=None))
             raise
 
@@ -282,7 +282,7 @@ class Agent:
         return self.store.change(lambda hints: change(hints).with_event(kind, text, now, version), now)
 
     def _apply(self, decide: Callable[[Hints], trial.Verdict]) -> trial.Verdict:
-        """Keep the hints and make the renames; the reason is on the disk before anything changes."""
+        """Save the hints and make the renames; the reason is on the disk before anything changes."""
         verdicts: list[trial.Verdict] = []
 
         def decided(hints: Hints) -> Hints:
@@ -290,13 +290,13 @@ class Agent:
             return verdicts[-1].hints
 
         self._remember(decided)
-        # Hints that cannot even be read count as lost: the disk holds what safety rests on.
+        # Hints that cannot even be read count as lost: safety depends only on the disk.
         verdict = verdicts[-1] if verdicts else decide(Hints())
         self._rename(verdict)
         return verdict
 
     def _remember(self, change: Callable[[Hints], Hints]) -> None:
-        """Keep changed hints; a full or broken `/var` must not keep a host from blessing or leaving a trial."""
+        """Save changed hints; a full or broken `/var` must not keep a host from blessing or leaving a trial."""
         try:
             self.store.change(change, self._now())
         except OSError as error:
@@ -326,7 +326,7 @@ class Agent:
 
 
 def refusal(nothing: Nothing) -> PolicyError:
-    """The error that says which rule stands against an update."""
+    """The error that names the rule that forbids an update."""
     error = PolicyError(nothing.reason)
     if nothing.hint:
         error.add_note(nothing.hint)

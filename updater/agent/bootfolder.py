@@ -1,7 +1,7 @@
-"""The folder of boot entries as a seam: `/EFI/Linux` on XBOOTLDR.
+"""The folder of boot entries, `/EFI/Linux` on XBOOTLDR, as a Protocol and on a mounted file system.
 
-FAT has no journal: whatever was not synced may be lost, in any order.  Names come from `partitions.entries` or from
-listing the folder; a name with a path in it is refused.
+FAT has no journal: everything that was not synced may be lost, in any order.  Names come from `partitions.entries` or
+from listing the folder; a name that contains a path is refused.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class BootFolder(Protocol):
     """The names in the folder of boot entries and the files behind them."""
 
     def names(self) -> tuple[str, ...]:
-        """The files there are, sorted."""
+        """The names of all files, sorted."""
 
     def size_bytes(self, name: str) -> int:
         """The length of a file."""
 
     def free_bytes(self) -> int:
-        """Room for new files."""
+        """Free bytes for new files."""
 
     @contextmanager
     def create(self, name: str) -> Iterator[FileSink]:
         """Write a new file; when the block ends without an error its content is durable on the disk."""
 
     def sha256_uncached(self, name: str) -> str:
-        """The hash of what the disk holds of a file, read past the page cache."""
+        """The hash of a file's content on the disk, read past the page cache."""
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name on the disk; durable only after `sync`."""
@@ -69,7 +69,7 @@ class MountedBootFolder:
         self._folder = folder
 
     def names(self) -> tuple[str, ...]:
-        """The regular files there are, sorted; none when the folder does not exist."""
+        """The names of all regular files, sorted; empty when the folder does not exist."""
         if not self._folder.is_dir():
             return ()
         return tuple(sorted(entry.name for entry in os.scandir(self._folder) if entry.is_file(follow_symlinks=False)))
@@ -79,7 +79,7 @@ class MountedBootFolder:
         return self._path(name).stat().st_size
 
     def free_bytes(self) -> int:
-        """Room for new files on the filesystem."""
+        """Free bytes for new files on the filesystem."""
         room = os.statvfs(self._folder)
         return room.f_bavail * room.f_frsize
 
@@ -97,7 +97,7 @@ class MountedBootFolder:
         persist.sync_folder(self._folder)
 
     def sha256_uncached(self, name: str) -> str:
-        """The hash of what the disk holds of a file."""
+        """The hash of a file's content on the disk."""
         digest = hashlib.sha256()
         with FileBlockDevice.open(self._path(name), writable=False) as file:
             buffer = aligned_buffer(CHUNK_BYTES)
@@ -108,7 +108,7 @@ class MountedBootFolder:
         return digest.hexdigest()
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file on the disk; a file of the new name is an error, not replaced."""
+        """Rename a file on the disk; an existing file with the new name is an error and is not replaced."""
         if self._path(new).exists():
             raise SlotError(f"{new} already exists among the boot entries")
         self._path(old).rename(self._path(new))
@@ -118,7 +118,7 @@ class MountedBootFolder:
         self._path(name).unlink()
 
     def sync(self) -> None:
-        """Sync the folder and, as FAT keeps its table elsewhere, the whole filesystem."""
+        """Sync the folder and, because FAT keeps its table elsewhere, the whole filesystem."""
         persist.sync_folder(self._folder)
         _sync_filesystem(self._folder)
 
@@ -145,7 +145,7 @@ class _Sink:
 def mounted(partition: Path, at: Path, *, writable: bool, clock: Clock) -> Iterator[Path]:
     """Mount a FAT partition for as long as the block runs; writes to the disk only when `writable`.
 
-    A reader and a writer cannot have it mounted at the same time; whoever comes second waits a little.
+    A reader and a writer cannot mount it at the same time; the second one waits for a short time.
 
     Raises:
         ProcessError: It could not be mounted.
@@ -169,7 +169,7 @@ def mounted(partition: Path, at: Path, *, writable: bool, clock: Clock) -> Itera
             if writable:
                 _sync_filesystem(at)
         finally:
-            # Even after a failed sync: what stays mounted for writing keeps everybody else from looking.
+            # Even after a failed sync: a partition that stays mounted for writing cannot be mounted for reading.
             process.run(("umount", at), timeout_s=MOUNT_TIMEOUT_S)
         with suppress(OSError):
             at.rmdir()

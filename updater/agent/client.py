@@ -1,7 +1,7 @@
 """The signed metadata: the only module of the agent that knows TUF.
 
-Everything handed out here was verified down from the root baked into the image; metadata already seen is kept on
-`/var`, so that an older one is refused later.  Errors of the library become `RefusedError` (verification) or
+Everything returned here was verified from the root baked into the image; metadata already seen is kept on `/var`, so
+that older metadata is refused later.  Errors of the library become `RefusedError` (verification) or
 `FetchError` (transport).
 """
 
@@ -42,7 +42,7 @@ from updater.release import Architecture, Release
 CHUNK_BYTES = 64 << 10
 TRIES = 3
 _HTTP_ERROR = 400
-# The client reads ahead of a bound it learns from metadata; these are the bounds before it learnt any.
+# The bounds of documents whose length no verified metadata names.
 _LIMITS = UpdaterConfig(
     max_root_rotations=256,
     max_delegations=8,
@@ -55,7 +55,7 @@ _LIMITS = UpdaterConfig(
 
 @dataclass(frozen=True)
 class Origin:
-    """What this host accepts: where from, which image, which architecture."""
+    """What this host accepts: repository URL, image and architecture."""
 
     url: str
     image: str
@@ -63,7 +63,7 @@ class Origin:
 
 
 class TrustedRepository:
-    """The repository as its signatures describe it; one object for one look, metadata are refreshed once."""
+    """The repository as its signatures describe it; one object per request, which refreshes metadata once."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class TrustedRepository:
 
         Raises:
             RefusedError: It does not verify, or is meant for another image or architecture.
-            FetchError: It cannot be fetched, or there is none of that name.
+            FetchError: It cannot be fetched, or there is no channel with that name.
         """
         path = channels.channel_path(name)
         data = self._target(path, channels.MAX_DOCUMENT_BYTES)
@@ -126,7 +126,7 @@ class TrustedRepository:
 
         Raises:
             RefusedError: It does not verify, or is not what its path says.
-            FetchError: It cannot be fetched, or there is none of that version.
+            FetchError: It cannot be fetched, or there is no release with that version.
         """
         path = releases.release_path(self._origin.image, version, self._origin.architecture)
         data = self._target(path, releases.MAX_DOCUMENT_BYTES)
@@ -192,10 +192,10 @@ class _Fetcher(FetcherInterface):
     def _chunks(self, response: urllib3.response.BaseHTTPResponse, url: str) -> Iterator[bytes]:
         deadline = self._clock.steady() + self._document_s
         try:
-            # `read1` gives what is there; `read` would wait, byte by byte, past any deadline for a full chunk.
+            # `read1` returns the available bytes; `read` would wait past any deadline for a full chunk.
             while chunk := response.read1(CHUNK_BYTES):
                 if self._clock.steady() > deadline:
-                    raise SlowRetrievalError(f"{url}: still coming after {self._document_s:g} s")
+                    raise SlowRetrievalError(f"{url}: not complete after {self._document_s:g} s")
                 yield chunk
         except HTTPError as error:
             raise DownloadError(f"{url}: {error}") from error
@@ -205,7 +205,7 @@ class _Fetcher(FetcherInterface):
 
 @contextmanager
 def _refusing_bad_documents(path: str) -> Iterator[None]:
-    """A signed document that cannot be read is refused like one that is not signed."""
+    """Refuse a signed document that cannot be read, like an unsigned one."""
     try:
         yield
     except DocumentError as error:
@@ -223,7 +223,7 @@ def _translated(url: str) -> Iterator[None]:
         raise FetchError(f"the update server cannot be asked: {_told(error)}") from error
     except RepositoryError as error:
         refused = RefusedError(f"{url}: metadata refused: {_told(error)}")
-        refused.add_note("nothing was changed; tell whoever runs the update repository")
+        refused.add_note("nothing was changed; report this to the operator of the update repository")
         raise refused from error
 
 

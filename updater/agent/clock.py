@@ -1,4 +1,4 @@
-"""Time as a seam: what reads the clock or sleeps takes a `Clock`."""
+"""Time: code that reads the clock or sleeps takes a `Clock`."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ class SystemClock:
 
 
 def instant(clock: Clock) -> Instant:
-    """Now, in the form the documents use (whole seconds)."""
+    """Now, in the documents' format (whole seconds)."""
     return Instant(clock.now().replace(microsecond=0))

@@ -2,8 +2,8 @@
 
 Layers, later ones override key by key: `/usr/lib/twinhull/updater.yaml`, `/etc/twinhull/updater.yaml`,
 `/etc/twinhull/updater.d/*.yaml` by name, the system credential `twinhull.updater`.
-Each layer is checked together with those below it, so an error is reported with the file that made it; what is wrong
-is ignored, key by key, and never keeps a host from updating.
+Each layer is checked together with those below it, so an error is reported with the file that caused it; each invalid
+key is ignored and never keeps a host from updating.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Window:
 
     Attributes:
         start: When it opens, in UTC, as `"03:00"` (quoted).
-        length: How long it stays open; it may reach over midnight.
+        length: How long it stays open; it may cross midnight.
     """
 
     start: TimeOfDay = TimeOfDay(3, 0)
@@ -74,7 +74,7 @@ class Reboot:
 
     Attributes:
         policy: `immediate`: as soon as it is installed; `window`: in the daily window; `manual`: never by itself.
-        window: When `policy: window` lets a host reboot.
+        window: When a host may reboot with `policy: window`.
     """
 
     policy: RebootPolicy = RebootPolicy.IMMEDIATE
@@ -85,7 +85,7 @@ UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.\\@-]{1,255}\.[a-z]+", "
 
 
 class Engine(Enum):
-    """What runs containers."""
+    """The container engine."""
 
     PODMAN = "podman"
     DOCKER = "docker"
@@ -101,10 +101,10 @@ class Health:
         units: systemd units that must be active.
         engine: The container engine that must answer; `none` when none must.
         server: Whether the update server must answer.
-        checks_dirs: Folders of programs that must end with exit code 0; of two with one name the later folder's counts.
+        checks_dirs: Folders of programs that must exit with 0; of two with the same name the later folder's counts.
         timeout: How long one check may take.
-        retry_interval: Pause before a check that failed is run again.
-        patience: How long checks that fail are run again before the version counts as not healthy.
+        retry_interval: Pause before a failed check is repeated.
+        patience: How long failed checks are repeated before the version counts as not healthy.
     """
 
     units: tuple[UnitName, ...] = ()
@@ -118,11 +118,11 @@ class Health:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Bounds for talking to the update server.
+    """Time limits for talking to the update server.
 
     Attributes:
         connect: How long making a connection may take.
-        read: How long a transfer may be silent.
+        read: How long a transfer may bring no data.
         document: How long one whole metadata document may take.
     """
 
@@ -133,7 +133,7 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that can be set; without `url` and `channel` the host takes no updates.
+    """All settings; without `url` and `channel` the host takes no updates.
 
     Attributes:
         url: Where the repository is, as `https://updates.example.com`.
@@ -141,11 +141,11 @@ class Config:
         image: The image it takes releases of; its own when left out.
         enabled: Whether the host looks for updates by itself; `updater update` works either way.
         poll_interval: How often it asks.
-        poll_jitter: How much of the interval is left to chance, so that hosts do not ask all at once.
+        poll_jitter: The random part of the interval, from 0 to 1, so that hosts do not all ask at once.
         tries: How often a new version may boot before the old one returns.
-        reboot: When a host reboots into what it installed.
+        reboot: When a host reboots into an installed update.
         health: What must hold before a new version is kept.
-        timeouts: Bounds for talking to the update server.
+        timeouts: Time limits for talking to the update server.
     """
 
     url: Annotated[str, strict.Pattern(r"https?://[^\s?#]+", "an http or https URL without ? and #")] | None = None
@@ -162,7 +162,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the layers are; tests point this elsewhere."""
+    """Where the layers are; tests use other places."""
 
     baked: Path = Path("/usr/lib/twinhull/updater.yaml")
     host: Path = Path("/etc/twinhull/updater.yaml")
@@ -170,7 +170,7 @@ class Sources:
     credentials: tuple[Path, ...] = (Path("/run/credentials/@system") / CREDENTIAL,)
 
     def layers(self) -> tuple[Path, ...]:
-        """The files that exist, lowest first; of several credential folders the first that has one counts."""
+        """The files that exist, lowest first; of several credential folders the first one with a file counts."""
         drop_ins = sorted(self.drop_ins.glob("*.yaml")) if self.drop_ins.is_dir() else []
         credential = [path for path in self.credentials if path.is_file()][:1]
         return tuple(path for path in (self.baked, self.host, *drop_ins, *credential) if path.is_file())
@@ -186,12 +186,12 @@ def sources(credentials_directory: str | None) -> Sources:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The settings in force, and what was ignored because it could not be read.
+    """The settings in force, and the errors that were ignored.
 
     Attributes:
         config: The settings.
         problems: One error per layer that had any, each naming the file and every key that was ignored.
-        image_is_sound: Whether the layer of the image itself was read as it stands.
+        image_is_sound: Whether the image's own layer has no errors.
     """
 
     config: Config
@@ -200,9 +200,9 @@ class Loaded:
 
 
 def load(where: Sources) -> Loaded:
-    """Read all layers; what is wrong in one is ignored, and what the layers below say of it counts.
+    """Read all layers; an invalid key in a layer is ignored, and the layers below decide it.
 
-    A key is ignored by itself, so that a typing error does not undo what else an operator set (`enabled: false`).
+    Only the invalid key is ignored, so that a typo does not undo an operator's other settings (`enabled: false`).
     A layer that is not YAML, is not a mapping or cannot be read is ignored as a whole.
     """
     merged: dict[str, Any] = {}
@@ -234,7 +234,7 @@ def _parse_layer(path: Path) -> Mapping[str, Any]:
 def _add_layer(
     below: dict[str, Any], config: Config, layer: Mapping[str, Any], *, source: str
 ) -> tuple[dict[str, Any], Config, DocumentError | None]:
-    """The merged layers and the settings with this one on top, without what is wrong in it; pure."""
+    """The merged layers and the settings with this layer on top, without its invalid keys; pure."""
     try:
         merged = merge(below, layer)
         return merged, strict.read(Config, merged, source=source), None
@@ -250,7 +250,7 @@ def _add_layer(
 
 
 def _without(layer: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
-    """A layer without the key at this path; an empty path stands for all of it."""
+    """A layer without the key at this path; an empty path means the whole layer."""
     key, *rest = path
     inner = layer.get(key)
     if not key:
@@ -261,7 +261,7 @@ def _without(layer: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]
 
 
 def merge(below: Mapping[str, Any], above: Mapping[Any, Any]) -> dict[str, Any]:
-    """Both mappings in one, key by key; where both have a value that is not a mapping, the one above counts."""
+    """Both mappings merged key by key; where both have a value that is not a mapping, the upper one counts."""
     result = dict(below)
     for key, value in above.items():
         under = result.get(key)

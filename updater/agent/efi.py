@@ -18,7 +18,7 @@ from updater.errors import SlotError
 LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 ATTRIBUTES_BYTES = 4
-# Kept over resets, and readable both before and after the firmware hands over.
+# Kept over resets, and readable before and after the firmware starts the system.
 ATTRIBUTES = 0x1 | 0x2 | 0x4
 _GET_FLAGS = 0x80086601
 _SET_FLAGS = 0x40086602
@@ -40,14 +40,14 @@ class EfiVariables:
         """Choose, in the firmware's memory, the entry for the next boot only.
 
         Raises:
-            SlotError: The firmware does not take it.
+            SlotError: The firmware does not accept it.
         """
         path = self._path("LoaderEntryOneShot", LOADER)
         try:
             clear_immutable(path)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                # One write is one variable: efivarfs does not put pieces together.
+                # The whole variable in one write: efivarfs does not join several.
                 os.write(handle, struct.pack("<I", ATTRIBUTES) + encode_text(entry_name))
             finally:
                 os.close(handle)
@@ -71,7 +71,7 @@ def encode_text(text: str) -> bytes:
 
 
 def clear_immutable(path: Path) -> None:
-    """Let an existing variable be written; efivarfs protects it against a stray `rm`."""
+    """Make an existing variable writable; efivarfs protects it against a stray `rm`."""
     if not path.exists():
         return
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

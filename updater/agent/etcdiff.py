@@ -26,7 +26,7 @@ class Difference:
 
 
 def differences(upper: Path, lower: Path) -> tuple[Difference, ...]:
-    """Every file, link and removal in `upper`, sorted by path; an unchanged copy of a file is none."""
+    """Every changed file, link and removal in `upper`, sorted by path; an unchanged copy of a file does not count."""
     found = []
     for folder, _, names in os.walk(upper):
         for name in (*names, *_links(Path(folder))):

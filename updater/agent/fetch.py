@@ -1,8 +1,8 @@
-"""Fetching the objects that carry an artifact: bounded, checked, resumed, in constant memory.
+"""Fetches the objects that carry an artifact: bounded, checked, resumed, in constant memory.
 
-Three stages side by side: transfer and hash, decompress, hand on.  Never more bytes are read than were signed.
-The bytes reach the sink before the last of them is checked: the caller makes nothing bootable before `copy` returned
-and the disk was read back.
+Three stages run in parallel: transfer and hash, decompress, pass on.  It never reads more bytes than were signed.
+The bytes reach the sink before the last of them is checked: the caller must make nothing bootable before `copy`
+returned and the disk was read back.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from updater.agent.prefetch import ahead
 from updater.errors import FetchError, RefusedError
 from updater.release import Artifact, Compression, StoredObject
 
-# What one read of a socket brings under load.  A larger request is memory mapped, mostly not filled and unmapped again,
-# which cost more than the transfer itself.
+# The size that one read of a socket returns under load.  A larger buffer is memory mapped, mostly stays unfilled and
+# is unmapped again, which cost more than the transfer itself.
 CHUNK_BYTES = 64 << 10
 RAW_CHUNK_BYTES = 1 << 20
 MAX_WINDOW_BYTES = 8 << 20
-# A try counts as progress when it brought this much, so a long transfer over a poor line ends, but not too early.
+# A try counts as progress if it transferred this much, so that a long transfer over a poor line is not given up early.
 PROGRESS_BYTES = 1 << 20
 MAX_FRUITLESS_TRIES = 6
-# A server that sends next to nothing, but never falls silent, is given up like one that does.
+# A server that keeps sending, but almost nothing, is given up like a silent one.
 PROGRESS_WITHIN_S = 300.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -43,7 +43,7 @@ _OK, _PARTIAL = 200, 206
 
 
 class _BrokenError(Exception):
-    """The transfer stopped in a way that another try may repair."""
+    """The transfer stopped in a way that another try may fix."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class HttpSource:
     jitter: Callable[[], float] = field(default=random.random)
 
     def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
-        """Hand the artifact's raw bytes to `sink`; gives the bytes transferred.
+        """Write the artifact's raw bytes to `sink`; returns the number of bytes transferred.
 
         Raises:
             RefusedError: Hash or length differ from what is signed, or it does not decompress.
@@ -88,7 +88,7 @@ class HttpSource:
         yield from ahead(decompressed(transferred, stored.path, raw_bytes), depth=3, name="decompress")
 
     def _transferred(self, stored: StoredObject) -> Generator[bytes, None, None]:
-        """The object's bytes as they are on the server, hashed; connections that break are resumed."""
+        """The object's bytes as stored on the server, hashed; broken connections are resumed."""
         digest = hashlib.sha256()
         done, fruitless, credited = 0, 0, 0
         while done < stored.size_bytes:
@@ -124,7 +124,7 @@ class HttpSource:
             skip = check_answer(response, url, start, stored.size_bytes)
             yield from _bounded(response, url, self.clock, skip=skip, wanted=stored.size_bytes - start)
         finally:
-            # Closed, not returned to the pool: unread bytes may be on the line.
+            # Closed, not returned to the pool: it may hold unread bytes.
             response.close()
 
 
@@ -132,7 +132,7 @@ def chosen_object(artifact: Artifact) -> StoredObject:
     """The object to fetch an artifact by: the smallest of those that carry it.
 
     Raises:
-        RefusedError: The release names none.
+        RefusedError: The release names no object for it.
     """
     if not artifact.objects:
         raise RefusedError(f"the release names no object that carries artifact {artifact.sha256}")
@@ -140,10 +140,10 @@ def chosen_object(artifact: Artifact) -> StoredObject:
 
 
 def check_answer(response: BaseHTTPResponse, url: str, start: int, size_bytes: int) -> int:
-    """How many bytes of the answer to skip to be at `start`.
+    """How many bytes of the answer to skip to get to `start`.
 
     Raises:
-        RefusedError: The server says the object has another length than was signed.
+        RefusedError: The server gives a length other than the signed one.
         FetchError: The server refuses.
     """
     if response.status in RETRYABLE_STATUS:
@@ -165,7 +165,7 @@ def decompressed(chunks: Iterator[bytes], name: str, raw_bytes: int) -> Generato
     """The raw bytes of a zstd stream, in pieces of bounded size, at most one piece more than `raw_bytes`.
 
     Raises:
-        RefusedError: It is not zstd, is damaged, or wants more memory than allowed.
+        RefusedError: It is not zstd, is damaged, or needs more memory than allowed.
     """
     reader = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(
         cast("IO[bytes]", _Readable(chunks)), read_size=CHUNK_BYTES, read_across_frames=True
@@ -191,7 +191,7 @@ def pause_s(tries: int, jitter: float) -> float:
 
 
 def _bounded(response: BaseHTTPResponse, url: str, clock: Clock, *, skip: int, wanted: int) -> Iterator[bytes]:
-    """Exactly `wanted` bytes after the first `skip`; one byte more is an error, an early end is worth another try."""
+    """Exactly `wanted` bytes after the first `skip`; another byte is an error, an early end causes another try."""
     waited, credited = 0.0, 0
     while wanted >= 0:
         asked = clock.steady()
@@ -201,7 +201,7 @@ def _bounded(response: BaseHTTPResponse, url: str, clock: Clock, *, skip: int, w
             raise _BrokenError(f"the transfer broke: {error}") from error
         if not chunk:
             break
-        # Only the time spent on the line counts: the disk may be slow as well.
+        # Only the time spent waiting for the network counts, because the disk may be slow as well.
         waited, credited = waited + clock.steady() - asked, credited + len(chunk)
         if credited >= PROGRESS_BYTES:
             waited, credited = 0.0, 0

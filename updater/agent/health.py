@@ -1,4 +1,4 @@
-"""Whether this boot is worth keeping: bounded checks, tried again until patience is used up.
+"""Decides whether this boot is healthy: bounded checks, repeated until the patience is used up.
 
 A check raises a `TwinhullError` (or `OSError`) that says what is wrong; nothing else decides.
 """
@@ -27,7 +27,7 @@ _ENGINES: dict[Engine, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Check:
-    """Something that must hold; `run` raises when it does not."""
+    """One check; `run` raises when it fails."""
 
     name: str
     run: Callable[[], None]
@@ -45,7 +45,7 @@ class Result:
 
 
 def configured_checks(config: Health, refresh: Callable[[], None] | None) -> tuple[Check, ...]:
-    """The checks a configuration asks for; `refresh` asks the update server (None: this host has none)."""
+    """The checks of a configuration; `refresh` asks the update server (None: this host has no server)."""
     checks = [Check(f"unit {unit}", partial(unit_is_active, unit, config.timeout)) for unit in config.units]
     if command := _ENGINES[config.engine]:
         checks.append(Check(f"{config.engine.value} answers", partial(engine_answers, command, config.timeout)))
@@ -59,7 +59,7 @@ def configured_checks(config: Health, refresh: Callable[[], None] | None) -> tup
 
 
 def own_checks(folders: Sequence[str]) -> tuple[Path, ...]:
-    """The executables in the folders, by name; of two with one name the later folder's counts."""
+    """The executables in the folders, by name; of two with the same name the later folder's counts."""
     found: dict[str, Path] = {}
     for folder in map(Path, folders):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -69,7 +69,7 @@ def own_checks(folders: Sequence[str]) -> tuple[Path, ...]:
 
 
 def unit_is_active(unit: str, timeout_s: float) -> None:
-    """A systemd unit is active.
+    """Check that a systemd unit is active.
 
     Raises:
         TwinhullError: It is not.
@@ -80,7 +80,7 @@ def unit_is_active(unit: str, timeout_s: float) -> None:
 
 
 def engine_answers(command: Sequence[str], timeout_s: float) -> None:
-    """The container engine can list its containers, with this command.
+    """Check that the container engine can list its containers with this command.
 
     Raises:
         ProcessError: It cannot.
@@ -89,7 +89,7 @@ def engine_answers(command: Sequence[str], timeout_s: float) -> None:
 
 
 def own_check_passes(path: Path, timeout_s: float) -> None:
-    """An operator's executable ends with exit code 0.
+    """Check that an operator's executable exits with 0.
 
     Raises:
         ProcessError: It does not, or not in time.
@@ -100,7 +100,7 @@ def own_check_passes(path: Path, timeout_s: float) -> None:
 def run_checks(
     checks: Sequence[Check], config: Health, clock: Clock, report: Callable[[Result], None]
 ) -> tuple[Result, ...]:
-    """Run all checks; those that fail are run again until they pass or patience is used up.
+    """Run all checks; failed ones are repeated until they pass or the patience is used up.
 
     Every result is passed to `report` when it is final.
     """

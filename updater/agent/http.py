@@ -1,6 +1,6 @@
 """How the agent speaks HTTP: one bounded connection pool for metadata and objects.
 
-Nothing here trusts what comes: callers bound its length and check its hash.
+Nothing here trusts the answers: callers bound their length and check their hash.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 def pool(timeouts: Timeouts) -> urllib3.PoolManager:
-    """A pool that never retries by itself and never asks for a transfer encoding of its own."""
+    """A pool that never retries by itself and never requests a transfer encoding."""
     return urllib3.PoolManager(
         num_pools=2,
         maxsize=2,

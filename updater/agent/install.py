@@ -1,7 +1,7 @@
-"""Writing an update into the inactive slot.  The only module that makes something bootable.
+"""Writes an update into the inactive slot.  The only module that makes a version bootable.
 
 I1: the running version's entry and partitions are never touched.
-I2: what is on the disk, read back past the cache, is verified before anything can boot it.
+I2: the data on the disk are read back past the cache and verified before anything can boot them.
 I3: the flip is the last step, one rename; a cut before it leaves the old system booting.
 I4: the order of `install`, each step durable before the next.
 """
@@ -30,29 +30,29 @@ BOOT_MARGIN_BYTES = 1 << 20
 
 
 class Sink(Protocol):
-    """Takes the raw bytes of an artifact, in order."""
+    """Receives the raw bytes of an artifact, in order."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Receive the next bytes."""
 
 
 class ArtifactSource(Protocol):
-    """Where the raw bytes of an artifact come from."""
+    """The source of an artifact's raw bytes."""
 
     def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
-        """Hand the artifact's bytes to `sink`, checked against what is signed; gives the bytes transferred.
+        """Write the artifact's bytes to `sink`, checked against the signed values; returns how many were transferred.
 
         With `hash_raw` the raw bytes are hashed as well; without, only the transferred ones and the raw length.
 
         Raises:
-            RefusedError: What came is not what was signed.
+            RefusedError: The bytes are not those that were signed.
             FetchError: It could not be fetched.
         """
 
 
 @dataclass(frozen=True)
 class Target:
-    """The slot to write and the seams to reach it; `free_uuid` gives the identity of a slot that holds nothing."""
+    """The slot to write and the interfaces to reach it; `free_uuid` returns an identity for an empty slot."""
 
     disk: BlockDevice
     slot: SlotPartitions
@@ -65,7 +65,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Installation:
-    """What an installation moved and how long it took."""
+    """The bytes and the time of an installation."""
 
     downloaded_bytes: int
     written_bytes: int
@@ -84,7 +84,7 @@ def install(target: Target, release: Release, source: ArtifactSource, progress: 
     Raises:
         PolicyError: The running slot is not blessed, or the target is the running slot or version.
         NoSpaceError: The slot or the boot partition is too small; nothing was changed.
-        RefusedError: What came, or what was read back, is not what was signed; nothing new is bootable.
+        RefusedError: The downloaded or the read-back bytes are not those that were signed; nothing new is bootable.
         SlotError: A step could not be done; nothing new is bootable.
     """
     check_target(target, release)
@@ -105,17 +105,17 @@ def install(target: Target, release: Release, source: ArtifactSource, progress: 
 
 
 def check_target(target: Target, release: Release) -> None:
-    """Refuse to work against I1 and I6, whatever was planned."""
+    """Refuse to violate I1 and I6, whatever was planned."""
     facts = target.facts
     if not facts.blessed:
         raise PolicyError(f"{facts.running_version} is running but not blessed; nothing is written")
     if target.slot.slot is facts.slot:
         raise PolicyError(f"slot {facts.slot.value} is running; it is never written")
     if release.image != facts.image:
-        # The loader ranks images by name before it looks at versions, so nobody could tell which of the two boots.
-        raise PolicyError(f"{facts.image} is running, and the release is one of image {release.image}").with_hint(
-            "take `image:` out of the updater's configuration; another image needs a new disk"
-        )
+        # The loader ranks images by name before it compares versions, so it would be unclear which of the two boots.
+        raise PolicyError(
+            f"this host runs the image {facts.image}, and the release is of the image {release.image}"
+        ).with_hint("remove `image:` from the updater's settings; another image needs a newly written disk")
     if release.version == facts.running_version:
         raise PolicyError(f"{release.version} is running already")
     running = identity_of(facts.running_root_hash)
@@ -134,7 +134,7 @@ def check_space(target: Target, release: Release) -> None:
             raise NoSpaceError(
                 f"slot {target.slot.slot.value}: the {what} partition has {partition.size_bytes} bytes, "
                 f"{release.version} needs {artifact.size_bytes}"
-            ).with_hint("write this host anew with a disk image that has larger slots")
+            ).with_hint("reinstall this host with a disk image that has larger slots")
     reclaimed = sum(target.folder.size_bytes(name) for name in removable_names(target))
     room = target.folder.free_bytes() + reclaimed
     needed = release.artifacts.uki.size_bytes + BOOT_MARGIN_BYTES
@@ -143,10 +143,10 @@ def check_space(target: Target, release: Release) -> None:
 
 
 def removable_names(target: Target) -> tuple[str, ...]:
-    """Files of other versions than the running one, and leftovers the loader does not scan.
+    """Files of versions other than the running one, and leftovers that the loader ignores.
 
-    A leftover of the running version stays: a rename on FAT that was cut may leave both names on the same clusters,
-    and removing one would free the running UKI.
+    A leftover of the running version stays: an interrupted rename on FAT may leave two names for the same clusters, and
+    removing one would free the running UKI.
     """
     running = (target.facts.image, target.facts.running_version)
     found = []
@@ -171,9 +171,9 @@ def mark_empty(target: Target) -> None:
 
 
 def write_slot(target: Target, release: Release, source: ArtifactSource, progress: Progress) -> int:
-    """Stream root and tree to the disk and sync; gives the bytes downloaded.
+    """Stream root and tree to the disk and sync; returns the number of bytes downloaded.
 
-    The raw root is not hashed on the way: reading it back against the signed root hash proves more.
+    The raw root is not hashed during the transfer: verifying it later against the signed root hash proves more.
     """
     downloaded = 0
     parts = (
@@ -191,10 +191,10 @@ def write_slot(target: Target, release: Release, source: ArtifactSource, progres
 
 
 def verify_slot(target: Target, release: Release, progress: Progress) -> None:
-    """Verify what the disk holds, read past the cache, against the signed root hash."""
+    """Verify the data on the disk, read past the cache, against the signed root hash."""
     tree = _window(target, target.slot.verity)
     found = verity.verify(_window(target, target.slot.data), tree, root_hash=release.root_hash, progress=progress)
-    # The superblock is not under the root hash: a tree over fewer blocks would leave a tail nobody checks.
+    # The root hash does not cover the superblock: a tree over fewer blocks would leave an unchecked tail.
     if found.data_blocks * BLOCK_SIZE != release.artifacts.root.size_bytes:
         raise RefusedError(
             f"{tree.name}: the tree covers {found.data_blocks} blocks, "
@@ -216,9 +216,9 @@ def set_identity(target: Target, release: Release) -> None:
 def write_entry(
     target: Target, entry: BootEntry, artifact: Artifact, source: ArtifactSource, progress: Progress
 ) -> int:
-    """Write the UKI to the disk under a name the loader does not scan, and check what the disk holds.
+    """Write the UKI to the disk under a name that the loader ignores, and check its content on the disk.
 
-    It is hashed where it is, so it is not hashed on the way.
+    It is hashed on the disk, so it is not hashed during the transfer.
     """
     progress.step("write boot entry", total=artifact.size_bytes)
     with target.folder.create(entry.temporary_name) as sink:
@@ -231,7 +231,7 @@ def write_entry(
 
 
 def flip(target: Target, entry: BootEntry) -> None:
-    """Rename the verified UKI on the disk to the name the loader boots: the one step that decides."""
+    """Rename the verified UKI on the disk to the name that the loader boots: this is the flip."""
     target.folder.rename(entry.temporary_name, entry.file_name)
     target.folder.sync()
     if entry.file_name not in target.folder.names():

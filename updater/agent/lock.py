@@ -1,4 +1,4 @@
-"""One change at a time on this machine: an exclusive lock that ends with the process that holds it."""
+"""Allows one change at a time on this machine: an exclusive lock that ends with the process that holds it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""This machine: what runs, where its disk is, how its boot entries are reached, how it reboots.
+"""This machine: the running system, its disk, its boot entries, and rebooting.
 
-The disk is found from the root hash on the kernel's command line; the table on the disk, not the kernel's view of it,
-says what is where.  `root` is `/`, or a folder that stands for it in tests.
+The disk is found by the root hash on the kernel's command line; the partitions are those of the table on the disk, not
+of the kernel's view of it.  `root` is `/`, or another folder in tests.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Running:
 
 
 class Machine(Protocol):
-    """The seam between decisions and the machine."""
+    """The interface between decisions and the machine."""
 
     @property
     def clock(self) -> Clock:
@@ -56,7 +56,7 @@ class Machine(Protocol):
         """The disk the running system is on."""
 
     def boot_folder(self, *, writable: bool) -> AbstractContextManager[BootFolder]:
-        """The boot entries; writable only for as long as it must be."""
+        """The boot entries; open them writable for as short a time as possible."""
 
     def set_one_shot(self, entry_name: str) -> None:
         """Choose the entry for the next boot only (writes an EFI variable)."""
@@ -65,7 +65,7 @@ class Machine(Protocol):
         """Whether the firmware enforces signatures."""
 
     def reboot(self, *, force: bool) -> None:
-        """Ask for a reboot; `force` does not wait for services to end."""
+        """Request a reboot; `force` does not wait for services to end."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class ThisMachine:
         return EfiVariables(self.root / "sys/firmware/efi/efivars").secure_boot()
 
     def reboot(self, *, force: bool) -> None:
-        """Ask systemd for a reboot; it comes a moment later."""
+        """Request a reboot from systemd; it happens a moment later."""
         words = ("systemctl", "--force", "reboot") if force else ("systemctl", "--no-block", "reboot")
         process.run(words, timeout_s=REBOOT_TIMEOUT_S)
 
@@ -158,12 +158,12 @@ class ThisMachine:
 
 
 def disk_map(device: BlockDevice, architecture: Architecture) -> DiskMap:
-    """The slots and boot partitions as the table on the disk describes them."""
+    """The slots and boot partitions according to the table on the disk."""
     return find_slots(read_table(device), root_types(architecture.value))
 
 
 def read_facts(machine: Machine) -> HostFacts:
-    """Gather what runs and what is on the disk; changes nothing.
+    """Gather facts about the running system and the disk; changes nothing.
 
     Raises:
         SlotError: This is not a Twinhull host, or the running slot cannot be determined.
@@ -202,7 +202,7 @@ def root_hash_of(cmdline: str) -> str:
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """The variables of an os-release file; quotes are taken off."""
+    """The variables of an os-release file, without quotes."""
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
 

@@ -1,4 +1,4 @@
-"""What to do next, decided from facts alone.  Pure: no I/O, no clock.
+"""Decides what to do next, from facts alone.  Pure: no I/O, no clock.
 
 I6: nothing is planned while the running slot is unblessed, nor a version that failed here.
 I7: nothing older than the newest version blessed here is planned, unless an operator asks.
@@ -31,13 +31,13 @@ class Why(Enum):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether a rule forbids the update, rather than there being none."""
+        """Whether a rule forbids an update; False when there is none."""
         return self not in (Why.UP_TO_DATE, Why.STAGED)
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """There is nothing to do, or it is not allowed; `hint` says what an operator can do."""
+    """Nothing to do, or not allowed; `hint` says what an operator can do."""
 
     why: Why
     reason: str
@@ -55,7 +55,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Update:
-    """Install `version` into `slot`; a downgrade needs a one-shot boot, as the loader prefers the newest."""
+    """Install `version` into `slot`; a downgrade needs a one-shot boot, because the loader prefers the newest."""
 
     version: Version
     slot: Slot
@@ -67,7 +67,7 @@ Plan = Nothing | Wait | Update
 
 @dataclass(frozen=True)
 class UpdateOptions:
-    """What the operator asked for with this command; the daemon asks for nothing."""
+    """The operator's options for this command; the daemon sets none."""
 
     retry: bool = False
     allow_downgrade: bool = False
@@ -77,7 +77,7 @@ class UpdateOptions:
 def plan(
     facts: HostFacts, hints: Hints, channel: Channel, *, now: datetime, host_id: str, options: UpdateOptions
 ) -> Plan:
-    """Decide what this host does about what its channel says.
+    """Decide what this host does about its channel.
 
     Args:
         facts: What runs and what is on the disk.
@@ -85,7 +85,7 @@ def plan(
         channel: The verified channel document.
         now: The time, with time zone.
         host_id: Names this host's place in the wave.
-        options: What an operator asked for just now.
+        options: The operator's options.
     """
     refused = forbidden(facts, hints)
     if refused is not None:
@@ -107,7 +107,7 @@ def plan(
 
 
 def wanted_version(facts: HostFacts, hints: Hints, channel: Channel) -> Version:
-    """The version this host should come to: the pin, else the channel's, by way of its floor.
+    """The version this host should update to: the pin, else the channel's, or its floor first.
 
     A host older than the channel's floor must go to the floor first.
     """
@@ -119,7 +119,7 @@ def wanted_version(facts: HostFacts, hints: Hints, channel: Channel) -> Version:
 
 
 def forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
-    """What stands against any update, whatever the server says."""
+    """The reason that forbids any update, whatever the server says."""
     if not facts.blessed:
         return Nothing(
             Why.UNBLESSED,
@@ -131,13 +131,13 @@ def forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
     if hints.hold is not None:
         why = f": {hints.hold.reason}" if hints.hold.reason else ""
         return Nothing(
-            Why.HELD, f"this host is held since {hints.hold.at}{why}", "release it with `updater release-hold`"
+            Why.HELD, f"this host has been held since {hints.hold.at}{why}", "release it with `updater release-hold`"
         )
     return None
 
 
 def _is_going_back(facts: HostFacts, hints: Hints) -> bool:
-    """Whether a rollback waits for its reboot, or runs and is not blessed; an update would take its way back."""
+    """Whether a rollback waits for its reboot, or runs and is not blessed; an update would overwrite its fallback."""
     if hints.wish is None:
         return False
     if hints.wish == facts.running_version:
@@ -150,13 +150,13 @@ def _stopped(facts: HostFacts, hints: Hints, channel: Channel, options: UpdateOp
     if hints.pin is not None:
         return None
     if channel.halted:
-        return Nothing(Why.HALTED, f"channel {channel.name} is halted", "pin a version to update all the same")
+        return Nothing(Why.HALTED, f"channel {channel.name} is halted", "pin a version to update nevertheless")
     end = channel.dead_end(facts.running_version)
     if end is not None and not options.by_hand:
         return Nothing(
             Why.DEAD_END,
             f"{facts.running_version} is a dead end: {end.reason}",
-            "go on by hand with `updater update`",
+            "update by hand with `updater update`",
         )
     return None
 

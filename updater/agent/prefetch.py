@@ -1,7 +1,7 @@
-"""Running one stage of a pipeline ahead of the next, in a thread, with a small bounded queue between them.
+"""Runs one stage of a pipeline ahead of the next, in a thread, with a small bounded queue between them.
 
-Hashing, decompressing and writing release the interpreter, so stages really run side by side.  Small chunks cross in
-batches, as each crossing costs two threads a turn at the interpreter; memory is the queue's few batches.
+Hashing, decompressing and writing release the interpreter lock, so stages really run in parallel.  Small chunks are
+passed in batches, because each pass makes two threads wait for the lock; memory use is the queue's few batches.
 An error in a stage reaches the consumer; a consumer that stops early stops the stage.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-# A batch is full with this many bytes, or with this many chunks: a server that sends bytes one by one fills no memory.
+# A batch is full with this many bytes or chunks, so that a server that sends single bytes does not fill the memory.
 BATCH_BYTES = 1 << 20
 BATCH_CHUNKS = 64
 POLL_S = 0.2
@@ -34,7 +34,7 @@ _Item = _Batch | _Failed | _End
 
 
 def ahead(chunks: Generator[bytes, None, None], *, depth: int, name: str) -> Iterator[bytes]:
-    """Give the chunks of `chunks`, which is run in a thread of its own, at most `depth` batches ahead."""
+    """Yield the chunks of `chunks`, which runs in a thread of its own, at most `depth` batches ahead."""
     lane: queue.Queue[_Item] = queue.Queue(maxsize=depth)
     stop = threading.Event()
     worker = threading.Thread(target=_produce, args=(chunks, lane, stop), name=name, daemon=True)
@@ -55,7 +55,7 @@ def ahead(chunks: Generator[bytes, None, None], *, depth: int, name: str) -> Ite
 def _produce(chunks: Generator[bytes, None, None], lane: queue.Queue[_Item], stop: threading.Event) -> None:
     batch: _Batch = []
     last: _Failed | _End = _End()
-    # The thread's boundary: whatever happens here is raised again in the consumer's thread.
+    # The thread's boundary: every exception is raised again in the consumer's thread.
     try:
         with closing(chunks):
             for chunk in chunks:
@@ -67,13 +67,13 @@ def _produce(chunks: Generator[bytes, None, None], lane: queue.Queue[_Item], sto
                 batch = []
     except BaseException as error:  # noqa: BLE001 - handed over, not swallowed
         last = _Failed(error)
-    # An empty batch is no harm: what came before the end or the error is handed over first.
+    # An empty batch is harmless; chunks from before the end or the error are passed on first.
     if _put(lane, batch, stop):
         _put(lane, last, stop)
 
 
 def _put(lane: queue.Queue[_Item], item: _Item, stop: threading.Event) -> bool:
-    """Queue an item; False when nobody wants it any more."""
+    """Queue an item; False when the consumer has stopped."""
     while not stop.is_set():
         try:
             lane.put(item, timeout=POLL_S)

@@ -1,4 +1,4 @@
-"""What `updater` shows: the state of the host as one value, and progress as lines.  Prints nothing itself."""
+"""The output of `updater`: the state of the host as one value, and progress as lines.  Prints nothing itself."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Status:
 
 
 def status(facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: bool | None, provision: Record) -> Status:
-    """Put the facts together."""
+    """The status from the facts."""
     entry = facts.inactive_entry
     config = settings.config
     return Status(
@@ -100,7 +100,7 @@ def status_lines(shown: Status) -> list[str]:
 
 
 def provision_lines(record: Record) -> list[str]:
-    """What this host took in from outside its image, and what was refused."""
+    """The provisioning document in force, and what was refused."""
     lines = []
     if record.applied is not None:
         signed = f"signed by {record.applied.signed_by}" if record.applied.signed_by else "not signed"
@@ -112,12 +112,12 @@ def provision_lines(record: Record) -> list[str]:
 
 
 def problem_lines(problems: Sequence[DocumentError]) -> tuple[str, ...]:
-    """What was ignored in the settings, each with its file."""
+    """The settings that were ignored, each with its file."""
     return tuple(f"{error.source}: {problem}" for error in problems for problem in error.problems)
 
 
 def setting_lines(config: Config) -> list[str]:
-    """The settings in force for a person: a line per key, by its path."""
+    """The settings in force as text: a line per key, by its path."""
     return [f"{path} = {json.dumps(value, ensure_ascii=False)}" for path, value in _leaves("", strict.plain(config))]
 
 
@@ -130,7 +130,7 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 class LineProgress:
-    """A `Progress` that says a line at each step and at each tenth of it; `live` redraws one line instead."""
+    """A `Progress` that prints a line at each step and at each tenth of it; `live` redraws one line instead."""
 
     def __init__(self, say: Callable[[str], None], *, redraw: Callable[[str], None] | None = None) -> None:
         self._say = say

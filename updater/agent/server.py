@@ -1,4 +1,4 @@
-"""Wiring: the configured update server as the agent's `Server`."""
+"""The configured update server as the agent's `Server`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The daemon: poll with jitter, update, reboot when it is allowed.  One round decides, the loop only waits.
+"""The daemon: polls with jitter, updates, reboots when allowed.  One round decides, the loop only waits.
 
-An error of one round is logged and the next round comes as usual: a host must not stop updating because its server
-was away.
+An error in a round is logged and the next round comes as usual: a host must not stop updating because its server was
+unreachable for a while.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Daemon:
     progress: Progress
 
     def run(self) -> None:
-        """Run until a reboot was asked for (or the process is asked to end)."""
+        """Run until a reboot was requested (or the process is asked to end)."""
         self.clock.sleep(self.jitter() * min(FIRST_DELAY_S, self.config.poll_interval))
         while (pause := self.round()) is not None:
             self.clock.sleep(pause)
 
     def round(self) -> float | None:
-        """Poll once; gives the seconds until the next round, or None when a reboot was asked for."""
+        """Poll once; returns the seconds until the next round, or None when a reboot was requested."""
         usual = self.config.poll_interval * (1 - self.config.poll_jitter * self.jitter())
         if not self.config.enabled:
             return usual
@@ -81,7 +81,7 @@ class Daemon:
 
 
 def is_staged(outcome: Outcome) -> bool:
-    """Whether a version now waits for a reboot."""
+    """Whether a version waits for a reboot."""
     return isinstance(outcome.plan, Update) or (isinstance(outcome.plan, Nothing) and outcome.plan.why is Why.STAGED)
 
 

@@ -1,7 +1,7 @@
 """What the agent knows: facts read from this machine's disk, and the hints it keeps between boots.  Pure values.
 
 The facts (`HostFacts`) are the truth; `Hints` is the content of `/var/lib/twinhull/state.json` and may be lost at any
-time: whatever safety rests on (what is bootable, what is blessed, what runs) is derived from the disk.
+time: everything that safety depends on (what is bootable, what is blessed, what runs) is derived from the disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REASON_LIMIT = 2000
 
 
 class SlotState(Enum):
-    """What the inactive slot is good for."""
+    """The state of the inactive slot."""
 
     EMPTY = "empty"
     UNFINISHED = "unfinished"
@@ -63,7 +63,7 @@ class SlotFacts:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What this machine runs and what is on its disk; `entries` are all boot entries in our naming."""
+    """What this machine runs and what is on its disk; `entries` are all boot entries with names of ours."""
 
     image: str
     running_version: Version
@@ -74,12 +74,12 @@ class HostFacts:
 
     @property
     def running_entries(self) -> tuple[BootEntry, ...]:
-        """The entries of the running version (one, unless a rename was cut half-way)."""
+        """The entries of the running version (one, unless a rename was interrupted)."""
         return tuple(entry for entry in self.entries if self._runs(entry))
 
     @property
     def other_entries(self) -> tuple[BootEntry, ...]:
-        """Every entry but the running version's."""
+        """Every entry except the running version's."""
         return tuple(entry for entry in self.entries if not self._runs(entry))
 
     @property
@@ -107,7 +107,7 @@ class HostFacts:
 
     @property
     def inactive_state(self) -> SlotState:
-        """What the inactive slot is good for."""
+        """The state of the inactive slot."""
         entry = self.inactive_entry
         if not self.inactive.has_identity:
             return SlotState.EMPTY
@@ -134,7 +134,7 @@ class BadVersion:
 
 @dataclass(frozen=True)
 class Hold:
-    """The operator's wish to take no update for now."""
+    """The operator's request to take no update for now."""
 
     reason: str
     at: Instant
@@ -142,9 +142,9 @@ class Hold:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Boots of a version that is not proven yet, counted by ourselves; `failure` is what the last one complained of.
+    """Boots of a version that is not proven yet, counted by the agent; `failure` is the problem of the last one.
 
-    `passed_over` counts boots of a proven version while this one was waiting to be started.
+    `passed_over` counts boots of a proven version while this one waited to be started.
     """
 
     version: Version
@@ -166,7 +166,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Hints:
-    """What the agent remembers; every change gives a new value."""
+    """What the agent remembers; every change returns a new value."""
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)] = FORMAT
     bad: tuple[BadVersion, ...] = ()
@@ -178,15 +178,15 @@ class Hints:
     history: tuple[Event, ...] = field(default=())
 
     def bad_version(self, version: Version) -> BadVersion | None:
-        """The record of `version` having failed here, if it did."""
+        """The record of the failure of `version` on this host, if there is one."""
         return next((bad for bad in self.bad if bad.version == version), None)
 
     def attempt(self, version: Version) -> Attempt:
-        """What is known of the unproven boots of `version`."""
+        """The record of the unproven boots of `version`."""
         return next((a for a in self.attempts if a.version == version), Attempt(version, 0))
 
     def with_bad(self, version: Version, reason: str, at: Instant) -> Hints:
-        """Remember that `version` failed; an earlier record of it is replaced."""
+        """Record that `version` failed; replaces an earlier record."""
         kept = tuple(bad for bad in self.bad if bad.version != version)
         return replace(self, bad=(*kept, BadVersion(version, reason[:REASON_LIMIT], at)))
 
@@ -195,7 +195,7 @@ class Hints:
         return replace(self, bad=tuple(bad for bad in self.bad if bad.version != version))
 
     def with_attempt(self, attempt: Attempt) -> Hints:
-        """Remember the unproven boots of one version."""
+        """Record the unproven boots of one version."""
         kept = tuple(a for a in self.attempts if a.version != attempt.version)
         return replace(self, attempts=(*kept, replace(attempt, failure=attempt.failure[:REASON_LIMIT])))
 
@@ -211,7 +211,7 @@ class Hints:
     def newest_known(self, facts: HostFacts) -> Version | None:
         """The newest version proven here: the remembered one or a newer one the disk shows.
 
-        An entry demoted by an operator's wish was proven once; one that used up its tries never was.
+        An entry demoted by an operator's request was proven once; one that used up its tries never was.
         """
         seen = [e.version for e in facts.entries if e.blessed or (e.exhausted and not e.tries_done)]
         known = [*seen, *([self.newest_blessed] if self.newest_blessed else [])]

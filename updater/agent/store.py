@@ -1,6 +1,6 @@
-"""Keeping the hints on `/var`: read at the start of a command, written whole and durably after each change.
+"""Keeps the hints on `/var`: read at the start of a command, written completely and durably after each change.
 
-A state file that cannot be read is set aside and the hints start afresh: the disk holds what safety rests on.
+An unreadable state file is set aside and the hints start empty: safety depends only on the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class HintStore:
         self.path = path
 
     def load(self, now: Instant) -> Hints:
-        """Read the hints; an unreadable file is renamed on the disk to `state.json.broken` and replaced by nothing."""
+        """Read the hints; an unreadable file is renamed on the disk to `state.json.broken`, and the hints are empty."""
         try:
             with self.path.open("rb") as stream:
                 data = stream.read(MAX_STATE_BYTES + 1)
@@ -42,7 +42,7 @@ class HintStore:
             return Hints().with_event(Kind.REBUILT, f"the state file was unreadable: {error.problems[0]}", now)
 
     def change(self, decide: Callable[[Hints], Hints], now: Instant) -> Hints:
-        """Read the hints, change them and write them to the disk, one process at a time; nothing new is not written."""
+        """Read the hints, change them and write changed ones to the disk, one process at a time."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         with only_one(self.path.with_name(f"{self.path.name}.lock")):
             before = self.load(now)

@@ -1,7 +1,7 @@
-"""What to do with a slot that is not proven yet, decided from facts alone.  Pure: no I/O, no clock.
+"""Decides what to do with a slot that is not proven yet, from facts alone.  Pure: no I/O, no clock.
 
-Every function gives the renames of boot entries to make, in order, and the hints to keep; nothing is done here.
-A failed counter rename of the firmware still boots, so attempts are counted here as well.
+Every function returns the renames of boot entries to make, in order, and the hints to keep; it does nothing itself.
+An entry boots even if the firmware fails to rename its counter, so boots are counted here as well.
 I1: a counter-less name changes only while another proven entry exists.
 """
 
@@ -31,7 +31,7 @@ class Standing(Enum):
 
 @dataclass(frozen=True)
 class Rename:
-    """One boot entry that takes another name."""
+    """A change of one boot entry's name."""
 
     old: BootEntry
     new: BootEntry
@@ -39,7 +39,7 @@ class Rename:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Renames to make in order (each durable before the next), hints to keep, and whether to reboot after that."""
+    """Renames to make in order (each durable before the next), hints to keep, and whether to reboot afterwards."""
 
     hints: Hints
     renames: tuple[Rename, ...] = ()
@@ -55,18 +55,18 @@ def standing(facts: HostFacts, hints: Hints) -> Standing:
 
 
 def can_fall_back(facts: HostFacts, hints: Hints) -> bool:
-    """Whether a reboot leads away from a slot that is on trial (and not into the same one for ever)."""
+    """Whether a reboot leaves a slot that is on trial (and does not return to it for ever)."""
     return standing(facts, hints) in (Standing.TRIAL, Standing.WISHED) and facts.has_fallback
 
 
 def at_boot(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: Instant) -> Verdict:
-    """Book this boot: count it when it is a trial, note what failed when it is not.
+    """Record this boot: count it when it is a trial, record failed versions when it is not.
 
     Args:
         facts: What runs and what is on the disk.
         hints: What is remembered.
         tries: How many boots a trial gets.
-        boot_id: The kernel's id of this boot; the same boot is booked once.
+        boot_id: The kernel's id of this boot; the same boot is recorded once.
         now: The time.
     """
     if standing(facts, hints) is Standing.TRIAL:
@@ -91,7 +91,7 @@ def _count_trial(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, no
 
 
 def give_up(facts: HostFacts, hints: Hints, *, reason: str, now: Instant) -> Verdict:
-    """Take the last tries from the running trial and leave it; without a fallback it is only noted."""
+    """Take the last tries from the running trial and leave it; without a fallback only record it."""
     version = facts.running_version
     done = max(1, hints.attempt(version).boots)
     renames = tuple(
@@ -106,7 +106,7 @@ def give_up(facts: HostFacts, hints: Hints, *, reason: str, now: Instant) -> Ver
 
 
 def marked_bad(entry: BootEntry, done: int) -> BootEntry:
-    """The entry without tries left; at least one is counted as done, which tells it from a demoted one."""
+    """The entry without tries left; at least one counts as done, which distinguishes it from a demoted one."""
     return replace(entry, tries_left=0, tries_done=min(9, max(done, entry.tries_done or 0, 1)))
 
 
@@ -116,7 +116,7 @@ def demoted(entry: BootEntry) -> BootEntry:
 
 
 def _count_passed_over(facts: HostFacts, hints: Hints, *, boot_id: str) -> Hints:
-    """Count a boot that went past a waiting version; without a bound a host would reboot towards it for ever."""
+    """Count a boot that skipped a waiting version; without a limit a host would reboot for ever to reach it."""
     for entry in facts.other_entries:
         attempt = hints.attempt(entry.version)
         if entry.trial and attempt.boot_id != boot_id:
@@ -136,11 +136,11 @@ def _note_failed(facts: HostFacts, hints: Hints, *, tries: int, now: Instant) ->
 
 
 def _failed_versions(facts: HostFacts, hints: Hints, tries: int) -> tuple[Version, ...]:
-    """Versions that were tried here and are not running now.
+    """Versions that were tried on this host and are not running now.
 
-    An entry that used up its tries failed.  An older one that was tried needed a one-shot boot, and that is used up.
-    A counted entry may vanish when the firmware is cut in its rename: it failed if it was booted before.
-    A staged one that the loader went past too often has failed without a boot of its own.
+    An entry that used up its tries failed.  An older one that was tried needed a one-shot boot, which is used up.
+    A counted entry may vanish when power fails during the firmware's rename: it failed if it was booted before.
+    A staged one that the loader skipped too often failed without a boot of its own.
     """
     others = facts.other_entries
     used_up = [e.version for e in others if e.exhausted and e.tries_done]
@@ -152,7 +152,7 @@ def _failed_versions(facts: HostFacts, hints: Hints, tries: int) -> tuple[Versio
 
 
 def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> Verdict:
-    """Note why the running slot failed its health checks; leave it when it is on trial and there is a way back."""
+    """Record why the running slot failed its health checks; leave it when it is on trial and there is a fallback."""
     version = facts.running_version
     kept = hints.with_event(Kind.UNHEALTHY, failure, now, version)
     if standing(facts, hints) is Standing.TRIAL:
@@ -161,7 +161,7 @@ def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> 
 
 
 def bless(facts: HostFacts, hints: Hints, *, now: Instant) -> Verdict:
-    """Mark the running slot good: its entry loses the counter, then newer entries left by wish are demoted."""
+    """Mark the running slot good: its entry loses its counter; newer entries that an operator left are demoted."""
     version = facts.running_version
     where = standing(facts, hints)
     counted = tuple(entry for entry in facts.running_entries if not entry.blessed)

@@ -10,7 +10,7 @@ from updater.agent.config import Reboot, RebootPolicy
 def reboot_at(now: datetime, reboot: Reboot) -> datetime | None:
     """The next moment a reboot is allowed: `now`, the start of the next window, or never (None).
 
-    The window is a time of day in UTC; it may reach over midnight.
+    The window is a time of day in UTC; it may cross midnight.
     """
     if reboot.policy is RebootPolicy.IMMEDIATE:
         return now

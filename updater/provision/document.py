@@ -1,7 +1,7 @@
-"""The document `Provision`: what one host is to be, as a person writes it in YAML.
+"""The document `Provision`: the configuration of one host, as a person writes it in YAML.
 
 The same code reads it (`reading.py`) in `twinhull provision`, before it is written anywhere, and on the host.
-What it may not hold is an error in both: paths outside `/etc` and `/var`, units that belong to the image.
+Forbidden content is an error in both: paths outside `/etc` and `/var`, units that belong to the image.
 Pure: no I/O.
 """
 
@@ -53,7 +53,7 @@ class HostShell:
 
     @classmethod
     def from_text(cls, text: str) -> HostShell:
-        """Read its path.
+        """Parse its path.
 
         Raises:
             ValueError: It is not an absolute path.
@@ -68,7 +68,7 @@ class HostShell:
 
 @dataclass(frozen=True)
 class User:
-    """An account with keys for ssh; `root` is there already and may be given keys.  Passwords are not set."""
+    """An account with keys for ssh; `root` exists already and may be given keys.  Passwords are not set."""
 
     name: UserName
     ssh_keys: tuple[SshKey, ...] = ()
@@ -126,12 +126,12 @@ class Unit:
 
     @property
     def path(self) -> str:
-        """Where it is written."""
+        """The path it is written to."""
         return unit_path(self.name)
 
     @property
     def enable(self) -> bool:
-        """Whether systemd is asked to enable it; a Quadlet's own [Install] section says it."""
+        """Whether systemd must enable it; a Quadlet uses its own [Install] section."""
         return self.enabled and self.path.startswith("/etc/systemd/")
 
 
@@ -150,7 +150,7 @@ class Proxy:
 
 @dataclass(frozen=True)
 class UpdaterSettings:
-    """Where updates come from and when they boot; what is not given stays as the image says."""
+    """Where updates come from and when they boot; missing keys keep the image's values."""
 
     url: ServerUrl | None = None
     channel: Name | None = None
@@ -160,7 +160,7 @@ class UpdaterSettings:
 
 @dataclass(frozen=True)
 class Provision:
-    """Everything a document says; `serial` orders signed documents, of which a host takes only newer ones."""
+    """A whole document; `serial` orders signed documents, of which a host accepts only newer ones."""
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)] = FORMAT
     serial: Annotated[int, strict.Range(1, MAX_SERIAL)] | None = None

@@ -1,7 +1,7 @@
-"""Telling an encrypted credential (`systemd-creds encrypt`) from a plain one, by how it begins.
+"""Distinguishes an encrypted credential (`systemd-creds encrypt`) from a plain one, by its first bytes.
 
-Encrypting hides a document from whoever reads the way it takes; it does not say who wrote it, for anybody at the
-machine may encrypt to its TPM.  Source: systemd 257, creds-util.h (the ids of the kinds of keys).  Pure.
+Encryption hides a document from whoever reads the disk or the firmware; it does not prove who wrote it, because
+anybody at the machine may encrypt to its TPM.  Source: systemd 257, creds-util.h (the ids of key types).  Pure.
 """
 
 from __future__ import annotations

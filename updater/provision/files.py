@@ -1,6 +1,6 @@
-"""A document as the files it comes to, in the order they are written.  Pure.
+"""The files that a document results in, in the order they are written.  Pure.
 
-Not here: users and their keys, the bundle of certificates and the host's name, which depend on the host.
+Not here: users and their keys, the bundle of certificates and the hostname, which depend on the host.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def files_of(document: Provision) -> tuple[Target, ...]:
 
 
 def user_lines(users: tuple[User, ...]) -> str:
-    """The accounts as systemd-sysusers takes them (sysusers.d(5)); their homes are below `/home`."""
+    """The accounts for systemd-sysusers (sysusers.d(5)); their homes are below `/home`."""
     lines: list[str] = []
     for user in users:
         if user.name != "root":
@@ -65,7 +65,7 @@ def user_lines(users: tuple[User, ...]) -> str:
 
 
 def proxy_environment(proxy: Proxy) -> dict[str, str]:
-    """The variables by which programs learn of a proxy, in both spellings that are looked for."""
+    """The environment variables that set a proxy, in upper and lower case."""
     values = {"http_proxy": proxy.http, "https_proxy": proxy.https, "no_proxy": ",".join(proxy.no_proxy)}
     given = {name: value for name, value in values.items() if value}
     return given | {name.upper(): value for name, value in given.items()}
@@ -78,7 +78,7 @@ def proxy_text(proxy: Proxy) -> str:
 
 
 def updater_settings(settings: UpdaterSettings) -> bytes:
-    """A drop-in of the agent's configuration that holds what was given and nothing else (JSON is YAML)."""
+    """A drop-in of the agent's settings that holds only the given keys (JSON is YAML)."""
     plain = strict.plain(settings)
     return strict.dump_json({key: value for key, value in plain.items() if value is not None})
 

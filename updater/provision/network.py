@@ -1,6 +1,6 @@
-"""One network card in a provisioning document, as a file of systemd-networkd (systemd.network(5)).
+"""A network card in a provisioning document, and its file for systemd-networkd (systemd.network(5)).
 
-What this small description does not reach (bonds, VLANs, routes by policy) is written as files below
+Anything this small description does not cover (bonds, VLANs, policy routing) is written as files below
 `/etc/systemd/network`.
 """
 
@@ -75,7 +75,7 @@ class AddressWithPrefix:
         """Read one.
 
         Raises:
-            ValueError: It is none, or has no prefix.
+            ValueError: It is not one, or has no prefix.
         """
         if "/" not in text:
             raise ValueError(f"{text!r} has no prefix; write it such as 192.0.2.7/24")
@@ -89,7 +89,7 @@ class AddressWithPrefix:
 
 @dataclass(frozen=True)
 class Link:
-    """What a network card is to have; it is chosen by its name or its hardware address."""
+    """The configuration of a network card, which is chosen by its name or hardware address."""
 
     name: LinkName
     card: CardName | None = None
@@ -112,7 +112,7 @@ class Link:
 
     @property
     def path(self) -> str:
-        """The file it comes to; it sorts before the image's own."""
+        """The name of its file; it sorts before the image's own."""
         return f"{_FOLDER}/10-provision-{self.name}.network"
 
     @property

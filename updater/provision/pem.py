@@ -1,4 +1,4 @@
-"""Certificates as text in a document: one or more in PEM form, looked at when the document is read."""
+"""Certificates as text in a document: one or more in PEM form, checked when the document is read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Certificates:
 
 
 def _is_whole(der: bytes) -> bool:
-    """Whether this is one ASN.1 sequence of just the length it says (X.690, 8.1.3): what is cut or padded is not."""
+    """Whether this is one ASN.1 sequence of exactly its declared length (X.690, 8.1.3), neither cut nor padded."""
     if len(der) < 4 or der[0] != _SEQUENCE:  # noqa: PLR2004 - no certificate is that short
         return False
     if der[1] < _LONG_FORM:

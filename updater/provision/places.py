@@ -1,7 +1,7 @@
-"""Where a provisioning document may write: below `/etc` and `/var`, and nowhere that the updater's safety rests on.
+"""Where a provisioning document may write: below `/etc` and `/var`, except where the updater's safety depends on it.
 
 The root file system is read-only and verified anyway; these rules keep a document from breaking what updates a host,
-proves it healthy and brings it back.  They are not a wall against whoever may provision a host: a unit runs as root.
+checks its health and rolls it back.  They do not protect against whoever may provision a host: a unit runs as root.
 Pure: no I/O; that no link on the host leads elsewhere is checked where the files are written.
 """
 
@@ -18,7 +18,7 @@ UNITS = PurePosixPath("/etc/systemd/system")
 QUADLETS = PurePosixPath("/etc/containers/systemd")
 QUADLET_KINDS = (".container", ".volume", ".network", ".pod", ".kube", ".image", ".build")
 UNIT_KINDS = (".service", ".socket", ".timer", ".path", ".mount", ".automount", ".target", ".slice", ".swap")
-# What is found, checked and handed over before or besides any document.
+# Units that find, check and start the system before or next to any document.
 _GUARDED_UNITS = re.compile(
     r"twinhull-.*|boot-complete\.target|var\.mount|etc\.mount|-\.mount|systemd-veritysetup.*|systemd-bless-boot\..*"
 )
@@ -26,14 +26,14 @@ _GUARDED = {
     "/etc/twinhull": "the agent's settings are set by `updater:`",
     "/var/lib/twinhull": "it is the agent's own folder",
     "/var/lib/systemd": "it is systemd's own folder",
-    "/etc/systemd/system": "units are given in `units:`, and here only drop-ins (NAME.d/*.conf)",
+    "/etc/systemd/system": "put units under `units:`; only drop-ins (NAME.d/*.conf) are allowed here",
     "/etc/systemd/system.control": "units are given in `units:`",
     "/etc/systemd/system.attached": "units are given in `units:`",
     "/etc/systemd/system-generators": "generators belong to the image",
     "/etc/systemd/system-environment-generators": "generators belong to the image",
     "/etc/systemd/system-preset": "presets belong to the image",
     "/etc/containers/systemd": "Quadlets are given in `units:`",
-    "/etc/credstore": "credentials of the whole system could stand against the agent's own",
+    "/etc/credstore": "system-wide credentials could override the agent's own",
     "/etc/passwd": "users are given in `users:`",
     "/etc/group": "users are given in `users:`",
     "/etc/shadow": "users are given in `users:`",
@@ -109,5 +109,5 @@ def unit_path(name: str) -> str:
 
 
 def is_guarded_unit(name: str) -> bool:
-    """Whether the updater's safety rests on this unit."""
+    """Whether the updater's safety depends on this unit."""
     return _GUARDED_UNITS.fullmatch(name) is not None

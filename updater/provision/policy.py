@@ -1,8 +1,8 @@
-"""What an image lets in, and which of the documents that came is applied.  Pure: decided from values alone.
+"""Which documents an image accepts, and which of those received is applied.  Pure: decided from values alone.
 
-Two ways lead in: the machine's firmware (SMBIOS, fw_cfg) and the boot partition.  Neither proves who wrote it, so that
-what comes unsigned counts at the first boot only, unless the image says otherwise; a document that a key of the image
-signed counts always, but never one older than the last.
+Documents come from the machine's firmware (SMBIOS, fw_cfg) or the boot partition.  Neither proves who wrote them, so
+unsigned ones count at the first boot only, unless the image says otherwise; a document signed by a key of the image
+always counts, unless it is older than the last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PublicKey = Annotated[str, strict.Pattern(r"[0-9a-f]{64}", "an Ed25519 public ke
 
 
 class Unsigned(Enum):
-    """When what nobody signed counts."""
+    """When unsigned documents and credentials count."""
 
     FIRST_BOOT = "first-boot"
     NEVER = "never"
@@ -43,7 +43,7 @@ class UpdaterFrom(Enum):
 class Policy:
     """`/usr/lib/twinhull/provision.json`, baked into the image and verified with it.
 
-    The initrd looks for the value of `unsigned` in the text of this file, so it is written by `strict.dump_json`.
+    The initrd searches the text of this file for the value of `unsigned`, so it is written by `strict.dump_json`.
     """
 
     unsigned: Unsigned = Unsigned.FIRST_BOOT
@@ -57,7 +57,7 @@ class Policy:
         return tuple(key_of(value) for value in self.keys)
 
     def admits_unsigned(self, record: Record) -> bool:
-        """Whether what nobody signed counts at this boot."""
+        """Whether unsigned documents count at this boot."""
         if self.unsigned is Unsigned.FIRST_BOOT:
             return not record.first_boot_over
         return self.unsigned is Unsigned.ALWAYS
@@ -65,7 +65,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A document that came in whole, and the way it came."""
+    """A document that was read without errors, and the way it came."""
 
     way: Way
     offered: Offered
@@ -73,7 +73,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ignored:
-    """What came and does not count, and why."""
+    """A document that does not count, and why."""
 
     way: Way
     reason: str
@@ -81,14 +81,14 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Decision:
-    """The document to apply (None: none, or the one that is in force) and what is left aside."""
+    """The document to apply (None: none, or the one in force) and the ones that were passed over."""
 
     apply: Candidate | None = None
     ignored: tuple[Ignored, ...] = field(default=())
 
 
 def key_of(public: str) -> SSlibKey:
-    """An Ed25519 key; it is named by its own beginning, which is all that a reader needs."""
+    """An Ed25519 key; its id is the start of the key itself, which is all that a reader needs."""
     return SSlibKey(public[:16], "ed25519", "ed25519", {"public": public})
 
 
@@ -96,8 +96,8 @@ def decide(candidates: Sequence[Candidate], record: Record, policy: Policy) -> D
     """Choose: signed before unsigned, of signed ones the newest, of unsigned ones the firmware's.
 
     Args:
-        candidates: What came, in the order of trust in the ways.
-        record: What this host took in before.
+        candidates: The documents received, most trusted way first.
+        record: What this host applied before.
         policy: What the image allows.
     """
     ignored: list[Ignored] = []
@@ -111,7 +111,7 @@ def decide(candidates: Sequence[Candidate], record: Record, policy: Policy) -> D
     # `max` takes the first of equal ones.
     chosen = max(good, key=_rank, default=None)
     ignored += [
-        Ignored(other.way, "another document counts more")
+        Ignored(other.way, "another document takes precedence")
         for other in good
         if chosen is not None and other is not chosen and other.offered.sha256 != chosen.offered.sha256
     ]
@@ -124,12 +124,12 @@ def _rank(candidate: Candidate) -> int:
 
 
 def _refusal(offered: Offered, record: Record, policy: Policy) -> str | None:
-    """Why a document is not to be applied: empty when it is in force already, None when nothing stands against it."""
+    """Why a document must not be applied; empty when it is already in force, None when it may be applied."""
     if record.applied is not None and offered.sha256 == record.applied.sha256:
         return ""
     reason = _unsigned_refusal(record, policy) if offered.signed_by is None else _serial_refusal(offered, record)
     if reason is None and offered.document.updater is not None and not _may_set_updater(offered, policy):
-        reason = "it sets where updates come from, which the image does not allow it"
+        reason = "it sets where updates come from, which the image does not allow"
     return reason
 
 
@@ -146,7 +146,7 @@ def _serial_refusal(offered: Offered, record: Record) -> str | None:
         return None
     if serial == newest:
         return f"its serial {serial} was used before by another document"
-    return f"its serial {serial} is older than {newest}, which this host took in"
+    return f"its serial {serial} is older than {newest}, which this host applied"
 
 
 def _may_set_updater(offered: Offered, policy: Policy) -> bool:

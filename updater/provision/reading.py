@@ -1,7 +1,7 @@
-"""A document as it comes (YAML, or signed in an envelope) read, checked and told apart.  Pure: no I/O.
+"""Reads and checks a document, either plain YAML or signed in an envelope.  Pure: no I/O.
 
-A signed document is a DSSE envelope around the very bytes of the YAML.  Whoever looks at it without the keys can read
-it; whether the signature counts is for the host to say, by the keys its image carries.
+A signed document is a DSSE envelope around the exact bytes of the YAML.  Anybody can read it without the keys; the
+host decides by the keys in its image whether the signature counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_OFFERED_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Offered:
-    """A document that was read: what it says, the hash of its YAML, and the key that signed it (None: nobody)."""
+    """A document that was read: its content, the hash of its YAML, and the key that signed it (None: unsigned)."""
 
     document: Provision
     sha256: str
@@ -37,7 +37,7 @@ class Offered:
 
 
 def read_offered(data: bytes, keys: Sequence[SSlibKey], *, source: str) -> Offered:
-    """Read what was offered, signed or not.
+    """Read a document, signed or not.
 
     Args:
         data: YAML, or an envelope.
@@ -55,12 +55,12 @@ def read_offered(data: bytes, keys: Sequence[SSlibKey], *, source: str) -> Offer
         data, signed_by = _opened(data, keys, source=source)
     document = parse_provision(data, source=source)
     if signed_by is not None and document.serial is None:
-        raise DocumentError(source, (Problem("serial", "is missing, and a signed document needs one"),))
+        raise DocumentError(source, (Problem("serial", "is missing; a signed document needs one"),))
     return Offered(document, bytes_sha256(data), signed_by)
 
 
 def read_unverified(data: bytes, *, source: str) -> Provision:
-    """Read a document without asking who signed it, for looking at it only.
+    """Read a document without checking its signature, only for inspection.
 
     Raises:
         DocumentError: It does not fit; every error in it is listed.
@@ -90,7 +90,7 @@ def parse_provision(data: bytes, *, source: str) -> Provision:
 
 
 def _opened(data: bytes, keys: Sequence[SSlibKey], *, source: str) -> tuple[bytes, str]:
-    refused = RefusedError(f"{source} is signed, but the image carries no key to check that")
+    refused = RefusedError(f"{source} is signed, but the image has no key to check the signature")
     for key in keys:
         try:
             return unseal(data, payload_type=PAYLOAD_TYPE, keys=[key], threshold=1, source=source), key.keyid
@@ -100,10 +100,10 @@ def _opened(data: bytes, keys: Sequence[SSlibKey], *, source: str) -> tuple[byte
 
 
 def _overlaps(paths: Iterable[str]) -> Iterable[Problem]:
-    """Files that two keys write, and files that are the folder of another one."""
+    """Errors for files that two keys write, and for files that are also the folder of another file."""
     known = Counter(paths)
     for path in sorted(path for path, count in known.items() if count > 1):
-        yield Problem(path, "is written by two keys of this document")
+        yield Problem(path, "is set by two keys of this document")
     for path in sorted(known):
         above = path.rpartition("/")[0]
         while above:

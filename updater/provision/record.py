@@ -1,6 +1,6 @@
-"""What a host took in, kept in `/var` and shown by `updater status`.  Pure values.
+"""The record of the applied document, kept in `/var` and shown by `updater status`.  Pure values.
 
-It is written last, when everything else is on the disk: what was cut in the middle is applied again.
+It is written last, when everything else is on the disk, so an interrupted document is applied again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REASON_LIMIT = 4000
 
 
 class Way(Enum):
-    """How a document came in."""
+    """The way a document came."""
 
     FIRMWARE = "firmware"
     BOOT_PARTITION = "boot-partition"
@@ -30,7 +30,7 @@ class Applied:
 
     Attributes:
         sha256: The hash of its YAML.
-        way: How it came in.
+        way: The way it came.
         signed_by: The key that signed it; None: nobody.
         serial: Its serial number.
         at: When it was applied.
@@ -70,6 +70,6 @@ def parse_record(data: bytes, *, source: str) -> Record:
     """Read the record.
 
     Raises:
-        DocumentError: It is none of this format.
+        DocumentError: It is not a record of this format.
     """
     return strict.read_json(Record, data, source=source)

@@ -1,7 +1,7 @@
-"""Container registries in a provisioning document: how they are reached, and how a host proves who it is.
+"""Container registries in a provisioning document: how to reach them and how to log in.
 
-They come to the files that podman reads: registries.conf.d (containers-registries.conf(5)), certs.d
-(containers-certs.d(5)), and a file of logins (containers-auth.json(5)) in the place docker reads as well.
+The result is the files that podman reads: registries.conf.d (containers-registries.conf(5)), certs.d
+(containers-certs.d(5)), and a file of logins (containers-auth.json(5)) in a place that docker also reads.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Mirror:
-    """Another place to pull from first."""
+    """A mirror to pull from first."""
 
     location: Location
     insecure: bool = False
@@ -45,7 +45,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Registry:
-    """One registry; `insecure` allows plain HTTP and certificates nobody vouches for, `ca` vouches for its own."""
+    """One registry; `insecure` allows plain HTTP and untrusted certificates, `ca` adds a trusted one."""
 
     location: Location
     insecure: bool = False
@@ -75,7 +75,7 @@ def registries_text(registries: Iterable[Registry]) -> str:
 
 
 def logins_text(registries: Iterable[Registry]) -> bytes | None:
-    """The file of logins; None when no registry asks for one."""
+    """The file of logins; None when no registry needs one."""
     logins = {
         registry.location: {"auth": base64.b64encode(f"{login.username}:{login.password}".encode()).decode()}
         for registry in registries

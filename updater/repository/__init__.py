@@ -3,10 +3,10 @@
     REPO/metadata/  N.root.json N.targets.json N.releases.json N.channels.json N.snapshot.json timestamp.json
     REPO/targets/   releases/<image>/<version>/<sha256>.<architecture>.json   channels/<sha256>.<name>.json
     REPO/objects/   <first two digits>/<sha256>
-    REPO/retired-layouts.json   the publisher's own note (`field/`); no reader needs it
+    REPO/retired-layouts.json   the publisher's own record (`field/`); no reader needs it
 
-Rules: a file is written once and never changed, `timestamp.json` excepted, which is replaced in one step and last; so a
-reader sees the old state or the new one, whenever it looks and wherever a publisher was interrupted.
-What is found on the disk is verified against the keyring before it is signed again.
+Rules: a file is written once and never changed, except `timestamp.json`, which is replaced in one step and last; so a
+reader always sees the old state or the new one, even if a publisher was interrupted.
+Metadata on the disk are verified against the keyring before they are signed again.
 Not in here: serving (`updater.server`) and reading as a host (`updater.agent`).
 """

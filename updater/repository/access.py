@@ -1,4 +1,4 @@
-"""What a command may sign with: a keyring, and the passphrase that opens its private half.
+"""Access to signing keys for a command: a keyring, and the passphrase for its private keys.
 
 Rules: only the roles a command needs are opened, all of them before anything is written.
 """
@@ -36,7 +36,7 @@ class KeyAccess:
         return {role: open_signers(self.keyring, role, self.passphrase) for role in roles}
 
     def open_if_present(self, role: TufRole) -> Signers:
-        """Signers of one role, or nothing when its private keys are kept elsewhere.
+        """Signers of one role; empty when its private keys are kept elsewhere.
 
         Raises:
             PassphraseError: The keys are here, but their passphrase is missing or wrong.

@@ -1,8 +1,7 @@
-"""What goes with a release besides its artifacts: bill of materials, provenance, disk layout, lock, signatures.
+"""The attachments of a release: bill of materials, provenance, disk layout, lock, signatures.
 
-Rules: a release that names a bill of materials has provenance, and the other way round; the provenance describes
-exactly the release's files, and of the lock exactly when there is one; an attachment this program does not know is
-carried and its objects are checked.
+Rules: a release has both a bill of materials and provenance, or neither; the provenance describes exactly the
+release's files, and the lock if there is one; an unknown attachment is kept and its objects are checked.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Trust:
     threshold: int
 
 
-# Documents with a meaning of their own; a lock is the build's business, here it is only known to be one document.
+# Documents that are read here; a lock belongs to the build, and here it is only a file.
 _PARSED: Mapping[str, _Parser] = {SBOM: parse_bom, SIGNATURES: parse_signatures, LOCK: strict.parse_json}
 
 
@@ -55,7 +54,7 @@ def subjects_of(release: Release, files: Mapping[str, str]) -> dict[str, str]:
 
 
 def statement_problems(statement: Statement, release: Release, files: Mapping[str, str]) -> tuple[str, ...]:
-    """Where a provenance describes another release, or of another lock, than it comes with, in words."""
+    """Problems when a provenance describes a release or lock other than the one it comes with."""
     lock = release.attachments.get(LOCK)
     said, there = statement.predicate.buildDefinition.externalParameters.lockSha256, lock.sha256 if lock else None
     problems = subject_problems(statement, subjects_of(release, files))
@@ -69,7 +68,7 @@ def statement_problems(statement: Statement, release: Release, files: Mapping[st
 
 
 def subject_problems(statement: Statement, wanted: Mapping[str, str]) -> tuple[str, ...]:
-    """Where a provenance describes other files than it must, in words."""
+    """Problems when a provenance describes files other than the release's."""
     found = statement.digests
     problems = [f"the provenance does not name {name}" for name in sorted(wanted.keys() - found.keys())]
     problems += [
@@ -87,13 +86,13 @@ def subject_problems(statement: Statement, wanted: Mapping[str, str]) -> tuple[s
 def attachment_problems(
     release: Release, files: Mapping[str, str], trust: Trust, read: Callable[[str], bytes]
 ) -> Iterator[str]:
-    """What is wrong with the meaning of a release's attachments.
+    """Problems in the content of a release's attachments.
 
     Args:
         release: The release.
         files: File names of artifacts and attachments.
         trust: Who must have signed the provenance.
-        read: The content of an attachment whose objects are sound.
+        read: Returns the content of an attachment whose objects were checked.
     """
     names = release.attachments.keys()
     yield from _lonely(names)
@@ -124,7 +123,7 @@ def attachment_problems(
 
 
 def _lonely(names: Collection[str]) -> Iterator[str]:
-    """Attachments without the one that goes with them, in words."""
+    """Problems with attachments that need another one."""
     if SBOM in names and PROVENANCE not in names:
         yield "there is a bill of materials and no provenance"
     if PROVENANCE in names and SBOM not in names:

@@ -1,4 +1,4 @@
-"""Reading a bill of materials: CycloneDX in JSON, of this program or of another."""
+"""Reads a bill of materials: CycloneDX in JSON, from this program or another."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def parse_bom(data: bytes, *, source: str) -> Bom:
         raise DocumentError(source, (Problem("bomFormat", f"must be CycloneDX, not {str(found)[:60]!r}"),))
     try:
         with warnings.catch_warnings():
-            # About what others left out of their document, which is theirs to decide.
+            # Warnings about optional parts that another program left out.
             warnings.simplefilter("ignore")
             bom: object = Bom.from_json(document)  # type: ignore[attr-defined]
     except Exception as error:
-        # The library's deserializer raises whatever its conversions raise.
+        # The library's deserializer passes on every exception of its conversions.
         raise DocumentError(source, (Problem("", f"not CycloneDX: {' '.join(str(error).split())}"),)) from error
     if not isinstance(bom, Bom):
         raise DocumentError(source, (Problem("", "not CycloneDX"),))

@@ -1,6 +1,6 @@
-"""What the files of a build are called: its release document, its artifacts, and what is attached to it.
+"""File names in a build: its release document, its artifacts and its attachments.
 
-Pure; a build and whoever publishes it agree here.
+Pure; shared by building and publishing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PROVENANCE = "provenance"
 
 RELEASE_FILE: Final = "release.json"
 ARTIFACT_FILES: Final = {kind.value: kind.file_name for kind in ArtifactKind}
-# A build has those it made; the signed provenance is made from its `provenance.json` when it is published.
+# A build has some of these; the signed provenance is made from its `provenance.json` when it is published.
 ATTACHMENT_FILES: Final = {
     SBOM: SBOM_FILE,
     PROVENANCE: ENVELOPE_FILE,

@@ -2,7 +2,7 @@
 
 Rules: a channel points to a published release of one image and one architecture for its whole life; it never moves to
 an older version unless asked; a halted channel stays halted until it is resumed; its floor is a published release too.
-What a change does to a channel is decided in pure functions; `set_channel` writes the result.
+Pure functions decide the effect of a change; `set_channel` writes the result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ReleaseChoice:
 
 @dataclass(frozen=True)
 class ChannelChange:
-    """What to change; None and empty leave a thing as it is."""
+    """The changes to make; None and empty leave a value as it is."""
 
     release: ReleaseChoice | None = None
     start: Instant | None = None
@@ -65,7 +65,7 @@ class ChannelChange:
 
 @dataclass(frozen=True)
 class ChannelSet:
-    """A channel after a change, and whether the change changed it."""
+    """A channel after a change, and whether it differs from before."""
 
     channel: Channel
     new: bool
@@ -74,7 +74,7 @@ class ChannelSet:
 def set_channel(
     base: Path, name: str, change: ChannelChange, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime
 ) -> ChannelSet:
-    """Write a new or changed channel to the repository on the disk and sign it; no change writes nothing.
+    """Write a new or changed channel to the repository on the disk and sign it; without a change nothing is written.
 
     Raises:
         RepositoryError: The release or floor is not published, or there is no such channel and no release was given.
@@ -140,7 +140,7 @@ def read_channel(layout: Layout, state: State, name: str) -> Channel:
     """A channel by name.
 
     Raises:
-        RepositoryError: There is none of that name, or its document is missing.
+        RepositoryError: There is no channel with that name, or its document is missing.
         RefusedError: The document is not the signed one, or describes another channel.
     """
     path = channel_path(name)
@@ -155,7 +155,7 @@ def read_channel(layout: Layout, state: State, name: str) -> Channel:
 
 
 def find_release(layout: Layout, state: State, choice: ReleaseChoice) -> Release:
-    """The published release somebody named; the architecture may be left out when there is only one.
+    """The published release of a choice; the architecture may be left out when there is only one.
 
     Raises:
         RepositoryError: It is not published, or published for several architectures.
@@ -179,10 +179,10 @@ def find_release(layout: Layout, state: State, choice: ReleaseChoice) -> Release
 def changed_channel(
     name: str, current: Channel | None, change: ChannelChange, *, release: Release | None, now: datetime
 ) -> Channel:
-    """The channel a change makes of the current one.
+    """The channel that results from a change of the current one.
 
     Raises:
-        RepositoryError: There is no channel yet and no release to make one with.
+        RepositoryError: There is no channel yet, and the change names no release.
         PolicyError: It would go to an older version, to another image or architecture, or below its own floor.
         DocumentError: The name or a value is not one a channel can have.
     """
@@ -192,7 +192,7 @@ def changed_channel(
         _check_move(current, release, allow_downgrade=change.allow_downgrade)
     base = current or _fresh(name, release, now)
     if release is not None and release.version != base.version:
-        # A new wave starts now, at the pace this channel is used to; nobody wants the old start or a sudden flood.
+        # A new wave starts now, at the channel's usual pace: neither from the old start nor to all hosts at once.
         base = replace(base, version=release.version, pace=replace(base.pace, start=_instant(now)))
     channel = replace(
         base,
@@ -209,7 +209,7 @@ def changed_channel(
 
 
 def _check_floor(layout: Layout, state: State, channel: Channel, floor: Version) -> None:
-    """Hosts older than the floor would ask for a release that is not there, and never get on."""
+    """Check that the floor is published: otherwise older hosts could never update."""
     try:
         find_release(layout, state, ReleaseChoice(channel.image, floor, channel.architecture))
     except RepositoryError as error:
@@ -238,7 +238,7 @@ def _check_move(current: Channel, release: Release, *, allow_downgrade: bool) ->
         raise PolicyError(message).with_hint("hosts would refuse it: use another channel")
     if release.version < current.version and not allow_downgrade:
         message = f"channel {current.name} is at {current.version}, and {release.version} is older"
-        raise PolicyError(message).with_hint("if that is meant, add --allow-downgrade; to stop a release, use --halt")
+        raise PolicyError(message).with_hint("to go back, add --allow-downgrade; to stop a release, use --halt")
 
 
 def _dead_ends(base: Channel, change: ChannelChange) -> tuple[DeadEnd, ...]:

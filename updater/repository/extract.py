@@ -1,8 +1,8 @@
-"""Taking a published release out of a repository: its files as the build wrote them, everything checked on the way.
+"""Extracts a published release from a repository: its files as the build wrote them, everything checked.
 
-Rules: nothing is handed on before signatures, lengths and hashes held, from a trusted root down to the bytes of every
-file; the provenance must carry the signatures of the role `releases`.
-Expiry is no obstacle: an old release stays what it is.
+Rules: nothing is returned before signatures, lengths and hashes were verified, from a trusted root down to the bytes
+of every file; the provenance must be signed by the role `releases`.
+Expired metadata are accepted: an old release does not change.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from updater.repository.verify import trust_in
 
 @dataclass(frozen=True)
 class Extracted:
-    """A release in a folder of its own.
+    """An extracted release in its own folder.
 
     Attributes:
-        folder: Its files, by the names a build gives them.
+        folder: Its files, with the names that a build gives them.
         release: What was signed.
         statement: Its provenance; None when it was published without.
         roots: The root documents of the repository, from the trusted one on, oldest first.
@@ -54,8 +54,8 @@ def extract(
     Args:
         base: The repository.
         choice: The release; its architecture may be left out where only one is published.
-        folder: Is made.
-        progress: Hears of the files, in bytes.
+        folder: The folder to create.
+        progress: Receives progress in bytes.
         trusted_root: A root document a host would start from; the repository's own when None.
 
     Raises:
@@ -71,7 +71,7 @@ def extract(
         if name not in RELEASE_FILES:
             continue
         if not artifact.objects:
-            raise RefusedError(f"{release.target_path}: nothing carries the artifact {name}")
+            raise RefusedError(f"{release.target_path}: no object carries the artifact {name}")
         stored = artifact.objects[0]
         progress.step(f"taking {RELEASE_FILES[name]}", total=artifact.size_bytes)
         try:

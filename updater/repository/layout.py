@@ -1,6 +1,6 @@
-"""Where the files of a repository are.
+"""The places of a repository's files.
 
-Rules: names come from numbers, digests and checked target paths only; nothing that was read can lead out of the folder.
+Rules: names come only from numbers, digests and checked target paths; no input can lead out of the folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VERSIONED = re.compile(r"([1-9][0-9]{0,9})\.([a-z]+)\.json")
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders and files below `base`; looking at names only."""
+    """The folders and files below `base`; only names, no I/O."""
 
     base: Path
 
@@ -40,12 +40,12 @@ class Layout:
 
     @property
     def lock_file(self) -> Path:
-        """Held by whoever changes the repository."""
+        """The lock file of a process that changes the repository."""
         return self.base / ".lock"
 
     @property
     def retired_layouts_file(self) -> Path:
-        """Which disk layouts no host has any more: for the publisher only."""
+        """The record of retired disk layouts, only for the publisher."""
         return self.base / "retired-layouts.json"
 
     @property
@@ -58,7 +58,7 @@ class Layout:
         return self.metadata / f"{version}.{role.value}.json"
 
     def target_file(self, target_path: str, sha256: str) -> Path:
-        """A target under its consistent-snapshot name: the digest stands before the last part.
+        """A target under its consistent-snapshot name: the digest comes before the last part.
 
         Raises:
             RepositoryError: The target path has a part that could lead elsewhere.
@@ -73,7 +73,7 @@ class Layout:
         return self.base / stored.path
 
     def versions_on_disk(self, role: TufRole) -> tuple[int, ...]:
-        """Every version of a role that has a file, referred to or left over, ascending."""
+        """Every version of a role that has a file, referenced or left over, ascending."""
         if not self.metadata.is_dir():
             return ()
         matches = (_VERSIONED.fullmatch(path.name) for path in self.metadata.iterdir())

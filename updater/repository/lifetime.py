@@ -15,8 +15,8 @@ from keys.roles import TufRole
 class Lifetimes:
     """How long a role's document is valid from its signing.
 
-    Short where the key is online and signing is cheap, because expiry is what limits how long a host can be shown an
-    old state; long where people have to fetch a key for it.
+    Short where the key is online and signing is cheap, because expiry limits how long a host can be shown an old state;
+    long where people have to fetch a key for it.
     """
 
     offline: timedelta = timedelta(days=365)

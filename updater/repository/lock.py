@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""Lets one process at a time write to a repository."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from updater.repository.layout import Layout
 
 @contextmanager
 def writing(layout: Layout) -> Iterator[None]:
-    """Hold the repository's lock (an empty file in it); the kernel releases it however the process ends.
+    """Hold the repository's lock (an empty file in it); the kernel releases it when the process ends.
 
     Raises:
         BusyError: Another process is changing this repository.

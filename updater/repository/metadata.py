@@ -1,9 +1,9 @@
-"""The signed role documents of a repository: read them with their chain of signatures, build, sign and write new ones.
+"""The signed role documents of a repository: reads and verifies them, builds, signs and writes new ones.
 
 Rules: nothing is signed on top of a state whose signatures do not hold; a new document is checked against the role
 that delegates to it before it is written; order on the disk is root, targets, releases, channels, snapshot, timestamp,
 each durable before the next, and a version number that has a file is never used again.
-Expiry is no obstacle here: an expired repository must stay repairable.
+Expired metadata are accepted here: an expired repository must stay repairable.
 Source: TUF specification 1.0.34, sections 4 (formats), 5 (client workflow) and 6.2 (consistent snapshots).
 """
 
@@ -50,7 +50,7 @@ IN_SNAPSHOT = (TufRole.TARGETS, TufRole.RELEASES, TufRole.CHANNELS)
 
 @dataclass(frozen=True)
 class Document(Generic[T]):
-    """A signed document and the very bytes it was read from (their hash is what other documents name)."""
+    """A signed document and the exact bytes it was read from, whose hash other documents name."""
 
     metadata: Metadata[T]
     raw: bytes
@@ -65,13 +65,13 @@ class Document(Generic[T]):
         return Metadata[T].from_bytes(self.raw).signed
 
     def meta(self) -> MetaFile:
-        """How the document is named in the one above it: version, length and hash."""
+        """The document's entry in the one above it: version, length and hash."""
         return MetaFile.from_data(self.signed.version, self.raw, ["sha256"])
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything a repository says at one moment."""
+    """All role documents of a repository at one moment."""
 
     root: Document[Root]
     targets: Document[Targets]
@@ -121,10 +121,10 @@ def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes |
 
 
 def read_document(path: Path, kind: type[T]) -> Document[T]:
-    """Read one document without judging its signatures.
+    """Read one document without checking its signatures.
 
     Raises:
-        RepositoryError: It is missing, no TUF metadata, or of another type.
+        RepositoryError: It is missing, not TUF metadata, or of another type.
     """
     try:
         raw = path.read_bytes()
@@ -157,10 +157,10 @@ def check_signatures(delegator: Delegator, role: TufRole, metadata: Metadata[T])
 
 
 def given_root(raw: bytes) -> Document[Root]:
-    """A root document that somebody trusts already.
+    """A root document that the caller already trusts.
 
     Raises:
-        RepositoryError: It is none.
+        RepositoryError: It is not a root document.
     """
     try:
         metadata = Metadata[Root].from_bytes(raw)
@@ -233,7 +233,7 @@ def commit(
 
     Args:
         layout: The repository.
-        state: What it says now; None for a new one (then `changed` holds the first four documents).
+        state: Its current documents; None for a new one (then `changed` holds the first four documents).
         changed: New content per role; version, expiry and signatures are set here.
         signers: Of every changed role, and of snapshot and timestamp.
         lifetimes: How long the new documents are valid.
@@ -241,7 +241,7 @@ def commit(
 
     Raises:
         RefusedError: The keys are not those the repository trusts for a role; nothing of that role was written.
-        RepositoryError: A file that must be new is there already.
+        RepositoryError: A file that must be new exists already.
     """
     writer = _Writer(layout, state, signers=signers, lifetimes=lifetimes, now=now)
     for role in WRITING_ORDER[:-2]:
@@ -289,11 +289,11 @@ class _Writer:
         return document
 
     def state(self) -> State:
-        """What the repository says now."""
+        """The current documents of the repository."""
         return State(**{role.value: document for role, document in self.documents.items()})
 
     def _next_version(self, role: TufRole) -> int:
-        """One more than every version seen, so that a cache that met a left-over file never serves it for a new one."""
+        """One more than every version seen, so that a cache never serves a left-over file as a new one."""
         current = self.documents[role].signed.version if role in self.documents else 0
         # Root versions must follow each other without a gap, and a root on the disk is always the current one.
         leftover = () if role in (TufRole.ROOT, TufRole.TIMESTAMP) else self._layout.versions_on_disk(role)
@@ -340,7 +340,7 @@ def load_targets(layout: Layout, role: TufRole, snapshot: Snapshot, delegator: D
 
 
 def load_named(layout: Layout, role: TufRole, kind: type[T], meta: MetaFile, delegator: Delegator) -> Document[T]:
-    """Read the document another one names, and check it is that one, signed by enough of the role's keys.
+    """Read a document that another one names, and check that it matches and is signed by enough of the role's keys.
 
     Raises:
         RepositoryError: It is missing or unreadable.

@@ -1,13 +1,13 @@
 """Bulk data by content: `objects/<first two digits>/<sha256>`, zstd-compressed, written once.
 
 Rules: an object gets its name only when all of it is on the disk; the window never exceeds 8 MiB, so a host
-decompresses in constant, small memory; what compresses to nothing smaller is stored as it is.
+decompresses in constant, small memory; bytes that do not compress are stored raw.
 
 Why level 19: 300 MB of programs, libraries and modules take, with two threads on two cores, 1.0 s at level 3 (33.1 %
 of the size), 2.7 s at 9 (30.1 %), 5.8 s at 12 (29.8 %), 22 s at 15 (29.6 %) and 69 s at 19 (26.8 %).
-A release is packed once and downloaded by every host; nine is for days on which nobody downloads it.
-Nothing above it pays: on a root of 264 MB long-distance matching saves 0.03 % of what 19 leaves, the deepest search
-that fits the window 0.02 %.
+A release is compressed once and downloaded by every host; level 9 is for builds that nobody downloads.
+Higher settings gain nothing: on a root of 264 MB long-distance matching saves 0.03 % of level 19's result, and the
+deepest search that fits the window 0.02 %.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Stored:
 
 
 def put_object(layout: Layout, source: Path, artifact: Artifact, *, level: int, progress: Progress) -> Stored:
-    """Write an artifact's compressed object to the disk, durably; nothing changes when it is there already.
+    """Write an artifact's compressed object to the disk, durably; an existing object is not changed.
 
     Call it holding the repository's lock.
 
@@ -66,14 +66,14 @@ def put_object(layout: Layout, source: Path, artifact: Artifact, *, level: int, 
 
 
 def packed_bytes(chunks: Iterable[bytes], *, size_bytes: int, level: int = DEFAULT_LEVEL) -> int:
-    """How many bytes would be sent for `size_bytes` bytes of content, packed as objects are."""
+    """How many bytes a host would download for `size_bytes` bytes of content, compressed like objects."""
     packer = zstandard.ZstdCompressor(compression_params=_parameters(level, size_bytes)).compressobj(size=size_bytes)
     packed = sum(len(packer.compress(chunk)) for chunk in chunks) + len(packer.flush())
     return min(packed, size_bytes)
 
 
 def packed_file_bytes(path: Path, *, level: int = DEFAULT_LEVEL, progress: Progress) -> int:
-    """How many bytes would be sent for a file, packed as objects are; reads only.
+    """How many bytes a host would download for a file, compressed like objects; reads only.
 
     Raises:
         OSError: It cannot be read.
@@ -83,13 +83,13 @@ def packed_file_bytes(path: Path, *, level: int = DEFAULT_LEVEL, progress: Progr
 
 
 def remove_leftovers(layout: Layout) -> None:
-    """Remove from the disk what interrupted writers left half-written; call it holding the repository's lock."""
+    """Remove unfinished files of interrupted writers from the disk; call it holding the repository's lock."""
     for path in layout.objects.glob(f"{_INCOMING}*"):
         path.unlink(missing_ok=True)
 
 
 def check_object(path: Path, stored: StoredObject, artifact: Artifact) -> tuple[str, ...]:
-    """What is wrong with an object's file, read only: its own hash and length, then those of what it unpacks to."""
+    """The problem with an object's file, read only: its own hash and length, then those of its decompressed content."""
     if not path.is_file():
         return (f"{stored.path} is missing",)
     size = path.stat().st_size
@@ -97,7 +97,7 @@ def check_object(path: Path, stored: StoredObject, artifact: Artifact) -> tuple[
         return (f"{stored.path} has {size} bytes, not {stored.size_bytes}",)
     digest = file_sha256(path)
     if digest != stored.sha256:
-        return (f"{stored.path} has another content than its name says (SHA-256 {digest})",)
+        return (f"{stored.path}: the content has the SHA-256 {digest}, which is not the name",)
     return tuple(f"{stored.path} {problem}" for problem in _content_problems(path, stored, artifact))
 
 
@@ -130,7 +130,7 @@ def extract_object(path: Path, stored: StoredObject, artifact: Artifact, target:
 
 
 def check_file(path: Path, artifact: Artifact, progress: Progress) -> tuple[str, ...]:
-    """What is wrong with a plain artifact's file, read only."""
+    """The problem with a plain artifact's file, read only."""
     if not path.is_file():
         return (f"{path} is missing",)
     size = path.stat().st_size
@@ -147,7 +147,7 @@ def check_file(path: Path, artifact: Artifact, progress: Progress) -> tuple[str,
 
 
 class _HashingReader:
-    """Hands a file's bytes on, hashing and telling them."""
+    """Passes on a file's bytes, hashes them and reports progress."""
 
     def __init__(self, stream: BinaryIO, progress: Progress) -> None:
         self._stream = stream
@@ -188,7 +188,7 @@ def _compress(source: Path, artifact: Artifact, target: Path, *, level: int, pro
                 write_size=_CHUNK_BYTES,
             )
         except zstandard.ZstdError as error:
-            # The one thing it can object to: another number of bytes than was announced.
+            # Its only possible error: a number of bytes other than announced.
             raise _changed(source) from error
         _synced(sink)
     if reader.digest.hexdigest() != artifact.sha256:
@@ -210,7 +210,7 @@ def _copy(source: Path, artifact: Artifact, target: Path) -> StoredObject:
 
 
 def _settle(layout: Layout, incoming: Path, stored: StoredObject) -> bool:
-    """Give a synced file its name (writes to the disk); False when the name is taken by the same content."""
+    """Give a synced file its name (writes to the disk); False when a file with the same content has it already."""
     path = layout.object_file(stored)
     if path.exists() and file_sha256(path) == stored.sha256:
         return False

@@ -1,8 +1,8 @@
-"""Making a repository and publishing builds into it.
+"""Creates a repository and publishes builds to it.
 
-Rules: everything is checked before anything is written; objects, then the release document, then metadata, the
-timestamp last; so an interrupted publish shows readers nothing, and the same command completes it.
-A version is published once: again with the same content is nothing to do, with other content a conflict.
+Rules: everything is checked before anything is written; objects come first, then the release document, then metadata,
+the timestamp last; so readers see nothing of an interrupted publish, and the same command completes it.
+A version is published once: publishing the same content again does nothing, other content is a conflict.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 
 @dataclass(frozen=True)
 class Build:
-    """A folder that a build wrote, its release document, its provenance (as it will be signed) and its layout read."""
+    """The folder of a build, with its release document, its provenance (as it will be signed) and its layout parsed."""
 
     folder: Path
     release: Release
@@ -79,7 +79,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Publication:
-    """What became of one build."""
+    """The result for one build."""
 
     release: Release
     new: bool
@@ -97,7 +97,7 @@ class Publication:
 
 
 def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now: datetime) -> State:
-    """Write a new, empty repository to the disk; it is there complete or not at all.
+    """Write a new, empty repository to the disk, completely or not at all.
 
     Raises:
         ConflictError: `base` exists and is not an empty folder.
@@ -121,10 +121,10 @@ def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now:
 
 
 def read_build(folder: Path) -> Build:
-    """Read what a build says it made; its files are checked when it is published.
+    """Read the documents of a build; its files are checked when it is published.
 
     Raises:
-        RepositoryError: The folder is not one a build wrote, or its release has an attachment nobody knows.
+        RepositoryError: The folder was not written by a build, or its release has an unknown attachment.
         DocumentError: Its release document or its layout has errors.
     """
     path = folder / RELEASE_FILE
@@ -144,7 +144,7 @@ def read_build(folder: Path) -> Build:
         folder,
         release,
         provenance=provenance.read_bytes() if provenance.is_file() else None,
-        # One that is named and missing is reported with the other files.
+        # A missing one is reported with the other files.
         slots=parse_layout(slots.read_bytes(), source=str(slots))
         if LAYOUT in release.attachments and slots.is_file()
         else None,
@@ -189,7 +189,7 @@ def publish(
             store = _Store(layout, signers[TufRole.RELEASES], level, progress)
             releases = {build.release.target_path: store.put(build) for build in news}
             changed = _with_releases(layout, state, releases)
-            # Before the release is there: a layout too many in the field harms nobody.
+            # Before the release is written: an additional layout in the field is harmless.
             bring_back(layout, back)
             progress.step("signing the metadata")
             changes = {TufRole.RELEASES: changed}
@@ -198,7 +198,7 @@ def publish(
 
 
 def _refuse_profiles(builds: Sequence[Build]) -> None:
-    """A profile opens an image to whoever stands before it; nobody publishes one by accident."""
+    """Refuse a build with a profile, which opens an image to everybody at its console."""
     if found := [
         f"{build.folder} was built with --profile {build.release.profile}" for build in builds if build.release.profile
     ]:
@@ -231,7 +231,7 @@ def _provenance_problems(build: Build) -> list[str]:
 
 
 def _unique(builds: Sequence[Build]) -> tuple[Build, ...]:
-    """The builds without repetitions.
+    """The builds without duplicates.
 
     Raises:
         ConflictError: Two builds are of one name and differ, or of versions that rank equal.
@@ -268,7 +268,7 @@ def _is_new(layout: Layout, state: State, release: Release) -> bool:
 def _check_space(layout: Layout, builds: Sequence[Build]) -> None:
     needed = sum(artifact.size_bytes for build in builds for _, artifact in build.parts)
     free = shutil.disk_usage(layout.base).free
-    # Compression needs less in the end, but a root that does not compress needs all of it.
+    # Compressed objects need less, but a root that does not compress needs all of it.
     if free < needed:
         message = f"{layout.base} has {free} bytes free, and publishing may need {needed}"
         raise RepositoryError(message).with_hint("make room on that disk; nothing was changed")
@@ -276,7 +276,7 @@ def _check_space(layout: Layout, builds: Sequence[Build]) -> None:
 
 @dataclass(frozen=True)
 class _Store:
-    """Puts the files of builds into the repository as objects; holds what that takes."""
+    """Writes the files of builds to the repository as objects."""
 
     layout: Layout
     signers: Sequence[Signer]
@@ -284,7 +284,7 @@ class _Store:
     progress: Progress
 
     def put(self, build: Build) -> Release:
-        """Write the objects of a build to the disk; the release with the objects in it, and with its provenance."""
+        """Write the objects of a build to the disk; returns the release with its objects and its provenance."""
         carried = [self._carried(path, artifact) for path, artifact in build.parts]
         count = len(ARTIFACT_FILES)
         attachments = dict(zip(build.release.attachments, carried[count:], strict=True))

@@ -1,7 +1,7 @@
-"""Signing again what is about to expire.
+"""Signs documents again before they expire.
 
-Rules: snapshot and timestamp are always signed anew; another role only when it expires soon and its keys are here,
-and otherwise it is reported, because nobody else will notice in time.
+Rules: snapshot and timestamp are always signed again; another role only when it expires soon and its keys are here.
+If its keys are not here, the role is reported, because nothing else warns in time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Expiring:
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What was signed again, when each role expires now, and what somebody with other keys must see to."""
+    """The roles that were signed again, when each role expires now, and the roles that need other keys."""
 
     signed: tuple[TufRole, ...]
     expires: dict[str, datetime]
@@ -43,7 +43,7 @@ class Refreshed:
 def refresh(
     base: Path, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime, within: timedelta = DEFAULT_WITHIN
 ) -> Refreshed:
-    """Write newly signed metadata to the repository on the disk, its content unchanged.
+    """Write newly signed metadata with the same content to the repository on the disk.
 
     Args:
         base: The repository.

@@ -1,6 +1,6 @@
-"""Releases as the signed metadata names them: read back, found, compared.
+"""Reads, finds and compares the releases that the signed metadata names.
 
-Rules: a document is parsed only after its hash matched; what it says of itself must agree with where it is.
+Rules: a document is parsed only after its hash matched; its content must agree with its path.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_release(layout: Layout, state: State, path: str) -> Release:
     Raises:
         RepositoryError: It is not published, or its document is missing.
         RefusedError: The document is not the signed one, or describes another release.
-        DocumentError: The document is no release.
+        DocumentError: The document is not a release.
     """
     target = state.releases.signed.targets.get(path)
     if target is None:
@@ -48,9 +48,9 @@ def published_images(state: State) -> tuple[tuple[str, Architecture], ...]:
 
 
 def rivals(state: State, release: Release) -> tuple[str, ...]:
-    """Published versions of the same image and architecture that rank equal to `release` but are written otherwise.
+    """Published versions of the same image and architecture that rank equal to `release` but are spelt differently.
 
-    Hosts could not tell which of the two is newer, though systemd-boot would have to.
+    Neither hosts nor systemd-boot could tell which of the two is newer.
     """
     mine = str(release.version)
     return tuple(
@@ -61,9 +61,9 @@ def rivals(state: State, release: Release) -> tuple[str, ...]:
 
 
 def without_objects(release: Release) -> Release:
-    """The release as the build wrote it: what decides whether two of one name are the same.
+    """The release as the build wrote it; decides whether two releases with the same name are equal.
 
-    The signed provenance is not part of that, for it is made when publishing.
+    The signed provenance is not part of it, because it is made when publishing.
     """
     plain = with_artifacts(release, (replace(artifact, objects=()) for artifact in artifacts_of(release).values()))
     return replace(

@@ -1,7 +1,7 @@
-"""Secure Boot signatures as data next to the bytes they sign: `signatures.json`.
+"""Detached Secure Boot signatures: `signatures.json`.
 
-A build keeps each signature apart from the unsigned file it was made for, and publishing carries them with the release.
-Whoever makes the same unsigned files attaches the published signatures and has the published files, without a key.
+A build keeps each signature apart from the unsigned file it was made for, and publishing adds them to the release.
+Whoever builds the same unsigned files attaches the published signatures to get the published files, without a key.
 Source: Authenticode, a PKCS #7 SignedData (RFC 2315) in the certificate table of a PE file.
 Pure.
 """
@@ -18,7 +18,7 @@ from updater.release import Sha256
 
 FORMAT = 1
 SIGNATURES, SIGNATURES_FILE = "signatures", "signatures.json"
-# The loader is part of a disk and of no release: hosts keep the one they were installed with.
+# The loader is part of a disk and not of a release: hosts keep the one they were installed with.
 UKI, LOADER = "uki.efi", "loader.efi"
 
 _FileName = Annotated[str, strict.Pattern(f"{UKI}|{LOADER}".replace(".", r"\."), f"{UKI} or {LOADER}")]
@@ -51,7 +51,7 @@ class Detached:
 
 @dataclass(frozen=True)
 class Signatures:
-    """All signatures of a build, by file, and the certificates (PEM, by role) a machine's firmware is given."""
+    """All signatures of a build, by file, and the certificates (PEM, by role) for a machine's firmware."""
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
     certificates: dict[_RoleName, str]

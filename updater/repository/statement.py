@@ -1,7 +1,7 @@
-"""Provenance: what a release was built from, as an in-toto statement with a SLSA predicate.
+"""Provenance: the inputs of a release, as an in-toto statement with a SLSA predicate.
 
-A build writes it as `provenance.json`; publishing signs these very bytes (`envelope.py`).
-No times are in it, so the same build gives the same bytes.
+A build writes it as `provenance.json`; publishing signs exactly these bytes (`envelope.py`).
+It holds no times, so the same build gives the same bytes.
 Source: in-toto attestation framework, Statement v1 and ResourceDescriptor v1; SLSA provenance v1.
 Pure.
 """
@@ -29,7 +29,7 @@ _Uri = Annotated[str, strict.Pattern(r"[a-z][a-z0-9+.-]*:\S+", "a URI")]
 
 @dataclass(frozen=True)
 class Digest:
-    """Hashes of a resource; this program knows one kind."""
+    """Hashes of a resource; only SHA-256 here."""
 
     sha256: Sha256
 
@@ -44,7 +44,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Resource:
-    """Something the build was made from: its purl, and its hash where that is known."""
+    """An input of the build: its purl, and its hash if known."""
 
     uri: _Uri
     digest: Digest | None = None
@@ -52,7 +52,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class ExternalParameters:
-    """What whoever started the build decided; `lockSha256` is missing when the build was not locked."""
+    """The parameters set by whoever started the build; `lockSha256` is missing when the build was not locked."""
 
     image: Name
     version: str
@@ -64,7 +64,7 @@ class ExternalParameters:
 
 @dataclass(frozen=True)
 class InternalParameters:
-    """What the build system decided."""
+    """The parameters set by the build system."""
 
     twinhullVersion: str
     twinhullSha256: Sha256
@@ -74,7 +74,7 @@ class InternalParameters:
 
 @dataclass(frozen=True)
 class BuildDefinition:
-    """What the build was given, and what it used."""
+    """The parameters and dependencies of the build."""
 
     buildType: _Uri
     externalParameters: ExternalParameters
@@ -106,7 +106,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Statement:
-    """The statement: these subjects were made like that."""
+    """The statement: how these subjects were built."""
 
     subject: tuple[Subject, ...]
     predicate: Provenance
@@ -128,7 +128,7 @@ def make_statement(subjects: Mapping[str, str], predicate: Provenance) -> Statem
 
 
 def dump_statement(statement: Statement) -> bytes:
-    """A statement as deterministic JSON; what is not known is left out."""
+    """A statement as deterministic JSON; unknown values are left out."""
     body = strict.plain(statement)
     asked = body["predicate"]["buildDefinition"]["externalParameters"]
     if asked["lockSha256"] is None:

@@ -1,6 +1,6 @@
 """Target documents (releases and channels) as files.
 
-Rules: a document is handed on only after its signed length and hash matched; a file's name carries its digest, so
+Rules: a document is returned only after its signed length and hash matched; a file's name contains its digest, so
 writing one never changes another.
 """
 
@@ -36,7 +36,7 @@ def read_target(layout: Layout, target: TargetFile) -> bytes:
 
 
 def write_target(layout: Layout, path: str, data: bytes) -> TargetFile:
-    """Write a target document to the disk, durably, its folders included; how metadata names it."""
+    """Write a target document and its folders to the disk, durably; returns its entry for the metadata."""
     target = TargetFile.from_data(path, data, ["sha256"])
     file = layout.target_file(path, target.hashes["sha256"])
     missing = [folder for folder in file.parents if not folder.exists()]

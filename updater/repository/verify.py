@@ -1,9 +1,9 @@
-"""Walking a whole repository as a client that trusts nothing: signatures, thresholds, expiry, versions, every hash.
+"""Checks a whole repository as a client that trusts nothing: signatures, thresholds, expiry, versions, every hash.
 
-Rules: read only; every error is listed, not only the first; what a crash may leave behind and readers never meet is a
-note, not an error.
-Without a memory of its own it cannot know that everything was put back to an older state at once; hosts can, and the
-history of snapshots in the repository gives away a role that was put back alone.
+Rules: read only; every error is listed, not only the first; leftovers of a crash that readers never see are a note, not
+an error.
+Without memory of its own it cannot detect that everything was rolled back to an older state at once; hosts can, and
+the history of snapshots in the repository reveals a single role that was rolled back.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MAX_ATTACHMENT_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found; `problems` empty means a client can trust all of it."""
+    """The findings; without `problems` a client can trust the whole repository."""
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
@@ -57,7 +57,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether everything holds."""
+        """Whether there are no problems."""
         return not self.problems
 
 
@@ -66,8 +66,8 @@ def verify(base: Path, *, now: datetime, progress: Progress, trusted_root: bytes
 
     Args:
         base: The repository.
-        now: The moment expiry is judged at.
-        progress: Hears of the objects, in bytes.
+        now: The time for judging expiry.
+        progress: Receives progress on objects, in bytes.
         trusted_root: A root document a host would start from; the repository's first one when None.
 
     Raises:
@@ -84,7 +84,7 @@ def verify(base: Path, *, now: datetime, progress: Progress, trusted_root: bytes
 
 
 class _Walk:
-    """One walk; gathers problems and goes on wherever going on makes sense."""
+    """One check; collects problems and continues wherever that makes sense."""
 
     def __init__(self, layout: Layout, now: datetime, progress: Progress) -> None:
         self._layout = layout
@@ -137,7 +137,9 @@ class _Walk:
         versions = self._layout.versions_on_disk(TufRole.ROOT)
         current = follow_roots(self._layout, trusted or self._first_root(versions))
         if versions and versions[-1] > current.signed.version:
-            self._problems.append(f"{versions[-1]}.root.json is out of reach: {current.signed.version + 1} is missing")
+            self._problems.append(
+                f"{versions[-1]}.root.json cannot be reached: {current.signed.version + 1} is missing"
+            )
         self._note_expiry(TufRole.ROOT, current)
         return current.signed
 
@@ -151,12 +153,12 @@ class _Walk:
             self._problems.append(f"the {role.value} metadata expired at {expires:%Y-%m-%dT%H:%M:%SZ}")
 
     def _history(self, root: Root, current: Snapshot) -> None:
-        """No role may stand at an older version than any snapshot before said."""
+        """No role may have an older version than in any earlier snapshot."""
         for version in self._layout.versions_on_disk(TufRole.SNAPSHOT):
             if version > current.version:
                 self._notes.append(
                     f"{version}.snapshot.json is newer than the timestamp says: an interrupted publish, "
-                    "or the timestamp was put back"
+                    "or the timestamp was rolled back"
                 )
             elif version < current.version:
                 self._compare(root, version, current)
@@ -171,7 +173,7 @@ class _Walk:
         for name, meta in older.signed.meta.items():
             now = current.meta.get(name)
             if now is None or now.version < meta.version:
-                found = "not named any more" if now is None else f"at version {now.version}"
+                found = "no longer named" if now is None else f"at version {now.version}"
                 self._problems.append(f"rolled back: {name} was at version {meta.version}, now it is {found}")
 
     def _delegations(self, targets: Targets) -> None:
@@ -182,7 +184,7 @@ class _Walk:
                 self._problems.append(f"the role {role.value} must be delegated {pattern}, terminating")
         keys = [set(roles[role.value].keyids) for role in DELEGATED_PATHS if role.value in roles]
         if len(keys) > 1 and set.intersection(*keys):
-            self._problems.append("releases and channels share a key, so who builds could promote")
+            self._problems.append("releases and channels share a key, so whoever builds could promote")
 
     def _delegated(self, role: TufRole, snapshot: Snapshot, targets: Targets) -> None:
         document = load_targets(self._layout, role, snapshot, targets)
@@ -207,7 +209,7 @@ class _Walk:
         known = len(self._problems)
         for name, artifact in (artifacts_of(release) | release.attachments).items():
             if not artifact.objects:
-                self._problems.append(f"{path}: nothing carries the artifact {name}")
+                self._problems.append(f"{path}: no object carries the artifact {name}")
             for stored in artifact.objects:
                 self._objects.add(stored.path)
                 self._progress.step(f"checking {path}: {name}", total=stored.size_bytes)
@@ -219,7 +221,7 @@ class _Walk:
             self._problems += [f"{path}: {problem}" for problem in problems]
 
     def _content(self, release: Release, name: str) -> bytes:
-        """An attachment whose objects were found sound."""
+        """The content of an attachment whose objects were checked."""
         artifact = release.attachments[name]
         if artifact.size_bytes > MAX_ATTACHMENT_BYTES:
             raise RefusedError(f"the attachment {name} has {artifact.size_bytes} bytes, at most {MAX_ATTACHMENT_BYTES}")
@@ -240,11 +242,11 @@ class _Walk:
         files = {path.relative_to(self._layout.base).as_posix() for path in self._layout.objects.glob("??/*")}
         orphans = files - self._objects
         if orphans:
-            self._notes.append(f"{len(orphans)} objects are named by no release (an interrupted publish leaves such)")
+            self._notes.append(f"{len(orphans)} objects belong to no release (left by an interrupted publish)")
 
 
 def trust_in(targets: Targets, role: TufRole) -> Trust:
-    """The keys and the threshold that a delegation asks for.
+    """The keys and the threshold of a delegation.
 
     Raises:
         RefusedError: The role is not delegated.

@@ -1,6 +1,6 @@
-"""One log line per request: who asked for what, what it got, how long it took.
+"""One log line per request: client, request, answer, duration.
 
-Rules: what came from outside is quoted, so that no request can forge a line.
+Rules: input from outside is quoted, so that no request can forge a line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOGGER = logging.getLogger("twinhull.access")
 
 
 class AccessLog:
-    """ASGI middleware that logs each HTTP request when its answer ended, or broke off."""
+    """ASGI middleware that logs each HTTP request when its answer ended or was interrupted."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,7 +44,7 @@ class AccessLog:
 
 
 def access_line(scope: MutableMapping[str, Any], *, status: int, sent: int, seconds: float) -> str:
-    """The line of one request; status 0 means it broke off before an answer began.  Pure."""
+    """The line of one request; status 0 means it was interrupted before an answer began.  Pure."""
     client = scope.get("client")
     who = client[0] if client else "-"
     path = quote(scope["path"], safe="/~^")

@@ -21,7 +21,7 @@ def create_app(repository: Path, *, clock: Clock | None = None) -> Starlette:
 
     Args:
         repository: The folder with `metadata`, `targets` and `objects`.
-        clock: Tells the time in UTC; the system's clock when None.
+        clock: Returns the time in UTC; the system's clock when None.
     """
     return Starlette(
         routes=[*file_routes(repository), *health_routes(repository, clock or _utc_now)],
@@ -35,7 +35,7 @@ def _utc_now() -> datetime:
 
 
 async def _plain_error(_request: Request, error: Exception) -> Response:
-    """An error as a line of text that nobody may cache: a file missing now may be published in a minute."""
+    """An error as a line of text that must not be cached: a file missing now may be published in a minute."""
     if not isinstance(error, HTTPException):
         raise TypeError(f"not an HTTP error: {error!r}")
     headers = {**(error.headers or {}), "cache-control": "no-store"}

@@ -1,7 +1,7 @@
 """The repository's files over HTTP.
 
-Rules: only names a repository can hold are looked for, and only regular files inside it are opened, so no path leads
-out; everything but `timestamp.json` never changes under its name and may be cached for ever.
+Rules: it serves only names that a repository can hold and only regular files inside it, so no path leads out; files
+other than `timestamp.json` never change under their names and may be cached for ever.
 Ranges are starlette's `FileResponse`; entity tags are strong: the digest in the name, or of the content.
 Source: RFC 9110 (ranges, conditions), RFC 9111 and RFC 8246 (caching, `immutable`), TUF specification 6.2 (names).
 """
@@ -35,7 +35,7 @@ _TIMESTAMP = "metadata/timestamp.json"
 
 @dataclass(frozen=True)
 class Servable:
-    """What a path is and how it is sent; `digest` is None where the content has to be hashed."""
+    """A file and how it is served; `digest` is None where the content has to be hashed."""
 
     media_type: str
     cache_control: str
@@ -43,7 +43,7 @@ class Servable:
 
 
 class WideFileResponse(FileResponse):
-    """Reads larger pieces than the default 64 KiB: each one costs a change of threads."""
+    """Reads larger pieces than the default 64 KiB, because each one costs a thread switch."""
 
     chunk_size = 256 * 1024
 
@@ -60,7 +60,7 @@ def file_routes(repository: Path) -> list[Route]:
 
 
 def servable(path: str) -> Servable | None:
-    """What a path below the repository's base is; None for everything nobody may ask for.  Pure."""
+    """The file at a path below the repository's base; None for paths that are not served.  Pure."""
     if path == _TIMESTAMP:
         return Servable(JSON, ALWAYS_ASK, None)
     if _VERSIONED.fullmatch(path):
@@ -73,7 +73,7 @@ def servable(path: str) -> Servable | None:
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
-    """Whether a client already has what `etag` names (weak comparison, as RFC 9110 13.1.2 asks).  Pure."""
+    """Whether a client already has the content of `etag` (weak comparison, as RFC 9110 13.1.2 requires).  Pure."""
     if if_none_match is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
@@ -95,7 +95,7 @@ async def _answer(repository: Path, request: Request) -> Response:
 
 
 async def _metadata(file: Path, found: Servable, request: Request) -> Response:
-    """Metadata is small and `timestamp.json` is replaced while we look: read once, and hash and send just that."""
+    """Serve metadata: small, and `timestamp.json` may be replaced, so read once, then hash and send these bytes."""
     try:
         content = await to_thread.run_sync(file.read_bytes)
     except FileNotFoundError as error:
@@ -114,7 +114,7 @@ def _inside(repository: Path, path: str) -> Path:
     """The regular file a checked path names, links resolved.
 
     Raises:
-        HTTPException: 404, when there is none, or a link leads out of the repository.
+        HTTPException: 404, when there is no such file, or a link leads out of the repository.
     """
     base = repository.resolve()
     try:

@@ -1,7 +1,7 @@
 """`/healthz`: whether hosts can update from here.
 
-Answers 200 while the timestamp is there and valid, else 503; that is what breaks first when nobody refreshes.
-The signature is not judged here: the server holds nothing it could judge it by, and hosts judge it themselves.
+Answers 200 while the timestamp exists and is valid, else 503; the timestamp expires first when nobody refreshes.
+The signature is not checked here: the server has no keys to check it, and hosts check it themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True)
 class Health:
-    """What `/healthz` says."""
+    """The answer of `/healthz`."""
 
     ok: bool
     timestamp_version: int | None

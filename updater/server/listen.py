@@ -1,4 +1,4 @@
-"""Running the application: bind, serve, end gracefully.
+"""Runs the application: binds, serves, ends gracefully.
 
 Rules: the address is bound before anything is announced, so port 0 works and a script can wait for one line;
 a signal lets running answers end, within limits.
@@ -39,7 +39,7 @@ def bind(host: str, port: int) -> Bound:
     """Bind and listen; port 0 takes any free one.
 
     Raises:
-        UpdaterError: The address cannot be had.
+        UpdaterError: The address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -80,12 +80,12 @@ def make_server(app: ASGIApp, announce: Callable[[], None]) -> AnnouncingServer:
 
 
 def serve(app: ASGIApp, bound: Bound, announce: Callable[[], None]) -> None:
-    """Answer requests until SIGINT or SIGTERM; being asked to end is not a failure, so it returns."""
+    """Answer requests until SIGINT or SIGTERM, then return, because a signal is not a failure."""
     server = make_server(app, announce)
     with bound.listener:
         try:
             server.run(sockets=[bound.listener])
         except (KeyboardInterrupt, SystemExit):
-            # uvicorn raises the signal again after it shut down in order; anything else is not ours to hide.
+            # uvicorn raises the signal again after an orderly shutdown; every other exception is passed on.
             if not (server.started and server.should_exit):
                 raise

@@ -1,6 +1,6 @@
-"""A document applied to a host: accounts, files, certificates, name, units.  Writes to the disk.
+"""Applies a document to a host: accounts, files, certificates, hostname, units.  Writes to the disk.
 
-Everything that can be known beforehand is checked before the first write, and each step may be done twice.
+Everything that can be checked in advance is checked before the first write, and each step may be repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from updater.provision.places import UNITS
 from updater.provision.record import Applied
 
 BUNDLE_FILE = "/etc/ssl/certs/ca-certificates.crt"
-# Changes there are seen by systemd when it reads its units and settings again.
+# systemd notices changes there only when it reloads its units and settings.
 _UNIT_FOLDERS = ("/etc/systemd/system/", "/etc/containers/systemd/", "/etc/systemd/system.conf.d/")
 _KEYS = ".ssh/authorized_keys"
 _PRIVATE = 0o700
@@ -30,7 +30,7 @@ Run = Callable[[Sequence[str]], None]
 
 @dataclass(frozen=True)
 class Host:
-    """What a document is applied to.
+    """The host that a document is applied to.
 
     Attributes:
         files: The files of the host.
@@ -49,7 +49,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Done:
-    """What was written: every file with the hash of its content, and whether systemd has to look again."""
+    """What was written: every file with the hash of its content, and whether systemd has to reload."""
 
     files: dict[str, str]
     units_changed: bool
@@ -59,7 +59,7 @@ def apply(document: Provision, host: Host, before: Applied | None) -> Done:
     """Apply a document to the disk and to the running host.
 
     Raises:
-        UpdaterError: Something stands against it; when it was known beforehand, nothing was written.
+        UpdaterError: It cannot be applied; if this was found in advance, nothing was written.
         ProcessError: A program that makes users or enables units failed.
     """
     targets = files_of(document)
@@ -79,7 +79,7 @@ def apply(document: Provision, host: Host, before: Applied | None) -> Done:
 
 
 def _set_units(units: Sequence[Unit], was: dict[str, str], host: Host) -> None:
-    """Enable units as they say now, and disable those that the document before may have enabled."""
+    """Enable units as the document says, and disable those that the previous document may have enabled."""
     off = [unit.name for unit in units if not unit.enable and unit.path in was and unit.path.startswith(str(UNITS))]
     if off:
         host.run(("systemctl", "--root=/", "disable", *off))
@@ -89,7 +89,7 @@ def _set_units(units: Sequence[Unit], was: dict[str, str], host: Host) -> None:
 
 
 def write_bundle(host: Host) -> None:
-    """Write the bundle of certificates: the running image's own, and those this host was given after them."""
+    """Write the bundle of certificates: the running image's own, followed by those of the document."""
     with host.image() as root:
         own = (root / BUNDLE_FILE.lstrip("/")).read_bytes()
     _write(Target(BUNDLE_FILE, own + (host.files.read(CERTIFICATES_FILE) or b"")), host)
@@ -106,10 +106,12 @@ def _check(document: Provision, targets: Sequence[Target], host: Host) -> None:
     for user in document.users:
         account = host.files.account(user.name)
         if account is not None and user.uid is not None and account.uid != user.uid:
-            raise UpdaterError(f"the user {user.name} has the number {account.uid} on this host, not {user.uid}")
+            raise UpdaterError(f"the user {user.name} has the id {account.uid} on this host, not {user.uid}")
         holder = host.files.user_of(user.uid) if user.uid is not None and account is None else None
         if holder is not None:
-            raise UpdaterError(f"the user {user.name} cannot have the number {user.uid}: {holder} has it on this host")
+            raise UpdaterError(
+                f"the user {user.name} cannot have the id {user.uid}: on this host it belongs to {holder}"
+            )
         if account is not None:
             _require_home(user, account, host)
 
@@ -142,9 +144,9 @@ def _write_keys(user: User, host: Host) -> Target:
 
 
 def _require_home(user: User, account: Account, host: Host) -> str:
-    """The path of a user's file of keys, which is in the user's home and not elsewhere.
+    """The path of a user's ssh keys, which must be inside the user's home.
 
-    The folder belongs to the user, who may have put a link there that leads to somebody else's files.
+    The folder belongs to the user, who may have put a link to somebody else's files there.
     """
     path = f"{account.home.rstrip('/')}/{_KEYS}"
     home = host.files.folder(account.home)
@@ -154,7 +156,7 @@ def _require_home(user: User, account: Account, host: Host) -> str:
 
 
 def _leave(was: dict[str, str], written: dict[str, str], host: Host) -> list[str]:
-    """Remove what the document before wrote and this one does not name, unless somebody changed it since."""
+    """Remove files that the previous document wrote and this one does not name, unless somebody changed them since."""
     gone = []
     for path, sha256 in was.items():
         if path in written:

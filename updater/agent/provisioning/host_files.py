@@ -1,6 +1,6 @@
-"""Files of a host, written below `/etc` and `/var` and nowhere else, whatever links there are.
+"""Writes files of a host, only below `/etc` and `/var`, whatever links exist there.
 
-Who owns what is looked up in the host's own `/etc/passwd` and `/etc/group`.
+Owners are looked up in the host's own `/etc/passwd` and `/etc/group`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from updater.errors import UpdaterError
 from updater.provision.files import Target
 
 _PLACES = ("etc", "var")
-# Folders that systemd-tmpfiles makes later in a boot, with the modes it gives them.
+# Folders that systemd-tmpfiles makes later in a boot, with their modes.
 _FOLDER_MODES = {"/var/roothome": 0o700}
 
 
@@ -30,7 +30,7 @@ class Account:
 
 @dataclass(frozen=True)
 class HostFiles:
-    """The files below `root`, which is `/`, or stands for it in tests."""
+    """The files below `root`, which is `/`, or another folder in tests."""
 
     root: Path = Path("/")
 
@@ -50,10 +50,10 @@ class HostFiles:
         return next((int(fields[2]) for fields in self._table("etc/group") if fields[0] == name), None)
 
     def require_place(self, path: str) -> Path:
-        """Where a path is in truth.
+        """The real place of a path, with links resolved.
 
         Raises:
-            UpdaterError: A link on the way leads out of `/etc` and `/var`, or a folder is in its place.
+            UpdaterError: A link in the path leads out of `/etc` and `/var`, or the path is a folder.
         """
         given = self.root / path.lstrip("/")
         place = Path(os.path.realpath(given.parent)) / given.name
@@ -66,7 +66,7 @@ class HostFiles:
         return place
 
     def folder(self, path: str) -> Path:
-        """Where a folder is in truth, or will be.
+        """The real place of a folder, which need not exist yet, with links resolved.
 
         Raises:
             UpdaterError: That is not below `/etc` or `/var`.
@@ -81,7 +81,7 @@ class HostFiles:
             raise UpdaterError(f"{path} leads to {place}, which is not below /etc or /var")
 
     def owner_of(self, target: Target) -> tuple[int, int]:
-        """The numbers of a file's owner and group.
+        """The ids of a file's owner and group.
 
         Raises:
             UpdaterError: This host does not know them.
@@ -92,12 +92,12 @@ class HostFiles:
         return account.uid, gid
 
     def write(self, target: Target, owner: tuple[int, int], *, folder_mode: int = 0o755) -> bool:
-        """Write a file to the disk, durably and in one step; False: it was just so before.
+        """Write a file to the disk, durably and in one step; False: it was already the same.
 
         Args:
             target: The file.
-            owner: Numbers of its user and group; folders that are missing above it get them below a home.
-            folder_mode: The mode of folders that are missing.
+            owner: Ids of its user and group; below a home, missing parent folders get them too.
+            folder_mode: The mode of missing parent folders.
         """
         place = self.require_place(target.path)
         if _is_just_so(place, target, owner):
@@ -135,7 +135,7 @@ class HostFiles:
         return True
 
     def make_home(self, home: str, account: Account) -> None:
-        """Make a user's home folder on the disk; one that is there is left alone."""
+        """Make a user's home folder on the disk; an existing one is not changed."""
         place = self.folder(home)
         if place.is_dir():
             return

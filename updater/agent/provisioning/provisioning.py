@@ -1,7 +1,7 @@
-"""One boot: what came in, what counts of it, what it came to, and the record of that.
+"""Provisioning in one boot: reads the documents, chooses one, applies it, and records the result.
 
-A document that cannot be read or applied never stops a boot: it is recorded and reported, and the boot goes on.  It
-does not end the first boot either, so that a mended document is taken at the next one.
+A document that cannot be read or applied never stops a boot: it is recorded and reported, and the boot goes on.  Nor
+does it end the first boot, so that a corrected document counts at the next one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from updater.provision.reading import CREDENTIAL, MAX_OFFERED_BYTES, read_offere
 from updater.provision.record import REASON_LIMIT, Applied, Record, Trouble, Way, parse_record
 
 RECORD_NAME = "provision.json"
-# There while a boot is at it, and left behind when what came could not be taken in: the first boot is not over then.
+# Exists while a document is being applied, and stays when that failed: then the first boot is not over.
 UNDER_WAY = "run/twinhull/provisioning"
 _log = logging.getLogger(__name__)
 
@@ -36,13 +36,13 @@ class RecordStore:
         self.path = folder / RECORD_NAME
 
     def load(self) -> Record:
-        """What is recorded; where that cannot be read, the first boot counts as over: the safe side."""
+        """The record; if it cannot be read, the first boot counts as over, which is the safe choice."""
         try:
             return parse_record(self.path.read_bytes(), source=str(self.path))
         except FileNotFoundError:
             return Record()
         except DocumentError as error:
-            _log.warning("%s; nothing unsigned is taken in", error)
+            _log.warning("%s; unsigned documents are ignored", error)
             return Record(first_boot_over=True)
 
     def save(self, record: Record) -> None:
@@ -53,7 +53,7 @@ class RecordStore:
 
 @dataclass(frozen=True)
 class Provisioner:
-    """Everything one boot needs; `decrypt` opens an encrypted credential of a name, or raises `TwinhullError`."""
+    """Everything one boot needs; `decrypt` opens a named encrypted credential, or raises `TwinhullError`."""
 
     host: Host
     store: RecordStore
@@ -62,7 +62,7 @@ class Provisioner:
     now: Callable[[], Instant]
 
     def run(self) -> Outcome:
-        """Take in what came; writes below `/etc`, `/var` and `/run`."""
+        """Apply the documents and credentials of this boot; writes below `/etc`, `/var` and `/run`."""
         mark = self._root / UNDER_WAY
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -83,7 +83,7 @@ class Provisioner:
         if record.first_boot_over:
             mark.unlink()
         for trouble in troubles:
-            _log.error("what came by %s was not applied: %s", trouble.way.value, trouble.reason)
+            _log.error("the document from %s was not applied: %s", trouble.way.value, trouble.reason)
         return Outcome(record, applied=applied is not None, units_changed=done is not None and done.units_changed)
 
     def _record(self, record: Record, applied: Applied | None, troubles: Sequence[Trouble]) -> Record:
@@ -97,7 +97,7 @@ class Provisioner:
             after = replace(after, bundle_of=self.host.version)
         else:
             after = replace(after, bundle_of=None)
-        # A document with errors may be mended until one was taken.
+        # A document with errors may be corrected until one was applied.
         over = record.first_boot_over or applied is not None or not troubles
         return replace(after, first_boot_over=over)
 
@@ -114,9 +114,9 @@ class Provisioner:
         return candidates, troubles
 
     def _sort(self, record: Record) -> list[Trouble]:
-        """Hand on the boot partition's other credentials; of our own only those that can be opened.
+        """Pass on the boot partition's other credentials; of our own only those that can be decrypted.
 
-        A unit that imports a credential which cannot be opened does not start, and the agent's units guard a trial.
+        A unit does not start if it imports a credential that cannot be decrypted, and the agent's units guard a trial.
         """
         refused = []
         for credential in boot_credentials(self._root):
@@ -153,7 +153,7 @@ class Provisioner:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a boot took in."""
+    """The result of one boot."""
 
     record: Record
     applied: bool
@@ -161,7 +161,7 @@ class Outcome:
 
 
 def end_first_boot(store: RecordStore, root: Path) -> None:
-    """Note on the disk that this host has booted, when nothing came that could have been taken in."""
+    """Record on the disk that this host has booted without a document."""
     record = store.load()
     if not (record.first_boot_over or (root / UNDER_WAY).exists()):
         store.save(replace(record, first_boot_over=True, troubles=()))

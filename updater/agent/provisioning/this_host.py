@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def decrypt(name: str, data: bytes) -> bytes:
-    """Let systemd-creds open a credential with this host's key, its TPM, or both.
+    """Decrypt a credential with systemd-creds, by this host's key, its TPM, or both.
 
     Raises:
         ProcessError: It is encrypted to another host, or under another name.
@@ -58,7 +58,7 @@ def decrypt(name: str, data: bytes) -> bytes:
 
 @contextmanager
 def image_root() -> Iterator[Path]:
-    """The image's own root file system; a bind mount without what is mounted below shows `/etc` under the overlay."""
+    """The image's own root file system; a bind mount without submounts shows `/etc` below the overlay."""
     at = _RUNTIME / f"lower.{os.getpid()}"
     at.mkdir(parents=True, mode=0o700)
     process.run(("mount", "--bind", "-o", "ro", "/", at), timeout_s=_MOUNT_TIMEOUT_S)

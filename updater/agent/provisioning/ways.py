@@ -1,7 +1,7 @@
-"""What the firmware and the boot partition hand over; read here, judged elsewhere.
+"""Reads documents and credentials from the firmware and the boot partition; other modules judge them.
 
 The firmware's are in `/run/credentials/@system` when systemd was allowed to import them.  When it was not (the initrd
-decides that by the image's policy), a signed document can still be in the firmware's tables, so they are looked into.
+decides this by the image's policy), the firmware's tables may still hold a signed document, so they are read directly.
 Sources: SMBIOS 3.7, 7.12 (type 11, OEM strings); systemd.system-credentials(7); QEMU's fw_cfg in sysfs.
 """
 
@@ -31,7 +31,7 @@ OWN = "twinhull."
 
 @dataclass(frozen=True)
 class Brought:
-    """A document as it came, before anybody looked into it."""
+    """A document as received, not parsed yet."""
 
     way: Way
     data: bytes
@@ -46,7 +46,7 @@ class Credential:
 
 
 def find_documents(root: Path) -> Iterator[Brought]:
-    """The documents that came, the firmware's first."""
+    """The documents received, the firmware's first."""
     firmware = _read(root / SYSTEM / CREDENTIAL)
     if firmware is None:
         firmware = _read(root / _FW_CFG / CREDENTIAL / "raw")
@@ -77,14 +77,14 @@ def oem_credential(table: bytes, name: str) -> bytes | None:
 
 
 def boot_credentials(root: Path) -> Iterator[Credential]:
-    """The boot partition's credentials but the document."""
+    """The boot partition's credentials except the document."""
     for name, path in _boot_files(root):
         if name != CREDENTIAL and (data := _read(path)) is not None:
             yield Credential(name, data)
 
 
 def hand_on(root: Path, credential: Credential) -> None:
-    """Put a credential where units look for it, plain and encrypted ones apart (writes below `/run`)."""
+    """Write a credential below `/run`, where units look for it; plain and encrypted ones are separate."""
     store = root / STORES[is_encrypted(credential.data)]
     store.mkdir(mode=0o700, parents=True, exist_ok=True)
     persist.write_atomic(store / credential.name, credential.data, mode=0o600)

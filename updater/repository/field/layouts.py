@@ -1,8 +1,8 @@
-"""The layouts that a repository's releases were installed with, and which of them are gone.
+"""The disk layouts of a repository's releases, and which of them are retired.
 
 Rules: a layout is in the field from the first published release whose disk image has it, until an operator says that no
-host with it is left; publishing a release that has it brings it back.  That word is a plain file of the publisher's
-(`retired-layouts.json`); no host reads it and nothing signs it.
+host with it is left; publishing a release that has it brings it back.  The record of retired layouts is a plain file
+of the publisher (`retired-layouts.json`); no host reads it and nothing signs it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Listed:
-    """A layout, and the newest release that its hosts could be given."""
+    """A layout, and the newest release for its hosts."""
 
     known: Known
     newest: Release
@@ -101,7 +101,7 @@ def require_room(layout: Layout, state: State, candidates: Sequence[Candidate]) 
 
 
 def read_field(layout: Layout, state: State, family: Family) -> Field:
-    """The releases of a family and the layouts they record; those of before there were layouts have none.
+    """The releases of a family and the layouts they record; a release may record none.
 
     Raises:
         RefusedError: A document or a layout is not what was signed, or is one of another family.
@@ -127,7 +127,7 @@ def read_field(layout: Layout, state: State, family: Family) -> Field:
 
 
 def read_outlooks(base: Path, families: Iterable[Family], *, within: int) -> tuple[Outlook, ...]:
-    """What will be full within so many further releases, trusting the repository's own root.
+    """The partitions that will be full within that many further releases, trusting the repository's own root.
 
     Raises:
         RefusedError: Signatures or hashes do not hold.
@@ -153,7 +153,7 @@ def list_layouts(base: Path) -> tuple[Listed, ...]:
 
 
 def retire_layout(base: Path, layout_id: str, *, retired: bool) -> bool:
-    """Record in the repository on the disk that no host with a layout is left, or that there are some after all.
+    """Record in the repository on the disk that no host with a layout is left, or take that back.
 
     Returns:
         Whether that changed anything.
@@ -179,13 +179,13 @@ def retire_layout(base: Path, layout_id: str, *, retired: bool) -> bool:
 
 
 def bring_back(layout: Layout, layout_ids: Iterable[str]) -> None:
-    """Write to the disk that there are hosts with these layouts again; call it holding the repository's lock."""
+    """Record on the disk that there are hosts with these layouts again; call it holding the repository's lock."""
     if back := set(layout_ids):
         _write_retired(layout, set(read_retired(layout).layouts) - back)
 
 
 def read_retired(layout: Layout) -> Retired:
-    """The layouts that are gone; none when nobody ever said so.
+    """The retired layouts; empty without a record.
 
     Raises:
         DocumentError: The record was changed by hand and has errors.
@@ -217,7 +217,7 @@ def _recorded(layout: Layout, release: Release) -> SlotLayout:
 
 
 def _with_own(known: Iterable[Known], candidates: Iterable[Candidate]) -> tuple[Known, ...]:
-    """The layouts of a family once these releases are published: theirs are in the field."""
+    """The layouts of a family after these releases are published, theirs included."""
     found = {each.slots: each for each in known}
     for candidate in candidates:
         if candidate.slots is not None:

@@ -1,7 +1,7 @@
-"""What fits a disk's slots, and how many releases of usual growth still will.
+"""Whether a release fits a disk's slots, and how many further releases will at the usual growth.
 
 Rules: a release fits a layout when its root and its tree fit their partitions, and the boot partition could hold its
-UKI twice; a layout is named by its own content, so the same sizes have the same name wherever they are recorded.
+UKI twice; a layout's id is the hash of its content, so the same sizes always have the same id.
 Pure: no I/O.
 """
 
@@ -36,7 +36,7 @@ class Part(Enum):
     BOOT = "boot"
 
 
-# The tree grows with the root, which would be reported twice.
+# The tree grows with the root, so the same growth would be reported twice.
 GROWING = (Part.ROOT, Part.BOOT)
 
 
@@ -75,7 +75,7 @@ class SlotLayout:
 
     @property
     def family(self) -> Family:
-        """Whose disk it is."""
+        """The image and architecture of the disk."""
         return Family(self.image, self.architecture)
 
     def room(self, part: Part) -> int:
@@ -107,7 +107,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Misfit:
-    """A release that a layout has no room for."""
+    """A release that does not fit a layout."""
 
     release: Release
     known: Known
@@ -115,7 +115,7 @@ class Misfit:
 
     @property
     def missing_bytes(self) -> int:
-        """How much the partition is too small."""
+        """How many bytes the partition is too small."""
         return need(self.release, self.part) - self.known.slots.room(self.part)
 
     def __str__(self) -> str:
@@ -134,14 +134,13 @@ class Outlook:
 
     Attributes:
         layout: The layout's id.
-        image: Whose disk it is.
-        architecture: Of which architecture.
+        image: The image and architecture of the disk.architecture: Its architecture.
         part: The partition.
-        needed_bytes: What the newest release needs of it.
-        room_bytes: What it has.
-        growth_bytes: Mean growth of that need per release, rounded.
-        over_releases: Over how many releases the mean was taken.
-        releases_left: Which release from now, counted from 1, will not fit, if they go on growing like that.
+        needed_bytes: The space the newest release needs in it.
+        room_bytes: The space it has.
+        growth_bytes: Mean growth of the needed space per release, rounded.
+        over_releases: The number of releases in the mean.
+        releases_left: Which release from now, counted from 1, will not fit at this growth.
     """
 
     layout: str
@@ -179,7 +178,7 @@ def family_of(release: Release) -> Family:
 
 
 def family_problems(slots: SlotLayout, release: Release) -> tuple[str, ...]:
-    """Where a layout describes another image or architecture than the release it goes with, in words."""
+    """The problem when a layout describes an image or architecture other than its release's."""
     if slots.family == family_of(release):
         return ()
     return (f"the layout is one of {slots.family}, and the release is of {family_of(release)}",)
@@ -196,7 +195,7 @@ def need(release: Release, part: Part) -> int:
 
 
 def fill(release: Release, slots: SlotLayout, part: Part) -> float:
-    """How much of a partition a release needs: 1 is all of it."""
+    """The fraction of a partition that a release needs."""
     return need(release, part) / slots.room(part)
 
 
@@ -215,19 +214,19 @@ def releases_left(needs: Sequence[int], room: int) -> int | None:
     """Which release from now, counted from 1, will not fit into `room` bytes, at the mean growth of `needs` (bytes).
 
     Returns:
-        1 is the next release, 0 or less one that was there already; None when nothing grows.
+        1 is the next release, 0 or less an existing one; None when nothing grows.
     """
     steps, grown = len(needs) - 1, needs[-1] - needs[0] if needs else 0
     return (room - needs[-1]) * steps // grown + 1 if grown > 0 else None
 
 
 def outlooks(history: Sequence[Release], layouts: Iterable[Known], *, within: int) -> tuple[Outlook, ...]:
-    """What will be full within so many further releases.
+    """The partitions that will be full within that many further releases.
 
     Args:
         history: Every release of a family, oldest first; the last eight give the growth.
         layouts: The layouts of that family.
-        within: Number of releases; 0 asks for nothing.
+        within: Number of releases; 0 gives no warnings.
     """
     recent = history[-HISTORY:]
     found = (
@@ -237,7 +236,7 @@ def outlooks(history: Sequence[Release], layouts: Iterable[Known], *, within: in
 
 
 def in_mib(size_bytes: int) -> str:
-    """Bytes for a person: slots are made of whole MiB."""
+    """Bytes as text in MiB, because slots are made of whole MiB."""
     return f"{size_bytes / (1 << 20):.1f}".removesuffix(".0") + " MiB"
 
 

@@ -360,8 +360,8 @@ def test_a_unit_that_is_to_be_enabled_no_longer_is_disabled(host: FakeHost) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("hostname: x\nusers: [{name: admin, uid: 4242}]\n", "neighbour has it"),
-        ("hostname: x\nusers: [{name: neighbour, uid: 4243}]\n", "has the number 4242"),
+        ("hostname: x\nusers: [{name: admin, uid: 4242}]\n", "neighbour"),
+        ("hostname: x\nusers: [{name: neighbour, uid: 4243}]\n", "4242"),
         (f"hostname: x\nusers: [{{name: daemon, ssh_keys: ['{SSH_KEY}']}}]\n", "not below /etc or /var"),
         ("hostname: x\nusers: [{name: daemon}]\n", "not below /etc or /var"),
         (f"hostname: x\nusers: [{{name: moved, ssh_keys: ['{SSH_KEY}']}}]\n", "leads out of the home"),
