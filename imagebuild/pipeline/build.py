@@ -12,7 +12,6 @@ Everything is made in a working folder and moved to its place at the end in one 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from imagebuild.pipeline.documents import Made, write_documents
 from imagebuild.pipeline.runner import StepRunner, both
 from imagebuild.steps import boot, filesystems
 from imagebuild.steps.agent_program import build_payload
+from imagebuild.steps.checkout import copy_files
 from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.initrd.image import make_initrd, make_programs
 from imagebuild.steps.leave_out.leaving import leave_out
@@ -137,7 +137,7 @@ def _build(plan: BuildPlan, progress: Progress, make: MakeImage) -> Built:
         steps = StepRunner(progress, shop.kept_log)
         try:
             shop.make_folders()
-            shutil.copytree(DATA / "scripts", shop.config / "scripts")
+            copy_files(DATA / "scripts", shop.config / "scripts")
             filesystems.stage_definition(plan.folder, shop.definition)
             made = make(shop, steps, Watch(plan))
         except Exception:
@@ -158,7 +158,6 @@ def _build(plan: BuildPlan, progress: Progress, make: MakeImage) -> Built:
 
 def _gather_extra(shop: Workshop) -> None:
     """Assemble the files every image gets: the agent, our units, the definition's own files."""
-    shutil.copytree(DATA / "tree", shop.extra, symlinks=True)
     build_payload(
         destination=shop.extra,
         tools_root=shop.tools.root,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from imagebuild.definition.containers import POLICY_FILE, REGISTRIES_FILE
 from imagebuild.definition.image import BuildProfile, ImageDefinition
 from imagebuild.paths import DATA
+from imagebuild.steps.checkout import copy_files
 
-_FILES = DATA / "access"
 
-
-def write_access(definition: ImageDefinition, profile: BuildProfile | None, tree: Path) -> None:
-    """Copy the files of each way in that is open into the tree at `tree`."""
+def write_access(definition: ImageDefinition, profile: BuildProfile | None, tree: Path, data: Path = DATA) -> None:
+    """Copy the files of each way in that is open from `data` into the tree at `tree`."""
     wanted = {"ssh": bool(definition.ssh.keys), "rescue": definition.rescue, "debug": profile is BuildProfile.DEBUG}
     for name, on in wanted.items():
         if on:
-            shutil.copytree(_FILES / name, tree, symlinks=True, dirs_exist_ok=True)
+            copy_files(data / "access" / name, tree)
     if definition.ssh.keys:
         _put(tree, definition.ssh.keys_path, "".join(f"{key}\n" for key in definition.ssh.keys).encode())
 

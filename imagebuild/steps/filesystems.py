@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import uuid
 from pathlib import Path
 
 from bedrock.errors import ProcessError
 from imagebuild.definition import config
 from imagebuild.definition.baked import baked
-from imagebuild.definition.image import definition_files, is_executable
+from imagebuild.definition.image import definition_files
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
 from imagebuild.steps.access import write_access, write_policy
+from imagebuild.steps.checkout import copy_file, copy_files
 from imagebuild.steps.hardening import stripped_programs, write_hardening
 from imagebuild.steps.initrd.firmware import microcode_files
 from imagebuild.steps.leave_out.rules import load_rules
@@ -34,28 +34,20 @@ _SEEDS = uuid.UUID("6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71")
 
 
 def stage_definition(folder: Path, target: Path) -> None:
-    """Copy a definition's files into the new folder `target`, as git would hand them out to anybody.
-
-    Of a mode only whether the file can be executed counts, and of times nothing: they depend on who checked it out.
-    """
+    """Copy a definition's files into the new folder `target`; of times nothing counts: they depend on the checkout."""
     target.mkdir()
     for name in definition_files(folder):
-        source, copy = folder / name, target / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_symlink():
-            copy.symlink_to(source.readlink())
-        else:
-            shutil.copyfile(source, copy)
-            copy.chmod(0o755 if is_executable(source) else 0o644)
+        copy_file(folder / name, target / name)
     for path in (target, *target.rglob("*")):
         os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
 
 
-def write_extra_files(shop: Workshop, tree: Path) -> None:
-    """Write what the definition and Twinhull put into every image into the tree at `tree`."""
+def write_extra_files(shop: Workshop, tree: Path, data: Path = DATA) -> None:
+    """Write what the definition and Twinhull (from its `data`) put into every image into the tree at `tree`."""
     plan, definition = shop.plan, shop.plan.definition
-    write_hardening(definition.hardening, tree)
-    write_access(definition, plan.profile, tree)
+    copy_files(data / "tree", tree)
+    write_hardening(definition.hardening, tree, data)
+    write_access(definition, plan.profile, tree, data)
     write_policy(definition, shop.definition, tree)
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
     _put(tree, POLICY_FILE, definition.provision.baked(shop.definition))

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from imagebuild.definition.hardening import Hardening
 from imagebuild.errors import BuildError
 from imagebuild.paths import DATA
+from imagebuild.steps.checkout import copy_files
 
-_FILES = DATA / "hardening"
 _STRIPPED = "stripped"
 
 
-def write_hardening(hardening: Hardening, tree: Path) -> None:
-    """Copy the files of each part that is switched on into the tree at `tree`."""
+def write_hardening(hardening: Hardening, tree: Path, data: Path = DATA) -> None:
+    """Copy the files of each part that is switched on from `data` into the tree at `tree`."""
     for name, on in (("sysctl", hardening.sysctl), ("mounts", hardening.mounts)):
         if on:
-            shutil.copytree(_FILES / name, tree, dirs_exist_ok=True)
+            copy_files(data / "hardening" / name, tree)
 
 
 def stripped_programs(output: Path) -> tuple[str, ...]:
