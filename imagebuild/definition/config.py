@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +100,14 @@ def asking_config(
     profile: BuildProfile | None = None,
     merged: Path | None = None,
 ) -> str:
-    """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem asks for."""
+    """The least `mkosi.conf` from which mkosi can tell which packages the root filesystem asks for.
+
+    What mkosi makes up itself where nothing is said (a name, a random seed) is said, so that two answers compare.
+    """
     text = f"[Distribution]\nDistribution=debian\nRelease={definition.release}\n"
-    text += f"Architecture={definition.architecture.value}\n\n{base}\n[Content]\n"
+    text += f"Architecture={definition.architecture.value}\n\n"
+    text += f"[Output]\nFormat=directory\nOutput=tree\nImageId={definition.id}\nSeed={uuid.UUID(int=0)}\n\n"
+    text += f"[Build]\nBuildSources=\nWithNetwork=no\n\n{base}\n[Content]\n"
     text += _list("Packages", (_name(entry, local) for entry in requested_packages(definition)))
     return text + _profile(profile) + _include(merged)
 

@@ -37,6 +37,7 @@ from imagebuild.definition.host import (
     User,
     account_problems,
 )
+from imagebuild.definition.mkosi import files_without_effect
 from imagebuild.definition.paths import FilePath
 from imagebuild.definition.provision import ProvisionPolicy
 from imagebuild.definition.removals import check_removals
@@ -355,6 +356,7 @@ def load_definition(folder: Path) -> ImageDefinition:
         if file.source is not None and not (folder / file.source).is_file()
     ]
     problems += _missing_inputs(folder, definition)
+    problems += files_without_effect(folder)
     problems += key_problems(definition.containers, folder)
     problems += [Problem(f"provision.{where}", what) for where, what in definition.provision.problems(folder)]
     if problems:
@@ -363,17 +365,13 @@ def load_definition(folder: Path) -> ImageDefinition:
 
 
 def _missing_inputs(folder: Path, definition: ImageDefinition) -> Iterator[Problem]:
-    """The keys and packages that the definition names and its folder lacks, and files of mkosi that have no effect."""
+    """The keys and packages that the definition names and its folder lacks."""
     for index, source in enumerate(definition.sources):
         if not (folder / source.signed_by).is_file():
             yield Problem(f"sources[{index}].signed_by", f"{folder / source.signed_by} is not a file")
     for index, entry in enumerate(definition.packages):
         if is_local(entry) and not (folder / entry).is_file():
             yield Problem(f"packages[{index}]", f"{folder / entry} is not a file")
-    for pattern, key in (("mkosi.sandbox*", "sources"), ("mkosi.packages*", "packages")):
-        for found in sorted(folder.glob(pattern)):
-            what = "name the repository here" if key == "sources" else "name each .deb file here, as ./NAME.deb"
-            yield Problem(key, f"{found} has no effect, because packages come from the lock alone: {what} instead")
 
 
 def definition_digest(folder: Path) -> str:

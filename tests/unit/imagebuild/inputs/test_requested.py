@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bedrock.errors import ProcessError
+from bedrock.errors import DocumentError, ProcessError
 from bedrock.process import Finished
 from imagebuild.definition.image import BuildProfile
 from imagebuild.definition.initrd import load_content
@@ -25,12 +25,14 @@ class PlayedMkosi(PlayedTools):
     """Reads the packages of the configuration itself; of one that is included, only whether it is.
 
     Attributes:
+        included: The settings that a configuration which is included makes.
         fails: How it ends when it does not accept the configuration.
         debug: What it finds more with the debug profile.
         texts: The configurations it was given.
         meeting: Where those that run at the same time wait for each other.
     """
 
+    included: dict[str, object] = field(default_factory=dict)
     fails: ProcessError | None = None
     debug: tuple[str, ...] = ()
     texts: list[str] = field(default_factory=list)
@@ -50,6 +52,7 @@ class PlayedMkosi(PlayedTools):
             name for found in re.findall(r"^Packages=(.*(?:\n +\S+)*)", text, re.MULTILINE) for name in found.split()
         ]
         image = {"Packages": [*names, *(self.debug if "Packages=login" in text else ())], "VolatilePackages": ["late"]}
+        image |= self.included if "[Include]" in text else {}
         return call.end(json.dumps({"Images": [{"Packages": ["other"]}, {**image, "BuildPackages": None}]}))
 
 
@@ -105,7 +108,9 @@ def test_the_definitions_own_mkosi_files_are_asked_too(tmp_path: Path) -> None:
     (tmp_path / "host/mkosi.conf").write_text("[Content]\nPackages=jq\n")
     tools = PlayedMkosi(tmp_path)
     asked_of(tmp_path, tools)
-    assert all(f"Include={tmp_path / 'host'}\n" in text for text in tools.texts)
+    # The one without them is what the others are compared with.
+    including = [text for text in tools.texts if f"Include={tmp_path / 'host'}\n" in text]
+    assert len(including) == len({None, *BuildProfile}) == len(tools.texts) - 1
     assert all(tmp_path / "host" in call.access.read for call in tools.calls)
 
 
@@ -113,3 +118,28 @@ def test_a_configuration_that_mkosi_does_not_accept_is_told_with_what_it_said(tm
     tools = PlayedMkosi(tmp_path, fails=ProcessError("mkosi failed", returncode=1, tail="Unknown setting Foo"))
     with pytest.raises(BuildError, match=r"(?s)next to .*image\.yaml\nUnknown setting Foo"):
         asked_of(tmp_path, tools)
+
+
+def test_what_a_build_does_not_take_from_mkosi_files_is_refused_with_the_file_that_says_it(tmp_path: Path) -> None:
+    folder = tmp_path / "host"
+    (folder / "mkosi.conf.d").mkdir(parents=True)
+    (folder / "mkosi.conf").write_text("[Content]\n# Timezone=UTC\nPackages=jq\n")
+    (folder / "mkosi.conf.d/10-time.conf").write_text("[Content]\nTimezone = Europe/Berlin\n")
+    files = [str(folder / "mkosi.conf"), str(folder / "mkosi.conf.d/10-time.conf"), "/elsewhere/mkosi.conf"]
+    settings = {"Timezone": "Europe/Berlin", "ImageVersion": "7", "RemoveFiles": ["/usr/x"], "Files": files}
+    with pytest.raises(DocumentError) as caught:
+        asked_of(tmp_path, PlayedMkosi(tmp_path, included=settings))
+    assert caught.value.source == str(folder)
+    assert [problem.path for problem in caught.value.problems] == [
+        "mkosi.*: ImageVersion",
+        "mkosi.conf.d/10-time.conf: Timezone",
+    ]
+    assert "`timezone` in image.yaml" in caught.value.problems[1].message
+
+
+def test_what_a_build_takes_from_mkosi_files_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host/mkosi.postinst").touch()
+    settings = {"PostInstallationScripts": ["mkosi.postinst"], "BuildPackages": ["gcc"], "Files": []}
+    asked = asked_of(tmp_path, PlayedMkosi(tmp_path, included=settings))
+    assert "curl" in asked.root[None]
