@@ -17,6 +17,7 @@ from bedrock.errors import TwinhullError
 from imagebuild.content import kernel
 from imagebuild.content.accounts import SYSUSERS_FILE as ACCOUNTS_FILE
 from imagebuild.content.accounts import Ids, Settled, changed_ids, settle_ids, sysusers_text
+from imagebuild.content.effects import unknown_health_units, unread_files
 from imagebuild.content.locale import make_locale
 from imagebuild.content.overwrites import overwrite_problems
 from imagebuild.content.secrets import THROWN_AWAY, allowed_paths, secret_problems
@@ -60,6 +61,7 @@ class Facts:
 
     Attributes:
         found: Settings of the tree.
+        packages: Names of the packages it was made of.
         units: Names of unit files that are no mask.
         unit_files: Unit files as systemctl sees them.
         owners: The packages that own a path.
@@ -68,6 +70,7 @@ class Facts:
     """
 
     found: Found
+    packages: frozenset[str]
     units: frozenset[str]
     unit_files: dict[str, UnitFile]
     owners: dict[str, str]
@@ -102,11 +105,16 @@ def settle(shop: Workshop, package_tree: PackageTree) -> SettledTree:
     _require(
         shop, "users: only ids and groups can be set of a package's user", user_problems(definition.users, settled)
     )
+    if definition.ssh.keys and definition.ssh.user not in settled.ids.users:
+        message = f"ssh.user: the image has no user {definition.ssh.user}; `users` makes it"
+        _require(shop, "image.yaml asks for what this image cannot have", (message,))
     state = _state(package_tree, facts)
     tree.change(_change(shop, tree, facts, settled, state))
     make_locale(tree, definition.locale)
     verdict = verify(tree, facts.sources)
     _require(shop, "files of the definition are wrong", verdict.problems)
+    unknown = unknown_health_units(definition, facts.units | facts.unit_files.keys() | verdict.generated)
+    _require(shop, "image.yaml asks for what this image cannot have", unknown)
     found = tree.secrets(facts.owners)
     _require(shop, "the image holds secrets", secret_problems(found, definition.secrets, shop.plan.profile))
     (shop.out / IDS_FILE).write_bytes(strict.dump_json(settled.ids))
@@ -152,6 +160,7 @@ def _facts(shop: Workshop, tree: BuiltTree, package_tree: PackageTree) -> Facts:
     ours = {f"/{path.relative_to(extra)}" for path in extra.rglob("*") if path.is_symlink() or path.is_file()}
     return Facts(
         found=tree.read(*_SETTINGS),
+        packages=frozenset(package.name for package in installed),
         units=frozenset(path.rpartition("/")[2] for path in units.names - masks),
         unit_files=read_unit_files(tree.systemctl("list-unit-files", "--output=json")),
         owners={merged(path): package.name for package in installed for path in package.files},
@@ -169,6 +178,7 @@ def _data_paths() -> frozenset[str]:
 def _definition_problems(shop: Workshop, tree: BuiltTree, facts: Facts, image: Kernel) -> list[str]:
     definition = shop.plan.definition
     problems = [*overwrite_problems(definition, facts.owners, facts.own)]
+    problems += unread_files(definition, facts.packages)
     problems += service_problems(definition.services, facts.unit_files, facts.units)
     texts = facts.found.texts
     dep, builtin, aliases = (

@@ -38,6 +38,7 @@ _NFT_MAIN = "/etc/nftables.conf"
 _NFT = re.compile(r"/etc/nftables\.conf|.*\.nft")
 _INCLUDE = re.compile(r'^\s*include\s+"([^"]+)"', re.MULTILINE)
 _NO_NFTABLES = re.compile(r"cache initialization failed|Unable to initialize Netlink|Protocol not supported")
+_NO_PODMAN = "the image has no podman to run it: see containers.engine in image.yaml, or write a unit of systemd"
 QUADLET = "/usr/libexec/podman/quadlet"
 # Not the generators' own folder, which systemd-analyze leaves aside when it runs none.
 _GENERATED = "/run/systemd/system"
@@ -47,10 +48,11 @@ _NETWORKD_S = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found: problems, each with its place, and what could not be checked here."""
+    """What was found: problems, each with its place, what could not be checked here, and the units of Quadlets."""
 
     problems: tuple[str, ...]
     unchecked: tuple[str, ...] = ()
+    generated: frozenset[str] = frozenset()
 
 
 def verify(tree: BuiltTree, sources: Iterable[Source]) -> Verdict:
@@ -62,7 +64,7 @@ def verify(tree: BuiltTree, sources: Iterable[Source]) -> Verdict:
     generated: dict[str, str] = {}
     if quadlets:
         if not (tree.root / QUADLET.lstrip("/")).exists():
-            problems += [source.at(None, "the image has no podman to run it") for source in quadlets.values()]
+            problems += [source.at(None, _NO_PODMAN) for source in quadlets.values()]
         else:
             generated = _check_quadlets(tree, quadlets, problems)
     problems += _check_units(tree, found, quadlets, generated)
@@ -79,7 +81,8 @@ def verify(tree: BuiltTree, sources: Iterable[Source]) -> Verdict:
             if name is None
         ]
     _check_nftables(tree, _matching(found, _NFT), problems, unchecked)
-    return Verdict(tuple(dict.fromkeys(problems)), tuple(unchecked))
+    units = frozenset(path.rpartition("/")[2] for path in generated)
+    return Verdict(tuple(dict.fromkeys(problems)), tuple(unchecked), units)
 
 
 def settings_of(sources: Iterable[Source]) -> dict[str, list[tuple[Source, int]]]:

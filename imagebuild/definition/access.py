@@ -23,6 +23,10 @@ class Ssh:
     keys: tuple[SshKey, ...] = ()
     user: UserName = "root"
 
+    def __post_init__(self) -> None:
+        if self.user != "root" and not self.keys:
+            raise ValueError(f"user {self.user} has no effect without keys")
+
     @property
     def packages(self) -> tuple[str, ...]:
         """The Debian packages it takes."""

@@ -116,9 +116,20 @@ class Containers:
     policy: SignaturePolicy | None = None
     engine: Engine = Engine.PODMAN
 
-    def __post_init__(self) -> None:
-        if self.policy is not None and self.engine is not Engine.PODMAN:
-            raise ValueError(f"policy is read by podman alone, and engine is {self.engine.value}")
+
+def engine_problems(containers: Containers, checked: Engine | None) -> Iterator[Problem]:
+    """What has no effect with the engine of an image; `checked` is `updater.health.engine`, None when left out."""
+    engine = containers.engine
+    if containers.policy is not None and engine is not Engine.PODMAN:
+        yield Problem(
+            "containers.policy",
+            f"it is read by podman alone, and the engine is {engine.value}: write engine: podman, or leave it out",
+        )
+    if checked not in {None, Engine.NONE, engine}:
+        yield Problem(
+            "updater.health.engine",
+            f"is {checked.value}, the image's engine {engine.value}: leave it out, or write none to check no engine",
+        )
 
 
 def key_problems(containers: Containers, folder: Path) -> Iterator[Problem]:

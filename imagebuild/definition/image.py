@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -19,8 +19,8 @@ from typing import Annotated
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from imagebuild.definition.access import Ssh
-from imagebuild.definition.base import ENGINES, TIME_SERVICES, Part, TimeService, checked_engine, time_service
-from imagebuild.definition.containers import Containers, key_problems
+from imagebuild.definition.base import ENGINES, TIME_SERVICES, Part, TimeService, time_service
+from imagebuild.definition.containers import Containers, engine_problems, key_problems
 from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
 from imagebuild.definition.hardening import Hardening
 from imagebuild.definition.host import (
@@ -324,7 +324,6 @@ class ImageDefinition:
                 f"servers; write kernel: {GENERIC_KERNEL}"
             )
         time_service(self.time, self.packages)
-        checked_engine(self.containers.engine, self.updater.health.engine)
         check_removals(keep=self.keep, drop=self.drop, keep_modules=self.keep_modules, drop_modules=self.drop_modules)
         seen: set[str] = set()
         for path in [file.path.on_host for file in self.files] + [unit.path for unit in self.units]:
@@ -349,7 +348,8 @@ def load_definition(folder: Path) -> ImageDefinition:
         error = DocumentError(str(path), (Problem("", "no such file: this folder is not an image definition"),))
         error.add_note("`twinhull init DIR` writes one to start from")
         raise error
-    definition = strict.load_yaml(ImageDefinition, path)
+    said = strict.parse_yaml(path.read_bytes(), source=str(path))
+    definition = strict.read(ImageDefinition, said, source=str(path))
     problems = [
         Problem(f"files[{index}].source", f"{folder / file.source} is not a file")
         for index, file in enumerate(definition.files)
@@ -357,11 +357,20 @@ def load_definition(folder: Path) -> ImageDefinition:
     ]
     problems += _missing_inputs(folder, definition)
     problems += files_without_effect(folder)
+    checked = definition.updater.health.engine if _says(said, "updater", "health", "engine") else None
+    problems += engine_problems(definition.containers, checked)
     problems += key_problems(definition.containers, folder)
     problems += [Problem(f"provision.{where}", what) for where, what in definition.provision.problems(folder)]
     if problems:
         raise DocumentError(str(path), tuple(problems))
     return definition
+
+
+def _says(document: object, *keys: str) -> bool:
+    """Whether a document has a key, whose default means the same as its absence."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document is not None
 
 
 def _missing_inputs(folder: Path, definition: ImageDefinition) -> Iterator[Problem]:

@@ -268,3 +268,19 @@ def test_packages_of_which_nothing_starts_are_named(tmp_path: Path) -> None:
     )
     services = case.shop.plan.definition.services
     assert forgotten_services(settled, contents, services) == {"openssh-server": ("ssh.service",)}
+
+
+def test_a_unit_whose_health_decides_must_be_in_the_image(tmp_path: Path) -> None:
+    text = "updater: {health: {units: [podman.socket, ssh.service, getty@tty1.service, dev-vda.device]}}"
+    case = case_of(tmp_path, text, units=(("getty@.service", "disabled"),))
+    message = case.refused()
+    assert "updater.health.units[0]: the image has no unit podman.socket" in message
+    assert message.count("updater.health.units") == 1
+
+
+def test_a_login_by_key_needs_its_user(tmp_path: Path) -> None:
+    key = f"ssh-ed25519 {'A' * 60}"
+    message = case_of(tmp_path / "a", f"ssh: {{user: alice, keys: [{key}]}}").refused()
+    assert "ssh.user: the image has no user alice" in message
+    root = case_of(tmp_path / "b", f"ssh: {{keys: [{key}]}}")
+    settle(root.shop, root.tree)

@@ -53,8 +53,10 @@ def definition_from(text: str) -> ImageDefinition:
 def test_a_check_can_be_left_out_but_not_be_of_an_engine_that_is_not_there(tmp_path: Path) -> None:
     text = "id: host\ncontainers: {engine: docker}\nupdater: {health: {engine: %s}}\n"
     assert engine_checked(definition_of(tmp_path, text % "none")) == "none"
-    with pytest.raises(DocumentError, match="the image's engine docker"):
-        definition_of(tmp_path, text % "containerd")
+    for other in ("containerd", "podman"):
+        with pytest.raises(DocumentError, match="the image's engine docker") as caught:
+            definition_of(tmp_path, text % other)
+        assert [problem.path for problem in caught.value.problems] == ["updater.health.engine"]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,13 @@ def test_chrony_takes_timesyncd_s_place_and_starts(tmp_path: Path) -> None:
     assert presets(definition) == "enable chrony.service\n"
 
 
-def test_a_signature_policy_without_the_engine_that_reads_it_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DocumentError, match="policy is read by podman alone"):
-        definition_of(tmp_path, "id: host\ncontainers: {engine: docker, policy: {default: reject}}\n")
+@pytest.mark.parametrize("engine", ["docker", "containerd", "none"])
+def test_a_signature_policy_without_the_engine_that_reads_it_is_refused(engine: str, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="write engine: podman") as caught:
+        definition_of(tmp_path, f"id: host\ncontainers: {{engine: {engine}, policy: {{default: reject}}}}\n")
+    assert [problem.path for problem in caught.value.problems] == ["containers.policy"]
+
+
+def test_a_user_for_ssh_without_a_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="ssh: user alice has no effect without keys"):
+        definition_of(tmp_path, "id: host\nssh: {user: alice}\n")
