@@ -12,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from imagebuild.console import print_line
+from imagebuild.definition.drivers import Drivers
 from imagebuild.inspection.compare import Comparison
 from imagebuild.inspection.costs import Cost
 from imagebuild.inspection.drivers import DriverSet
@@ -47,7 +48,8 @@ def show_inspection(found: Inspection, *, everything: bool) -> None:
     below = root.add(f"kernel modules, {total}")
     _add_some(below, (_line(name, decimal(size)) for name, size in modules), everything=everything)
     if found.drivers:
-        _add_drivers(root.add("drivers for disks in the initrd, each set without the ones before it"), found.drivers)
+        branch = root.add("drivers for disks in the initrd, each set without the ones before it")
+        _add_drivers(branch, found.drivers, found.built_drivers)
     for title, names in (
         ("setuid and setgid", found.setuid),
         ("units started at boot", found.enabled),
@@ -86,9 +88,11 @@ def show_comparison(found: Comparison) -> None:
     Console().print(root, soft_wrap=True)
 
 
-def _add_drivers(branch: Tree, sets: Mapping[str, DriverSet]) -> None:
+def _add_drivers(branch: Tree, sets: Mapping[str, DriverSet], built: Drivers | None) -> None:
     for name, each in sets.items():
         line = f"{each.modules} modules, {decimal(each.cost.raw_bytes)}, {decimal(each.cost.wire_bytes)} compressed"
+        if built is not None:
+            line += ", in this image" if Drivers(name) in built else ", not in this image"
         branch.add(_line(name, line))
     if lacking := [kind for each in sets.values() for kind in each.lacking]:
         branch.add(_line("the kernel has no driver for", "; ".join(dict.fromkeys(lacking))))

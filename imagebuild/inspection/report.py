@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bedrock.progress import Progress
+from imagebuild.definition.drivers import Drivers
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import Contents, Entry, Kind
@@ -42,7 +43,11 @@ class Brought:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that is reported about a build; `folders` are cut at a depth of three."""
+    """Everything that is reported about a build.
+
+    `folders` are cut at a depth of three; `built_drivers` is the set of `drivers` that its initrd has, together with
+    those before it, and None where an earlier Twinhull built it and did not say.
+    """
 
     image: str
     version: Version
@@ -62,6 +67,7 @@ class Inspection:
     sockets: dict[str, tuple[str, ...]]
     modules: dict[str, int]
     drivers: dict[str, DriverSet]
+    built_drivers: Drivers | None
     kernel_arguments: tuple[str, ...]
 
 
@@ -113,6 +119,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress, drivers:
         sockets=sockets,
         modules=_modules(contents),
         drivers=sets,
+        built_drivers=summary.drivers,
         kernel_arguments=tuple((build / "config/cmdline").read_text().split()),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedrock import strict
+from imagebuild.definition.drivers import Drivers
 from partitions.version import Version
 
 SUMMARY_FILE = "summary.json"
@@ -25,6 +26,7 @@ class Summary:
         seconds: Seconds by step.
         notes: Lines for people.
         disabled_services: Units of packages that stay disabled and that the definition says nothing of, by package.
+        drivers: Which disks the initrd has drivers for; None in a build of an earlier Twinhull.
     """
 
     image: str
@@ -36,6 +38,7 @@ class Summary:
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     disabled_services: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    drivers: Drivers | None = None
 
 
 def read_summary(out: Path) -> Summary:

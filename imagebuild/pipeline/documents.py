@@ -86,6 +86,7 @@ def write_documents(shop: Workshop, made: Made, *, seconds: Mapping[str, float],
         seconds={name: round(value, 2) for name, value in seconds.items()},
         notes=tuple(notes),
         disabled_services=made.disabled_services,
+        drivers=definition.drivers,
     )
     (shop.out / SUMMARY_FILE).write_bytes(strict.dump_json(summary))
     return summary

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 
 import pytest
 
+from bedrock import strict
+from imagebuild.definition.drivers import Drivers
 from imagebuild.inspection.compare import compare
 from imagebuild.inspection.costs import Cost
+from imagebuild.inspection.drivers import DriverSet
 from imagebuild.inspection.render import show_comparison, show_inspection
 from imagebuild.inspection.report import Brought, Inspection, folder_of
 from partitions.version import Version
@@ -35,6 +40,7 @@ OLD = Inspection(
     enabled=("a.service",),
     sockets={"b.socket": ("/run/b",)},
     drivers={},
+    built_drivers=Drivers.CLOUD,
     modules={"fs/ext4": 7},
     kernel_arguments=("ro", "quiet"),
 )
@@ -87,3 +93,28 @@ def test_both_are_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_files_are_counted_to_folders_of_bounded_depth(path: str, folder: str) -> None:
     assert folder_of(path) == folder
+
+
+SETS = {name: DriverSet(number, Cost(number, number), ()) for number, name in enumerate(("cloud", "server", "all"), 1)}
+
+
+@pytest.mark.parametrize(
+    ("built", "marks"),
+    [
+        (Drivers.CLOUD, [True, False, False]),
+        (Drivers.SERVER, [True, True, False]),
+        (Drivers.ALL, [True, True, True]),
+        (None, [False, False, False]),
+    ],
+)
+def test_the_drivers_that_an_image_has_are_marked(
+    built: Drivers | None, marks: list[bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = replace(OLD, drivers=SETS, built_drivers=built)
+    show_inspection(found, everything=False)
+    shown = [line for line in capsys.readouterr().out.splitlines() if re.search(r"[0-9] modules, ", line)]
+    assert [line.endswith(", in this image") for line in shown] == marks
+    assert [line.endswith(", not in this image") for line in shown] == [
+        built is not None and not each for each in marks
+    ]
+    assert json.loads(strict.dump_json(found))["built_drivers"] == (built.value if built else None)

@@ -50,6 +50,7 @@ def test_a_build_is_documented(plan: BuildPlan) -> None:
     assert built.summary.packages == 2
     assert set(built.summary.seconds) == {"tools_tree", "contents", "file_systems", "uki", "disk", "total"}
     assert built.summary.size_bytes["initrd"] == 6
+    assert built.summary.drivers is plan.definition.drivers
 
 
 def test_the_release_names_the_attachments_that_were_made(plan: BuildPlan) -> None:
