@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 from configparser import RawConfigParser
+from dataclasses import dataclass
 from pathlib import Path
 
 import imagebuild
+from bedrock import strict
 
 DATA = Path(str(imagebuild.__file__)).parent / "data"
 UNITS = DATA / "tree/usr/lib/systemd/system"
 INIT = DATA / "initrd/init"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A time as units write it."""
+
+    time: strict.Seconds
 
 
 def unit(path: Path) -> RawConfigParser:
@@ -61,3 +71,35 @@ def test_a_hanging_initrd_is_ended_by_its_guard() -> None:
 def test_a_start_job_that_never_ends_does_not_keep_a_blessed_slot_from_its_updates() -> None:
     assert unit(UNITS / "twinhull-health.service")["Unit"]["JobTimeoutSec"] == "3h"
     assert "After" in unit(UNITS / "twinhull-updater.service")["Unit"]
+
+
+def seconds(text: str) -> float:
+    return strict.read(Limit, {"time": text}, source="a unit").time if text != "infinity" else math.inf
+
+
+def limits() -> dict[str, float]:
+    """How long each unit of ours that runs to its end may take; without a limit systemd sets none for these."""
+    found = {}
+    for path in UNITS.glob("twinhull-*.service"):
+        service = unit(path)["Service"]
+        if service.get("Type") == "oneshot":
+            found[path.name] = seconds(service.get("TimeoutStartSec", "infinity"))
+    return found
+
+
+def test_the_deadline_alone_judges_a_trial_however_slow_its_host_is() -> None:
+    deadline_s = seconds(unit(UNITS / "twinhull-trial-deadline.timer")["Timer"]["OnBootSec"])
+    found = limits()
+    assert {"twinhull-boot.service", "twinhull-bless.service", "twinhull-provision.service"} <= found.keys()
+    judges = {"twinhull-trial-deadline.service"}
+    assert {name for name, limit_s in found.items() if limit_s <= deadline_s} == judges
+    assert all(found[name] >= deadline_s for name in judges)
+
+
+def test_nothing_ends_the_last_way_out_of_a_trial() -> None:
+    assert limits()["twinhull-trial-lost.service"] == math.inf
+
+
+def test_a_program_that_hangs_keeps_no_blessed_slot_from_booting_or_from_its_updates() -> None:
+    found = limits()
+    assert all(found[f"twinhull-{name}.service"] < math.inf for name in ("boot", "bless", "provision"))
