@@ -7,18 +7,24 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from imagebuild.definition.host import Secrets
 from imagebuild.definition.image import BuildProfile
 from imagebuild.definition.paths import FilePath
 
 # Made by maintainers' scripts on the machine that installs, which here is the build.
+_SNAKEOIL = "/etc/ssl/private/ssl-cert-snakeoil.key"
 THROWN_AWAY = (
     "/etc/ssh/ssh_host_*_key",
     "/etc/ssh/ssh_host_*_key.pub",
-    "/etc/ssl/private/ssl-cert-snakeoil.key",
+    _SNAKEOIL,
     "/etc/ssl/certs/ssl-cert-snakeoil.pem",
+)
+WAYS_OUT = (
+    "a secret of each host's own comes with `twinhull provision`, or a unit (`units`) makes it on the host",
+    "`drop` in image.yaml takes a file out that a package made",
+    "`secrets: {allow: [PATH]}` in image.yaml keeps a file that is no secret, or that every host may share",
 )
 _DEBUG = ("/etc/passwd", "/etc/shadow")
 
@@ -45,3 +51,11 @@ def secret_problems(
 def allowed_paths(secrets: Secrets) -> dict[str, str]:
     """The files that may hold a secret, by their paths in the image, as the definition writes them."""
     return {FilePath(str(path)).in_image: str(path) for path in secrets.allow}
+
+
+def thrown_away_notes(thrown_away: Collection[str]) -> tuple[str, ...]:
+    """What whoever builds the image should know of keys that were taken out; an SSH server's are made on the host."""
+    if _SNAKEOIL not in thrown_away:
+        return ()
+    what = f"{_SNAKEOIL} of the package ssl-cert is not in the image, for every host would have the same"
+    return (f"{what}: a unit can make one on each host (docs/image-definition.md, `secrets`)",)

@@ -20,15 +20,16 @@ from imagebuild.content.accounts import Ids, Settled, changed_ids, settle_ids, s
 from imagebuild.content.effects import unknown_health_units, unread_files
 from imagebuild.content.locale import make_locale
 from imagebuild.content.overwrites import overwrite_problems
-from imagebuild.content.secrets import THROWN_AWAY, allowed_paths, secret_problems
+from imagebuild.content.secrets import THROWN_AWAY, WAYS_OUT, allowed_paths, secret_problems, thrown_away_notes
 from imagebuild.content.services import UnitFile, disabled_services, read_unit_files, service_problems
 from imagebuild.content.sources import Source, sources_of
-from imagebuild.content.sshd import SERVER, host_key_files
+from imagebuild.content.sshd import LINKS, SERVER, host_key_files
 from imagebuild.content.state import RECORD_FILE, TMPFILES_FILE, State, read_record, state_of, tmpfiles_paths
 from imagebuild.content.tree import BuiltTree, Change, Found
 from imagebuild.content.verify import settings_of, verify
 from imagebuild.definition.baked import definition_paths
 from imagebuild.definition.host import UTC, Services, User
+from imagebuild.definition.image import ImageDefinition
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import Contents
 from imagebuild.paths import DATA, EPOCH
@@ -109,21 +110,23 @@ def settle(shop: Workshop, package_tree: PackageTree) -> SettledTree:
         message = f"ssh.user: the image has no user {definition.ssh.user}; `users` makes it"
         _require(shop, "image.yaml asks for what this image cannot have", (message,))
     state = _state(package_tree, facts)
-    tree.change(_change(shop, tree, facts, settled, state))
+    thrown_away = _thrown_away(definition, tree)
+    tree.change(_change(shop, tree, facts, settled, state, thrown_away=thrown_away))
     make_locale(tree, definition.locale)
     verdict = verify(tree, facts.sources)
     _require(shop, "files of the definition are wrong", verdict.problems)
     unknown = unknown_health_units(definition, facts.units | facts.unit_files.keys() | verdict.generated)
     _require(shop, "image.yaml asks for what this image cannot have", unknown)
     found = tree.secrets(facts.owners)
-    _require(shop, "the image holds secrets", secret_problems(found, definition.secrets, shop.plan.profile))
+    baked = secret_problems(found, definition.secrets, shop.plan.profile)
+    _require(shop, "the image holds secrets", baked, hints=WAYS_OUT)
     (shop.out / IDS_FILE).write_bytes(strict.dump_json(settled.ids))
     with shop.log.open("a") as log:
         for path in state.left_behind:
             log.write(f"{path} was written by a maintainer's script and is not in the image\n")
     return SettledTree(
         unit_files=read_unit_files(tree.systemctl("list-unit-files", "--output=json")),
-        notes=tuple(f"not checked: {line}" for line in verdict.unchecked),
+        notes=(*(f"not checked: {line}" for line in verdict.unchecked), *thrown_away_notes(thrown_away)),
     )
 
 
@@ -237,7 +240,14 @@ def _state(package_tree: PackageTree, facts: Facts) -> State:
     return state_of(read_record(path.read_bytes(), source=str(path)), tmpfiles_paths(texts))
 
 
-def _change(shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, state: State) -> Change:
+def _thrown_away(definition: ImageDefinition, tree: BuiltTree) -> frozenset[str]:
+    """Keys that packages made while they were installed, and that the definition neither gives nor allows."""
+    return tree.read(*THROWN_AWAY).names - {*definition_paths(definition), *allowed_paths(definition.secrets)}
+
+
+def _change(
+    shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, state: State, *, thrown_away: Iterable[str]
+) -> Change:
     """Everything that is to change in the tree."""
     texts = facts.found.texts
     shadow = texts.get("/etc/shadow", "")
@@ -249,16 +259,17 @@ def _change(shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, sta
     }
     if state.text:
         write[TMPFILES_FILE] = (0o644, state.text)
+    links = _zone(shop.plan.definition.timezone)
     if tree.read(SERVER).names:
         write |= {path: (0o644, text) for path, text in host_key_files().items()}
-    own = {*definition_paths(shop.plan.definition), *allowed_paths(shop.plan.definition.secrets)}
-    thrown_away = sorted(_escaped(path) for path in tree.read(*THROWN_AWAY).names - own)
+        # The definition may have put another generator there.
+        links |= {path: target for path, target in LINKS.items() if not tree.read(path).names}
     replaced = tuple(path.lstrip("/") for path in texts if path.startswith("/usr/lib/sysusers.d/"))
     return Change(
-        remove=(*replaced, *_BACKUPS, *thrown_away),
+        remove=(*replaced, *_BACKUPS, *(_escaped(path) for path in sorted(thrown_away))),
         write=write,
         copy=_missing(shop, tree),
-        link=_zone(shop.plan.definition.timezone),
+        link=links,
         users=settled.users,
         groups=settled.groups,
     )
@@ -292,6 +303,10 @@ def _unit_owners(owners: Mapping[str, str]) -> dict[str, str]:
     return {path.removeprefix(folder): owner for path, owner in owners.items() if path.startswith(folder)}
 
 
-def _require(shop: Workshop, what: str, problems: Iterable[str]) -> None:
+def _require(shop: Workshop, what: str, problems: Iterable[str], hints: Iterable[str] = ()) -> None:
     if found := tuple(problems):
-        raise BuildError("\n".join((f"{what} ({shop.plan.folder / 'image.yaml'})", *(f"  {line}" for line in found))))
+        lines = (f"{what} ({shop.plan.folder / 'image.yaml'})", *(f"  {line}" for line in found))
+        error = BuildError("\n".join(lines))
+        for hint in hints:
+            error.add_note(hint)
+        raise error

@@ -1,4 +1,6 @@
-"""Host keys of an SSH server: made on the host at the first boot, kept in `/var`, the same after every update.
+"""What every image with an SSH server gets, whatever brought it: host keys of each host's own, and no other socket.
+
+Host keys are made on the host at the first boot, kept in `/var`, and the same after every update.
 
 Debian makes them when the package is installed, which here is when an image is built: every host would have the same,
 and everybody who has the image.  They are taken out, and units make them where they are missing.
@@ -8,6 +10,9 @@ Pure.
 from __future__ import annotations
 
 SERVER = "/usr/sbin/sshd"
+# systemd would let the server listen on sockets of its own too (AF_VSOCK), and complains at each boot of a machine
+# whose hypervisor offers none.
+LINKS = {"/etc/systemd/system-generators/systemd-ssh-generator": "/dev/null"}
 KINDS = ("ed25519", "ecdsa", "rsa")
 FOLDER = "/var/lib/ssh"
 _UNIT_FOLDER = "/usr/lib/systemd/system"

@@ -171,6 +171,9 @@ def test_host_keys_are_taken_out_and_made_on_the_host(tmp_path: Path) -> None:
     assert not list((case.tree.root / "etc/ssh").glob("ssh_host*"))
     assert "HostKey /var/lib/ssh/ssh_host_ed25519_key" in case.text("/etc/ssh/sshd_config.d/10-twinhull.conf")
     assert "ssh-keygen" in case.text("/usr/lib/systemd/system/twinhull-ssh-host-key@.service")
+    # systemd would let the server listen on sockets of its own, and complains where the hypervisor offers none.
+    masked = case.tree.root / "etc/systemd/system-generators/systemd-ssh-generator"
+    assert str(masked.readlink()) == "/dev/null"
 
 
 def test_a_host_key_that_the_definition_gives_is_not_taken_out_without_a_word(tmp_path: Path) -> None:
@@ -188,6 +191,7 @@ def test_an_image_without_a_server_has_nothing_of_it(tmp_path: Path) -> None:
     case = case_of(tmp_path, "")
     settle(case.shop, case.tree)
     assert not (case.tree.root / "etc/ssh").exists()
+    assert not (case.tree.root / "etc/systemd/system-generators").exists()
 
 
 def test_a_baked_key_ends_the_build_unless_it_was_asked_for(tmp_path: Path) -> None:
@@ -196,9 +200,12 @@ def test_a_baked_key_ends_the_build_unless_it_was_asked_for(tmp_path: Path) -> N
     (tmp_path / "b/definition").mkdir(parents=True)
     for name in "ab":
         (tmp_path / name / "definition/key.pem").write_text(KEY)
-    message = case_of(tmp_path / "a", text).refused()
-    assert "the image holds secrets" in message
-    assert "/etc/app/tls.pem holds a private key" in message
+    case = case_of(tmp_path / "a", text)
+    with pytest.raises(BuildError, match="the image holds secrets") as caught:
+        settle(case.shop, case.tree)
+    assert "/etc/app/tls.pem holds a private key" in str(caught.value)
+    hints = " ".join(caught.value.hints)
+    assert all(way in hints for way in ("`twinhull provision`", "`units`", "`drop`", "`secrets: {allow: "))
     allowed = case_of(tmp_path / "b", f"{text}\nsecrets: {{allow: [/etc/app/tls.pem]}}")
     settle(allowed.shop, allowed.tree)
 
@@ -284,3 +291,18 @@ def test_a_login_by_key_needs_its_user(tmp_path: Path) -> None:
     assert "ssh.user: the image has no user alice" in message
     root = case_of(tmp_path / "b", f"ssh: {{keys: [{key}]}}")
     settle(root.shop, root.tree)
+
+
+def test_a_key_that_a_package_made_is_taken_out_and_said_so(tmp_path: Path) -> None:
+    key, certificate = "/etc/ssl/private/ssl-cert-snakeoil.key", "/etc/ssl/certs/ssl-cert-snakeoil.pem"
+    case = case_of(tmp_path / "a", "")
+    case.file(key, KEY)
+    case.file(certificate, "certificate")
+    (note,) = settle(case.shop, case.tree).notes
+    assert note.startswith(key)
+    assert not (case.tree.root / key.lstrip("/")).exists()
+    assert not (case.tree.root / certificate.lstrip("/")).exists()
+    allowed = case_of(tmp_path / "b", f"secrets: {{allow: [{key}]}}")
+    allowed.file(key, KEY)
+    assert settle(allowed.shop, allowed.tree).notes == ()
+    assert allowed.text(key) == KEY
