@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class PlayedMkosi(PlayedTools):
         meeting: Where those that run at the same time wait for each other.
     """
 
-    included: dict[str, object] = field(default_factory=dict)
+    included: Mapping[str, object] = field(default_factory=dict)
     fails: ProcessError | None = None
     debug: tuple[str, ...] = ()
     texts: list[str] = field(default_factory=list)
@@ -51,8 +52,10 @@ class PlayedMkosi(PlayedTools):
         names = [
             name for found in re.findall(r"^Packages=(.*(?:\n +\S+)*)", text, re.MULTILINE) for name in found.split()
         ]
-        image = {"Packages": [*names, *(self.debug if "Packages=login" in text else ())], "VolatilePackages": ["late"]}
-        image |= self.included if "[Include]" in text else {}
+        packages = [*names, *(self.debug if "Packages=login" in text else ())]
+        image: dict[str, object] = {"Packages": packages, "VolatilePackages": ["late"]}
+        if "[Include]" in text:
+            image |= self.included
         return call.end(json.dumps({"Images": [{"Packages": ["other"]}, {**image, "BuildPackages": None}]}))
 
 
