@@ -221,6 +221,12 @@ class ToolsTree:
         return process.start(self.command(argv, access), stdin=stdin, stdout=stdout, stderr=stderr)
 
 
+def locked_tools_folder(archive: Path, release: str, *, cache: Path) -> Path:
+    """Where the tools tree that is made of a whole local archive is in the cache, or would be."""
+    inputs = "\n".join((str(_FORMAT), release, archive.name, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
+    return cache / "tools" / f"locked-{bytes_sha256(inputs.encode())[:16]}"
+
+
 def tools_identity() -> str:
     """The hash of everything the tree is made from, the mirror left aside (any mirror carries the same archive)."""
     inputs = "\n".join((str(_FORMAT), RELEASE, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
@@ -253,8 +259,7 @@ def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Pro
     Raises:
         ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
     """
-    inputs = "\n".join((str(_FORMAT), release, archive.name, *PACKAGES, *_MMDEBSTRAP_OPTIONS))
-    tree = ToolsTree(cache / "tools" / f"locked-{bytes_sha256(inputs.encode())[:16]}")
+    tree = ToolsTree(locked_tools_folder(archive, release, cache=cache))
     shown = progress or Silent()
     require_build_host()
     with only_one(cache / "tools" / ".lock", on_wait=lambda: shown.step("waiting for the tools tree")):
