@@ -30,6 +30,7 @@ TARGETS = ("setup", "image")
 _TIMEOUT_S = 3600
 _SHARED = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 _PLACE = "/srv/twinhull"
+_WORKED = "worked"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _plain_chroot(root: Path) -> str:
     if not (root / inside.lstrip("/")).exists():
         return "not tried: make setup failed"
     done = run_in(root, [inside, "lock", f"{_PLACE}/examples/container-host"], bound=False)
-    return "worked" if done.returncode == 0 else done.stderr.strip()
+    return _WORKED if done.returncode == 0 else done.stderr.strip()
 
 
 def main() -> None:
@@ -135,6 +136,8 @@ def main() -> None:
         print(f"{step.command}: exit code {step.exit_code} after {step.seconds:.0f} s")  # noqa: T201 - its output
     if any(step.exit_code for step in result.steps):
         sys.exit(f"failed; the log is {OUT / 'build-host' / 'build-host.log'}")
+    if result.plain_chroot != _WORKED:
+        sys.exit(f"failed in a plain chroot: {result.plain_chroot}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from bedrock.persist import write_atomic
 from bedrock.process import DEVNULL, STDOUT, Argument, Finished, Running
 from bedrock.progress import Progress, Silent
 from imagebuild.errors import ToolsError
-from imagebuild.inputs.build_host import require_build_host
+from imagebuild.inputs.build_host import require_build_host, root_of_its_own
 from imagebuild.inputs.mirror import Mirrors
 
 RELEASE = "trixie"
@@ -318,7 +318,7 @@ def inside_user_namespace() -> tuple[str, ...]:
 
 def _namespaces(*, bound: bool, mounts: bool = False) -> tuple[str, ...]:
     """The words before a program; `mounts`: what it mounts (only if `bound`) is seen by nobody else."""
-    user = () if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
+    user = root_of_its_own() if os.geteuid() == 0 else ("unshare", "--user", "--map-root-user", "--map-auto", "--")
     # A program that outlives a killed Twinhull would go on writing into a folder that the next build removes, and a
     # killed mkosi would leave dpkg and cp at work: the kernel ends the first with us (a change of user would undo that,
     # so it comes after), and a process namespace takes along what it started.
