@@ -1,7 +1,7 @@
 """`image.yaml`: what to build, read strictly.
 
-An image definition is a folder with `image.yaml` and, next to it, anything mkosi understands (`mkosi.conf`,
-`mkosi.extra/`, `mkosi.postinst`, …), which is merged in last.
+An image definition is a folder with `image.yaml` and, next to it, files of mkosi (`mkosi.conf`, `mkosi.extra/`,
+`mkosi.postinst`, …), which are merged in last; `mkosi.py` says what they may set.
 The `updater:` section is the agent's own configuration and is baked into the image as it stands.
 Not here: how a definition becomes mkosi's and systemd-repart's configuration (`config.py`).
 """
