@@ -6,9 +6,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory --warn-undefined-variables
 
 # The Python that makes the virtual environment: 3.11 or newer.
 PYTHON ?= python3
-# More words for pytest, such as PYTEST_ARGS='-k verity'.
+# More arguments for pytest, such as PYTEST_ARGS='-k verity'.
 PYTEST_ARGS ?=
-# More words for a benchmark, such as BENCH_ARGS='--json --rounds 3'.
+# More arguments for a benchmark, such as BENCH_ARGS='--json --rounds 3'.
 BENCH_ARGS ?=
 CI ?=
 
@@ -100,7 +100,7 @@ test-disks: setup
 
 test-docs: setup
 	@TWINHULL_DOCS=all $(PY) -m pytest qemu-test/test_documentation.py $(PYTEST_ARGS)
-# Their archives move every day, so they are no part of `make test`; docs/measurements.md has the last result.
+# Their archives change every day, so they are not part of `make test`; docs/measurements.md has the last result.
 test-unproven: setup
 	@$(PY) -m pytest qemu-test -m unproven $(PYTEST_ARGS)
 

@@ -1,4 +1,4 @@
-"""How `twinhull` shows long work and results to a person: bars on a terminal, plain lines elsewhere."""
+"""How `twinhull` shows progress and results to a person: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -72,5 +72,5 @@ class _LineProgress:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it stands: paths may hold what rich would take for markup."""
+    """Print a line unchanged: a path may contain text that rich would interpret as markup."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)

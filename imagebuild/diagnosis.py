@@ -1,7 +1,7 @@
-"""What a failed step's log says to the person who wrote the image definition.
+"""Explains a failed step to the author of the image definition, from the step's log.
 
-Pure: text in, one error out.  Causes that a definition, a mirror or a disk explains are named in one line; for
-everything else the last lines of the log are shown.
+Pure: text in, one error out.  Known causes in the definition, a mirror or a disk are named in one line; for everything
+else the last lines of the log are shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from imagebuild.errors import BuildError, ImageBuildError, MirrorError, SpaceErr
 
 _SHOWN_LINES = 10
 _LINE_WIDTH = 200
-# What Debian's maintainer scripts say all day long, and mkosi's repetition of the command that failed.
+# The usual output of Debian's maintainer scripts, and mkosi's repetition of the failed command.
 _NOISE = re.compile(
     r"\s*$|update-alternatives: (using|warning:)|(Setting up|Processing triggers|Unpacking|Selecting) |‣ \""
 )
@@ -27,7 +27,7 @@ _KERNELS = re.compile(r"the image must hold exactly one kernel, found: (?P<found
 
 
 def explain(what: str, failure: ProcessError) -> ImageBuildError:
-    """The error that a failed program amounts to; `what` begins its message."""
+    """The error for a failed program; its message begins with `what`."""
     for find in (_full_disk, _missing_packages, _unmet_dependencies, _unsigned, _not_fetched, _kernels):
         cause = find(failure.tail)
         if cause is not None:
@@ -39,7 +39,7 @@ def explain(what: str, failure: ProcessError) -> ImageBuildError:
 
 
 def last_words(log: str) -> tuple[str, ...]:
-    """The last lines that are not everyday noise, cut to a bearable width."""
+    """The last lines without the usual noise, cut to a readable width."""
     lines = [line for line in log.splitlines() if not _NOISE.match(line)][-_SHOWN_LINES:]
     return tuple(line if len(line) <= _LINE_WIDTH else f"{line[:_LINE_WIDTH]}…" for line in lines)
 
@@ -76,7 +76,7 @@ def _unsigned(log: str) -> ImageBuildError | None:
     if match is None:
         return None
     error = MirrorError(f"the mirror is not signed by Debian: {match['url'] or match['other']}")
-    return _hinted(error, "is it a mirror of Debian, whole and up to date?")
+    return _hinted(error, "is it a complete and current mirror of Debian?")
 
 
 def _not_fetched(log: str) -> ImageBuildError | None:

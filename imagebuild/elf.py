@@ -1,10 +1,10 @@
-"""What a program or library in ELF says the loader must find: its libraries, its interpreter, what it loads itself.
+"""The dependencies that an ELF program or library names: its libraries, its interpreter, what it loads by itself.
 
-Rules: only the headers, the dynamic section, the notes and a section that is asked for are read, each bounded; a file
-that is not ELF is not an error, one that breaks off or points outside itself is.
+Rules: only the headers, the dynamic section, the notes and a requested section are read, each with a bound; a file that
+is not ELF is not an error, but a file that is cut off or points outside itself is.
 It stands alone (standard library only), so that a script inside the tools tree can use it as well.
 Sources: System V ABI, chapters 4 and 5 (gabi); "ELF Dlopen Metadata" of the UAPI group (`.note.dlopen`).
-Not here: where the loader looks, and which names are present.
+Not here: where the loader searches, and which names exist.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ElfError(ValueError):
 
 @dataclass(frozen=True)
 class Dlopen:
-    """A library that the program says it may load while it runs.
+    """A library that a program may load while it runs, by its own note.
 
     Attributes:
         sonames: Names of the same library, the preferred one first.
@@ -48,7 +48,7 @@ class Dlopen:
 
 @dataclass(frozen=True)
 class Elf:
-    """What a file in ELF needs.
+    """The dependencies of an ELF file.
 
     Attributes:
         needed: Names of the libraries it is linked to.

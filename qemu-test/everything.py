@@ -68,7 +68,7 @@ class Everything:
 
 
 def write_definition(folder: Path, *, tools: ToolsTree, public_key: str) -> Path:
-    """Write the definition, and beside it the third party's repository with a key made for it."""
+    """Write the definition and, next to it, the third party's repository with a new key."""
     definition, repository = folder / "definition", folder / "third-party"
     (definition / "packages").mkdir(parents=True)
     (definition / f"packages/{LOCAL}_1.0_amd64.deb").write_bytes(_program(LOCAL))

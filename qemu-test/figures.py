@@ -1,4 +1,4 @@
-"""What every benchmark reports besides its figures: bars that are met or not, and the machine it ran on."""
+"""The common part of every benchmark's report: limits that are met or not, and the machine it ran on."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Facts:
 
 
 def facts() -> Facts:
-    """What this machine is, and how busy it is now."""
+    """This machine, and its current load."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     system = f"{platform.system()} {platform.release()}"
     return Facts(os.getloadavg()[0], os.cpu_count() or 1, memory >> 20, system)

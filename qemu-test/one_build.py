@@ -28,7 +28,7 @@ from keys.passphrase import NoPassphrase
 from partitions.version import Version
 
 SOURCE = Path(__file__).resolve().parent.parent
-# One nobody has; subordinate ids far above those distributions hand out.
+# An unused user id; subordinate ids far above those that distributions assign.
 USER = 47_110
 _FIRST_SUBORDINATE = 4_000_000
 _SUBORDINATES = 65_536

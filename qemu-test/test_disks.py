@@ -47,7 +47,7 @@ done
 )
 def test_a_host_starts_from_the_disk_and_is_blessed(bench: Workbench, kind: DiskKind) -> None:
     build = bench.build(DISKS)
-    # Nobody answers there; a host is healthy without.
+    # No server answers there; a host is healthy without one.
     config = host_config(bench, build / "disk.raw", updater_credential("http://10.0.2.2:9"))
     config = replace(config, disk_kind=kind, uki=None if kind.firmware_can_read else build / "uki.efi")
     folder = machine_folder(f"disk-{kind.value}")

@@ -1,4 +1,4 @@
-"""Every block of commands in our pages runs as it stands, in the order it stands, in a clone.
+"""Every block of commands in our pages runs as written, in order, in a clone.
 
 The clone holds what git knows and what is not committed yet.  Pages run in the order of `fenced_blocks.pages`; what a
 block exports the next one of its page has, and the first page's environment (the programs on the path) is that of all

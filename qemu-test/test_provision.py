@@ -1,6 +1,6 @@
 """Hosts that get their own configuration before their first boot: by firmware, by boot partition, signed or not.
 
-The image is the reference image with its usual policy: what nobody signed counts at the first boot only.  The tests'
+The image is the reference image with its usual policy: unsigned documents count at the first boot only.  The tests'
 shell is therefore provisioned like anything else, and where a test gets an answer after the first boot, that works.
 """
 
@@ -145,7 +145,7 @@ def test_it_is_the_same_after_an_update(life: Life) -> None:
     # Only the provisioned shell answers by now: systemd was not allowed to import the other one.
     assert life.host.run("test -e /run/credentials/@system/twinhull.guest-shell").exit_code != 0
     assert life.host.text("systemctl is-active guest-shell.service") == "active"
-    # The plain credential is still on the boot partition; nobody signed it, and the first boot is over.
+    # The plain credential is still on the boot partition, but it is unsigned and the first boot is over.
     (trouble,) = life.host.status()["provision"]["troubles"]
     assert trouble["reason"] == "the credential twinhull.updater: it is not signed"
 
@@ -192,7 +192,7 @@ def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workben
         assert record["first_boot_over"] is True
         host.run("sync; systemctl poweroff --no-block")
         machine.wait_exit(timeout_s=120)
-    # From here on nobody's word counts but that of a key of the image; a credential of systemd's own counts no more.
+    # From here on only documents signed by a key of the image count; systemd's own credentials no longer do.
     newer = signed(yaml.safe_dump({"serial": 5, **document(hostname="by-signature")}))
     stock = Credential("system.hostname", b"by-nobody")
     with restarts.boot(Credential(CREDENTIAL, newer), stock) as machine:

@@ -47,7 +47,7 @@ class Case:
 def case(bench: Workbench) -> Iterator[Case]:
     honest = bench.repository("honest", FIRST, SECOND)
     with running(UpdateServer(honest.base)) as server:
-        # `enabled: false` keeps the daemon out of the way; `updater update` by hand works all the same.
+        # `enabled: false` stops the daemon; `updater update` by hand still works.
         config = host_config(bench, bench.disk(FIRST), updater_credential(server.guest_url, enabled=False))
         accelerator = bench.finding.accelerator
         machine = Machine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("refusals"))

@@ -33,7 +33,7 @@ from imagebuild.vm.waiting import wait_for
 
 pytestmark = pytest.mark.unproven
 
-# This host's loopback, as the guest sees it; nobody answers at the port of the agent's server.
+# This host's loopback, as the guest sees it; no server answers at the agent's port.
 GATEWAY = "10.0.2.2"
 NOBODY = "http://10.0.2.2:9"
 PUBLISHED, UNPUBLISHED, SSH = 8080, 9090, 22
@@ -56,7 +56,7 @@ class Guarded:
     ports: dict[int, int]
 
     def fetch(self, port: int, *, timeout_s: float = FETCH_TIMEOUT_S) -> bytes | None:
-        """What a web server at a port of the guest answers; None when nobody does."""
+        """The answer of a web server at a port of the guest; None when there is none."""
         url = f"http://127.0.0.1:{self.ports[port]}/"
         try:
             return urllib3.request("GET", url, timeout=timeout_s, retries=0).data
@@ -163,7 +163,7 @@ def test_containers_reach_the_world_and_each_other_by_name(guarded: Guarded) -> 
 
 
 def test_logs_are_shipped_as_documented(guarded: Guarded) -> None:
-    # Both ends are on the one host here: what is sent goes over TCP all the same.
+    # Both ends are on the same host here, but the data still goes over TCP.
     run = guarded.host.text
     run("mkdir -p /etc/systemd/journal-upload.conf.d /var/log/journal/remote")
     run("printf '[Upload]\\nURL=http://127.0.0.1:19532\\n' >/etc/systemd/journal-upload.conf.d/10-server.conf")
@@ -199,7 +199,7 @@ def test_the_rescue_entry_is_a_root_shell_and_changes_nothing(guarded: Guarded) 
 
             wait_for(look, what=f"{marker!r} on the console", timeout_s=timeout_s)
 
-        # Whoever holds a key while the machine starts gets the menu.
+        # Holding a key while the machine starts shows the menu.
         press_until(" ", "rescue:", MENU_TIMEOUT_S)
         # Rescue is the last entry, and `j` goes down no further; a busy firmware misses keys.
         left = iter(range(DOWN_PRESSES))
@@ -212,7 +212,7 @@ def test_the_rescue_entry_is_a_root_shell_and_changes_nothing(guarded: Guarded) 
         machine.wait_for_console("uid=0 unit=active var=ext4", timeout_s=BOOT_TIMEOUT_S, since=mark)
         press("systemctl reboot\r")
         guarded.host.wait_reboot()
-    # Nobody touches a key: the first profile boots.
+    # Without a key press the first profile boots.
     after = guarded.host.wait_settled()
     assert "rescue.target" not in guarded.host.text("cat /proc/cmdline")
     assert {name: after[name] for name in ("version", "slot", "entries", "bad")} == {

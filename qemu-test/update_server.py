@@ -24,7 +24,7 @@ class BrokenOffError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a host asked for."""
+    """The requests of a host."""
 
     path: str
     range: str | None

@@ -205,8 +205,8 @@ def make_workbench() -> Workbench:
 def write_definition(folder: Path, version: str) -> Path:
     """The reference definition, with a file that differs in each version.
 
-    The sick one has a check that fails, the one for disks has every driver that leads to one, those of content have
-    services, users and files below `/var`, and the later of them one user more.
+    The faulty version has a check that fails, the one for disks has every disk driver, those for content have services,
+    users and files below `/var`, and the later of them one more user.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DEFINITION, folder)
@@ -225,7 +225,7 @@ def write_definition(folder: Path, version: str) -> Path:
     if version == CONTENT_NEXT:
         definition["users"] = [*_CONTENT["users"], _LATE_USER]
     definition["files"] = files
-    # The tests' shell comes with every boot as a credential that nobody signed.
+    # The tests' shell comes with every boot as an unsigned credential.
     definition["provision"] = {"unsigned": "always"}
     if version in PROVISIONED:
         (folder / "provision.pub").write_bytes(PUBLIC_PEM)

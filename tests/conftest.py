@@ -1,4 +1,4 @@
-"""What holds for all tests: Hypothesis judges the code, and never how busy the machine is."""
+"""Settings for all tests: Hypothesis judges the code, not how busy the machine is."""
 
 from __future__ import annotations
 

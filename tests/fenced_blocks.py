@@ -63,7 +63,7 @@ def blocks_of(page: str) -> tuple[Block, ...]:
     """The blocks of a page.
 
     Raises:
-        ValueError: A fence has no language or is never closed, or an info string says what nobody knows.
+        ValueError: A fence has no language or is never closed, or an info string has an unknown marker.
     """
     return tuple(parse((ROOT / page).read_text(), page))
 

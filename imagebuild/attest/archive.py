@@ -1,7 +1,7 @@
-"""SHA-256 of Debian packages: as the build's own selection names them, or its lock, else as the indexes apt fetched do.
+"""SHA-256 of Debian packages: from the build's own selection or its lock, else from the indexes that apt fetched.
 
 All three come from indexes that Debian signed.
-A package that is in none (it left the archive since the tools tree was made) has no hash here, and none is made up.
+A package in none of them (it left the archive after the tools tree was made) has no hash here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FIELD = re.compile(rb"^(Package|Version|Architecture|SHA256): (.*)$", re.MULTIL
 
 
 class PackageId(NamedTuple):
-    """What tells one binary package from every other in the archive."""
+    """The identity of a binary package in the archive."""
 
     name: str
     version: str

@@ -16,7 +16,7 @@ from updater.repository.statement import PROVENANCE_FILE, ExternalParameters
 
 
 def write_attestations(shop: Workshop, contents: Contents, tree: PackageTree, initrd: Initrd) -> None:
-    """Write what the build is made of, how it was made, and from which lock, into its folder.
+    """Write the bill of materials, the provenance and the lock into the build's folder.
 
     Raises:
         BuildError: What dpkg recorded of the image, the initrd or the tools tree cannot be read.

@@ -1,8 +1,8 @@
-"""What a bill of materials says is shipped, as far as Debian's security tracker covers it.
+"""The shipped packages of a bill of materials that Debian's security tracker covers.
 
-Components are found by their purl, so documents of other programs can be read too: Debian's source package stands in
-our properties, else in the qualifier `upstream`.  A source package that is linked in statically counts for the packages
-that depend on it.
+Components are found by their purl, so documents of other programs can be read too: Debian's source package is in our
+properties, else in the qualifier `upstream`.  A statically linked source package counts for the packages that depend
+on it.
 Pure.
 """
 
@@ -43,7 +43,7 @@ class Inventory:
 
 
 def take_inventory(bom: Bom, *, source: str) -> Inventory:
-    """Read what matters of a bill of materials.
+    """Read the inventory from a bill of materials.
 
     Raises:
         DocumentError: It names no Debian package, or one without version or release.

@@ -1,7 +1,7 @@
 """Licences as their files declare them: Debian's machine-readable copyright files, and the metadata of wheels.
 
-Nothing is guessed: what is written as free text stays unknown, and the reason is given.
-Debian's short names (`GPL-2+`, `Expat`) are handed on as they are, for they are not SPDX's.
+Nothing is guessed: a licence in free text stays unknown, and the reason is given.
+Debian's short names (`GPL-2+`, `Expat`) are passed on unchanged, because they are not SPDX identifiers.
 Source: Machine-readable debian/copyright file 1.0, section 7; core metadata specification 2.4 (`License-Expression`).
 """
 
@@ -25,7 +25,7 @@ logging.getLogger("debian.copyright").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class Licences:
-    """What is declared: short names, or an SPDX expression, or nothing and why."""
+    """The declared licences: short names, or an SPDX expression, or nothing and the reason."""
 
     names: tuple[str, ...] = ()
     expression: str | None = None

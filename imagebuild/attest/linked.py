@@ -1,7 +1,7 @@
-"""What a program says is linked into it statically: Go's modules and standard library, Rust's crates.
+"""The statically linked components that a program names: Go's modules and standard library, Rust's crates.
 
-Go's linker writes both into every program, `cargo auditable` the crates where it was used; C says nothing, which is
-what Debian's field `Built-Using` is for.  Each table is read with bounds; one that is damaged is an error.
+Go's linker records both in every program, `cargo auditable` the crates of programs built with it; C programs record
+nothing, which is why Debian has the field `Built-Using`.  Each table is read with bounds; a damaged one is an error.
 Sources: Go's `debug/buildinfo` (the form since Go 1.18); `cargo auditable`'s PARSING.md.
 """
 
@@ -46,9 +46,9 @@ class Linked:
 
 
 def linked_by_owner(root: Path, entries: Iterable[Entry]) -> dict[str, frozenset[Linked]]:
-    """What is linked into the programs and libraries of the tree at `root`, by who brought them.
+    """The components linked into the programs and libraries of the tree at `root`, by the package that brought them.
 
-    Programs that only a user of their own may read are not looked into.
+    Programs that only their own user may read are not examined.
 
     Raises:
         BuildError: A program's table is damaged.
@@ -68,7 +68,7 @@ def linked_by_owner(root: Path, entries: Iterable[Entry]) -> dict[str, frozenset
 
 
 def read_linked(stream: BinaryIO) -> frozenset[Linked]:
-    """What is linked into one file; nothing when it does not say, or is not a program.
+    """The components linked into one file; empty when it names none, or is not a program.
 
     Raises:
         ElfError: It is damaged.

@@ -1,4 +1,4 @@
-"""Everything a build was put together from: Debian packages, wheels, our own code, and where each of them went.
+"""Everything a build was put together from: Debian packages, wheels, our own code, and which parts hold them.
 
 Gathered from the working folder of a build, read only.
 """
@@ -46,9 +46,9 @@ class DebianPackage:
     """A binary package.
 
     Attributes:
-        parts: Where something of it went; empty when it was installed for the build and nothing of it is shipped.
-        built_using: Source packages and versions of which something is linked in statically, as its maintainers say.
-        linked: What its programs say is linked in.
+        parts: The parts of the release that hold some of it; empty when it was only installed for the build.
+        built_using: Statically linked source packages and their versions, according to its maintainers.
+        linked: Statically linked components, according to its programs.
         archive: `debian`, or the source or `local` folder it came from.
     """
 
@@ -200,7 +200,7 @@ def merge(trees: Iterable[Tree], hashes: Mapping[PackageId, str]) -> tuple[Debia
 
 
 def read_wheel(path: Path, agent: Iterable[str]) -> Wheel:
-    """What a wheel says of itself, and whether the agent's files hold something of it.
+    """A wheel's metadata, and whether the agent's files hold something of it.
 
     Raises:
         BuildError: It is no wheel.

@@ -1,4 +1,4 @@
-"""Which packages brought what is in an image: names of files against what dpkg, or a wheel, says it unpacked.
+"""Which packages brought the files of an image, according to the file lists of dpkg and of wheels.
 
 Pure.
 """

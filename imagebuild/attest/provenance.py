@@ -1,4 +1,4 @@
-"""What a build says it was made from: the statement that `twinhull repo publish` signs.
+"""The inputs of a build as the statement that `twinhull repo publish` signs.
 
 Pure.
 """
@@ -28,7 +28,7 @@ from updater.repository.statement import (
 
 @dataclass(frozen=True)
 class BuildEnvironment:
-    """What besides the materials decided a build: the tools tree's identity and the packages it could install."""
+    """The inputs of a build besides its materials: the tools tree's identity and the packages it could install."""
 
     tools_tree: str
     packages: str
@@ -42,8 +42,8 @@ def make_provenance(
     Args:
         subjects: SHA-256 of the files that were made, by name.
         asked: What was to be built.
-        materials: What it was put together from, packages among them of which nothing is shipped.
-        surroundings: What else decided the result.
+        materials: What it was put together from, including packages that are not shipped.
+        surroundings: The other inputs.
     """
     used = [(debian_purl(package).to_string(), package.sha256) for package in materials.packages]
     used += [(wheel_purl(wheel).to_string(), wheel.sha256) for wheel in materials.wheels]

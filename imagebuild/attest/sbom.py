@@ -1,8 +1,8 @@
 """The bill of materials of a build: CycloneDX 1.6 in JSON, `sbom.cdx.json`.
 
-Every component of which the release holds something is in it, once, with the parts it went into; its `bom-ref` is its
-purl.  What is linked in statically is among them, and what it is linked into depends on it.  What is not known is left
-out or said in a property, never guessed.
+It lists every component with something in the release, once, with the parts that hold it; its `bom-ref` is its purl.
+Statically linked components are included, and the components that hold them depend on them.  Unknown facts are left
+out or stated in a property, never guessed.
 The same build gives the same bytes: the serial number comes from the inputs and the only time is the build's fixed one.
 Source: CycloneDX 1.6 (ECMA-424); purl types `deb` and `pypi`; Debian's source package stands in the qualifier
 `upstream`, as Syft and Grype have it.

@@ -1,9 +1,9 @@
-"""Matching what is shipped with what is known to be vulnerable.
+"""Checks the shipped packages for known vulnerabilities.
 
 A source package is vulnerable when the tracker says so for its Debian release: the vulnerability is open there, or was
 fixed in a version newer than the one shipped (Debian's order of versions).  A VEX statement of the image's makers can
 settle a finding; it must name every package of the finding that is shipped.
-Not here: whether the vulnerable code can be reached, which only people can tell.
+Not here: whether the vulnerable code can be reached, which only people can decide.
 Pure.
 """
 
@@ -20,7 +20,7 @@ from imagebuild.attest.inventory import Inventory, SourcePackage
 from imagebuild.attest.tracker import Entry, Status
 from imagebuild.attest.vex import Verdict, VexDocument
 
-# What nobody has rated yet may be the worst, so it counts as that.
+# An unrated vulnerability may be the worst, so it counts as that.
 _URGENCIES = {"unimportant": 0, "low": 1, "medium": 2, "high": 3, "not yet assigned": 3, "end-of-life": 3}
 _SETTLING = (Verdict.NOT_AFFECTED, Verdict.FIXED)
 
@@ -67,7 +67,7 @@ class Vulnerability:
 
     @property
     def settled(self) -> bool:
-        """Whether a VEX statement says that nothing is to be done."""
+        """Whether a VEX statement says that nothing needs to be done."""
         return self.vex is not None and self.vex.status in _SETTLING
 
     def reaches(self, threshold: Threshold) -> bool:
@@ -82,7 +82,7 @@ class Vulnerability:
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found, the worst first.
+    """The findings, the worst first.
 
     `failing` counts the findings that reach the threshold; `foreign` packages did not come from Debian and were not
     looked up.
@@ -127,7 +127,7 @@ def match(inventory: Inventory, entries: Iterable[Entry], *, vex: VexDocument | 
 
 
 def is_vulnerable(version: str, entry: Entry) -> bool:
-    """Whether a source package at `version` has a vulnerability, by the tracker's word."""
+    """Whether a source package at `version` has a vulnerability, according to the tracker."""
     if entry.status is Status.RESOLVED:
         return entry.fixed_version is not None and version_compare(version, entry.fixed_version) < 0
     return True

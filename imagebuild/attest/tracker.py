@@ -3,8 +3,8 @@
     {source: {CVE: {"description": text, "releases": {"trixie": {"status": "resolved", "fixed_version": "1.2-3",
      "urgency": "low"}}}}}
 
-Rules: of the file only the packages asked for are read, and of those what is used here; a wrong shape is an error
-with its place, keys that are not used are none, for the tracker adds some now and then.
+Rules: only the requested packages are read from the file, and of these only the keys used here; a wrong shape is an
+error with its path; unknown keys are ignored, because the tracker sometimes adds some.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def load_tracker(place: str) -> bytes:
     """Read the tracker's file from a path or a http(s) URL; bounded in size and time.
 
     Raises:
-        ImageBuildError: It cannot be had, or is too large.
+        ImageBuildError: It cannot be read or fetched, or is too large.
     """
     if not place.startswith(("http://", "https://")):
         try:

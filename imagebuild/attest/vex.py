@@ -1,8 +1,8 @@
-"""VEX: what the makers of an image say about vulnerabilities it seems to have.
+"""VEX: statements of an image's makers about vulnerabilities it seems to have.
 
 OpenVEX was chosen over CycloneDX VEX: its statements name products by purl, so that one file, kept next to the image
-definition, serves every build; CycloneDX's name the `bom-ref`s of one bill of materials by its serial number, and would
-have to be written anew for each build.
+definition, serves every build; CycloneDX's name the `bom-ref`s of one bill of materials by its serial number, so each
+build would need new ones.
 Source: OpenVEX 0.2.0.
 Pure.
 """

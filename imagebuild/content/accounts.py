@@ -1,12 +1,12 @@
 """Ids of users and groups that are the same in every version of an image.
 
-Debian's packages take the next free number as they are installed, so one more package gives others to those that
+Debian's packages take the next free id when they are installed, so one more package gives other ids to those that
 follow, and files in a host's `/var` belong to somebody else after an update.  Here an id is a function of the name
-alone, unless `image.yaml` sets it (`users`, `groups`): there is no record that somebody could forget to keep.  Two
-names with one number end the build, which says what line settles it.
+alone, unless `image.yaml` sets it (`users`, `groups`): this needs no record that somebody could forget to keep.  Two
+names with the same id fail the build, and the error gives the line that resolves the conflict.
 
-What every user and group of the image is, goes into one sysusers.d file: a host that edited `/etc/passwd` has a copy of
-its own above the image's, and systemd-sysusers adds to that what it lacks, with the same ids.
+All users and groups of the image go into one sysusers.d file: a host that edited `/etc/passwd` has its own copy above
+the image's, and systemd-sysusers adds the missing ones to it, with the same ids.
 Pure.
 """
 
@@ -23,14 +23,14 @@ SYSUSERS_FILE = "/usr/lib/sysusers.d/twinhull.conf"
 # Debian gives its fixed ids up to 99 to names that are the same on every system, and 100 to the group `users`.
 _FIRST_OWN, _LAST_OWN = 100, 999
 _FIXED = {"users": 100}
-# With this seed no two of the users and groups of well-known packages have one number (a test holds them).
+# With this seed no two users or groups of well-known packages have the same id (a test checks them).
 _FIRST, _COUNT, _SEED = 200, 790, "5363"
 _EXPIRED = "1"
 
 
 @dataclass(frozen=True)
 class Ids:
-    """Numbers by name."""
+    """Ids by name."""
 
     users: dict[str, int]
     groups: dict[str, int]
@@ -43,8 +43,8 @@ class Settled:
     Attributes:
         passwd: The text of `/etc/passwd`.
         group: The text of `/etc/group`.
-        ids: Everybody's numbers.
-        users: New numbers of users by their old ones; those that stay are left out.
+        ids: The ids of all users and groups.
+        users: New ids of users by their old ones; unchanged ones are left out.
         groups: The same of groups.
     """
 
@@ -56,13 +56,13 @@ class Settled:
 
 
 def derived_id(name: str) -> int:
-    """The id that a name has when nobody set one: from 200 to 989."""
+    """The id derived from a name, from 200 to 989."""
     digest = hashlib.sha256(f"{_SEED}{name}".encode()).digest()
     return _FIRST + int.from_bytes(digest[:8], "big") % _COUNT
 
 
 def settle_ids(passwd: str, group: str, users: Iterable[User], groups: Iterable[Group]) -> Settled:
-    """Give everybody of the image their final ids.
+    """Give all accounts of the image their final ids.
 
     Args:
         passwd: `/etc/passwd` as the packages left it.
@@ -71,7 +71,7 @@ def settle_ids(passwd: str, group: str, users: Iterable[User], groups: Iterable[
         groups: Those of the definition.
 
     Raises:
-        BuildError: Two names have one number, or the definition sets one that cannot be changed.
+        BuildError: Two names have the same id, or the definition sets an id that cannot be changed.
     """
     wanted = {group.name: group.id for group in groups if group.id is not None}
     wanted |= {user.name: user.id for user in users if user.id is not None}
@@ -82,7 +82,7 @@ def settle_ids(passwd: str, group: str, users: Iterable[User], groups: Iterable[
     for kind, numbers in (("users", found.users), ("groups", found.groups)):
         problems += _clashes(kind, numbers, wanted)
     if problems:
-        raise BuildError("\n".join(("the image's users and groups cannot be numbered", *dict.fromkeys(problems))))
+        raise BuildError("\n".join(("the image's users and groups cannot get their ids", *dict.fromkeys(problems))))
     new_users = {int(row[2]): found.users[row[0]] for row in people}
     new_groups = {int(row[2]): found.groups[row[0]] for row in teams}
     return Settled(
@@ -102,7 +102,7 @@ def sysusers_text(passwd: str, group: str, shadow: str) -> str:
     """Every account of the image in the format of sysusers.d, ids included."""
     teams = [line.split(":") for line in group.splitlines() if line]
     expired = {row[0] for row in (line.split(":") for line in shadow.splitlines()) if row[7:8] == [_EXPIRED]}
-    lines = ["# Every user and group of this image, so that a host with an /etc/passwd of its own knows them, too."]
+    lines = ["# Every user and group of this image, also for hosts with an /etc/passwd of their own."]
     lines += [f"g {name} {number}" for name, _, number, *_ in teams]
     for name, _, user, first, comment, home, shell in (line.split(":") for line in passwd.splitlines() if line):
         letter = "u!" if name in expired else "u"
@@ -112,7 +112,7 @@ def sysusers_text(passwd: str, group: str, shadow: str) -> str:
 
 
 def changed_ids(before: Ids, now: Ids, version: str) -> tuple[str, ...]:
-    """Who has another number than in the earlier version, in words."""
+    """Problems for accounts whose id differs from the earlier version."""
     pairs = (("users", before.users, now.users), ("groups", before.groups, now.groups))
     return tuple(
         f"{name} has the id {new[name]}, and had {old[name]} in {version}:"
@@ -128,7 +128,7 @@ def _numbers(rows: Iterable[list[str]], wanted: Mapping[str, int]) -> dict[str, 
 
 
 def _is_own(row: list[str]) -> bool:
-    """Whether an account was numbered as it came; those of the definition may have any number."""
+    """Whether an account's id was assigned during installation; the definition's accounts may have any id."""
     return _FIRST_OWN <= int(row[2]) <= _LAST_OWN and row[0] not in _FIXED
 
 
@@ -140,14 +140,14 @@ def _unsettable(wanted: Mapping[str, int], rows: Iterable[list[str]]) -> Iterato
 
 
 def _clashes(kind: str, numbers: Mapping[str, int], wanted: Mapping[str, int]) -> Iterator[str]:
-    """Names with one number, and the line of `image.yaml` that settles it."""
+    """Problems for names with the same id, with the line of `image.yaml` that resolves them."""
     owners: dict[int, list[str]] = {}
     for name, number in sorted(numbers.items()):
         owners.setdefault(number, []).append(name)
     for number, names in owners.items():
         if len(names) > 1:
             free = next(each for each in range(number + 1, number + _COUNT) if each not in owners)
-            # The line names one whose number nobody set.
+            # The line names an account whose id is not set yet.
             name = next((each for each in reversed(names) if each not in wanted), names[-1])
             yield (
                 f"{' and '.join(names)} both get the id {number}; write {kind}: [{{name: {name}, id: {free}}}]"

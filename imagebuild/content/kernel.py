@@ -1,7 +1,7 @@
-"""Modules and settings of a definition that the image's kernel must know.
+"""Checks that the image's kernel knows the modules and settings of a definition.
 
-A module is known by its file, by being built in or by an alias; a setting by its name being a string of the kernel or
-of one of its modules, for a kernel has no list of its settings.
+A module is known if it has a file, is built in or has an alias; a setting, if its name is a string in the kernel or in
+one of its modules, because a kernel has no list of its settings.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _LARGEST = 256 << 20
 
 
 def module_problems(wanted: Iterable[str], *, dep: str, builtin: str, aliases: str) -> tuple[str, ...]:
-    """Modules that the image's kernel does not have, in words; the texts are depmod's."""
+    """Problems for modules that the image's kernel does not have; the texts are depmod's."""
     files = (line.partition(":")[0] for line in (*dep.splitlines(), *builtin.splitlines()))
     known = {_module_name(file) for file in files if file}
     known |= {words[1] for words in map(str.split, aliases.splitlines()) if words[:1] == ["alias"] and len(words) > 1}
     return tuple(
         f"modules[{index}]: the image has no kernel module {name}{_nearest(name.replace('-', '_'), known)};"
-        " is it one of another kernel package, or left out by drop_modules?"
+        " is it in another kernel package, or removed by drop_modules?"
         for index, name in enumerate(wanted)
         if name not in known and name.replace("-", "_") not in known
     )

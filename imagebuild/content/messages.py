@@ -1,7 +1,7 @@
-"""What the programs that read a definition's files say about them, as problems with a line.
+"""Turns the output of the programs that read a definition's files into problems with a line.
 
-The programs were made to warn and go on, so their exit code says little: their words are read.  What is only advice, or
-can only be settled on a running host, is no problem.
+These programs warn and go on, so their exit code says little and their output is parsed.  Advice, and problems that
+only exist on a running host, are ignored.
 Pure.
 """
 

@@ -1,7 +1,7 @@
-"""Files of a definition that would take the place of one that a package or Twinhull brings.
+"""Files of a definition that would replace one from a package or from Twinhull.
 
-Such a file replaces another without a trace: an update of the package changes nothing any more, and of a program the
-image has only what the definition gave.  So the definition says it: `replace: true`.
+Such a file replaces the other silently: updates of the package no longer change it.  So the definition must say
+`replace: true`.
 Pure.
 """
 
@@ -15,7 +15,7 @@ from imagebuild.definition.image import ImageDefinition
 def overwrite_problems(
     definition: ImageDefinition, packages: Mapping[str, str], own: Collection[str]
 ) -> tuple[str, ...]:
-    """What a definition would overwrite without saying so, in words.
+    """Problems for files that a definition would overwrite without saying so.
 
     Args:
         definition: The definition.

@@ -1,10 +1,10 @@
 """Finds what looks like a secret in an image's tree; runs as a script inside the tools tree.
 
-Rules: the interpreter's own library and nothing else; one JSON request from the file it is given, one JSON answer on
-stdout; every file is looked at, a piece at a time, so that memory is bounded whatever its size.
+Rules: only the standard library; one JSON request from the given file, one JSON answer on stdout; every file is read,
+a piece at a time, so that memory use is bounded.
 What counts: private keys (PEM, OpenSSH, DER, PKCS#12, WireGuard), passwords and their hashes, the identity of a
-machine, random seeds.  Programs that know how a key begins hold no key: a key has a body.  Keys that a program of a
-package tests itself with are in Debian's archive for everybody to read, so those programs are left aside.
+machine, random seeds.  A program that only contains the first line of a key holds no key: a key has a body.  Test keys
+inside packaged programs are public in Debian's archive, so those programs are skipped.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _TEXTS = ("etc", "usr/lib/userdb", "usr/lib/sysusers.d", "usr/lib/credstore")
 
 
 def find(tree: Path, packaged: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Every secret of the tree: its path in the image and what it is; `packaged` are the paths that packages own."""
+    """Every secret in the tree: its path in the image and its kind; `packaged` are the paths that packages own."""
     yield from identities(tree)
     yield from passwords(tree)
     for folder, _, names in os.walk(tree):

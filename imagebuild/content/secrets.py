@@ -1,7 +1,7 @@
-"""Secrets that an image must not hold: what is found against what the definition allows.
+"""Compares the secrets found in an image with those the definition allows.
 
-An image is the same for every host and is published, so a key in it is known to everybody who has it and the same
-everywhere.  Keys that packages make while they are installed are taken out; hosts make their own.
+An image is the same for every host and is published, so a key in it is known to everybody who has the image and is the
+same everywhere.  Keys that packages make during installation are removed; hosts make their own.
 Pure.
 """
 
@@ -32,7 +32,7 @@ _DEBUG = ("/etc/passwd", "/etc/shadow")
 def secret_problems(
     found: Iterable[tuple[str, str]], secrets: Secrets, profile: BuildProfile | None
 ) -> tuple[str, ...]:
-    """What an image must not hold, in words; and what is allowed in vain."""
+    """Problems for secrets that are not allowed, and for allowed paths without a secret."""
     found = tuple(found)
     allowed = allowed_paths(secrets)
     if profile is BuildProfile.DEBUG:

@@ -1,6 +1,6 @@
-"""Units of packages: what the definition says of them must exist, and what nobody spoke of is named.
+"""Units of packages: checks the ones the definition names, and lists packages without a starting unit.
 
-Of the units of packages only those start that every Twinhull image enables; a definition enables more with `services`.
+Only the units that every Twinhull image enables start by themselves; a definition enables more with `services`.
 Which are enabled in the built tree is systemctl's own answer.
 Pure.
 """
@@ -46,7 +46,7 @@ def read_unit_files(text: str) -> dict[str, UnitFile]:
 
 
 def service_problems(services: Services, units: Mapping[str, UnitFile], files: Collection[str]) -> tuple[str, ...]:
-    """What `services` says of units that the image does not have, or that cannot be enabled, in words.
+    """Problems for units in `services` that the image does not have, or that cannot be enabled.
 
     Args:
         services: What the definition says.
@@ -67,14 +67,14 @@ def service_problems(services: Services, units: Mapping[str, UnitFile], files: C
 def disabled_services(
     units: Mapping[str, UnitFile], owners: Mapping[str, str], asked: Collection[str], services: Services
 ) -> dict[str, tuple[str, ...]]:
-    """The packages of which no unit starts and of which the definition says nothing, with the units that could.
+    """The packages whose units do not start and are not named in the definition, with the units that could start.
 
-    Units of one package are often ways to do the same (a service and its socket), so one that starts is enough.
+    Units of one package are often alternatives (a service and its socket), so one that starts is enough.
 
     Args:
         units: The unit files of the image.
         owners: The packages that own unit files, by name.
-        asked: The packages that are in the image because the definition asks for them.
+        asked: The packages that the definition requests.
         services: What the definition says.
     """
     spoken = {template_of(name) for name in (*services.enable, *services.disable, *services.mask)}

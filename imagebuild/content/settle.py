@@ -1,9 +1,9 @@
-"""The step of a build that makes its tree whole, and refuses what no host should run.
+"""The build step that completes the tree and refuses what no host should run.
 
     facts of the tree → problems of the definition against it → accounts, state, host keys, locale are written
-    → the definition's files are read by the programs that will read them on a host → nothing secret is in it
+    → the definition's files are read by the programs that will read them on a host → the tree is checked for secrets
 
-All problems of one kind are reported together; nothing is left of a build that has one.
+All problems of one kind are reported together, and fail the build.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SETTINGS = (
     "/usr/lib/modules/*/modules.alias",
 )
 _UNITS = ("/usr/lib/systemd/system/*", "/etc/systemd/system/*")
-# What the tools that change accounts leave behind, with what was there before.
+# Backups that the tools that change accounts leave behind.
 _BACKUPS = tuple(f"etc/{name}-" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid"))
 
 
@@ -81,24 +81,24 @@ class Facts:
 
 @dataclass(frozen=True)
 class SettledTree:
-    """A tree that is whole: its unit files as systemctl sees them, and what whoever builds the image should know."""
+    """A completed tree: its unit files as systemctl sees them, and notes for the person who builds the image."""
 
     unit_files: dict[str, UnitFile]
     notes: tuple[str, ...]
 
 
 def settle(shop: Workshop, package_tree: PackageTree) -> SettledTree:
-    """Make the tree whole and check it (writes into the tree, and `ids.json` into the build's folder).
+    """Complete the tree and check it (writes into the tree, and `ids.json` into the build's folder).
 
     Raises:
-        BuildError: Something that the definition asks for cannot be, a file of it is wrong, or the image holds a
-            secret; all that was found is listed.
+        BuildError: The definition requests something impossible, a file of it is wrong, or the image holds a secret;
+            all problems are listed.
     """
     definition = shop.plan.definition
     tree = BuiltTree(package_tree.root, shop.tools, shop.access, shop.work, EPOCH)
     facts = _facts(shop, tree, package_tree)
     problems = _definition_problems(shop, tree, facts, package_tree.kernel)
-    _require(shop, "image.yaml asks for what this image cannot have", problems)
+    _require(shop, "image.yaml requests something that this image cannot have", problems)
     settled = settle_ids(
         facts.found.texts["/etc/passwd"], facts.found.texts["/etc/group"], definition.users, definition.groups
     )
@@ -131,14 +131,14 @@ def settle(shop: Workshop, package_tree: PackageTree) -> SettledTree:
 
 
 def forgotten_services(settled: SettledTree, contents: Contents, services: Services) -> dict[str, tuple[str, ...]]:
-    """The packages that the definition brought of which no unit starts, without a word about it, with their units."""
+    """The packages of the definition whose units do not start and are not named in `services`, with their units."""
     asked = {package for package, chain in contents.reasons.items() if chain[0] == "image.yaml: packages"}
     owners = _unit_owners({entry.path: entry.owner for entry in contents.entries})
     return disabled_services(settled.unit_files, owners, asked, services)
 
 
 def user_problems(users: Iterable[User], settled: Settled) -> tuple[str, ...]:
-    """What a definition says of a package's user that has no effect, in words."""
+    """Problems for settings of a package's user that have no effect."""
     rows = {row[0]: row for row in (line.split(":") for line in settled.passwd.splitlines())}
     problems = []
     for index, user in enumerate(users):
@@ -218,7 +218,7 @@ def _setting_problems(
 
 
 def _id_problems(plan: BuildPlan, ids: Ids) -> tuple[str, ...]:
-    """Who has another id than in the newest earlier version next to this build's place."""
+    """Problems for accounts whose id differs from the newest earlier version next to this build."""
     earlier: list[tuple[BuildInputs, Path]] = []
     for path in sorted(plan.out.parent.glob(f"*/{INPUTS_FILE}")):
         try:
@@ -241,14 +241,14 @@ def _state(package_tree: PackageTree, facts: Facts) -> State:
 
 
 def _thrown_away(definition: ImageDefinition, tree: BuiltTree) -> frozenset[str]:
-    """Keys that packages made while they were installed, and that the definition neither gives nor allows."""
+    """Keys that packages made during installation, and that the definition neither sets nor allows."""
     return tree.read(*THROWN_AWAY).names - {*definition_paths(definition), *allowed_paths(definition.secrets)}
 
 
 def _change(
     shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, state: State, *, thrown_away: Iterable[str]
 ) -> Change:
-    """Everything that is to change in the tree."""
+    """All changes to make in the tree."""
     texts = facts.found.texts
     shadow = texts.get("/etc/shadow", "")
     write = {
@@ -281,7 +281,7 @@ def _zone(name: str) -> dict[str, str]:
 
 
 def _missing(shop: Workshop, tree: BuiltTree) -> dict[str, tuple[int, Path]]:
-    """Files of the definition that are not in the tree although nothing can have been left out on purpose."""
+    """Files of the definition that are missing in the tree although nothing removed them on purpose."""
     definition = shop.plan.definition
     wanted = definition_paths(definition)
     there = tree.read(*sorted(_escaped(path) for path in wanted)).names if wanted else frozenset()

@@ -1,4 +1,4 @@
-"""What a definition itself put into an image, and where a person finds it: a key of `image.yaml`, or a file next to it.
+"""The files that a definition puts into an image, and their source: a key of `image.yaml`, or a file next to it.
 
 Pure but for reading the definition's folder.
 """
@@ -20,7 +20,7 @@ class Source:
 
     Attributes:
         path: Where the image has it.
-        where: What a person calls it.
+        where: Its source, for messages.
         text: Its content.
     """
 

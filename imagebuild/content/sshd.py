@@ -2,8 +2,8 @@
 
 Host keys are made on the host at the first boot, kept in `/var`, and the same after every update.
 
-Debian makes them when the package is installed, which here is when an image is built: every host would have the same,
-and everybody who has the image.  They are taken out, and units make them where they are missing.
+Debian makes them when the package is installed, here during the build: every host would have the same keys, and so
+would everybody who has the image.  They are removed, and units make new ones where they are missing.
 Pure.
 """
 
@@ -18,7 +18,7 @@ FOLDER = "/var/lib/ssh"
 _UNIT_FOLDER = "/usr/lib/systemd/system"
 _CONFIG = "/etc/ssh/sshd_config.d/10-twinhull.conf"
 
-# Into a file of another name first: a key that a power cut left half-written would be kept for ever.
+# Into a file with another name first: otherwise a key that a power cut truncated would be kept for ever.
 _UNIT = f"""\
 [Unit]
 Description=Make the %i host key of the SSH server
@@ -41,7 +41,7 @@ ExecStart=/usr/bin/mv -f {FOLDER}/new_%i_key {FOLDER}/ssh_host_%i_key
 
 
 def host_key_files() -> dict[str, str]:
-    """The files that make a host's keys and tell the server of them, by path."""
+    """The files that make a host's keys and configure the server to use them, by path."""
     units = " ".join(f"twinhull-ssh-host-key@{kind}.service" for kind in KINDS)
     wants = f"[Unit]\nWants={units}\nAfter={units}\n"
     return {

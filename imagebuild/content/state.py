@@ -1,10 +1,10 @@
-"""What packages ship below `/var`, made at the first boot by systemd-tmpfiles.
+"""Files that packages ship below `/var`, made at the first boot by systemd-tmpfiles.
 
 `/var` is a file system of its own, empty at the first boot.  A service that expects `/var/lib/redis` with its owner,
-and a program that expects `/var/lib/nfs/sm`, find them because the image carries a tmpfiles.d file written from what
-the packages had there when they were installed.
-Left out: what only the packages' own tools use, what the image's own tmpfiles.d files make, and what a maintainer's
-script wrote, which belongs to one machine.
+and a program that expects `/var/lib/nfs/sm`, find them because the image has a tmpfiles.d file that recreates what the
+packages had there when they were installed.
+Left out: files that only the packages' own tools use, files that the image's own tmpfiles.d makes, and files that a
+maintainer script wrote, because they belong to one machine.
 Pure.
 """
 
@@ -77,7 +77,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class State:
-    """What the first boot makes.
+    """What the first boot must make.
 
     Attributes:
         lines: Lines of a tmpfiles.d file.
@@ -97,7 +97,7 @@ class State:
 
 
 def read_record(data: bytes, *, source: str) -> tuple[Entry, ...]:
-    """What `state.postinst` wrote down.
+    """Parse the record that `state.postinst` wrote.
 
     Raises:
         DocumentError: It is something else.

@@ -1,7 +1,7 @@
 """Reading and changing a built tree.
 
-Without root the tree belongs to other users of the build's namespace, so a small program of ours does the work inside
-the tools tree (`tree_program.py`).
+Without root the tree belongs to other users of the build's namespace, so a small program does the work inside the
+tools tree (`tree_program.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUIET = {"SYSTEMD_LOG_TARGET": "console", "SYSTEMD_COLORS": "0", "SYSTEMD_LOG_CO
 
 @dataclass(frozen=True)
 class Found:
-    """What a tree holds of what was asked for: texts, links with their targets, and folders, by paths in the image."""
+    """The requested part of a tree: texts, links with their targets, and folders, by paths in the image."""
 
     texts: dict[str, str]
     links: dict[str, str]
@@ -38,14 +38,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Change:
-    """What is to change in a tree.
+    """Changes to make in a tree.
 
     Attributes:
-        remove: Files that go, as patterns; one that is not there is no error.
+        remove: Files to remove, as patterns; a missing file is not an error.
         write: Texts by path, with their modes.
         copy: Files of the build host by path, with their modes.
         link: Links by path, with their targets.
-        users: New numbers of users by their old ones.
+        users: New ids of users by their old ones.
         groups: The same of groups.
     """
 
@@ -85,7 +85,7 @@ class BuiltTree:
         return frozenset(self._ask(tree_program.__file__, {"modules": sorted(words)})["found"])
 
     def secrets(self, packaged: Iterable[str]) -> tuple[tuple[str, str], ...]:
-        """Everything in the tree that looks like a secret, its path and what it is; `packaged` is what packages own."""
+        """Everything in the tree that looks like a secret, by path and kind; `packaged` are paths that packages own."""
         answer = self._ask(secret_program.__file__, {"packaged": sorted(packaged)})
         return tuple((path, what) for path, what in answer["found"])
 
@@ -112,7 +112,7 @@ class BuiltTree:
         return self.tools.run(argv, self.access, timeout_s=_TIMEOUT_S, env=QUIET).stdout
 
     def run(self, argv: Sequence[Argument], *, shows: Mapping[str, Path], timeout_s: float = _TIMEOUT_S) -> Finished:
-        """Run a program as on a host of this image, with nothing it could change and no network.
+        """Run a program as on a host of this image, read-only and without a network.
 
         Args:
             argv: The program by its path in the image; the tools tree's is taken where the image lacks it.
@@ -125,7 +125,7 @@ class BuiltTree:
         with tempfile.NamedTemporaryFile("w", dir=self.scratch, suffix=".json", delete=False) as stream:
             json.dump({"tree": str(self.root), **request}, stream)
         asked = Path(stream.name)
-        # Readable for whoever the namespace makes of us.
+        # Readable for any user that the namespace maps us to.
         asked.chmod(0o644)
         source = Path(program)
         access = Access(read=(*self.access.read, source), write=self.access.write)

@@ -1,8 +1,8 @@
 """Reads or changes an image's tree; runs as a script inside the tools tree, where the tree's files belong to root.
 
-Rules: the interpreter's own library and nothing else; one JSON request from the file it is given, one JSON answer on
-stdout; no path leads out of the tree, whatever links are in it; what changes keeps the times that a build gives files.
-Not here: what is to be read or changed.
+Rules: only the standard library; one JSON request from the given file, one JSON answer on stdout; no path leads out of
+the tree, whatever links are in it; changed files get the times that a build gives files.
+Not here: deciding what to read or change.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def change(
 
 
 def give(tree: Path, users: Mapping[int, int], groups: Mapping[int, int]) -> None:
-    """Change the owners of everything in the tree, by number; what such a change clears is put back."""
+    """Change the owners of everything in the tree, by id; mode bits that this clears are restored."""
     for path in everything(tree):
         found = path.lstat()
         user, group = users.get(found.st_uid, found.st_uid), groups.get(found.st_gid, found.st_gid)
         if (user, group) == (found.st_uid, found.st_gid):
             continue
-        # A hard link's other names are met again, and then have the new owner already: numbers must not chain.
+        # Other names of a hard link already have the new owner when they are visited: ids must not be changed twice.
         capabilities = None
         if stat.S_ISREG(found.st_mode) and _CAPABILITIES in os.listxattr(path, follow_symlinks=False):
             capabilities = os.getxattr(path, _CAPABILITIES)

@@ -1,7 +1,7 @@
 """A definition's own files, checked by the programs that will read them on a host.
 
-Each program runs as on a host of the very image: its libraries, its users, its units, without a network.  So a key that
-only a later systemd knows is right in an image that has it.  What the image lacks is lent by the tools tree.
+Each program runs as on a host of the image: with its libraries, users and units, and without a network.  So a key that
+only a later systemd knows is accepted in an image that has it.  The tools tree provides programs the image lacks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NETWORKD_S = 3
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found: problems, each with its place, what could not be checked here, and the units of Quadlets."""
+    """The findings: problems, each with its place, files that could not be checked here, and the units of Quadlets."""
 
     problems: tuple[str, ...]
     unchecked: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Verdict:
 
 
 def verify(tree: BuiltTree, sources: Iterable[Source]) -> Verdict:
-    """Let the image's own programs read what the definition brings."""
+    """Let the image's own programs read the definition's files."""
     found = {source.path: source for source in sources}
     quadlets = _matching(found, _QUADLETS)
     problems: list[str] = []

@@ -1,4 +1,4 @@
-"""What to build: `image.yaml`, read strictly, and the same as mkosi's and systemd-repart's own configuration.
+"""What to build: `image.yaml`, read strictly, and the mkosi and systemd-repart configuration made from it.
 
-Pure but for reading the definition's folder: nothing here runs a program or asks a network.
+Pure except for reading the definition's folder: nothing here runs a program or uses a network.
 """

@@ -1,4 +1,4 @@
-"""Ways into a host that an image definition opens: `ssh:`; `rescue:` is a plain yes or no. Values only."""
+"""The way into a host that `ssh:` of an image definition opens.  Values only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ UserName = Annotated[str, strict.Pattern(r"[a-z_][a-z0-9_-]{0,31}", "a user's na
 
 @dataclass(frozen=True)
 class Ssh:
-    """Who may log in over ssh; without keys the image gets no ssh by this.
+    """Who may log in over ssh; without keys the image gets no ssh server.
 
     Attributes:
         keys: Public keys.
-        user: Whose login they are for.
+        user: The user who logs in with them.
     """
 
     keys: tuple[SshKey, ...] = ()

@@ -1,7 +1,7 @@
-"""The packages of an image that image.yaml chooses between: the container engine and what sets the clock.
+"""The choices of packages in image.yaml: the container engine and what sets the clock.
 
-Pure: names of packages, and of the units that start at boot because of them.
-What every image has is in `data/image.conf`.
+Pure: names of packages, and of their units that start at boot.
+The packages of every image are in `data/image.conf`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TimeService(Enum):
 
 @dataclass(frozen=True)
 class Part:
-    """What one choice comes to: Debian packages, and the units that start at boot.
+    """The result of one choice: Debian packages, and the units that start at boot.
 
     Twinhull's own preset starts those of the defaults.
     """

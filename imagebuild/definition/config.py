@@ -1,11 +1,11 @@
-"""An image definition as mkosi's and systemd-repart's own configuration.
+"""Turns an image definition into the configuration of mkosi and systemd-repart.
 
 Everything those tools can express is written as their files into the build's folder, where a person can read them:
 
     config/tree/      mkosi: the package tree of the root filesystem
     config/root/      systemd-repart: root filesystem and verity tree
     config/disk/      systemd-repart: the whole disk
-    config/esp/       what is on the ESP next to systemd-boot
+    config/esp/       the files on the ESP next to systemd-boot
 Pure: text and names out of values; writing is `pipeline.py`'s.
 """
 
@@ -49,7 +49,7 @@ ROOT_OF_TRUST_FILE = "/usr/lib/twinhull/root.json"
 
 @dataclass(frozen=True)
 class Folders:
-    """Where mkosi keeps and puts things on the build host."""
+    """The folders that mkosi uses on the build host."""
 
     output: Path
     archive: Path

@@ -1,6 +1,6 @@
-"""`containers:` of an image definition: what runs containers on a host, and which images it may run.
+"""`containers:` of an image definition: the container engine of a host, and which images it may run.
 
-Pure: values, and the same as podman's own configuration (containers-policy.json(5), containers-registries.d(5)).
+Pure: values, and podman's configuration made from them (containers-policy.json(5), containers-registries.d(5)).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Scope = Annotated[
 
 
 class Verdict(Enum):
-    """What becomes of an image that no line names."""
+    """What happens to images that no line names."""
 
     ACCEPT = "accept"
     REJECT = "reject"
@@ -41,8 +41,8 @@ class SignedScope:
     """Images that must be signed.
 
     Attributes:
-        scope: The registry, repository or image; the longest scope that fits an image counts.
-        key: A file of the definition: the public key, in PEM.
+        scope: The registry, repository or image; the longest scope that matches an image counts.
+        key: The public key in PEM form, a file in the definition's folder.
     """
 
     scope: Scope
@@ -65,7 +65,7 @@ class SignaturePolicy:
     """Which images are pulled.
 
     Attributes:
-        default: What becomes of images that no line below names.
+        default: What happens to images that no line below names.
         signed: Images that must be signed by a key.
         accept: Images that need no signature.
     """
@@ -110,7 +110,7 @@ class Containers:
 
     Attributes:
         policy: Which images it pulls; without one Debian's own policy applies, which accepts every image.
-        engine: What runs them.
+        engine: The container engine.
     """
 
     policy: SignaturePolicy | None = None

@@ -1,7 +1,7 @@
 """`drivers:` of `image.yaml`, and how drivers that lead to a disk are found in a kernel's modules.
 
 A kind of disk is described by what the kernel itself knows: the names that devices go by when it looks for a driver,
-and the folders of its modules.  So the drivers of the next kernel come along, and no list of them has to be kept.
+and the folders of its modules.  So a newer kernel's drivers are included, and no list of them has to be maintained.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 
 from bedrock import strict
 
-# Where `drivers: server` finds what the kernel for clouds was built without.
+# The kernel with the drivers that the one for clouds was built without.
 GENERIC_KERNEL = "linux-image-amd64"
 
 Modalias = Annotated[str, strict.Pattern(r"[a-z]+:[!-~]+", "the name of a device as in its file modalias")]

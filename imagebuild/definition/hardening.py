@@ -1,4 +1,4 @@
-"""`hardening:` of an image definition: what every image gets for its safety, each part with its switch.
+"""`hardening:` of an image definition: a switch for each part of the default hardening.
 
 Pure: which packages and kernel arguments the switches come to.  Writing files is `steps/hardening.py`'s.
 """
@@ -18,14 +18,14 @@ ProgramPath = Annotated[
 
 @dataclass(frozen=True)
 class Hardening:
-    """What is hardened; docs/hardening.md says what each part does, and why.
+    """What is hardened; docs/hardening.md describes each part and its reason.
 
     Attributes:
         sysctl: Kernel settings: Debian's own defaults and ours.
-        mounts: File systems without setuid programs, devices and programs where they hold none.
+        mounts: Mount file systems nosuid, nodev and noexec where possible.
         setuid: The programs that keep their setuid and setgid bits and file capabilities; all others lose them.
         apparmor: Confine containers with the profile of their engine.
-        lockdown: Only signed kernel modules and nothing that changes the running kernel, with Secure Boot or without.
+        lockdown: Only signed kernel modules and nothing that changes the running kernel, even without Secure Boot.
     """
 
     sysctl: bool = True

@@ -1,4 +1,4 @@
-"""What `image.yaml` says of the host an image makes: its name and zone, users, modules, kernel settings, services.
+"""The host settings of `image.yaml`: name and time zone, users, modules, kernel settings, services.
 
 Values only.  Not here: the files they become (`baked.py`), and whether the image can hold what they name, which is
 known once its packages are installed (`imagebuild.content`).
@@ -56,10 +56,10 @@ class User:
 
     Attributes:
         name: Its name.
-        id: Its number, and that of the group of its name; derived from the name when None.
-        group: Its first group, when that is not one of its own name.
-        groups: More groups it belongs to.
-        home: Its home folder; below a folder that lives in `/var` the first boot makes it.
+        id: The ids of the user and of the group with the same name; derived from the name when left out.
+        group: Its primary group, if not the one with its own name.
+        groups: Additional groups.
+        home: Its home folder; below a folder in `/var` the first boot makes it.
         shell: Its login shell.
         comment: What it is for.
     """
@@ -83,7 +83,7 @@ class Group:
 
     Attributes:
         name: Its name.
-        id: Its number; derived from the name when None.
+        id: Its id; derived from the name when left out.
     """
 
     name: AccountName
@@ -96,7 +96,7 @@ class Services:
 
     Attributes:
         enable: Units that start at boot.
-        disable: Units that do not, said so that nobody is reminded of them.
+        disable: Units that do not start; naming them here silences the build's reminder.
         mask: Units that nothing can start.
     """
 
@@ -121,7 +121,7 @@ class Secrets:
 
 
 def account_problems(users: Iterable[User], groups: Iterable[Group]) -> tuple[str, ...]:
-    """What is wrong with users and groups together, in words."""
+    """Problems of users and groups together."""
     users, groups = tuple(users), tuple(groups)
     problems = [f"users holds {name} more than once" for name in _doubled(user.name for user in users)]
     problems += [f"groups holds {name} more than once" for name in _doubled(group.name for group in groups)]
@@ -132,7 +132,7 @@ def account_problems(users: Iterable[User], groups: Iterable[Group]) -> tuple[st
                 problems.append(f"{kind} gives the id {account.id} to {other} and to {account.name}")
     ids = {group.name: group.id for group in groups}
     problems += [
-        f"{user.name} has the id {user.id} in users and {ids[user.name]} in groups; one name has one number"
+        f"{user.name} has the id {user.id} in users and {ids[user.name]} in groups; a name has one id"
         for user in users
         if user.id is not None and ids.get(user.name) not in (None, user.id)
     ]

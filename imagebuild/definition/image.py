@@ -2,7 +2,7 @@
 
 An image definition is a folder with `image.yaml` and, next to it, files of mkosi (`mkosi.conf`, `mkosi.extra/`,
 `mkosi.postinst`, …), which are merged in last; `mkosi.py` says what they may set.
-The `updater:` section is the agent's own configuration and is baked into the image as it stands.
+The `updater:` section is the agent's own configuration and is baked into the image unchanged.
 Not here: how a definition becomes mkosi's and systemd-repart's configuration (`config.py`).
 """
 
@@ -72,10 +72,10 @@ KernelArgument = Annotated[
     strict.Pattern(r"[!-~]+", "one kernel argument without spaces"),
     strict.Pattern(
         r"(?!(roothash|root|init|systemd\.verity|twinhull\.mounts)(=|$)).*",
-        "for a definition to say: the build sets it",
+        "for a definition to set: the build sets it",
     ),
 ]
-# What mkosi's configuration can carry: no comment sign, no list separator, no specifier.
+# Characters that are safe in mkosi's configuration: no comment sign, no list separator, no specifier.
 DropPath = Annotated[str, strict.Pattern(r"/[^\s#,:%\"'\\]+", "a path inside the image such as /usr/share/info/*")]
 # Where mkosi's regular expressions are made from (config.py); `*` is any part of one name.
 MODULE_PATTERN = r"([A-Za-z0-9_+*.-]+/)+([A-Za-z0-9_+*.-]+\.ko)?"
@@ -104,9 +104,9 @@ class ExtraFile:
     Attributes:
         path: Absolute path on the host; one below `/var`, `/opt`, `/srv`, `/home` or `/root` is made at the first boot.
         content: The text of the file; give this or `source`.
-        source: A file of the definition's folder, by its relative path.
+        source: A file in the definition's folder, by its relative path.
         mode: Octal, quoted, such as `"0755"`.
-        replace: Take the place of a package's file, which is an error otherwise.
+        replace: Replace a package's file, which is an error otherwise.
     """
 
     path: FilePath
@@ -131,7 +131,7 @@ class ExtraUnit:
     Attributes:
         name: The unit's file name; its suffix decides whether it is a Quadlet.
         content: The unit's text.
-        enabled: Whether a systemd unit is enabled; Quadlets say it in their own `[Install]` section.
+        enabled: Whether a systemd unit is enabled; Quadlets use their own `[Install]` section.
     """
 
     name: UnitName
@@ -140,7 +140,7 @@ class ExtraUnit:
 
     @property
     def path(self) -> str:
-        """Where it is: Quadlet kinds in podman's folder, all others in systemd's."""
+        """Its path: Quadlet kinds in podman's folder, all others in systemd's."""
         quadlet = (".container", ".volume", ".network", ".pod", ".kube", ".image", ".build")
         folder = "/usr/share/containers/systemd" if self.name.endswith(quadlet) else "/usr/lib/systemd/system"
         return f"{folder}/{self.name}"
@@ -184,14 +184,14 @@ class Slots:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the image may come to at most; None is no limit.
+    """Upper limits for the image's size; None is no limit.
 
     Attributes:
-        wire: Bytes a host downloads: UKI, root filesystem and verity tree, packed as publishing packs them.
+        wire: Bytes a host downloads: UKI, root filesystem and verity tree, compressed as for publishing.
         root: Bytes of `root.erofs`.
         uki: Bytes of `uki.efi`.
         initrd: Bytes of the initrd in it.
-        packages: How many Debian packages the image holds something of.
+        packages: Number of Debian packages with a file in the image.
     """
 
     wire: BudgetBytes | None = None
@@ -216,47 +216,47 @@ class Trim:
 
 @dataclass(frozen=True)
 class ImageDefinition:
-    """Everything `image.yaml` says.
+    """All keys of `image.yaml`.
 
     Attributes:
         id: The image's name, in partition labels, boot entries and release paths.
         release: Code name of the Debian release the packages come from.
-        architecture: Of the hosts.
+        architecture: The architecture of the hosts.
         mirror: Base URL of the Debian mirror; what this host's apt uses when left out.
         security_mirror: The same for the security archive.
         security: What a build does when it finds no security updates.
-        expired_indexes: What a build does about signed indexes that are out of date.
+        expired_indexes: What a build does about signed indexes that have expired.
         components: The parts of Debian's archive that packages may come from.
-        sources: Repositories besides Debian's.
+        sources: Repositories in addition to Debian's.
         kernel: The package that brings the one kernel.
         drivers: Which disks the initrd has drivers for, as far as the kernel has them.
-        packages: Packages besides those every image has; `./NAME.deb` is a file of the folder.
+        packages: Packages in addition to those every image has; `./NAME.deb` is a file in the folder.
         drop: Paths removed from the root file system; `*` matches any part of a name.
-        keep: Paths that stay although every image goes without them, each with everything below it.
-        keep_modules: Kernel modules that stay although every image goes without them.
+        keep: Paths to keep that are left out by default, each with everything below it.
+        keep_modules: Kernel modules to keep that are left out by default.
         drop_modules: Kernel modules removed from the root file system: a folder with / at its end, or a module.
         trim: What `twinhull trim` never proposes to drop.
-        kernel_arguments: Kernel arguments besides the built-in ones.
+        kernel_arguments: Kernel arguments in addition to the built-in ones.
         slots: Sizes on the disk.
-        budget: What the image may come to at most.
+        budget: Upper limits for the image's size.
         updater: The agent's settings, baked in as the lowest layer.
         files: Files of the image.
         units: systemd units and Quadlets of the image.
-        hardening: What is hardened by default.
-        containers: What runs containers, and which images it may run.
+        hardening: A switch for each part of the default hardening.
+        containers: The container engine, and which images it may run.
         ssh: Who may log in over ssh.
         rescue: Whether the boot menu has a rescue entry, a root shell on the console.
         time: What sets the clock; systemd-timesyncd unless `packages` brings another.
-        hostname: The name of every host, until a host is given one of its own.
+        hostname: The hostname of every host that has no own `/etc/hostname`.
         timezone: The time zone, such as `Europe/Berlin`.
-        locale: How numbers and dates are written and words sorted, such as `de_DE.UTF-8`.
-        users: Users of the image, and ids of those that packages make.
-        groups: Groups of the image, and ids of those that packages make.
-        modules: Kernel modules that are loaded at boot.
+        locale: How numbers and dates are written and words are sorted, such as `de_DE.UTF-8`.
+        users: Users of the image, and ids of users that packages create.
+        groups: Groups of the image, and ids of groups that packages create.
+        modules: Kernel modules to load at boot.
         sysctl: Kernel settings by name, set at boot.
-        services: Units of packages that start at boot, that do not, and that never may.
+        services: Units of packages to enable, disable or mask.
         secrets: Which files may hold a private key or a password.
-        provision: What may come to a host from outside, by which way.
+        provision: Which configuration a host accepts from outside.
     """
 
     id: Name
@@ -341,7 +341,7 @@ def load_definition(folder: Path) -> ImageDefinition:
     """Read the definition in `folder`.
 
     Raises:
-        DocumentError: There is none, it has errors, or it names files that are not there; all are listed.
+        DocumentError: There is none, it has errors, or it names files that do not exist; all errors are listed.
     """
     path = folder / FILE_NAME
     if not path.is_file():
@@ -374,7 +374,7 @@ def _says(document: object, *keys: str) -> bool:
 
 
 def _missing_inputs(folder: Path, definition: ImageDefinition) -> Iterator[Problem]:
-    """The keys and packages that the definition names and its folder lacks."""
+    """Problems for key files and packages that the definition's folder lacks."""
     for index, source in enumerate(definition.sources):
         if not (folder / source.signed_by).is_file():
             yield Problem(f"sources[{index}].signed_by", f"{folder / source.signed_by} is not a file")
@@ -386,7 +386,7 @@ def _missing_inputs(folder: Path, definition: ImageDefinition) -> Iterator[Probl
 def definition_digest(folder: Path) -> str:
     """SHA-256 over the definition's files, which of them are executable, and links.
 
-    Left aside are `.git`, the lock, whose packages are hashed by themselves, and the schema, which is for editors.
+    Excluded are `.git`, the lock, whose packages are hashed separately, and the schema, which is for editors.
     """
     digest = hashlib.sha256()
     for name in definition_files(folder):
@@ -398,7 +398,7 @@ def definition_digest(folder: Path) -> str:
 
 
 def is_executable(path: Path) -> bool:
-    """Whether a file is one to be run: all of its mode that git keeps, and so all that counts."""
+    """Whether a file is executable, the only part of its mode that git keeps and that counts."""
     return bool(path.stat().st_mode & 0o111)
 
 

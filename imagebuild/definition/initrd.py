@@ -1,4 +1,4 @@
-"""What the initrd is made of: `data/initrd.yaml`."""
+"""The contents of the initrd: `data/initrd.yaml`."""
 
 from __future__ import annotations
 

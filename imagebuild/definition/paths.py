@@ -1,8 +1,8 @@
-"""Paths inside an image, and where a file that the definition gives for one is really put.
+"""Paths inside an image, and where the image really stores a file of the definition.
 
 The root filesystem is read-only and `/var` is another file system, made at the first boot.  So a file for a path below
-`/var` (or below a folder that is a link into it, such as `/opt`) travels as a copy under `/usr/share/factory`, and
-systemd-tmpfiles copies it to its path when there is nothing there yet.
+`/var` (or below a folder that is a link into it, such as `/opt`) is stored as a copy under `/usr/share/factory`, and
+systemd-tmpfiles copies it to its path when nothing exists there yet.
 Pure.
 """
 
@@ -20,7 +20,7 @@ _NOT_GIVEN = {
     "/tmp": "it is in memory and empty at each boot: write a tmpfiles.d file into /etc/tmpfiles.d",  # noqa: S108 - a name
     "/var/run": "it is in memory and empty at each boot: write a tmpfiles.d file into /etc/tmpfiles.d",
     "/var/lock": "it is in memory and empty at each boot: write a tmpfiles.d file into /etc/tmpfiles.d",
-    "/var/tmp": "what is there is removed by age: choose a folder below /var/lib",  # noqa: S108 - a name
+    "/var/tmp": "old files there are removed: choose a folder below /var/lib",  # noqa: S108 - a name
     "/dev": "the kernel makes what is there",
     "/proc": "the kernel makes what is there: `sysctl` sets what can be set",
     "/sys": "the kernel makes what is there: write a tmpfiles.d or udev rules file",
@@ -68,7 +68,7 @@ class FilePath(AbsolutePath):
         """Read a path.
 
         Raises:
-            ValueError: It is not a path inside the image, or nothing can be put there by a build.
+            ValueError: It is not a path inside the image, or a build cannot put a file there.
         """
         path = AbsolutePath.from_text(text).text
         for folder, why in _NOT_GIVEN.items():

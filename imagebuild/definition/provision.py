@@ -1,4 +1,4 @@
-"""`provision:` of `image.yaml`: what may come to a host by which way, as `updater.provision.policy` holds it to it."""
+"""`provision:` of `image.yaml`: which configuration a host accepts, enforced by `updater.provision.policy`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ KeyFile = Annotated[str, strict.Pattern(r"[^/\s][^\s]*", "a file of the definiti
 
 @dataclass(frozen=True)
 class ProvisionPolicy:
-    """What the image lets in.
+    """Which documents and credentials the image accepts.
 
     Attributes:
-        unsigned: When documents and credentials that nobody signed count.
-        signed_by: Public Ed25519 keys (files of the definition); documents they signed count at every boot.
+        unsigned: When unsigned documents and credentials count.
+        signed_by: Public Ed25519 keys (files in the definition's folder); documents they signed count at every boot.
         updater: Which documents may set where updates come from.
     """
 

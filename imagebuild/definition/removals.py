@@ -1,4 +1,4 @@
-"""`keep`, `drop` and their twins for kernel modules: what must hold of them together."""
+"""Checks `keep`, `drop` and their counterparts for kernel modules together."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Where packages come from besides Debian's own archive: `sources:` of `image.yaml`, in apt's words (deb822).
+"""Package sources in addition to Debian's archive: `sources:` of `image.yaml`, in apt's terms (deb822).
 
-One rule decides which source a package comes from, by its name alone, whatever versions the others offer:
+The name of a package alone decides its source, whatever versions are offered elsewhere:
 
     the source that lists it under `packages:`, else Debian, else the first source that has it
 
-So a repository of somebody else never replaces a package of Debian unless the definition says so.
+So a third-party repository never replaces a Debian package unless the definition says so.
 Pure.
 """
 
@@ -53,7 +53,7 @@ class SecurityUpdates(Enum):
 
 
 class ExpiredIndexes(Enum):
-    """What a build does about signed indexes that say they are out of date."""
+    """What a build does about signed indexes that have expired."""
 
     REFUSE = "refuse"
     ACCEPT = "accept"
@@ -61,15 +61,15 @@ class ExpiredIndexes(Enum):
 
 @dataclass(frozen=True)
 class Source:
-    """A repository besides Debian's.
+    """A repository in addition to Debian's.
 
     Attributes:
-        name: What the lock and the bill of materials call it.
+        name: Its name in the lock and the bill of materials.
         uris: The folders that hold `dists/`; each is an archive of its own, as in deb822.
         suites: Suites of each; one that ends in `/` is a flat repository, which has no components.
         components: Components of each suite.
         signed_by: The key file, armored or binary, by its path in the definition's folder.
-        packages: Packages that come from here even where Debian or another source has them too.
+        packages: Packages to take from here even if Debian or another source has them too.
     """
 
     name: SourceName
@@ -113,7 +113,7 @@ def is_local(package: str) -> bool:
 
 
 def problems_between(components: Collection[DebianComponent], sources: Iterable[Source]) -> tuple[str, ...]:
-    """What is wrong with components and sources that are right one by one."""
+    """Problems of components and sources together."""
     problems = [] if DebianComponent.MAIN in components else ["components must hold main, which every image needs"]
     names, listed = set[str](), dict[str, str]()
     for source in sources:

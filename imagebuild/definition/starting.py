@@ -1,4 +1,4 @@
-"""A new image definition to start from: `data/image.yaml` with an id of its own, and its schema for editors.
+"""A new image definition to start from: `data/image.yaml` with its own id, and its schema for editors.
 
 `twinhull schema image` prints the same schema, for a definition that was started by an older Twinhull.
 """
@@ -26,10 +26,10 @@ class _Named:
 
 
 def image_id(folder: Path) -> str:
-    """The id that a definition in this folder gets: the folder's name, with what an id cannot hold made a hyphen.
+    """The id of a definition in this folder: the folder's name, with a hyphen for each character an id cannot hold.
 
     Raises:
-        BuildError: No id can be made of it.
+        BuildError: The name gives no valid id.
     """
     name = folder.absolute().resolve().name
     made = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -37,19 +37,19 @@ def image_id(folder: Path) -> str:
         return strict.read(_Named, {"id": made}, source=str(folder)).id
     except DocumentError as error:
         message = f"the folder's name {name!r} gives no image id: {error.problems[0].message}"
-        raise BuildError(message).with_hint("name the folder like the image, such as my-host, or give --id") from error
+        raise BuildError(message).with_hint("name the folder after the image, such as my-host, or give --id") from error
 
 
 def write_starting_definition(folder: Path, *, chosen_id: str | None) -> Path:
     """Write a commented `image.yaml` and its schema to the disk; the path of the former.
 
     Raises:
-        BuildError: There is one already, or no id can be made of the folder's name.
+        BuildError: There is one already, or the folder's name gives no valid id.
         DocumentError: `chosen_id` is not an id.
     """
     path = folder / FILE_NAME
     if path.exists():
-        raise BuildError(f"{path} exists and is left alone").with_hint("choose a folder without image.yaml")
+        raise BuildError(f"{path} exists and was not changed").with_hint("choose a folder without image.yaml")
     chosen = image_id(folder) if chosen_id is None else strict.read(_Named, {"id": chosen_id}, source="--id").id
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SCHEMA_FILE).write_bytes(strict.dump_json(image_schema()))

@@ -18,7 +18,7 @@ SECOND = "1.0.1"
 SICK = "1.0.2"
 ADDED_PACKAGE = "less"
 ADDED_PROGRAM = "/usr/bin/less"
-REASON = "this version is sick on purpose"
+REASON = "this version is faulty on purpose"
 _CHECK = {
     "path": "/usr/lib/twinhull/health.d/50-on-purpose",
     "content": f"#!/bin/sh\necho '{REASON}'\nexit 1\n",
@@ -33,7 +33,7 @@ def write_definition(folder: Path, version: str) -> Path:
     path = folder / "image.yaml"
     definition: dict[str, Any] = yaml.safe_load(path.read_text())
     definition["files"] = [{"path": "/usr/share/demo/version", "content": f"{version}\n"}]
-    # The shell of the story comes with every boot as a credential that nobody signed.
+    # The demo's shell comes with every boot as an unsigned credential.
     definition["provision"] = {"unsigned": "always"}
     if version != FIRST:
         # mkosi installs it after its cached tree, so that the other packages are not installed again.

@@ -1,4 +1,4 @@
-"""`report.json` of the demo: what one run saw.  Every value was observed in that run."""
+"""`report.json` of the demo.  Every value was observed in that run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bedrock import strict
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo saw; `ok` follows from the rest."""
+    """The observations of the demo; `ok` follows from the rest."""
 
     first: str
     second: str

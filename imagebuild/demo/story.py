@@ -1,4 +1,4 @@
-"""What the demo does, in order, and what it sees on the way."""
+"""The steps of the demo, in order, and what it observes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Say = Callable[[str], None]
 
 @dataclass
 class Timeline:
-    """Says what happens as it happens, and keeps how long the named parts took."""
+    """Prints the steps as they happen, and records how long the named parts took."""
 
     say: Say
     began: float = field(default_factory=time.monotonic)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def print(self, text: str) -> None:
-        """Say a line with the time since the beginning."""
+        """Print a line with the time since the start."""
         self.say(f"{time.monotonic() - self.began:7.1f} s  {text}")
 
     def step(self, name: str, *, total: int | None = None) -> None:
@@ -48,7 +48,7 @@ class Timeline:
         """Lines are printed for steps only."""
 
     def timed(self, name: str, since: float) -> None:
-        """Keep how long a part took."""
+        """Record how long a part took."""
         self.seconds[name] = time.monotonic() - since
 
 

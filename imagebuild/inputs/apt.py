@@ -1,7 +1,7 @@
-"""apt of the tools tree, with an empty view: the build host's own packages and settings have no part in it.
+"""apt from the tools tree, with an empty package database: the build host's packages and settings have no influence.
 
-Everything is below one folder of the cache.  apt fetches the indexes and checks who signed them; what it is then shown
-of them when it chooses is decided elsewhere (`indexes.py`).
+Everything is below one folder of the cache.  apt fetches the indexes and checks who signed them; `indexes.py` decides
+which parts of them apt sees when it chooses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imagebuild.inputs.archives import AptSuite, apt_sources, source_of
 from imagebuild.inputs.mirror import KEYRING
 from imagebuild.inputs.tools import Access, ToolsTree
 
-# What mkosi and mmdebstrap install first of all.
+# The packages that mkosi and mmdebstrap install first.
 ESSENTIAL = ("?essential", "base-files")
 _TIMEOUT_S = 600
 _CHOSEN = re.compile(r"^'(?P<url>[^']+)' (?P<file>\S+) (?P<size>[0-9]+)( |$)", re.MULTILINE)
@@ -97,7 +97,7 @@ class Apt:
         try:
             self._run("apt-get", "update")
         except ProcessError as error:
-            # What was fetched may be half of something; the next run starts clean.
+            # A fetch may be incomplete; the next run starts clean.
             shutil.rmtree(self._home / "lists", ignore_errors=True)
             raise self._update_error(error) from error
 
@@ -151,10 +151,10 @@ class Apt:
         return view
 
     def choose(self, names: Sequence[str]) -> tuple[Chosen, ...]:
-        """What installing these names, and what every system needs, brings.
+        """All packages that these names, and every system, need.
 
         Raises:
-            BuildError: A package is not there, or they cannot be installed together.
+            BuildError: A package does not exist, or they cannot be installed together.
         """
         try:
             text = self._run("apt-get", "--print-uris", "install", *ESSENTIAL, *names)
@@ -201,13 +201,13 @@ class Apt:
         )
 
     def _blamed(self, line: str) -> AptSuite | None:
-        """The suite a line of apt's speaks about: the one with the longest URL in it."""
+        """The suite that a line of apt's output is about: the one with the longest URL in it."""
         found = [suite for suite in self._suites if suite.url in line and suite.name.strip("./") in line]
         return max(found, key=lambda suite: len(suite.base), default=None)
 
 
 def list_name(url: str) -> str:
-    """How apt calls a file fetched from there, in its folder of lists."""
+    """The name that apt gives a file fetched from there, in its folder of lists."""
     bare = re.sub(r"^[a-z]+:/*", "" if url.startswith("http") else "/", url)
     return "".join(f"%{ord(sign):02x}" if sign in _QUOTED else sign for sign in bare).replace("/", "_")
 

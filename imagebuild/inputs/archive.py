@@ -1,6 +1,6 @@
 """A Debian archive that holds exactly a selection, so that mkosi and mmdebstrap cannot install anything else.
 
-Nothing in it is signed: it is in our cache, and each file was hashed against the lock on its way in.
+Nothing in it is signed: it is in our cache, and each file was checked against the lock when it was stored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imagebuild.inputs.store import Store
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 LAYOUT = 2
-"""Raised when an archive comes to be written otherwise: a cached one of another layout is not used."""
+"""Increase it when the layout of an archive changes: a cached one with another layout is not used."""
 
 
 def archive_path(selection: Selection, *, cache: Path) -> Path:

@@ -1,8 +1,9 @@
-"""What a build host must be before any tool runs: one with /proc, and a root folder that is or becomes a mount point.
+"""Checks what tools need of a build host: /proc, and a root folder that is or becomes a mount point.
 
-In a plain chroot the root folder is some folder of another mount.  The kernel then neither changes how mounts spread
-nor lets a program choose another root, and both are how tools are kept apart from the host.  There root gives each tool
-a root of its own (`own_root.py`); nobody else can, for the kernel makes no user namespace in a chroot.
+In a plain chroot the root folder is an ordinary folder of another mount.  The kernel then neither changes mount
+propagation nor lets a program choose another root, and isolating the tools from the host needs both.  There a build as
+root gives each tool a root of its own (`own_root.py`); other users cannot, because the kernel makes no user namespaces
+in a chroot.
 """
 
 from __future__ import annotations

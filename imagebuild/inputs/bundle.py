@@ -1,12 +1,12 @@
-"""A bundle: everything a locked build is made from in one folder or one tar file, by content.
+"""A bundle: all inputs of a locked build in one folder or one tar file, by content.
 
     bundle.json           format, image, and every file of the bundle with size and SHA-256
     definition/           the image definition, the lock among it
     files/ab/abcdef…      packages and wheels, each under its SHA-256; the definition's own are there already
 
-A bundle is read with suspicion: a missing, an extra or an altered file is refused, all of them named at once, before
-anything of it is used.  What was read goes into the cache's store, so that a build from a bundle takes the same way as
-any other.  Not in it: keys, the root of trust, and Twinhull itself.
+A bundle is not trusted: missing, extra and altered files are refused, all named at once, before anything of it is used.
+Its files go into the cache's store, so that a build from a bundle works like any other.
+Not in it: keys, the root of trust, and Twinhull itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a `.deb` file says of itself, and the archive of those that a definition brings along."""
+"""Reads the control file of a `.deb`, and makes an archive of a definition's own `.deb` files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Indexes of packages (`Packages`): who brings which package, and what apt is shown of each index.
+"""Indexes of packages (`Packages`): which source brings a package, and which part of an index apt sees.
 
 Pure: bytes in, values out.  Debian's own index has tens of thousands of paragraphs; only those that matter are parsed.
 """
@@ -16,13 +16,13 @@ from imagebuild.errors import BuildError
 
 _NAME = re.compile(rb"^Package: *(\S+)", re.MULTILINE)
 _BETWEEN = re.compile(rb"\n{2,}")
-# apt installs what is marked so although nobody asked for it.
+# apt installs packages with this mark without being asked.
 _SELF_IMPORTANT = re.compile(rb"^(?:Essential|Important|Protected): .*\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What an index says of one package."""
+    """An index's entry for one package."""
 
     name: str
     version: str
@@ -38,7 +38,7 @@ def names_in(index: bytes) -> frozenset[str]:
 
 
 def rows_of(index: bytes, names: Collection[str]) -> Iterator[Row]:
-    """What an index says of some packages, in all their versions."""
+    """An index's entries for some packages, in all their versions."""
     for paragraph in _paragraphs(index, names):
         fields = Deb822(paragraph)
         yield Row(

@@ -1,4 +1,4 @@
-"""The public key of a source: an OpenPGP key file, armored or binary, as people are given it.
+"""The public key of a source: an OpenPGP key file, armored or binary, as its owner publishes it.
 
 Source: RFC 9580, sections 4.2 (packet headers) and 6.2 (armor).
 Pure.

@@ -1,9 +1,9 @@
-"""`image.lock`: everything a build is made from, each file with its SHA-256, size and origin.
+"""`image.lock`: all inputs of a build, each file with its SHA-256, size and origin.
 
-The lock names no host: `path` is relative to the base of an archive, and which mirror of that archive serves it is this
-machine's business, or says a source in `image.yaml`.  The chain is signed `InRelease` (checked by apt when the lock is
-made, with Debian's keyring or the source's key) → `Packages` (its hash is in `InRelease`) → file (its hash is in
-`Packages`); the hashes of all three are kept.  A package of the definition's own folder has its hash alone.
+The lock names no host: `path` is relative to the base of an archive, which this machine's mirror or a source in
+`image.yaml` provides.  The chain is signed `InRelease` (checked by apt when the lock is made, with Debian's keyring or
+the source's key) → `Packages` (its hash is in `InRelease`) → file (its hash is in `Packages`); the hashes of all three
+are kept.  A package from the definition's own folder has only its hash.
 Pure: no I/O.
 """
 
@@ -21,7 +21,7 @@ from updater.release import Name, Sha256
 FORMAT = 2
 
 FileBytes = Annotated[int, strict.Range(1, 1 << 33)]
-# No way out of a folder, whatever a lock from elsewhere says.
+# No path leads out of a folder, whatever a foreign lock says.
 ArchivePath = Annotated[
     str, strict.Pattern(r"(?!/)(?!(.*/)?\.\.(/|$))[A-Za-z0-9/+~%:._-]+", "a path below an archive's base")
 ]
@@ -36,7 +36,7 @@ Fingerprint = Annotated[str, strict.Pattern(r"[0-9A-F]{40,64}", "the fingerprint
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite of an archive as it stood: what was signed by whom, and the indexes of packages it names.
+    """The state of one suite of an archive: what was signed by whom, and the indexes of packages it names.
 
     Attributes:
         archive: The archive it is a suite of.
@@ -61,7 +61,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """A Debian package: the very file, and where it is below its archive's base."""
+    """A Debian package: its file's hash, and its path below its archive's base."""
 
     name: PackageText
     version: VersionText

@@ -1,8 +1,8 @@
-"""The part of a selection in which some of its packages find all they need.
+"""The part of a selection that holds everything some of its packages need.
 
-The initrd's programs are looked up in their own part, so what is kept of them stays valid while packages change that
-they have nothing to do with.  The part is everything that can be reached through dependencies, whichever alternative
-apt takes: too large is harmless, and too small cannot give another initrd, only a build that fails.
+The initrd's programs are taken from their own part, so their cached archive stays valid while unrelated packages
+change.  The part is everything that can be reached through dependencies, by any alternative: a part that is too large
+is harmless, and one that is too small cannot change the initrd, only fail the build.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whether a suite is there: only a clear "no such file" means that it is not.
+"""Whether a suite exists: only a clear "no such file" means that it does not.
 
-A release may lack `-updates` or `-security` (sid has neither), which its mirror says by 404; a mirror that gives no
-answer, or another one, may be out of order, and a build without its updates must not pass for one that needs none.
+A release may lack `-updates` or `-security` (sid has neither), and its mirror then answers 404; a mirror that gives no
+answer, or another one, may be broken, and a build without updates must not pass for one that needs none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_there(suite: AptSuite) -> bool:
     """Whether the suite has an `InRelease`; what must be there is left to apt, which says more.
 
     Raises:
-        MirrorError: Nobody can say.
+        MirrorError: The mirror gives no clear answer.
     """
     if suite.presence is Presence.REQUIRED:
         return True
@@ -41,7 +41,7 @@ def is_there(suite: AptSuite) -> bool:
             status = answer.status
     except urllib3.exceptions.HTTPError as error:
         raise _unsure(suite, str(getattr(error, "reason", None) or error)) from error
-    # A server may answer 403 for a place that is none of its own.
+    # A server may answer 403 for a path that it does not have.
     guessed_wrongly = suite.presence is Presence.GUESSED and 400 <= status < 500  # noqa: PLR2004 - HTTP's own classes
     if status == _OK or status in _ABSENT or guessed_wrongly:
         return status == _OK

@@ -1,4 +1,4 @@
-"""The packages an image asks for, as mkosi itself reads its configuration.
+"""The packages an image requests, as mkosi itself reads its configuration.
 
 A definition's own `mkosi.conf` may add packages, with all of mkosi's includes and conditions, so mkosi is asked; and in
 the same breath, whether these files set what a build does not take from there.

@@ -1,4 +1,4 @@
-"""Which packages are installed: apt's answer, from indexes that Debian or a source's owner signed.
+"""Resolves the packages to install: apt chooses from indexes that Debian or a source's owner signed.
 
 apt (of the tools tree) fetches `InRelease`, checks its signature with Debian's keyring or the source's key, checks
 `Packages` against it and chooses; we ask it for names, and take size and SHA-256 from the same indexes.  Before it

@@ -1,7 +1,7 @@
-"""Files by their SHA-256, below the cache: what was fetched once is never fetched again, wherever it came from.
+"""Files by their SHA-256, below the cache: a file is fetched only once, wherever it came from.
 
-Rules: a file gets its name only after all of it was hashed; what comes from a mirror is bounded by the size that was
-signed; a file that is not what its name says is never handed out.
+Rules: a file gets its name only after all of it was hashed; a download is bounded by the signed size; a file that does
+not match its name is never returned.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Store:
         self._folder = folder
 
     def path(self, sha256: str) -> Path:
-        """Where a file of that hash is, or would."""
+        """The path of a file with that hash, whether or not it exists."""
         return self._folder / sha256[:2] / sha256
 
     def missing(self, packages: Iterable[LockedPackage]) -> tuple[LockedPackage, ...]:
-        """Those that are not here."""
+        """The packages that are not in the store."""
         return tuple(package for package in packages if not self.path(package.sha256).is_file())
 
     def put(self, chunks: Iterable[bytes], *, sha256: str, size_bytes: int, what: str) -> Path:
@@ -88,7 +88,7 @@ def fetch_packages(
 
 
 def _raise_all(problems: list[BaseException]) -> None:
-    """One error for all that failed: the most severe kind, each message once."""
+    """One error for all failures: the most severe kind, each message once."""
     for problem in problems:
         if not isinstance(problem, ImageBuildError):
             raise problem

@@ -1,10 +1,10 @@
-"""The way from a definition, or from its lock, to the tools and the packages of one build.
+"""Gets the tools and the packages of one build, from a definition or its lock.
 
-    newest_supply   what the mirrors offer now (nothing is fetched yet but tools and indexes)
-    locked_supply   what the lock names and nothing else; with a network, or from what a bundle brought
+    newest_supply   what the mirrors offer now (fetches only tools and indexes)
+    locked_supply   exactly the packages in the lock, from a network or a bundle
     make_lock       the lock itself
 
-A build installs from the archive that a supply makes (`open_archive`), so all three ways go the same path from there.
+A build installs from the archive that a supply makes (`open_archive`), so the steps after it are always the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from imagebuild.inputs.wheels import agent_wheels
 
 @dataclass(frozen=True)
 class Supply:
-    """What one build is made from.
+    """The tools and packages of one build.
 
     Attributes:
         tools: The tools tree.
@@ -44,7 +44,7 @@ class Supply:
         cache: Twinhull's cache folder.
         locked: The lock all of it comes from.
         seconds: How long it took to make the tools tree ready.
-        warnings: What the builder must know of the packages, one line each.
+        warnings: Warnings about the packages, one line each.
     """
 
     tools: ToolsTree
@@ -185,7 +185,7 @@ def asks_of(folder: Path, *, cache: Path, progress: Progress) -> tuple[str, ...]
 
 
 def missing_asks(lock: Lock, asks: tuple[str, ...]) -> tuple[str, ...]:
-    """How a definition differs from what the lock was made for: `+` what the lock lacks, `-` what it has too much."""
+    """How a definition differs from its lock: `+` what the lock lacks, `-` what it has in excess."""
     return (
         *(f"+ {line}" for line in asks if line not in lock.definition_asks),
         *(f"- {line}" for line in lock.definition_asks if line not in asks),
@@ -207,7 +207,7 @@ def _bases(folder: Path, definition: ImageDefinition) -> Mapping[str, str]:
 
 def _require_asked(lock: Lock, asks: tuple[str, ...]) -> None:
     if different := missing_asks(lock, asks):
-        message = "the lock was made for other packages than the definition asks for:"
+        message = "the definition requests other packages than its lock was made for:"
         raise LockError("\n".join((message, *different))).with_hint("`twinhull lock --update` makes a new one")
 
 

@@ -1,8 +1,8 @@
 """The tools tree: one Debian 13 root folder that holds every program that touches an image.
 
 It is made once by mmdebstrap and cached under the hash of its inputs, so that two hosts build with the same tools.
-Programs inside run through mkosi's own sandbox (a file of the tree), which works as root and without; what they may
-read and write of the host is named call by call.
+Programs inside run through mkosi's own sandbox (a file of the tree), which works with and without root; each call names
+the parts of the host that the program may read and write.
 Not here: which programs are run with which arguments.
 """
 
@@ -80,13 +80,13 @@ _MMDEBSTRAP_OPTIONS = (
 _FORMAT = 1
 _LINKS = (("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib"), ("usr/lib64", "/lib64"))
 _BUILD_TIMEOUT_S = 1800
-# Where a program that another system lacks is lent to it.
+# Where this tree's program is mounted for a system that lacks it.
 _LENT = "/lent"
 _MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def cache_folder() -> Path:
-    """Where Twinhull keeps what it can make again: `$XDG_CACHE_HOME/twinhull`."""
+    """The folder for everything that can be recreated: `$XDG_CACHE_HOME/twinhull`."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "twinhull"
 
@@ -303,7 +303,7 @@ def _inside(argv: Iterable[Argument]) -> None:
 
 @contextmanager
 def usual_umask() -> Iterator[None]:
-    """What is made without a mode must not depend on who builds: a umask of 077 would close folders of an image."""
+    """Set the umask, so that modes do not depend on who builds: with 077, folders of an image would be closed."""
     before = os.umask(0o022)
     try:
         yield

@@ -1,6 +1,6 @@
-"""Whether the packages of a build come with Debian's updates; what it says when they do not.
+"""Warnings when the packages of a build lack Debian's updates.
 
-By the suites alone that the packages were chosen from, so that a locked build says the same as the one that locked.
+Only the suites that the packages were chosen from count, so a locked build gives the same warnings as its lock.
 Pure.
 """
 
@@ -27,7 +27,7 @@ def missing_updates(
     lines = tuple(_missing(selection, wanted))
     if expired is ExpiredIndexes.ACCEPT:
         dates = "; ".join(f"{suite.name}: {suite.date}" for suite in selection.suites)
-        lines += (f"indexes that are out of date were accepted; they were signed on: {dates}",)
+        lines += (f"expired indexes were accepted; they were signed on: {dates}",)
     if lines and wanted is SecurityUpdates.REQUIRED and lines[0].startswith(_NO_SECURITY):
         raise BuildError(f"{lines[0]}, and image.yaml says `security: required`").with_hint(_HINT)
     return lines

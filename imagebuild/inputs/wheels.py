@@ -69,7 +69,7 @@ def platforms(machine: str) -> tuple[str, ...]:
 
 
 def wheels_folder(lock: Path, *, machine: str, cache: Path) -> Path:
-    """Where the wheels of a lock are in the cache, or would."""
+    """The path of a lock's wheels in the cache, whether or not they exist."""
     key = bytes_sha256(lock.read_bytes() + machine.encode())[:16]
     return cache / "wheels" / key
 

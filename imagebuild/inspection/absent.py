@@ -1,4 +1,4 @@
-"""Packages that a definition names and of which nothing came into the image: whoever asked for one may miss it."""
+"""Packages that a definition names and that left no file in the image, which its author may not expect."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ def absent_notes(contents: Contents, installed: Iterable[InstalledPackage]) -> I
             continue
         folders = {str(folder) for path in files for folder in PurePosixPath(path).parents}
         if any(path not in folders and not path.startswith(_DOCUMENTATION) for path in files):
-            yield f"{package.name}: none of its files is in the image (firmware is, where a module here asks for it)"
+            yield f"{package.name}: none of its files is in the image (firmware stays only for modules in the image)"

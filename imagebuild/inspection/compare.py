@@ -12,7 +12,7 @@ NAMES = ("executables", "setuid", "units", "enabled", "kernel_arguments")
 
 @dataclass(frozen=True)
 class PackageChange:
-    """A package that came, went, or has another version or size; a version is None on the side that lacks it."""
+    """A package that was added, removed, or changed in version or size; a version is None on the side that lacks it."""
 
     name: str
     old_version: str | None
@@ -34,9 +34,9 @@ class Comparison:
     """From `old` to `new`.
 
     Attributes:
-        download_bytes: What a host on the old build is sent to get the new one.
+        download_bytes: What a host on the old build downloads to get the new one.
         wire_bytes: New less old; the same holds for the byte counts of `packages`.
-        names: What came and went, for each of `NAMES`.
+        names: Names added and removed, for each of `NAMES`.
     """
 
     old: Version
@@ -48,7 +48,7 @@ class Comparison:
 
 
 def compare(old: Inspection, new: Inspection) -> Comparison:
-    """Tell two builds apart."""
+    """Compare two builds."""
     return Comparison(
         old=old.version,
         new=new.version,

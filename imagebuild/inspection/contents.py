@@ -1,8 +1,8 @@
 """The record of an image's contents: `contents.json` next to a build.
 
-A package is *shipped* when the image holds a file or a link of it; the others were installed and then trimmed away
-whole, and are named as well, for chains of dependencies lead through them.
-Pure: from what dpkg and the file system say to who brought what, and why.
+A package is *shipped* when the image holds a file or a link of it; the others were installed and then removed entirely,
+but are listed as well, because chains of dependencies lead through them.
+Pure: derives the owner and the reason of each file from dpkg's record and the file system.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from partitions.version import Version
 
 CONTENTS_FILE = "contents.json"
 FORMAT = 2
-# Owners that are no packages; a package's name cannot hold a parenthesis.
+# Owners that are not packages; a package's name cannot hold a parenthesis.
 AGENT, DEFINITION, BUILD = "(agent)", "(image.yaml)", "(build)"
 
 
@@ -63,8 +63,8 @@ class Contents:
     """Everything in an image.
 
     Attributes:
-        asked: The packages that somebody asked for, and where that is written.
-        stays: Files that images go without (data/leave-out.yaml) and this one needs, and why.
+        asked: The requested packages, and where each request is written.
+        stays: Files of the leave-out set (data/leave-out.yaml) that this image needs, and why.
     """
 
     format: int
@@ -87,7 +87,7 @@ class Contents:
 
     @cached_property
     def reasons(self) -> dict[str, tuple[str, ...]]:
-        """For each package the shortest chain to it: from where it is asked for, over other packages, to itself."""
+        """For each package the shortest chain to it: from where it is requested, over other packages, to itself."""
         providers: dict[str, list[str]] = {}
         by_name = {package.name: package for package in self.packages}
         for package in self.packages:
@@ -120,12 +120,12 @@ def make_contents(
     definition: Collection[str],
     stays: Mapping[str, Reason] = MappingProxyType({}),
 ) -> Contents:
-    """Put together who brought what.
+    """Put together the contents.
 
     Args:
         image: The image's id.
         version: Its version.
-        asked: The packages somebody asked for, and where that is written.
+        asked: The requested packages, and where each request is written.
         installed: What dpkg recorded.
         names: Path, kind, mode and size in bytes of everything in the image.
         agent: Paths that Twinhull puts into every image.

@@ -1,6 +1,6 @@
-"""What parts of a root filesystem cost: bytes of their files, and bytes as a host downloads them.
+"""The costs of parts of a root filesystem: bytes of their files, and bytes as a host downloads them.
 
-Parts are packed at level 9, one by one: that shows what is large, and adds up to about an eighth more than the whole.
+Parts are compressed at level 9, one by one: this shows what is large, and adds up to an eighth more than the whole.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def unpacked_root(build: Path, *, tools: ToolsTree) -> Iterator[Path]:
 
 
 def cost_of(root: Path, files: Sequence[Entry], progress: Progress) -> Cost:
-    """What some files of the unpacked root at `root` cost together."""
+    """The cost of some files of the unpacked root at `root` together."""
 
     def content() -> Iterator[bytes]:
         for entry in files:

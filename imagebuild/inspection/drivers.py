@@ -1,6 +1,6 @@
-"""What each set of drivers costs in the initrd, with the kernel that an image has.
+"""The cost of each set of drivers in the initrd, with the kernel of an image.
 
-Each set is packed by itself, without what the sets before it hold already, nearly as the initrd is packed.
+Each set is compressed alone, without the modules of the sets before it, almost as the initrd is compressed.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def record_contents(shop: Workshop, tree: PackageTree, stays: Mapping[str, Reaso
         BuildError: The package tree or dpkg's record of it cannot be read, or a program is setuid that must not be.
     """
     definition = shop.plan.definition
-    # Without root the tree belongs to other users of the build's namespace, so it is looked at from inside.
+    # Without root the tree belongs to other users of the build's namespace, so it is read from inside.
     listing = shop.tools.run(
         ["find", tree.root, "-mindepth", "1", "-printf", r"%y %m %s /%P\0"], shop.access, timeout_s=_TIMEOUT_S
     ).stdout
@@ -66,7 +66,7 @@ def base_of(definition: ImageDefinition) -> tuple[str, ...]:
 
 
 def asked_for(plan: BuildPlan) -> dict[str, str]:
-    """The packages that a definition asks for, by name or by what it says otherwise, and where."""
+    """The packages that a definition requests, by name or through other keys, and where."""
     definition, local = plan.definition, plan.supply.packages.local
     implied = {package: f"image.yaml: {key}" for package, key in definition.implied_packages.items()}
     for part, key in zip(definition.chosen, ("containers.engine", "time"), strict=True):
@@ -91,7 +91,7 @@ def read_contents(build: Path) -> Contents:
 
 
 def base_packages(text: str) -> tuple[str, ...]:
-    """The packages that mkosi's configuration `text` asks for."""
+    """The packages that mkosi's configuration `text` requests."""
     return tuple(name for found in _PACKAGES.findall(text) for name in found.split())
 
 

@@ -24,7 +24,7 @@ _FEW = 15
 
 
 def show_inspection(found: Inspection, *, everything: bool) -> None:
-    """Print a build on stdout; `everything` leaves nothing out of long lists."""
+    """Print a build on stdout; `everything` prints long lists in full."""
     root = Tree(_line(f"{found.image} {found.version}", f"{decimal(found.wire_bytes)} compressed"))
     artifacts = root.add("artifacts")
     for name, cost in found.artifacts.items():
@@ -40,7 +40,7 @@ def show_inspection(found: Inspection, *, everything: bool) -> None:
         everything=everything,
     )
     if found.trimmed:
-        root.add(_line("trimmed away whole", ", ".join(found.trimmed)))
+        root.add(_line("removed entirely", ", ".join(found.trimmed)))
     folders = sorted(found.folders.items(), key=lambda item: -item[1].wire_bytes)
     _add_some(root.add("folders"), (_line(name, _cost(cost)) for name, cost in folders), everything=everything)
     modules = sorted(found.modules.items(), key=lambda item: -item[1])
@@ -123,7 +123,7 @@ def _signed(size: int) -> str:
 
 
 def show_summary(summary: Summary, *, out: Path, fresh: bool) -> None:
-    """Print what a build came to on stdout."""
+    """Print the result of a build on stdout."""
     console = Console()
     state = "built" if fresh else "was built before from the same content"
     print_line(console, f"{summary.image} {summary.version} {state}: {out}")

@@ -1,7 +1,7 @@
-"""Programs that lend rights to whoever starts them: those that are left, and those that lost the bits.
+"""Setuid and setgid programs: those that remain, and those that lost the bits.
 
-Pure.  Bits are taken away while the package tree is made (`setuid.finalize`); a script of the definition can set some
-afterwards, so the finished tree is looked at as well.
+Pure.  Bits are removed while the package tree is made (`setuid.finalize`); a script of the definition can set some
+afterwards, so the finished tree is checked as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def require_expected(contents: Contents, kept: Collection[str]) -> None:
 
 
 def stripped_notes(contents: Contents, stripped: Iterable[str]) -> Iterator[str]:
-    """A line per package of the definition's own whose programs lost their bits: whoever asked for it may miss them."""
+    """A line per package of the definition's own whose programs lost their bits, because its author may miss them."""
     owners = {entry.path: entry.owner for entry in contents.entries}
     losses: dict[str, list[str]] = {}
     for path in stripped:

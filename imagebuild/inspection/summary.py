@@ -1,4 +1,4 @@
-"""`summary.json`: what a build came to, for people and scripts."""
+"""`summary.json`: the result of a build, for people and scripts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a build came to.
+    """The result of a build.
 
     Attributes:
         image: The image's id.
         version: Its version.
-        root_hash: What names its root filesystem.
+        root_hash: The root hash of its root filesystem.
         kernel: The kernel's version.
-        packages: How many Debian packages the image holds something of.
+        packages: Number of Debian packages with a file in the image.
         size_bytes: Sizes by file; for sparse files the bytes they occupy.
         seconds: Seconds by step.
         notes: Lines for people.
-        disabled_services: Units of packages that stay disabled and that the definition says nothing of, by package.
+        disabled_services: Units of packages that stay disabled and that the definition does not name, by package.
         drivers: Which disks the initrd has drivers for; None in a build of an earlier Twinhull.
     """
 

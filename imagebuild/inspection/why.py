@@ -1,4 +1,4 @@
-"""Why a path is in an image, or is not.  Pure."""
+"""Explains why a path is or is not in an image.  Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Explanation:
     Attributes:
         path: As the image spells it.
         state: `stays` is what images go without, but this one does not.
-        owner: The package that brought it, or who else did.
+        owner: The package that brought it, or another owner.
         chain: From the path itself to its cause, each a sentence.
     """
 

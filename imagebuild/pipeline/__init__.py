@@ -1,1 +1,1 @@
-"""The steps of a build in their order, the documents it ends in, and the budget it is held to."""
+"""The steps of a build in their order, the documents it ends in, and its budget."""

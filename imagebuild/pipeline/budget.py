@@ -1,8 +1,8 @@
-"""Whether an image keeps its budget and, when it does not, what made it grow.
+"""Whether an image is within its budget and, if not, what made it grow.
 
-Rules: every limit that is exceeded is named; growth is reported per package (and per owner that is none) in raw bytes
-of files, against an earlier build, the largest first; kernel and initrd are not part of the root filesystem, so its
-packages do not explain them.
+Rules: every exceeded limit is named; growth is reported per package (and per other owner) in raw bytes of files,
+against an earlier build, the largest first; kernel and initrd are not part of the root filesystem, so its packages do
+not explain them.
 Pure: measuring is `budget_watch.py`.
 """
 
@@ -49,7 +49,7 @@ class Excess:
 
 @dataclass(frozen=True)
 class Growth:
-    """What a package, or an owner that is none, has in files: before and now.
+    """The size of the files of a package or other owner, before and now.
 
     Attributes:
         owner: Its name.
@@ -111,7 +111,7 @@ class OverrunContext:
         contents: What the image holds, once that is known.
         boot: What its UKI holds, once that is known.
         earlier: The newest finished build with a lower version, if one is next to this one's place.
-        unread: What is there and cannot be read, in words.
+        unread: Earlier builds that cannot be read, with the reason.
         place: Where earlier builds were looked for.
     """
 
@@ -148,7 +148,7 @@ def owner_bytes(contents: Contents) -> dict[str, int]:
 
 
 def growth(old: Contents, new: Contents) -> tuple[Growth, ...]:
-    """Who came, went or has other bytes, the largest growth first, the largest saving last."""
+    """Owners that were added, removed or changed in size, the largest growth first, the largest saving last."""
     before, after = owner_bytes(old), owner_bytes(new)
     versions = [{package.name: package.version for package in side.packages} for side in (old, new)]
     changes = (
@@ -168,12 +168,12 @@ def growth(old: Contents, new: Contents) -> tuple[Growth, ...]:
 def overrun_message(
     image: str, excesses: Iterable[Excess], unmeasured: Iterable[Measure], around: OverrunContext
 ) -> str:
-    """What is said of an image over its budget: the limits first, then what made it grow."""
+    """The message for an image over its budget: the limits first, then what made it grow."""
     excesses = tuple(excesses)
     over = {excess.measure for excess in excesses}
     lines = [f"{image} is over its budget", *map(str, excesses)]
     if waiting := ", ".join(measure.value for measure in unmeasured):
-        lines.append(f"not measured, for the build ended here: {waiting}")
+        lines.append(f"not measured, because the build ended here: {waiting}")
     lines += around.unread
     if around.earlier is None:
         lines.append(f"no earlier build of it is in {around.place} to compare with")

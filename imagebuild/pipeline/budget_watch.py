@@ -1,7 +1,7 @@
-"""Holding a build against its budget while it runs.
+"""Checks a build against its budget while it runs.
 
-Rules: each limit is measured once, as soon as there is something to measure; what takes long to measure comes last, and
-nothing of an image over its budget reaches the build's place.
+Rules: each value is measured once, as early as possible; slow measurements come last, and nothing of an image over its
+budget reaches the build's output folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from updater.repository.objects import DEFAULT_LEVEL, QUICK_LEVEL, packed_file_b
 
 
 class Watch:
-    """Holds one build against its budget: the steps say what they made, and a limit that is exceeded ends the build."""
+    """Checks one build against its budget: the steps report what they made, and an exceeded limit ends the build."""
 
     def __init__(self, plan: BuildPlan) -> None:
         self._plan = plan
@@ -78,10 +78,10 @@ class Watch:
         self._hold({Measure.UKI: size_bytes})
 
     def wire(self, artifacts: Sequence[Path], progress: Progress) -> None:
-        """Measure what a host downloads: quickly first, then, when that is too much, as publishing packs it.
+        """Measure what a host downloads: quickly first and, if that is too much, at publishing's compression level.
 
         Raises:
-            BudgetError: It is too much.
+            BudgetError: It exceeds the limit.
         """
         packed = _packed(artifacts, QUICK_LEVEL, progress)
         if packed > self._limits.get(Measure.WIRE, packed):
@@ -113,7 +113,7 @@ def find_earlier(out: Path, inputs: BuildInputs) -> tuple[Earlier | None, tuple[
     """The newest finished build of the same image and a lower version next to `out`; reads only.
 
     Returns:
-        The build, or None; and what is there and cannot be read, in words.
+        The build, or None; and the builds that cannot be read, with the reason.
     """
     lower: list[tuple[BuildInputs, Path]] = []
     unread: list[str] = []

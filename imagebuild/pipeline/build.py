@@ -1,13 +1,13 @@
-"""Building an image: the steps in order, each thin, each timed.
+"""Builds an image: the steps in order, each thin, each timed.
 
-    packages fetched → agent → package tree (mkosi) → what a host goes without is removed
+    packages fetched → agent → package tree (mkosi) → unneeded files are left out
     → its content settled and checked
     → root filesystem and verity tree (systemd-repart), and at the same time the initrd
     → UKI (ukify) → signatures (sbsign) → disk (systemd-repart)
     → bill of materials and provenance → documents
 
-Everything is made in a working folder and moved to its place at the end in one step, so that a folder that holds
-`inputs.json` is a whole build.  Not here: what the tools are given (`config.py`).
+Everything is made in a working folder and moved to its place at the end in one step, so that a folder with
+`inputs.json` is a complete build.  Not here: the configuration of the tools (`config.py`).
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def build_image(plan: BuildPlan, *, progress: Progress | None = None, make: Make
     plan.signatures.check()
     waiting = f"waiting for another build that uses {plan.cache}"
     with only_one(plan.cache / "build.lock", on_wait=lambda: shown.step(waiting)):
-        # The build waited for may have been this very one.
+        # The build waited for may have been the same one.
         return _found(plan) if plan.finished else _build(plan, shown, make)
 
 
@@ -141,7 +141,7 @@ def _build(plan: BuildPlan, progress: Progress, make: MakeImage) -> Built:
             filesystems.stage_definition(plan.folder, shop.definition)
             made = make(shop, steps, Watch(plan))
         except Exception:
-            # Of an interrupted build nothing is kept.
+            # Nothing of an interrupted build is kept.
             shop.keep_log()
             raise
         waited = {"tools_tree": plan.supply.seconds}
@@ -169,7 +169,7 @@ def _gather_extra(shop: Workshop) -> None:
 
 
 def _leave_out(shop: Workshop, tree: PackageTree) -> dict[str, Reason]:
-    """Remove what the image goes without; why the rest of that stays."""
+    """Remove the files to leave out; returns why the others of the set stay."""
     definition = shop.plan.definition
     base = (*base_of(definition), definition.kernel, *definition.hardening.packages)
     return leave_out(shop, tree, asked=asked_for(shop.plan), base=base)

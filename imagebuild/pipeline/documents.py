@@ -1,6 +1,6 @@
-"""The documents of a finished build: `release.json`, what it holds, and a summary for people and scripts.
+"""The documents of a finished build: `release.json`, its contents, and a summary for people and scripts.
 
-`packages.json` is the short list of what is shipped; `contents.json` holds every file and where it comes from.
+`packages.json` is the short list of shipped packages; `contents.json` lists every file and its owner.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def write_documents(shop: Workshop, made: Made, *, seconds: Mapping[str, float],
         shop: The build.
         made: What it made.
         seconds: How long its parts took.
-        notes: What whoever builds the image should know at the end.
+        notes: Notes for the person who builds the image.
     """
     definition, version = shop.plan.definition, shop.plan.version
     release = Release(

@@ -1,4 +1,4 @@
-"""Running the steps of one build: each is shown, timed and, when it fails, explained.
+"""Runs the steps of one build: each is shown, timed and, when it fails, explained.
 
 Not here: which steps there are, and in what order (`build.py`).
 """
@@ -26,8 +26,8 @@ class StepRunner:
 
     Attributes:
         progress: Shows the steps.
-        seconds: How long each step took that ended well.
-        notes: What whoever builds the image should know at the end.
+        seconds: How long each successful step took.
+        notes: Notes for the person who builds the image.
 
     Args:
         progress: Shows the steps.
@@ -41,7 +41,7 @@ class StepRunner:
         self._kept_log = kept_log
 
     def run(self, name: str, job: Callable[[], T]) -> T:
-        """Run a step; what it made.
+        """Run a step; returns its result.
 
         Raises:
             ImageBuildError: A program failed: its cause where the output names one, else its last lines.
@@ -65,7 +65,7 @@ class StepRunner:
 
 
 def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """Run two jobs that need nothing of each other at the same time; an error is raised when both have ended."""
+    """Run two independent jobs at the same time; raises an error after both have ended."""
     with ThreadPoolExecutor(2) as pool:
         running = pool.submit(first), pool.submit(second)
     return running[0].result(), running[1].result()

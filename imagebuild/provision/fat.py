@@ -1,9 +1,9 @@
-"""A change of a FAT32 file system as writes in an order that a power cut may stop anywhere.
+"""A change of a FAT32 file system as writes in an order in which a power cut at any point is safe.
 
-Two copies of the file system, before and after, are compared sector by sector.  What lay in clusters that were free
-before is written first: nobody finds it there yet.  When a file was added, the table of clusters comes next and the
-folders last; when one was renamed or removed, the folders come before the table.  What a cut leaves over are clusters
-that belong to nobody.
+Two copies of the file system, before and after, are compared sector by sector.  Clusters that were free before are
+written first: nothing refers to them yet.  When a file was added, the table of clusters comes next and the folders
+last; when one was renamed or removed, the folders come before the table.  A power cut only leaves clusters that
+belong to no file.
 Source: Microsoft FAT specification of 2005, sections 3.1 to 3.5 and 4.  Pure: no I/O.
 """
 

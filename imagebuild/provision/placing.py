@@ -1,6 +1,6 @@
 """A credential on the boot partition of a disk: `loader/credentials/NAME.cred`, where systemd-stub looks.
 
-systemd-stub hands the initrd the credentials of the very partition the UKI was started from (systemd-stub(7)), so that
+systemd-stub passes the initrd the credentials of the partition that the UKI was started from (systemd-stub(7)), so that
 is where they belong, and not on the ESP.  All is done on a copy of the file system; what changed is then written back
 in two steps that a power cut may stop anywhere: a file of another name is added, then it takes the name.
 """
@@ -32,7 +32,7 @@ class Placing:
     scratch: Path
 
     def put(self, name: str, data: bytes) -> bool:
-        """Write the credential to the disk; False: it is there already, and nothing was written.
+        """Write the credential to the disk; False: it was there already, and nothing was written.
 
         Raises:
             BuildError: The boot partition is damaged or full, or does not hold afterwards what was written.
@@ -93,7 +93,7 @@ class Placing:
         self.disk.write(entry.offset_bytes, in_order(changes, geometry, free, order))
 
     def _check(self, image: Path) -> None:
-        """Nothing is written into a file system that is damaged, nor one that we would have damaged."""
+        """Check a file system before and after the change, so that nothing is written to or becomes a damaged one."""
         try:
             self.tools.run(["fsck.fat", "-n", image], Access(write=(self.scratch,)), timeout_s=_TIMEOUT_S)
         except ProcessError as error:

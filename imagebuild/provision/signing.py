@@ -1,6 +1,6 @@
 """Keys for provisioning documents, and documents signed with them.
 
-A key is an Ed25519 key of its own, not one of the repository's: whoever provisions hosts need not be able to release.
+A key is a separate Ed25519 key, not one of the repository's: whoever provisions hosts need not be able to release.
 The image carries its public half (`provision: {signed_by: [...]}`); the private half is a key URI like any other.
 """
 
@@ -42,6 +42,8 @@ def sign(document: bytes, *, source: str, uri: str, public: Path, passphrase: Pa
         KeysError: The key cannot be opened, or is not the private half of `public`.
     """
     if parse_provision(document, source=source).serial is None:
-        raise DocumentError(source, (Problem("serial", "is missing: a host takes only documents newer than its last"),))
+        raise DocumentError(
+            source, (Problem("serial", "is missing: a host accepts only documents newer than its last"),)
+        )
     signer = open_signer(uri, key_of(read_ed25519(public)), passphrase)
     return seal(document, payload_type=PAYLOAD_TYPE, signers=[signer])

@@ -1,6 +1,6 @@
-"""What the demo and the trimmer rehearse updates with, on this host and thrown away afterwards.
+"""The temporary environment in which the demo and the trimmer rehearse updates on this host.
 
 - `stage.py`: keys, builds, a repository and its server on the loopback
 - `registry.py`: a container registry with one image
-- `guest.py`: what is asked of the host that runs in the machine
+- `guest.py`: commands to the host that runs in the machine
 """

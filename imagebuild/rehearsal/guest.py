@@ -1,4 +1,4 @@
-"""What is asked of the host that runs in the machine."""
+"""Commands to the host that runs in the machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTAINER = "demo"
 
 
 def updater_credential(port: int, **more: Any) -> Credential:
-    """The agent's configuration: the server on this host's port, and no time to lose."""
+    """The agent's configuration: the server on this host's port, and short intervals."""
     settings = {
         "url": f"http://{HOST}:{port}",
         "channel": CHANNEL,

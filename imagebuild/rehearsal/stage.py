@@ -1,4 +1,4 @@
-"""What a rehearsal stands on: keys, builds, a repository, and its server on the loopback."""
+"""The environment of a rehearsal: keys, builds, a repository, and its server on the loopback."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Stage:
         try:
             return build_image(plan, progress=progress)
         except BuiltBeforeError:
-            # Nothing a rehearsal builds is ever published for others, so that it may start its versions anew.
+            # The builds of a rehearsal are never published for others, so it may reuse version numbers.
             shutil.rmtree(plan.out)
             return build_image(plan, progress=progress)
 

@@ -1,7 +1,7 @@
-"""Building a published release again and telling whether the same bytes came out.
+"""Rebuilds a published release and says whether the bytes are the same.
 
-- `inputs.py`: is what is here what the release was made from? (pure)
-- `rebuild.py`: take the release out of its repository, build it again with the published signatures, compare
+- `inputs.py`: compares the inputs here with those of the release (pure)
+- `rebuild.py`: extracts the release from its repository, rebuilds it with the published signatures, compares
 - `differences.py`: where two files differ
 - `render.py`, `cli.py`: for people
 """

@@ -1,6 +1,6 @@
-"""Where two files differ, in words a person can follow; diffoscope shows the rest where it is installed.
+"""Describes where two files differ; if diffoscope is installed, it writes a full report.
 
-Nothing here decides whether they differ: that is settled by their hashes.
+Nothing here decides whether they differ: their hashes do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def ask_diffoscope(old: Path, new: Path, report: Path) -> bool:
     try:
         process.run(words, timeout_s=_DIFFOSCOPE_TIMEOUT_S, check=False)
     except ProcessError:
-        # It is a help for people, and ours is shown without it.
+        # It is only a help for people; our own report does not need it.
         return False
     return report.is_file()
 

@@ -1,6 +1,6 @@
-"""Whether what is here is what a release was made from, by its signed provenance.
+"""Compares the inputs here with those of a release, according to its signed provenance.
 
-Asked before anything is built: with other inputs other bytes are no surprise, and a person wants to know which it is.
+This happens before anything is built: different inputs explain different bytes, and the user wants to know which.
 Pure.
 """
 
@@ -21,7 +21,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Here:
-    """What would be built from: the definition's folder, this program, and the lock next to the definition if any."""
+    """The inputs here: the definition's folder, this program, and the lock next to the definition, if any."""
 
     image: str
     definition_sha256: str
@@ -31,7 +31,7 @@ class Here:
 
 
 def input_problems(statement: Statement, lock: bytes, here: Here) -> tuple[str, ...]:
-    """How what is here differs from what the release was made from, in words; none when it does not.
+    """The differences between the inputs here and those of the release; empty when there are none.
 
     Args:
         statement: The release's provenance.

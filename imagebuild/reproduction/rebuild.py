@@ -1,9 +1,9 @@
-"""Building a published release again from its lock, and comparing the bytes.
+"""Rebuilds a published release from its lock, and compares the bytes.
 
     release out of the repository (everything checked) → are the inputs the same? → build, published signatures attached
     → compare every file
 
-Whoever does this needs the definition, this very version of Twinhull and the repository, and no key.
+This needs the definition, the same version of Twinhull and the repository, but no key.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FileComparison:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came out; `out` is the folder of the new build."""
+    """The result; `out` is the folder of the new build."""
 
     image: str
     version: str
@@ -67,7 +67,7 @@ class Reproduction:
 
 @dataclass(frozen=True)
 class ReproductionRequest:
-    """What is to be built again.
+    """The release to rebuild.
 
     Attributes:
         base: The repository.
@@ -86,7 +86,7 @@ class ReproductionRequest:
 
 @dataclass(frozen=True)
 class Builder:
-    """What builds here; another one stands in for it in tests.
+    """The builder; tests pass in another one.
 
     Attributes:
         program: The hash of this program.
@@ -107,7 +107,7 @@ def reproduce(
     """Build a published release again into the new folder `out`, and compare.
 
     Raises:
-        NotReproducedError: The release cannot be built again from what is here; the message says what is different.
+        NotReproducedError: The release cannot be rebuilt from the inputs here; the message names the differences.
         RepositoryError: There is no repository, or no such release.
         RefusedError: What was published does not verify.
         ImageBuildError: The build failed.
@@ -160,7 +160,7 @@ def _require_reproducible(taken: Extracted) -> Statement:
     if missing or taken.statement is None:
         names = ", ".join(ATTACHMENT_FILES[name] for name in missing)
         raise NotReproducedError(f"{taken.release.target_path} was published without {names}").with_hint(
-            "`twinhull build --locked` makes releases that can be built again"
+            "`twinhull build --locked` makes releases that can be rebuilt"
         )
     return taken.statement
 
@@ -175,7 +175,7 @@ def _require_inputs(definition: Path, taken: Extracted, statement: Statement, *,
         lock=lock.read_bytes() if lock.is_file() else None,
     )
     if problems := input_problems(statement, (taken.folder / LOCK_FILE).read_bytes(), here):
-        message = "what is here is not what the release was built from; nothing was built"
+        message = "the inputs here are not those of the release; nothing was built"
         raise NotReproducedError("\n".join((message, *problems)))
 
 

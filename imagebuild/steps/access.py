@@ -1,4 +1,4 @@
-"""What the ways in put into an image: ssh, the rescue entry, the debug profile; and which container images may run."""
+"""Writes the files of ssh, the rescue entry, the debug profile and the container policy into an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imagebuild.steps.checkout import copy_files
 
 
 def write_access(definition: ImageDefinition, profile: BuildProfile | None, tree: Path, data: Path = DATA) -> None:
-    """Copy the files of each way in that is open from `data` into the tree at `tree`."""
+    """Copy the files of each way in that the definition opens from `data` into the tree at `tree`."""
     wanted = {"ssh": bool(definition.ssh.keys), "rescue": definition.rescue, "debug": profile is BuildProfile.DEBUG}
     for name, on in wanted.items():
         if on:

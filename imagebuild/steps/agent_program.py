@@ -1,11 +1,11 @@
-"""The on-host agent as a self-contained program: its own interpreter, the library it needs, its packages.
+"""The on-host agent as a self-contained program: its own interpreter, the needed part of the library, its packages.
 
 The image has no Python.  `/usr/lib/twinhull/` is assembled from Debian 13's interpreter, standard library and
 cryptography (as the tools tree holds them), the locked wheels, and our own packages; `/usr/bin/updater` starts it.
 
 Rules: the same inputs give the same bytes (sorted, fixed times, no path of the build host inside); byte code is made
-ahead and never checked against sources, because the file system it is on is verified as a whole.  Sources are kept
-for our own packages only: tracebacks then show our lines, and name file and line of everything else.
+in advance and never checked against sources, because its whole file system is verified.  Sources are kept for our own
+packages only: tracebacks then show our lines, and name file and line of everything else.
 Not here: the agent's units and settings, which belong to the image.
 """
 
@@ -32,9 +32,9 @@ from imagebuild.steps import freeze
 
 HOME = "usr/lib/twinhull"
 LAUNCHER = "usr/bin/updater"
-# What the image must hold for the payload to run; `build_payload` proves that nothing else is needed.
+# The packages that the payload needs in the image; `build_payload` checks that it needs no others.
 PAYLOAD_PACKAGES: tuple[str, ...] = ("libc6", "libexpat1", "libffi8", "libgcc-s1", "libssl3t64", "zlib1g")
-# Taken from Debian, not from wheels: linked to the image's OpenSSL, which Debian maintains; the wheel has its own.
+# From Debian, not from wheels: linked to the image's OpenSSL, which Debian maintains; the wheel brings its own.
 BORROWED = ("cryptography", "_cffi_backend")
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
 
@@ -47,7 +47,7 @@ _LAUNCHER_TEXT = f"""\
 import os
 import sys
 
-# The image has no OpenSSL module with algorithms of old, and cryptography takes that for a fault unless this is set.
+# The image has no OpenSSL legacy module, and cryptography treats that as an error unless this is set.
 os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
 sys.dont_write_bytecode = True
 sys.path.append("/{HOME}/app")
@@ -68,11 +68,11 @@ _ROOTS = (
     *("_strptime", "datetime", "encodings", "ipaddress", "os", "warnings", "traceback", "linecache", "tokenize"),
     *("signal", "zoneinfo"),
 )
-# What an import statement names but the agent never reaches.  Short on purpose: each line is a promise.
+# Modules that import statements name but the agent never reaches.  Short on purpose: each line is a promise.
 _DROP = (
     *("_aix_support", "_ios_support", "_osx_support", "nturl2path"),  # other operating systems
     *("_pydatetime", "_pydecimal"),  # twins of extension modules that are there
-    *("bz2", "lzma", "_uuid"),  # each brings a shared library, and its importers cope without
+    *("bz2", "lzma", "_uuid"),  # each brings a shared library, and its importers work without
     "doctest",  # self-tests at the end of library modules, and with it unittest, pdb and asyncio
     "ftplib",  # urllib.request's ftp:
     "multiprocessing",  # process pools of concurrent.futures
@@ -105,7 +105,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class PayloadInputs:
-    """Everything that decides the payload's bytes, the lock and this module left aside."""
+    """Everything that decides the payload's bytes, except the lock and this module."""
 
     tools: ToolsTree
     source_root: Path
@@ -140,7 +140,7 @@ def build_payload(
 
 
 def agent_sources(source_root: Path) -> tuple[Path, ...]:
-    """Our own modules the agent can reach, relative to `source_root`: server and repository code stays at home.
+    """Our own modules that the agent can reach, relative to `source_root`, without server and repository code.
 
     Raises:
         BuildError: The agent's entry point is not there.
@@ -152,7 +152,7 @@ def agent_sources(source_root: Path) -> tuple[Path, ...]:
 
 
 def is_dead_weight(name: str) -> bool:
-    """Whether a wheel's member is of no use on a host: metadata, tests, types, second back ends."""
+    """Whether a wheel's member is useless on a host: metadata, tests, types, second back ends."""
     return _UNWANTED_FILES.match(name) is not None
 
 
@@ -210,7 +210,7 @@ def _assemble(folder: Path, inputs: PayloadInputs, cache: Path) -> None:
 
 
 def _borrow(packages: Path, app: Path) -> None:
-    """Copy Debian's build of what is `BORROWED`, without the byte code its package made."""
+    """Copy Debian's build of the modules in `BORROWED`, without the byte code its package made."""
     left_out = shutil.ignore_patterns("__pycache__", "*.pyi", "py.typed")
     for name in BORROWED:
         found = sorted(path for path in packages.glob(f"{name}*") if path.name.partition(".")[0] == name)
@@ -247,7 +247,7 @@ def _freeze(tools: ToolsTree, app: Path, library: Path, code: Path, *, own: list
 
 
 def _strip(tools: ToolsTree, files: list[Path]) -> None:
-    """Wheels carry symbols for debuggers: most of their size, and nothing the loader reads."""
+    """Strip wheels' extension modules: debugging symbols are most of their size, and the loader does not read them."""
     tools.run(
         ["strip", "--strip-unneeded", "--preserve-dates", *files],
         Access(write=tuple({path.parent for path in files})),

@@ -1,6 +1,6 @@
-"""What the firmware sees: the UKI, its signature, systemd-boot, and the disk that holds them.
+"""Makes the UKI, the signed boot loader, and the disk that holds them.
 
-The unsigned parts are made first; who signs them is `signing.py`'s business.
+The unsigned parts are made first; `signing.py` signs them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from updater.repository.signatures import (
 )
 
 _TIMEOUT_S = 300
-# Profiles of a UKI (ukify(1), Boot Loader Specification): the first is what boots when nobody chooses.
+# Profiles of a UKI (ukify(1), Boot Loader Specification): the first boots when nobody chooses.
 _MAIN_PROFILE = "ID=main"
 _RESCUE_PROFILE = "ID=rescue\nTITLE=rescue: a root shell on the console"
 _EFI_FOLDER = Path("usr/lib/systemd/boot/efi")
@@ -65,7 +65,7 @@ def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage)
 def _rescue_profile(shop: Workshop, root_hash: str) -> tuple[str, ...]:
     """Make the part of the UKI that is another entry of the boot menu (writes to the working folder).
 
-    An entry in a file of its own would be one more for the loader to choose from and for the agent to count.
+    A separate file would be another version for the loader to choose and for the agent to count.
     """
     (shop.config / "cmdline.rescue").write_text(config.rescue_arguments(shop.plan.definition, root_hash) + "\n")
     profile = shop.work / "rescue.profile.efi"
@@ -149,7 +149,7 @@ def make_disk(shop: Workshop, root: RootImage, boot: SignedBoot) -> Disk:
 
 
 def record_layout(shop: Workshop) -> None:
-    """Write the sizes that hosts get which are installed from this build's disk: later releases must fit them."""
+    """Write the partition sizes of hosts that are installed from this build's disk; later releases must fit them."""
     definition = shop.plan.definition
     slots = SlotLayout(
         format=LAYOUT_FORMAT,
@@ -163,7 +163,7 @@ def record_layout(shop: Workshop) -> None:
 
 
 def _stage(shop: Workshop, root: RootImage, boot: SignedBoot) -> Path:
-    """Lay out what systemd-repart copies into the disk; the first UKI is blessed, for it is the only one."""
+    """Lay out the files that systemd-repart copies to the disk; the first UKI is blessed, as it is the only one."""
     source = shop.work / "disk"
     (source / "esp/EFI/BOOT").mkdir(parents=True)
     (source / "esp/EFI/systemd").mkdir()
@@ -181,7 +181,7 @@ def _stage(shop: Workshop, root: RootImage, boot: SignedBoot) -> Path:
     for path in (root.root, root.verity):
         (source / path.name).hardlink_to(path)
     shutil.copyfile(boot.uki, uki)
-    # FAT keeps the times of what is copied into it.
+    # FAT keeps the times of copied files.
     for folder in (source / "esp", source / "xbootldr"):
         for path in (folder, *folder.rglob("*")):
             os.utime(path, (EPOCH, EPOCH))

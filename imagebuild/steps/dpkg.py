@@ -1,4 +1,4 @@
-"""What dpkg recorded about an image's packages before its database was removed.
+"""Reads dpkg's record of an image's packages, copied before its database was removed.
 
 Not here: which of a package's files are still in the image; that is decided later (`leave_out/`).
 """
@@ -14,7 +14,7 @@ from debian.deb822 import Deb822, PkgRelation
 from imagebuild.errors import BuildError
 
 _INSTALLED = "install ok installed"
-# Debian policy, section 7.8.  Both may name the same source, for Built-Using is about licences.
+# Debian policy, section 7.8.  Both may name the same source, because Built-Using is about licences.
 _STATIC = ("Built-Using", "Static-Built-Using")
 
 
@@ -23,12 +23,12 @@ class InstalledPackage:
     """A package as dpkg unpacked it.
 
     Attributes:
-        essential: Whether Debian puts it on every system.
+        essential: Whether Debian installs it on every system.
         source: Name of the source package, with `source_version`.
         depends: `Pre-Depends` and `Depends`; each entry holds the names of its alternatives, versions left aside.
         provides: Virtual packages.
         files: Absolute paths of everything it brought, folders among them.
-        built_using: Source packages of which something is linked in statically, with their versions.
+        built_using: Statically linked source packages, with their versions.
     """
 
     name: str

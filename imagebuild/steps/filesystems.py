@@ -1,7 +1,7 @@
 """The file systems of an image: the package tree, the root filesystem with its verity tree.
 
-Rules: mkosi and systemd-repart do the work from the configuration that is next to the build; what is cached is found
-again by the hash of what it was made from.  Not here: the initrd (`initrd/`).
+Rules: mkosi and systemd-repart work from the configuration next to the build; cached results are found by the hash of
+their inputs.  Not here: the initrd (`initrd/`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SEEDS = uuid.UUID("6d0f2f0c-36a4-4c2c-9d5b-6d4f0b1d9a71")
 
 
 def stage_definition(folder: Path, target: Path) -> None:
-    """Copy a definition's files into the new folder `target`; of times nothing counts: they depend on the checkout."""
+    """Copy a definition's files into the new folder `target`, without times, which depend on the checkout."""
     target.mkdir()
     for name in definition_files(folder):
         copy_file(folder / name, target / name)
@@ -43,7 +43,7 @@ def stage_definition(folder: Path, target: Path) -> None:
 
 
 def write_extra_files(shop: Workshop, tree: Path, data: Path = DATA) -> None:
-    """Write what the definition and Twinhull (from its `data`) put into every image into the tree at `tree`."""
+    """Write the files of the definition and of Twinhull (from its `data`) into the tree at `tree`."""
     plan, definition = shop.plan, shop.plan.definition
     copy_files(data / "tree", tree)
     write_hardening(definition.hardening, tree, data)
@@ -156,9 +156,9 @@ def make_root(shop: Workshop, tree: PackageTree) -> RootImage:
 
 
 def seed_of(image: str) -> uuid.UUID:
-    """What systemd-repart derives identifiers and the verity salt from: constant per image.
+    """The seed of systemd-repart's identifiers and of the verity salt: constant per image.
 
-    Equal blocks of two releases of an image so have equal hashes, and the trees of two images have nothing in common.
+    So equal blocks in two releases of an image have equal hashes, and the trees of two images have nothing in common.
     """
     return uuid.uuid5(_SEEDS, image)
 
@@ -178,7 +178,7 @@ def _mkosi(shop: Workshop, folder: Path) -> None:
     try:
         shop.tools.run(words, shop.access, timeout_s=_MKOSI_TIMEOUT_S, cwd=folder, log=shop.log)
     except ProcessError as error:
-        # With an exit code mkosi came to its own end; an error in what follows the packages is fixed sooner that way.
+        # With an exit code mkosi ended by itself; the next build can start from its tree after an error in a script.
         if error.returncode is not None and error.returncode > 0 and _manifests(folders.cache):
             _forget_other(shop, found, _manifests(folders.cache))
             keep_installed(shop)
@@ -187,12 +187,12 @@ def _mkosi(shop: Workshop, folder: Path) -> None:
 
 
 def _manifests(folder: Path) -> dict[str, bytes]:
-    """What mkosi says its cached trees were made from; it writes that last, so such a tree is whole."""
+    """The inputs of the cached trees as mkosi records them; it writes this last, so such a tree is complete."""
     return {path.name: path.read_bytes() for path in folder.glob("*.manifest")}
 
 
 def _forget_other(shop: Workshop, found: dict[str, bytes], made: dict[str, bytes]) -> None:
-    """Forget the kept tree when mkosi had no use for it: another definition asked for the same packages otherwise."""
+    """Remove the cached tree when mkosi did not use it: another definition requested the same packages differently."""
     if found != made:
         shop.kept_tree.unlink(missing_ok=True)
 

@@ -5,8 +5,8 @@ interpreter's standard library and nothing else; it reads one JSON request from 
 prints one JSON answer; the same input gives the same bytes.
 Not here: where the packages come from and what else belongs to the program.
 
-Which modules are needed is read from the syntax trees: every import, those inside functions too, so that a path taken
-only on a bad day still finds its module.  What that catches for nothing is named in the request's `drop`.
+The needed modules are read from the syntax trees: every import, including those inside functions, so that code that
+runs only after a failure still finds its module.  Unneeded modules among them are named in the request's `drop`.
 """
 
 from __future__ import annotations

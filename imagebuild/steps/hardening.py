@@ -1,4 +1,4 @@
-"""What `hardening:` of the definition puts into an image, and what it takes from its programs."""
+"""Applies `hardening:` of the definition: files to add, and programs that lose their bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STRIPPED = "stripped"
 
 
 def write_hardening(hardening: Hardening, tree: Path, data: Path = DATA) -> None:
-    """Copy the files of each part that is switched on from `data` into the tree at `tree`."""
+    """Copy the files of each enabled part from `data` into the tree at `tree`."""
     for name, on in (("sysctl", hardening.sysctl), ("mounts", hardening.mounts)):
         if on:
             copy_files(data / "hardening" / name, tree)
@@ -23,7 +23,7 @@ def stripped_programs(output: Path) -> tuple[str, ...]:
     """The programs that lost their setuid or setgid bits or their file capabilities when mkosi filled `output`.
 
     Raises:
-        BuildError: Nobody looked for them.
+        BuildError: There is no record of them.
     """
     path = output / _STRIPPED
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Which paths of an image were put there on purpose: by Twinhull, and by the image definition."""
+"""The paths of an image that Twinhull and the image definition put there, next to its packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Placed:
 
 
 def placed_files(shop: Workshop) -> Placed:
-    """What was put into the image next to its packages."""
+    """The paths put into the image next to its packages."""
     named = definition_paths(shop.plan.definition)
     copied = {path for name in _COPIED for path in paths_below(shop.definition / name)}
     theirs = frozenset(map(merged, named | copied))

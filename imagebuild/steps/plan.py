@@ -1,4 +1,4 @@
-"""What one build is made from and where it goes, known before the first step runs.
+"""The inputs and the output folder of one build, known before the first step runs.
 
 A build is named by the hash of all its inputs: definition, version, profile, tools, packages, this program, keys.
 The same inputs are never built twice; other inputs for a version that was built before are refused.
@@ -30,7 +30,7 @@ _UNUSABLE: Final = re.compile(r"[\s#,:%\"'\\]")
 
 @dataclass(frozen=True)
 class BuildInputs:
-    """What `inputs.json` next to a finished build says it was made from."""
+    """The record `inputs.json` of a finished build."""
 
     digest: str
     version: Version
@@ -59,7 +59,7 @@ class BuildPlan:
 
     @property
     def inputs(self) -> BuildInputs:
-        """What is written next to the finished build."""
+        """The record to write next to the finished build."""
         return BuildInputs(self.digest, self.version, self.definition.id)
 
     @property
@@ -68,7 +68,7 @@ class BuildPlan:
 
         Raises:
             BuiltBeforeError: It holds a build of other inputs.
-            BuildError: It is something else.
+            BuildError: It is not a finished build.
         """
         path = self.out / INPUTS_FILE
         if not path.is_file():
@@ -104,13 +104,13 @@ def plan_build(
     Args:
         folder: The image definition.
         version: The version to build.
-        signatures: Who signs what the firmware checks.
+        signatures: The source of the Secure Boot signatures.
         root_of_trust: The TUF root baked into the image.
         supply: The tools and packages it is made from.
         out: Folder the finished build is put in; `out/<id>/<version>` when None.
         profile: A named addition to the definition.
         program: The hash of what builds: Twinhull's own files that decide the bytes.
-        free_bytes: How much room there is on the disk that a folder is on.
+        free_bytes: Returns the free bytes on a folder's disk.
 
     Raises:
         DocumentError: The definition has errors.
@@ -144,7 +144,7 @@ def _content(folder: Path, version: Version, profile: BuildProfile | None, suppl
 
 
 def _require_root(path: Path) -> None:
-    """Hosts that boot with something else baked in could never be updated again."""
+    """Check the root of trust: hosts with anything else baked in could never be updated."""
     if not path.is_file():
         raise BuildError(f"there is no root of trust at {path}").with_hint(
             "`twinhull repo init REPO --keys KEYS` makes it, or name one with --root-of-trust"

@@ -1,6 +1,6 @@
-"""What the steps of a build hand on to each other: values with checked members, never the name of a file to look for.
+"""The values that the steps of a build pass on: with checked members, never the name of a file to look for.
 
-Each is made by the step whose docstring says so, once the files it names are whole; the paths are inside the working
+Each is made by the step whose docstring says so, once the files it names are complete; the paths are inside the working
 folder or the cache and last as long as the build.
 Pure: nothing is opened here.
 """
@@ -18,7 +18,7 @@ _KERNEL_VERSION = re.compile(r"[0-9][0-9A-Za-z.+~_-]*")
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel of an image: its version, by which its modules' folder goes, and the file that the UKI holds."""
+    """The kernel of an image: its version, which names the folder of its modules, and the file for the UKI."""
 
     version: str
     file: Path
@@ -34,7 +34,7 @@ class PackageTree:
 
     Attributes:
         root: The folder that holds them.
-        record: What dpkg knew of them.
+        record: dpkg's record of them.
         kernel: The kernel that came with them.
         stripped: The programs that lost setuid or setgid bits or file capabilities.
         microcode: The files of microcode by the place where the kernel looks for what they make together.
@@ -80,7 +80,7 @@ class Initrd:
 
 @dataclass(frozen=True)
 class RootImage:
-    """The root filesystem and its verity tree as files, and the hash that stands for both."""
+    """The root filesystem and its verity tree as files, and the root hash."""
 
     root_hash: str
     root: Path

@@ -1,8 +1,8 @@
-"""Which of Twinhull's own files decide the bytes of an image.
+"""The files of Twinhull that decide the bytes of an image.
 
-Every module that can be reached by imports from the build's entry or from the agent's, and the data that they read; no
-other, so that a change of the server does not make another build, and a change of the signer does.
-This one list names a build (`plan.py`), goes into its provenance, and decides whether a release can be reproduced here.
+These are all modules that imports reach from the build's entry or the agent's, and the data that they read; so a change
+of the server does not change a build's identity, and a change of the signer does.
+This list names a build (`plan.py`), goes into its provenance, and decides whether a release can be reproduced here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imagebuild.steps import freeze
 from imagebuild.steps.agent_program import ENTRY as AGENT_ENTRY
 
 BUILD_ENTRY: Final = "imagebuild.pipeline.build"
-# Reached, and without a say in the bytes: a budget lets a build pass or ends it.
+# Reached, but without influence on the bytes: a budget lets a build pass or fails it.
 _WITHOUT: Final = ("imagebuild.pipeline.budget", "imagebuild.pipeline.budget_watch")
 # Data of other commands: `twinhull init` and `twinhull trim`.
 _OTHER_DATA: Final = frozenset(("image.yaml", "keep.yaml"))

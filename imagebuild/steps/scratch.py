@@ -1,8 +1,8 @@
-"""Where mkosi works, and what is kept of it for the next build.
+"""Where mkosi works, and what is cached for the next build.
 
-mkosi makes and removes some ten thousand files, so it works in memory where there is plenty of it, and in the cache
-folder where there is not.  The tree of installed packages, which it can start from again, is kept as one file: whole or
-not there, whatever happened to the build or the machine.
+mkosi creates and removes some ten thousand files, so it works in memory if enough is free, else in the cache folder.
+The tree of installed packages, from which it can start again, is cached as one file, which is complete or missing,
+whatever happened to the build or the machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PACKED = ("--use-compress-program=zstd -1 -T0 -q", "--numeric-owner", "--xattrs
 def scratch_folder(cache: Path, *, download_bytes: int) -> Iterator[Path]:
     """A new folder for one build, in memory or below `cache`, removed at the end.
 
-    Those of builds that were killed are removed first, and what they left half-made in the cache.
+    Folders of killed builds, and their unfinished files in the cache, are removed first.
 
     Args:
         cache: Twinhull's cache folder.
@@ -88,7 +88,7 @@ def restore_tree(kept: Path, folder: Path, tools: ToolsTree) -> bool:
 
 
 def keep_tree(kept: Path, folder: Path, tools: ToolsTree) -> None:
-    """Pack what is in `folder` into the file `kept`, unless it is there, and forget trees nobody used for longest."""
+    """Pack `folder` into the file `kept`, unless it exists, and remove the least recently used trees."""
     if kept.is_file():
         return
     with new_file(kept) as partial:

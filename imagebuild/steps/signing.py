@@ -1,10 +1,10 @@
-"""Who signs what the firmware checks: a key, or signatures that were made before.
+"""Sources of Secure Boot signatures: a key, or signatures that were made before.
 
 A build makes the UKI and the boot loader unsigned, gets a detached signature for each from a `SignatureSource`, and
-attaches it; both ways end in the same bytes.
+attaches it; both sources give the same bytes.
 
-Rules: the same bytes are always signed alike.  sbsign writes the time into a signature; it is given the first moment of
-the certificate's validity, which is the same at every build and inside that validity.  Firmware does not look at it.
+Rules: the same bytes always get the same signature.  sbsign writes the time into a signature; it runs at the first
+moment of the certificate's validity, which is the same for every build.  Firmware does not check that time.
 Not here: keys in tokens.  sbsign runs inside the tools tree, which has no engine for them and does not see the token.
 """
 
@@ -32,7 +32,7 @@ _TIMEOUT_S = 300
 
 
 class SignatureSource(Protocol):
-    """Gives detached signatures for files."""
+    """Returns detached signatures for files."""
 
     @property
     def certificates(self) -> Mapping[BootRole, str]:
@@ -50,7 +50,7 @@ class SignatureSource(Protocol):
 
         Raises:
             KeysError: The key cannot be opened.
-            ProcessError: It could not be signed with.
+            ProcessError: Signing failed.
             BuildError: There is no signature for one of them.
         """
 
@@ -80,7 +80,7 @@ class KeySource:
 
 @dataclass(frozen=True)
 class GivenSignatures:
-    """Hands out signatures that were made before, whatever the files are now: whether they fit is seen afterwards."""
+    """Returns signatures that were made before, whatever the files are now; a later step checks whether they fit."""
 
     signatures: Signatures
 
@@ -134,8 +134,8 @@ def _sbsign(signer: BootSigner, unsigned: Path, *, tools: ToolsTree, work: Path,
 def at_time(when: str) -> list[Argument]:
     """The words before a program of the tools tree that make it see another time, as libfaketime(1) writes times.
 
-    Not by its wrapper, `faketime`: that makes a semaphore named by its process number, which every process namespace
-    counts anew, and fails when another build, or one that was killed, has the same.
+    Without its wrapper `faketime`: that creates a semaphore named after its process id, which repeats in every process
+    namespace, and fails when another build, or a killed one, has the same.
     """
     settings = {
         "LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",

@@ -14,7 +14,7 @@ from updater.release import ArtifactKind
 
 @dataclass(frozen=True)
 class Workshop:
-    """The folders of one build; what its steps make of them are values of their own (`products.py`).
+    """The folders of one build; the results of its steps are values of their own (`products.py`).
 
     Attributes:
         plan: The build.
@@ -38,7 +38,7 @@ class Workshop:
 
     @property
     def definition(self) -> Path:
-        """The definition's files as they are built from: with no mode or time of this host."""
+        """The copy of the definition's files that is built from, without this host's modes and times."""
         return self.work / "definition"
 
     @property
@@ -53,7 +53,7 @@ class Workshop:
 
     @property
     def folders(self) -> Folders:
-        """What mkosi uses to make the package tree: all below one folder, so that it renames where it else copies."""
+        """The folders of mkosi for the package tree: all below one folder, so that it can rename instead of copy."""
         archive = archive_path(self.plan.supply.packages, cache=self.plan.cache)
         names = ("cache", "apt", "workspace")
         return Folders(self.scratch / "output", archive, *(self.scratch / name for name in names))
@@ -90,5 +90,5 @@ class Workshop:
     def keep_log(self) -> None:
         """Move the log of a failed build next to the build's place (changes names on the disk)."""
         if self.log.is_file():
-            # A rename, for the disk may be full.
+            # A rename, because the disk may be full.
             self.log.replace(self.kept_log)

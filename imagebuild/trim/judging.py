@@ -1,4 +1,4 @@
-"""What could be dropped from a build of which is known what was touched, and what that would win."""
+"""The proposals for a build whose touched files are known, and their savings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.proposals import Proposal, propose, staying, with_users
 from imagebuild.trim.tree import ImageTree
 
-# Below that, looking at a proposal costs more than it wins.
+# Below that, reviewing a proposal costs more than it saves.
 SMALL_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
 class Priced:
-    """A proposal and what it wins."""
+    """A proposal and its saving."""
 
     proposal: Proposal
     cost: Cost
@@ -30,7 +30,7 @@ class Priced:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trim came to.
+    """The result of a trim.
 
     Attributes:
         image: The image's id.
@@ -39,8 +39,8 @@ class Outcome:
         staying_files: How many stay.
         raw_bytes: Bytes of all files.
         proposals: What could be dropped, the largest first.
-        listed: Those of them that are shown one by one, and written when that is asked for.
-        together: What the image loses without all that is listed.
+        listed: The proposals that are shown one by one, and written on request.
+        together: The saving of all listed proposals together.
     """
 
     image: str
@@ -63,7 +63,7 @@ def judge(
     tools: ToolsTree,
     progress: Progress,
 ) -> Outcome:
-    """Tell what could be dropped from a build, of which `touched` was touched, and what that wins; reads only.
+    """Find what could be dropped from a build in which `touched` was touched, and what that saves; reads only.
 
     Raises:
         TrimError: The build's record and its root filesystem do not fit.
@@ -96,7 +96,7 @@ def judge(
 def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Priced, ...]:
     """The proposals that are listed and written.
 
-    All, or those that win enough to be looked at one by one, and small ones that need something of these.
+    All, or those that save enough to be reviewed one by one, and small ones that depend on these.
     """
     big = (place for place, each in enumerate(proposals) if everything or each.cost.wire_bytes >= SMALL_BYTES)
     chosen = with_users([each.proposal for each in proposals], big)
@@ -104,7 +104,7 @@ def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Pri
 
 
 def _saved(root: Path, files: Sequence[Entry], listed: Sequence[Priced], progress: Progress) -> Cost:
-    """What the image loses: alike files share compressed bytes, so that the parts add up to more than this."""
+    """The saving together: similar files share compressed bytes, so the single savings add up to more than this."""
     gone = {entry.path for each in listed for entry in each.proposal.files}
     if not gone:
         return Cost(0, 0)

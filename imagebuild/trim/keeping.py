@@ -1,6 +1,6 @@
-"""What is kept whatever no test has touched: Twinhull's own list, the initrd's modules, and what the definition adds.
+"""What is kept even if untouched: Twinhull's own list, the initrd's modules, and the definition's own entries.
 
-The list is `data/keep.yaml`: sections of paths and kernel modules, each with the reason why no test reaches them.
+The list is `data/keep.yaml`: sections of paths and kernel modules, each with the reason why no test touches them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEEP_FILE = DATA / "keep.yaml"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the list: what it is about, and why no test reaches it."""
+    """A part of the list: its subject, and why no test touches it."""
 
     name: str
     why: str
@@ -50,7 +50,7 @@ class KeepList:
 
     @cached_property
     def keeps_place(self) -> Callable[[str], bool]:
-        """Whether a kernel module is kept for its place below `kernel/`."""
+        """Whether a kernel module is kept because of its path below `kernel/`."""
         return module_keeper(self.modules)
 
     def keeps_module(self, place: str) -> bool:

@@ -1,4 +1,4 @@
-"""The life that a host leads while it is recorded: first boot, containers, an update, the boot after it."""
+"""The sequence in which a host is recorded: first boot, containers, an update, the boot after it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SETTLED_S = 300.0
 
 @dataclass(frozen=True)
 class Life:
-    """One host's life.
+    """One recorded host.
 
     Attributes:
-        recorder: Makes the host work and remembers.
+        recorder: Runs the workload and records.
         contents: What the first image holds.
-        keep: What is kept anyway.
+        keep: What is kept in any case.
         reference: The container image, as the host reaches it.
         own: The text of the user's shell script.
         offer_update: Called when the channel is to name the second version.
@@ -38,10 +38,10 @@ class Life:
     offer_update: Callable[[], None]
 
     def lead(self) -> Sample:
-        """Lead it; what was touched in it.
+        """Run the sequence; returns what was touched.
 
         Raises:
-            VmError: The host does not boot, or does not find itself healthy.
+            VmError: The host does not boot, or is not healthy.
             TrimError: A step of the workload failed, or the record cannot be trusted.
         """
         recorder = self.recorder
@@ -74,8 +74,8 @@ class Life:
         try:
             guest.wait_blessed(version)
         except VmError as error:
-            error.add_note("what an image that does not boot well needs cannot be known: repair it first")
-            error.add_note("an image that drops systemd-debug-generator has no shell to work through")
+            error.add_note("the needs of an image that does not boot properly cannot be found: fix the image first")
+            error.add_note("an image that drops systemd-debug-generator has no guest shell")
             raise
         # Units that nothing waits for come last.
         self.recorder.shell.run("systemctl is-system-running --wait", timeout_s=_SETTLED_S)

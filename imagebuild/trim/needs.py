@@ -1,4 +1,4 @@
-"""Reading from an unpacked root what its files need of others."""
+"""Reads the dependencies between files of an unpacked root."""
 
 from __future__ import annotations
 

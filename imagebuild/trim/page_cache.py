@@ -1,9 +1,9 @@
-"""What a running host touched: the page cache of its root filesystem and its list of kernel modules, as values.
+"""The files and modules that a running host touched, from its page cache and its list of kernel modules.
 
 The root is erofs, read-only, with a page cache per file.  A file with a page in it was read, mapped or executed since
-the boot, by whomever, for the kernel's readahead never leaves a file; fincore(1) asks for it without reading anything.
-Debian keeps that program in a package that no host needs, so it is handed to the running guest (in memory); the image
-stays as it is, and nobody has to be traced.  Pure: what the guest is asked, and what it answers.
+the boot by some process, because the kernel's readahead never leaves a file; fincore(1) lists the pages without reading
+any.  Debian ships fincore in a package that no host needs, so it is passed to the running guest (in memory); the image
+is not changed, and nothing is traced.  Pure: the commands for the guest, and the parsing of its answers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 from imagebuild.errors import TrimError
 
-# Read by PID 1's own start, so that a record without it is no record.
+# The start of PID 1 reads it, so a record without it is invalid.
 CANARY = "/usr/lib/systemd/systemd"
-# Counters of /proc/vmstat that count pages that were dropped, and with them what they knew.
+# Counters in /proc/vmstat of dropped pages, whose files are no longer known as touched.
 _LOST = re.compile(r"(pgsteal_(kswapd|direct|khugepaged|proactive)|drop_pagecache)")
 _ESCAPED = re.compile(rb"\\x([0-9a-fA-F]{2})")
-# The guest's shell hands over the end of long output, so the first line proves that nothing was cut off.
+# The guest's shell returns only the end of long output, so the first line proves that nothing was cut off.
 _BEGIN, _END = "twinhull-sample 1", "twinhull-sample end"
 
 _FOLDER = "/run/twinhull-trim"
@@ -41,7 +41,7 @@ echo '{_END}'
 
 @dataclass(frozen=True)
 class Sample:
-    """What was touched since a boot, at one moment: files by their absolute paths, modules by their names.
+    """The files (absolute paths) and modules (names) touched since a boot, at one moment.
 
     Module names are spelled with `_`, as the kernel does.
     """
@@ -51,8 +51,8 @@ class Sample:
 
 
 def delivery(program: bytes) -> Iterator[str]:
-    """Commands that put the program fincore into the guest's memory, until its next boot."""
-    # A file system of its own, for the one around it executes nothing.
+    """Commands that copy the program fincore into the guest's memory, until its next boot."""
+    # A separate file system, because the one around it is noexec.
     yield f"mkdir -p {_FOLDER} && mount -t tmpfs -o nosuid,nodev,mode=0700,size=64m tmpfs {_FOLDER}"
     yield f": >{_FOLDER}/fincore && chmod 700 {_FOLDER} {_FOLDER}/fincore"
     for start in range(0, len(program), _CHUNK_BYTES):
@@ -73,7 +73,7 @@ def read_sample(text: str) -> Sample:
     """Read what `SAMPLE_SCRIPT` printed.
 
     Raises:
-        TrimError: It is not whole, files were left out, pages were dropped from the cache, or PID 1 is not in it.
+        TrimError: It is incomplete, files were left out, pages were dropped from the cache, or PID 1 is not in it.
     """
     lines = text.strip().splitlines()
     if not lines or lines[0] != _BEGIN or lines[-1] != _END:
@@ -88,7 +88,7 @@ def read_sample(text: str) -> Sample:
     _require_nothing_lost(found["lost"])
     files = frozenset(_path(line) for line in found["file"])
     if CANARY not in files:
-        raise TrimError(f"{CANARY} is not in the page cache of the running host: what was touched cannot be known")
+        raise TrimError(f"{CANARY} is not in the page cache of the running host, so the touched files cannot be found")
     return Sample(files, frozenset(found["module"]))
 
 
@@ -102,7 +102,7 @@ def _require_nothing_lost(lines: list[str]) -> None:
     counters = (line.split() for line in lines)
     lost = [f"{name} {count}" for name, count in counters if _LOST.fullmatch(name) and int(count)]
     if lost or not lines:
-        raise TrimError(f"the host dropped pages from its cache, and with them what it touched: {lost}").with_hint(
+        raise TrimError(f"the host dropped pages from its cache, so touched files are missing: {lost}").with_hint(
             "give the machine more memory (--memory)"
         )
 

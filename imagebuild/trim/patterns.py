@@ -1,6 +1,6 @@
-"""How paths and kernel modules are named in `image.yaml` and in the keep-list.
+"""The patterns for paths and kernel modules in `image.yaml` and in the keep-list.
 
-A path may hold `*` for any part of one name (`**` is no more than that).  Kept paths keep everything below them.
+A path may hold `*` for any part of one name (`**` means the same).  Kept paths keep everything below them.
 A module's place is relative to `kernel/`: a folder with `/` at its end, or a file that ends in `.ko`.
 Pure.
 """
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from imagebuild.definition.config import module_expression
 
 _MODULE = re.compile(r"/usr/lib/modules/[^/]+/kernel/(?P<place>.+\.ko)")
-# What mkosi's configuration cannot carry, and what a glob takes for something else (definition.DropPath).
+# Characters that mkosi's configuration cannot hold or that are special in a glob (definition.DropPath).
 _UNCARRIED = re.compile(r"[\s#,:%\"'\\\[\]*?]")
 
 

@@ -1,10 +1,10 @@
-"""From what was touched and what is kept to what could be dropped.
+"""Derives the proposals from what was touched and what is kept.
 
     touched, or kept by a list, or put there by the definition or the agent
-        → and what these need → stays
-    everything else → goes: whole folders where nothing stays, all versions of a library by one glob, single files
+        → with all that these need → stays
+        everything else → may go: whole folders where nothing stays, all versions of a library by one glob, single files
 
-A link goes with what it leads to.  A line of `drop:` is proposed only if everything it would remove goes.
+A link goes with its target.  A line of `drop:` is proposed only if everything it would remove may go.
 Pure.
 """
 
@@ -23,20 +23,20 @@ from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.patterns import drop_line, matched_by, module_name, module_place
 from imagebuild.trim.tree import ImageTree
 
-# Of `/usr/share/doc`; nobody drops the folders above, however empty they look.
+# As in `/usr/share/doc`; the folders above are never dropped, however empty they look.
 _LEAST_PARTS = 3
 _LIBRARY = re.compile(r"(?P<stem>.+\.so)(\.[0-9.]+)?")
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Something to drop.
+    """A proposal.
 
     Attributes:
         lines: What to write under `drop:`, or under `drop_modules:` when `modules` is set.
         modules: Whether it is kernel modules.
         files: The files that go, by path.
-        needed_by: Files of other proposals that need one of these, so that whoever takes this takes those as well.
+        needed_by: Files of other proposals that need one of these, so that this proposal requires those as well.
     """
 
     lines: tuple[str, ...]
@@ -51,12 +51,12 @@ class Proposal:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Who brought the files."""
+        """The owners of the files."""
         return tuple(sorted({entry.owner for entry in self.files}))
 
 
 def staying(tree: ImageTree, touched: Sample, keep: KeepList) -> frozenset[str]:
-    """The names that stay: what was touched or is kept, and what that needs."""
+    """The names that stay: touched or kept ones, and everything they need."""
 
     def begins(entry: Entry) -> bool:
         place = module_place(entry.path)
@@ -68,19 +68,19 @@ def staying(tree: ImageTree, touched: Sample, keep: KeepList) -> frozenset[str]:
 
 
 def propose(tree: ImageTree, stays: frozenset[str]) -> tuple[Proposal, ...]:
-    """What could be dropped, in no order; no two proposals remove the same file, and none is empty."""
+    """The proposals, in no order; no two remove the same file, and none is empty."""
     while True:
         found = _proposals(tree, stays)
         there = {entry.path for each in found for entry in each.files}
         left = {e.path for e in tree.contents.entries if e.kind is Kind.FILE} - stays - there
         if not left:
             return _with_users(tree, found)
-        # What no line can name stays, and so does what it needs.
+        # A file that no line can name stays, and so does everything it needs.
         stays = tree.with_needs(stays | left)
 
 
 def with_users(proposals: Sequence[Proposal], wanted: Iterable[int]) -> frozenset[int]:
-    """The places of these proposals and of all that must go with them: what is left would miss what it needs."""
+    """The indexes of these proposals and of all that must go with them, because they need files of these."""
     places = {entry.path: place for place, each in enumerate(proposals) for entry in each.files}
     chosen: set[int] = set()
     waiting = list(wanted)
@@ -112,7 +112,7 @@ def _with_users(tree: ImageTree, found: tuple[Proposal, ...]) -> tuple[Proposal,
 
 
 def _going(tree: ImageTree, stays: frozenset[str]) -> frozenset[str]:
-    """Files that nobody keeps, and the links that lead to nothing else.
+    """Files that may go, and the links that lead only to them.
 
     Any other link stays: a unit is masked by one that leads nowhere, and others lead to what a boot makes.
     """
@@ -122,7 +122,7 @@ def _going(tree: ImageTree, stays: frozenset[str]) -> frozenset[str]:
 
 
 def _paths(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> Iterator[Proposal]:
-    """Proposals for `drop:`; a link that is not next to what it leads to brings a line of its own."""
+    """Proposals for `drop:`; a link that is not next to its target has a line of its own."""
     folders = _whole_folders(tree, goes, stays)
     globs = _library_globs(tree, goes)
 
@@ -150,9 +150,9 @@ def _removes_only(line: str, tree: ImageTree, paths: set[str]) -> bool:
 
 
 def _whole_folders(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> frozenset[str]:
-    """The folders below which everything goes, but none that is in another of them.
+    """The topmost folders below which everything goes.
 
-    Empty folders stay, and so do those that a link leads to which stays.
+    Empty folders stay, and so do the targets of links that stay.
     """
     leaves = tree.entries.keys() - {posixpath.dirname(path) for path in tree.entries}
     blocked = {parent for path in (leaves | stays) - goes for parent in _with_parents(path)}

@@ -1,8 +1,8 @@
 """Records what a host touches over a whole life: first boot, containers, an update, the boot after it.
 
-The page cache forgets with a reboot, so it is asked at the end of each boot; what a shutdown reads nobody can ask for,
-and `data/keep.yaml` keeps it.  The record proves itself in the running host: walking over all files must make none of
-them known as touched, and reading one must.
+A reboot empties the page cache, so it is read at the end of each boot; files that a shutdown reads cannot be recorded,
+so `data/keep.yaml` keeps them.  The record is checked in the running host: listing all files must not make any of them
+look touched, and reading one must.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from imagebuild.trim.workload import Step
 
 _SAMPLE_S = 300.0
 _STEP_S = 900.0
-# What fits into its inode, and what certainly does not.
+# A size that fits into an inode, and one that certainly does not.
 _SMALL_BYTES, _LARGE_BYTES, _LARGEST_BYTES = 2048, 64 << 10, 64 << 20
 
 
 @dataclass
 class Recorder:
-    """Makes the host work and remembers what it touched; `fincore` is the program that lists it."""
+    """Runs the workload in the host and records what it touched; `fincore` is the program that lists it."""
 
     shell: Shell
     fincore: bytes
@@ -35,7 +35,7 @@ class Recorder:
 
     @property
     def touched(self) -> Sample:
-        """Everything seen so far."""
+        """Everything recorded so far."""
         return union(self.samples)
 
     def do(self, *steps: Step) -> None:
@@ -53,7 +53,7 @@ class Recorder:
                 raise TrimError(f"in the guest, {step.name!r} {how}\n{tail}")
 
     def sample(self) -> Sample:
-        """Ask what was touched since the boot, and remember it.
+        """Record what was touched since the boot.
 
         Raises:
             TrimError: The record cannot be trusted.
@@ -64,20 +64,20 @@ class Recorder:
         return self.samples[-1]
 
     def prove(self, contents: Contents, keep: KeepList) -> None:
-        """Show in the running host that asking touches nothing and that reading is seen.
+        """Check in the running host that recording touches nothing and that reading a file is recorded.
 
         Raises:
-            TrimError: It is not so: the record would be worthless.
+            TrimError: The check failed, so the record would be worthless.
         """
         self.progress.step("prove the record")
         probes = choose_probes(contents, keep, self.sample())
         again = self.sample().files
         if seen := sorted(again.intersection(probes)):
-            raise TrimError(f"asking what was touched touched {', '.join(seen)}: the record is worthless")
+            raise TrimError(f"recording itself touched {', '.join(seen)}, so the record is worthless")
         words = " ".join(map(shlex.quote, probes))
         self.do(Step("read the probes", f"cat {words} >/dev/null"))
         if unseen := sorted(set(probes) - self.sample().files):
-            raise TrimError(f"{', '.join(unseen)} was read, and is not recorded as touched: the record is worthless")
+            raise TrimError(f"{', '.join(unseen)} was read but not recorded as touched, so the record is worthless")
 
     def _ask(self, command: str) -> str:
         answer = self.shell.run(command, timeout_s=_SAMPLE_S)
@@ -88,7 +88,7 @@ class Recorder:
 
 
 def choose_probes(contents: Contents, keep: KeepList, sample: Sample) -> tuple[str, ...]:
-    """A small and a large file that nothing has touched; kept ones if there are any, for reading ends their chance.
+    """A small and a large untouched file; kept ones if possible, because a file that is read cannot be proposed.
 
     Raises:
         TrimError: Everything was touched already.
@@ -98,10 +98,10 @@ def choose_probes(contents: Contents, keep: KeepList, sample: Sample) -> tuple[s
     fitting = ([entry for entry in untouched if entry.size_bytes in size] for size in sizes)
     probes = tuple(min(some, key=lambda entry: not keep.keeps(entry.path)).path for some in fitting if some)
     if not probes:
-        raise TrimError("the host seems to have touched every file of the image: nothing can be told apart")
+        raise TrimError("the host seems to have touched every file of the image, so the record cannot be checked")
     return probes
 
 
 def _is_readable(entry: Entry) -> bool:
-    # /etc is an overlay in the running host, whose files are others.
+    # /etc is an overlay in the running host, with other files.
     return entry.kind is Kind.FILE and entry.path.startswith("/usr/")

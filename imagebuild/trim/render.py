@@ -1,4 +1,4 @@
-"""Proposals as a person reads and judges them: by package, with the largest first."""
+"""Proposals as a person reads them: by package, with the largest first."""
 
 from __future__ import annotations
 

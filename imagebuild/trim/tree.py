@@ -1,4 +1,4 @@
-"""What is in an image and what needs what in it, as values.
+"""The files of an image and their dependencies, as values.
 
 Links are followed inside the image.  A program needs the libraries it is linked to, wherever they are (like the build's
 own check, steps/leave_out/lost.py), a script needs its interpreter, a kernel module the modules it depends on.
@@ -20,7 +20,7 @@ _MOST_LINKS = 40
 
 @dataclass(frozen=True)
 class Needs:
-    """What files need of others.
+    """The dependencies of files.
 
     Attributes:
         links: The target of each link, as it is written.
@@ -56,7 +56,7 @@ class ImageTree:
         return found
 
     def resolve(self, path: str) -> str | None:
-        """Where a path ends when all links on the way are followed; None when it leaves what the image holds."""
+        """The target of a path with all links followed; None when it is not in the image."""
         waiting = [part for part in reversed(path.split("/")) if part]
         place, followed = "", 0
         while waiting:
@@ -77,7 +77,7 @@ class ImageTree:
         return place if place in self.entries else None
 
     def with_needs(self, start: Iterable[str]) -> frozenset[str]:
-        """These names, and everything they need, and what that needs."""
+        """These names and everything they need, directly or not."""
         kept: set[str] = set()
         waiting = list(start)
         while waiting:
@@ -88,7 +88,7 @@ class ImageTree:
         return frozenset(kept)
 
     def needed(self, path: str) -> Iterator[str]:
-        """What a name needs by itself: a link its target, a program its libraries, a module its modules."""
+        """The direct needs of a name: a link's target, a program's libraries, a module's modules."""
         if self.entries[path].kind is Kind.LINK:
             target = self.resolve(path)
             # A link to a folder needs the folder, not all that is in it.

@@ -1,9 +1,9 @@
-"""The whole way from an image definition to what could be dropped from it.
+"""Trims an image: from its definition to the proposals.
 
     definition → two builds → a repository of their own → one machine's life, recorded
-        → what was never touched and is not kept → what it costs
+        → what was never touched and is not kept → its costs
 
-Everything is below one folder and is thrown away with it; builds and record are taken again when nothing changed.
+Everything is below one folder and can be removed with it; builds and record are reused when nothing changed.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _MARKER = "/usr/share/twinhull-trim/version"
 
 @dataclass(frozen=True)
 class TrimOptions:
-    """What to trim and how.
+    """The options of a trim.
 
     Attributes:
         definition: The image definition's folder.
         out: Where everything is made.
-        own_workload: The text of a shell script that the guest runs at each stage besides Twinhull's own workload.
+        own_workload: The text of a shell script that the guest runs at each stage in addition to Twinhull's workload.
         memory_mib: Memory of the machine in MiB; its page cache must hold all that is read.
         everything: List small proposals one by one, too.
     """
@@ -64,7 +64,7 @@ class TrimOptions:
 
 @dataclass(frozen=True)
 class Record:
-    """What a machine's life has touched, and what it was made from."""
+    """What was touched in the recorded sequence, and the inputs of the record."""
 
     key: str
     files: tuple[str, ...]
@@ -96,15 +96,15 @@ def trim(options: TrimOptions, *, progress: Progress) -> Outcome:
         record = Record(key, tuple(sorted(touched.files)), tuple(sorted(touched.modules)))
         write_atomic(place, strict.dump_json(record))
     else:
-        progress.step("nothing has changed since the last record, which is taken again")
+        progress.step("nothing has changed since the last record, so it is reused")
     touched = Sample(frozenset(record.files), frozenset(record.modules))
     return judge(builds[0], contents, touched, keep, everything=options.everything, tools=tools, progress=progress)
 
 
 def write_rehearsed(definition: Path, folder: Path, *, second: bool) -> Path:
-    """Write the definition as it is rehearsed into `folder`; the second one has a small file more, to update to.
+    """Write the definition for the rehearsal into `folder`; the second one, for the update, has one more small file.
 
-    The shell that records comes with every boot as a credential that nobody signed.
+    The shell that records comes with every boot as an unsigned credential.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(definition, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
@@ -127,7 +127,7 @@ def read_record(path: Path, key: str) -> Record | None:
 
 
 def _record_key(builds: tuple[Path, ...], own: str | None) -> str:
-    """What a record was made from: the builds are named by the hash of all their inputs, this program among them."""
+    """The inputs of a record: the builds, named by the hash of all their inputs, including this program."""
     parts = [*((build / INPUTS_FILE).read_text() for build in builds), own or ""]
     return texts_sha256(parts)
 
@@ -152,7 +152,7 @@ class _Rehearsal:
         return built, self.stage.build(second, SECOND, self.progress).out
 
     def record(self, build: Path, contents: Contents, keep: KeepList) -> Sample:
-        """Publish both builds, and record a machine's life with them."""
+        """Publish both builds, and record a machine that boots the first and updates to the second."""
         self.stage.publish(FIRST, SECOND, progress=self.progress)
         self.stage.point(self.definition.id, FIRST)
         finding = find_accelerator(self.tools, cache=cache_folder())

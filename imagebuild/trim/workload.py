@@ -1,7 +1,7 @@
-"""What the host is made to do, so that what it needs is touched: the engine, the agent, and an operator's usual looks.
+"""The commands that the host runs so that it touches what it needs: the engine, the agent, an operator's commands.
 
-Shell text for the guest and nothing else.  Every step must succeed: a rehearsal that did less than it says would
-propose to drop what it never tried.
+Only shell text for the guest.  Every step must succeed: a rehearsal that did less than it claims would propose to drop
+what it never tried.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HELLO = "hello from a volume"
 
 @dataclass(frozen=True)
 class Step:
-    """A shell script for the guest: what it is called and what it does."""
+    """A shell script for the guest, and its name."""
 
     name: str
     script: str
@@ -78,7 +78,7 @@ def quadlet_runs() -> Step:
 
 
 def agent() -> Step:
-    """What an operator asks the agent."""
+    """An operator's commands to the agent."""
     script = """
         updater status
         updater check || [ $? -eq 4 ]
@@ -90,7 +90,7 @@ def agent() -> Step:
 
 
 def operator() -> Step:
-    """What an operator looks at first; a program that the image does not have is not a reason to stop."""
+    """What an operator looks at first; a missing program is not an error."""
     script = """
         has() { command -v "$1" >/dev/null; }
         systemctl status --no-pager >/dev/null || [ $? -eq 3 ]
@@ -111,7 +111,7 @@ def operator() -> Step:
 
 
 def own(text: str, stage: str) -> Step:
-    """The user's own script; it learns from `TWINHULL_STAGE` where the rehearsal stands."""
+    """The user's own script; `TWINHULL_STAGE` tells it the stage of the rehearsal."""
     return Step(f"the workload, {stage}", f"TWINHULL_STAGE={stage}\nexport TWINHULL_STAGE\n{text}")
 
 

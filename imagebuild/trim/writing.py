@@ -1,7 +1,7 @@
-"""Proposals as lines of `image.yaml`: every byte that a person wrote there stays, comments and order included.
+"""Adds proposals to `image.yaml` as lines: every byte that a person wrote there stays, including comments and order.
 
-PyYAML's parser shows where a list ends, and the new items are put there as text; the strict reader then judges the
-whole, and only what it reads as the old definition with these lines more is written.
+PyYAML's parser shows where a list ends, and the new items are inserted there as text; the result is written only if
+the strict reader reads it as the old definition with these additional lines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WIDTH = 4096
 
 
 def lines_of(proposals: Iterable[Proposal]) -> dict[str, tuple[str, ...]]:
-    """What is to be added under which key, sorted, each line once."""
+    """The lines to add per key, sorted, each line once."""
     found: dict[str, set[str]] = {DROP: set(), DROP_MODULES: set()}
     for proposal in proposals:
         found[DROP_MODULES if proposal.modules else DROP].update(proposal.lines)
@@ -68,7 +68,7 @@ def write_lines(definition: Path, lines: Mapping[str, Iterable[str]]) -> Path:
     """Add these lines to the `image.yaml` of the definition's folder, on the disk, in one step; its path.
 
     Raises:
-        DocumentError: It is no definition.
+        DocumentError: It is not a definition.
         TrimError: It cannot be changed without changing anything else.
     """
     path = definition / FILE_NAME
@@ -89,7 +89,7 @@ def _with_items(text: str, key: str, new: list[str], *, source: str) -> str:
     start, end = found.start_mark.index, found.end_mark.index
     if "#" in text[start:end]:
         raise _by_hand(source)
-    # A list in brackets becomes one of lines; what stands behind it stays next to the key.
+    # A list in brackets becomes one of lines; a comment after it stays next to the key.
     rest, newline, below = text[end:].partition("\n")
     there = "".join(f"- {text[item.start_mark.index : item.end_mark.index]}\n" for item in found.value)
     return f"{text[:start].rstrip()}{rest}\n{there}{_items(new)}{below if newline else ''}"

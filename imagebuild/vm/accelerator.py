@@ -1,8 +1,8 @@
-"""Which accelerator really works here: found out by starting the machine we are going to use, not by looking.
+"""Finds an accelerator that works here, by starting the machine that will be used.
 
 `/dev/kvm` may exist, open and answer, and still not run our guests: nested or paravirtual hosts lack processor
-features, or System Management Mode, which Secure Boot needs.  So the probe boots our own firmware, on the very board
-and processor every VM gets, and believes only the line the firmware prints after it has run through all its phases.
+features, or System Management Mode, which Secure Boot needs.  So the probe boots our own firmware, on the same board
+and processor that every VM gets, and relies only on the line that the firmware prints after all its phases.
 The answer is cached per QEMU version and kernel release.
 """
 
@@ -35,7 +35,7 @@ _PROBE_MEMORY_MIB = 512
 
 @dataclass(frozen=True)
 class AcceleratorChoice:
-    """Which accelerator to use, and why not a better one (empty when there is no better one)."""
+    """The accelerator to use, and why not a better one (empty when there is no better one)."""
 
     accelerator: Accelerator
     reason: str = ""
@@ -50,7 +50,7 @@ class AcceleratorChoice:
 
 @dataclass(frozen=True)
 class CachedFinding:
-    """The cache file: a finding and what it was found with."""
+    """The cache file: a result, and the QEMU and kernel it is valid for."""
 
     qemu: str
     kernel: str
@@ -59,7 +59,7 @@ class CachedFinding:
 
 
 def find_accelerator(tools: ToolsTree, *, cache: Path, clock: Clock = SYSTEM_CLOCK) -> AcceleratorChoice:
-    """Tell which accelerator to use; writes its answer below `cache`."""
+    """Find the accelerator to use; writes the result below `cache`."""
     obstacle = _obstacle(KVM_DEVICE)
     if obstacle is not None:
         return AcceleratorChoice(Accelerator.TCG, obstacle)
@@ -75,7 +75,7 @@ def find_accelerator(tools: ToolsTree, *, cache: Path, clock: Clock = SYSTEM_CLO
 
 
 def read_cache(path: Path, *, qemu: str, kernel: str) -> AcceleratorChoice | None:
-    """What was found earlier with the same QEMU and kernel; None when nothing readable was."""
+    """The earlier result with the same QEMU and kernel; None when there is no readable one."""
     try:
         entry = strict.read_json(CachedFinding, path.read_bytes(), source=str(path))
     except (OSError, DocumentError):

@@ -1,10 +1,10 @@
-"""From a wanted machine to QEMU's arguments: pure, so that every decision about the machine can be read and tested.
+"""Turns a machine's configuration into QEMU's arguments: pure, so that every decision can be read and tested.
 
-Decisions worth knowing:
-- Secure Boot is only enforced where the guest cannot write the firmware's variables behind its back, which takes
-  System Management Mode; so the Secure Boot firmware comes with `smm=on` and locked flash.
-- The network card carries no option ROM: OVMF would try network boot for minutes before it gives up.
-- Flushes of the guest reach the image file unless a caller asks for less, so that what a guest calls durable is.
+Notable decisions:
+  - Secure Boot is only enforced if the guest cannot bypass the firmware to write its variables, which needs System
+  Management Mode; so the Secure Boot firmware comes with `smm=on` and locked flash.
+- The network card has no option ROM: OVMF would try network boot for minutes before it gives up.
+- Flushes of the guest reach the image file unless a caller disables this, so that its durable writes are durable.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def firmware_arguments(variables: Path, *, secure: bool) -> list[str]:
 def _disk(config: VmConfig, paths: VmPaths) -> list[str]:
     path, kind = (paths.overlay, DiskFormat.QCOW2) if config.snapshot else (config.image, config.image_format)
     drive = f"if=none,id=disk,format={kind.value},file={_escaped(path)},cache={config.disk_cache.value},discard=unmap"
-    # OVMF checks the signature of what QEMU hands it, as of everything it starts.
+    # OVMF also checks the signature of a kernel that QEMU passes to it.
     kernel = [] if config.uki is None else ["-kernel", str(config.uki)]
     return ["-drive", drive, *disk_devices(config.disk_kind, "disk"), *kernel, "-boot", "strict=on"]
 

@@ -1,4 +1,4 @@
-"""What a virtual machine is to be: values only, no I/O."""
+"""The configuration of a virtual machine: values only, no I/O."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from imagebuild.vm.disks import DiskKind
 
 MIN_MEMORY_MIB = 512
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~@:-]{0,254}")
-# One SMBIOS structure of strings must fit what the kernel hands out as one file; far above any configuration.
+# An SMBIOS structure of strings must fit into one file of the kernel; far larger than any configuration.
 _MAX_CREDENTIAL_BYTES = 48 * 1024
 _MAX_PORT = 65535
 
 
 class Accelerator(Enum):
-    """Who executes the guest's instructions."""
+    """What executes the guest's instructions."""
 
     KVM = "kvm"
     TCG = "tcg"
@@ -32,7 +32,7 @@ class DiskFormat(Enum):
 
 
 class DiskCache(Enum):
-    """What QEMU does with the guest's flushes; only UNSAFE drops them."""
+    """What happens to the guest's flushes; only UNSAFE drops them."""
 
     WRITEBACK = "writeback"
     NONE = "none"
@@ -116,16 +116,16 @@ class VmConfig:
         cpus: Virtual processors.
         forwards: Ports of this host's loopback that lead into the guest.
         credentials: systemd credentials for the guest.
-        certificates: What Secure Boot trusts; None: Secure Boot is off and nothing is enrolled.
-        tpm: Give it a TPM 2.0.
+        certificates: The certificates that Secure Boot trusts; None: Secure Boot is off and nothing is enrolled.
+        tpm: Whether it has a TPM 2.0.
         snapshot: Write to an overlay next to the VM's state, never to `image`.
         disk_bytes: How large the disk appears (with `snapshot`); as large as the image when None.
         disk_cache: What happens to the guest's flushes.
         disk_kind: The controller the disk is attached to.
-        uki: Started by the firmware in place of what is on the disk, for a disk that it cannot read.
+        uki: A UKI that the firmware starts instead of the disk, for disks that it cannot read.
         console: Where the serial console goes besides the log.
-        guest_shell: Offer the channel `GuestShell` talks through.
-        guest_agent: Offer the channel of QEMU's guest agent (the package qemu-guest-agent), at `VmPaths.guest_agent`.
+        guest_shell: Whether there is a channel for `GuestShell`.
+        guest_agent: Whether there is a channel for the package qemu-guest-agent, at `VmPaths.guest_agent`.
     """
 
     image: Path

@@ -1,4 +1,4 @@
-"""Reading a guest's serial console: clean text, markers, and the lines after which waiting is pointless. Pure."""
+"""Reads a guest's serial console: clean text, markers, and the lines after which waiting is pointless.  Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 TAIL_LINES = 40
 
-# Lines after which a guest does nothing more by itself, or starts over in vain.
+# Lines after which a guest does nothing more, or restarts in vain.
 FATAL = re.compile(
     r"Kernel panic - not syncing"
     r"|You are in emergency mode"
@@ -17,7 +17,7 @@ FATAL = re.compile(
     r"|BdsDxe: No bootable option or device was found"
     r"|Press any key to enter the Boot Manager Menu"
 )
-# What the firmware says when a signature is not one it trusts.
+# The firmware's messages for an untrusted signature.
 SECURITY_VIOLATION = re.compile(r"Access Denied|Security Violation|Security Policy Violation", re.IGNORECASE)
 
 # CSI sequences, OSC sequences (up to BEL or ST), and the two-character ones.
@@ -41,13 +41,13 @@ def clean(raw: bytes) -> str:
 
 
 def find(text: str, marker: re.Pattern[str], *, since: int = 0) -> Hit | None:
-    """The first place at or after `since` where the marker stands."""
+    """The first match of the marker at or after `since`."""
     match = marker.search(text, since)
     return Hit(match[0], match.end()) if match else None
 
 
 def fatal_line(text: str, *, since: int = 0) -> str | None:
-    """The line that says this guest will not go on, if there is one at or after `since`."""
+    """The line that shows that this guest is stuck, if there is one at or after `since`."""
     match = FATAL.search(text, since)
     if match is None:
         return None

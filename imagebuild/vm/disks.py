@@ -1,4 +1,4 @@
-"""How a machine's disk is attached: the controllers that hosts have, as QEMU plays them.  Pure."""
+"""How a machine's disk is attached: the controllers of hosts, as QEMU emulates them.  Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DiskKind(Enum):
 
 
 _READ_BY_FIRMWARE = frozenset({DiskKind.VIRTIO_BLK, DiskKind.VIRTIO_SCSI, DiskKind.NVME, DiskKind.AHCI, DiskKind.USB})
-# The controller where it is a device of its own, and the disk on it.  The board has AHCI of its own (`ide.0`).
+# The controller, if it is a separate device, and the disk on it.  The board has its own AHCI (`ide.0`).
 _DEVICES = {
     DiskKind.VIRTIO_BLK: (None, "virtio-blk-pci"),
     DiskKind.VIRTIO_SCSI: ("virtio-scsi-pci", "scsi-hd"),

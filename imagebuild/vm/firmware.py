@@ -1,4 +1,4 @@
-"""The firmware's variables: made once per machine, with the image's own certificates enrolled and nobody else's."""
+"""The firmware's variables: made once per machine, with only the image's own certificates enrolled."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TIMEOUT_S = 60
 
 
 def ensure_nvram(path: Path, tools: ToolsTree, certificates: BootCertificates | None) -> None:
-    """Write the variables file of a new machine; one that exists is left as the machine left it.
+    """Write the variables file of a new machine; an existing file is not changed.
 
     Raises:
-        VmError: A certificate is missing or no certificate.
+        VmError: A certificate is missing or invalid.
     """
     if path.exists():
         return

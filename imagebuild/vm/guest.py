@@ -1,10 +1,10 @@
-"""Commands inside a running guest, without ssh and without a change to the image.
+"""Runs commands inside a running guest, without ssh and without a change to the image.
 
-The image stays the production image.  A small unit and its script are handed to the guest's PID 1 as systemd
-credentials (`systemd.extra-unit.…`, `systemd.unit-dropin.…`, systemd.system-credentials(7)) and speak over a
-virtio serial port.  This is not a hole in the image: whoever controls a machine's SMBIOS strings is its hypervisor and
-controls the machine anyway.  An image that drops `systemd-debug-generator` refuses the channel, though that alone does
-not make a hostile hypervisor harmless.
+The image stays the production image.  A small unit and its script are passed to the guest's PID 1 as systemd
+credentials (`systemd.extra-unit.…`, `systemd.unit-dropin.…`, systemd.system-credentials(7)); the script talks over a
+virtio serial port.  This is not a vulnerability of the image: whoever controls a machine's SMBIOS strings is its
+hypervisor and controls the machine anyway.  An image that drops `systemd-debug-generator` has no such channel, but that
+alone does not make a hostile hypervisor harmless.
 
 One line each way per command: `<id> <timeout> <base64 of the command>` in, `end <id> <exit code> <base64 of the
 output>` out.  Every boot announces itself with `ready <boot id>`.
@@ -46,7 +46,7 @@ StandardInput=null
 _DROPIN_TEXT = f"""[Unit]
 Wants={_UNIT}
 """
-# Reading a port nobody holds open on the other side ends at once, so the loop pauses and tries again.
+# Reading a port that is not open on the other side ends at once, so the loop pauses and tries again.
 _SCRIPT_TEXT = f"""set -u
 unset CREDENTIALS_DIRECTORY INVOCATION_ID
 until [ -e {_PORT} ]; do sleep 0.2; done
@@ -65,7 +65,7 @@ done
 
 
 class GuestRebootedError(VmError):
-    """The guest started anew while a command ran in it."""
+    """The guest rebooted while a command ran in it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ready:
-    """The guest's shell is there, in the boot of this id."""
+    """The guest's shell is ready, in the boot with this id."""
 
     boot_id: str
 
@@ -101,9 +101,9 @@ def guest_shell_credentials() -> tuple[Credential, ...]:
 
 
 def provisioned_shell() -> dict[str, list[dict[str, str]]]:
-    """The guest's side of the channel as parts of a provisioning document, for hosts that take in no credentials.
+    """The guest's side of the channel as parts of a provisioning document, for hosts that accept no credentials.
 
-    Where the credentials bring the shell it leaves the port to that one.
+    If credentials bring the shell too, that one gets the port.
     """
     script = "/etc/guest-shell"
     unit = _UNIT_TEXT.replace("[Service]", f"ConditionCredential=!{_SCRIPT}\n[Service]")
@@ -115,7 +115,7 @@ def provisioned_shell() -> dict[str, list[dict[str, str]]]:
 
 
 def parse_line(line: bytes) -> Ready | End | None:
-    """Read one line from the guest; None for anything that is not of the protocol."""
+    """Parse one line from the guest; None for anything that is not part of the protocol."""
     words = line.decode("ascii", errors="replace").split()
     match words:
         case ["ready", boot_id]:
@@ -130,7 +130,7 @@ def parse_line(line: bytes) -> Ready | End | None:
 
 
 class GuestShell:
-    """Runs shell commands as root in the guest, one at a time; it is there again after every reboot.
+    """Runs shell commands as root in the guest, one at a time; it works again after every reboot.
 
     Args:
         port: The channel's socket.
@@ -155,11 +155,11 @@ class GuestShell:
 
     @property
     def boot_id(self) -> str | None:
-        """The id of the boot the shell was last seen in."""
+        """The id of the boot in which the shell was last ready."""
         return self._boot_id
 
     def wait_ready(self, *, timeout_s: float) -> str:
-        """Wait until the shell is there and return the id of this boot.
+        """Wait until the shell is ready and return the id of this boot.
 
         Raises:
             VmError: It did not come, or the machine ended.
@@ -169,7 +169,7 @@ class GuestShell:
         return self._await_ready(timeout_s, "the guest's shell")
 
     def wait_reboot(self, *, timeout_s: float) -> str:
-        """Wait until the guest's shell is there in another boot than the last one seen; return that boot's id.
+        """Wait until the guest's shell is ready in a new boot; return that boot's id.
 
         Raises:
             VmError: It did not come, or the machine ended.
@@ -209,7 +209,7 @@ class GuestShell:
         return answer.output
 
     def reboot(self, *, timeout_s: float) -> str:
-        """Ask the guest to reboot and wait until its shell is there again; return the new boot's id.
+        """Reboot the guest and wait until its shell is ready again; return the new boot's id.
 
         Raises:
             VmError: It did not come back.
@@ -224,7 +224,7 @@ class GuestShell:
         return self.wait_reboot(timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Let go of the channel."""
+        """Close the channel."""
         self._socket.close()
 
     def _await_ready(self, timeout_s: float, what: str) -> str:
@@ -261,7 +261,7 @@ class GuestShell:
         except OSError as error:
             raise VmError(f"the guest's port failed: {error}") from error
         if not data:
-            # QEMU closed its end: `check` knows better than we do what happened.
+            # QEMU closed its end: `check` can say why.
             self._clock.pause(_SLICE_S)
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")

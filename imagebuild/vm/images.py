@@ -1,4 +1,4 @@
-"""What a user calls an image: a disk file, or the folder a build wrote."""
+"""Finds an image by a user's path: a disk file, or the folder that a build wrote."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One running virtual machine: start, wait, talk, end.
 
-A machine's folder keeps its firmware variables, overlay, TPM and console log, so that starting a `Machine` in the
-same folder again is switching the same machine on again.
+A machine's folder keeps its firmware variables, overlay, TPM and console log, so starting a `Machine` in the same
+folder again means switching on the same machine again.
 """
 
 from __future__ import annotations
@@ -123,20 +123,20 @@ class Machine:
             raise
 
     def console_text(self) -> str:
-        """What the guest wrote to its serial console so far, in all its boots, without control sequences."""
+        """The guest's output on its serial console so far, in all its boots, without control sequences."""
         return console.clean(self.console_log.read_bytes()) if self.console_log.exists() else ""
 
     def mark(self) -> int:
-        """The console's present end, to be given to `wait_for_console` as `since`."""
+        """The console's current end, for the argument `since` of `wait_for_console`."""
         return len(self.console_text())
 
     def wait_for_console(
         self, marker: str | re.Pattern[str], *, timeout_s: float, since: int | None = None
     ) -> console.Hit:
-        """Wait until a marker stands on the console; from the last start on, or from `since`.
+        """Wait until a marker is on the console, from the last start on, or from `since`.
 
         Raises:
-            VmError: It did not come, the machine ended, or the guest said that it is stuck.
+            VmError: It did not appear in time, the machine ended, or the guest is stuck.
         """
         expression = re.compile(marker) if isinstance(marker, str) else marker
         start = self._boot_starts_at if since is None else since
@@ -156,10 +156,10 @@ class Machine:
             raise self._told(error) from error
 
     def check_alive(self, *, since: int | None = None) -> None:
-        """Return while the machine runs and has not said that it is stuck.
+        """Check that the machine runs and is not stuck.
 
         Raises:
-            VmError: QEMU ended, or a panic or an emergency shell stands on the console.
+            VmError: QEMU ended, or the console shows a panic or an emergency shell.
         """
         if self.panics_are_fatal:
             line = console.fatal_line(self.console_text(), since=self._boot_starts_at if since is None else since)
@@ -179,7 +179,7 @@ class Machine:
 
     @contextmanager
     def keyboard(self) -> Iterator[Callable[[str], None]]:
-        """A hand on the serial console's keyboard: what it is called with is typed as it stands.
+        """Yields a function that types its argument on the serial console, unchanged.
 
         One connection for all of it: QEMU takes the next one only when the last one is gone, and a machine that starts
         reads nothing for a while.  What it shows meanwhile is in the log.  A key that it has not
@@ -247,7 +247,7 @@ class Machine:
             raise self._told(VmError(f"the machine was still running after {timeout_s:g} s\n{self._tail()}")) from error
 
     def kill(self) -> None:
-        """Kill QEMU: the machine is gone between two instructions."""
+        """Kill QEMU: the machine stops between two instructions, as in a power cut."""
         if self._vm is not None:
             self._vm.kill()
             self._vm.wait()
@@ -342,7 +342,7 @@ class Machine:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback nobody listens on at this moment."""
+    """A free TCP port of the loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -350,7 +350,7 @@ def free_port() -> int:
 
 
 def _completed(config: VmConfig) -> VmConfig:
-    """The machine with real ports, absolute paths, and the guest shell's credentials where it is wanted."""
+    """The configuration with real ports, absolute paths and, if needed, the guest shell's credentials."""
     forwards = tuple(Forward(pair.host or free_port(), pair.guest) for pair in config.forwards)
     extra = guest_shell_credentials() if config.guest_shell else ()
     return dataclasses.replace(
@@ -372,7 +372,7 @@ def _end(process: Running) -> None:
 
 
 def _drain(connection: socket.socket) -> None:
-    """Read and drop what comes, until either side ends the connection."""
+    """Read and discard all data until either side ends the connection."""
     while True:
         try:
             if not connection.recv(1 << 16):

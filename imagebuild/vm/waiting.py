@@ -1,4 +1,4 @@
-"""Bounded waiting for something that shows itself (a line, a socket, an exit), with a clock tests can replace."""
+"""Bounded waiting for an event (a line, a socket, an exit), with a clock that tests can replace."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ SYSTEM_CLOCK = SystemClock()
 
 
 def wait_for(look: Callable[[], Found | None], *, what: str, timeout_s: float, clock: Clock = SYSTEM_CLOCK) -> Found:
-    """Look again and again until there is something; `look` may raise to end the waiting early.
+    """Call `look` until it returns something; it may raise to end the waiting early.
 
     Raises:
-        VmError: Nothing showed itself in time.
+        VmError: Nothing came in time.
     """
     deadline = clock.now() + timeout_s
     while True:

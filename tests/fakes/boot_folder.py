@@ -1,4 +1,4 @@
-"""A folder of boot entries in memory that loses what was not synced when its power is cut."""
+"""A folder of boot entries in memory that loses unsynced changes when its power is cut."""
 
 from __future__ import annotations
 

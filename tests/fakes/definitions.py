@@ -100,4 +100,4 @@ class RecordedProgress(Progress):
         self.steps.append(name)
 
     def advance(self, amount: int) -> None:
-        """Nobody looks at amounts."""
+        """Ignore amounts."""

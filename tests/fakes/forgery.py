@@ -25,7 +25,7 @@ def no_change(_signed: Any) -> None:
 
 
 def strangers_key() -> Signer:
-    """A good key that nobody trusts."""
+    """A valid key that is not trusted."""
     return CryptoSigner.generate_ed25519()
 
 

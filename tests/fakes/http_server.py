@@ -1,4 +1,4 @@
-"""A web server on loopback that can be told to misbehave."""
+"""A web server on loopback that misbehaves on request."""
 
 from __future__ import annotations
 

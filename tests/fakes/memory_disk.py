@@ -1,4 +1,4 @@
-"""A disk in memory that loses what was not synced when its power is cut.
+"""A disk in memory that loses unsynced writes when its power is cut.
 
 `Power` counts the steps (writes and syncs) of everything plugged into it and cuts at a chosen one, so that a test can
 walk through every moment of an operation:

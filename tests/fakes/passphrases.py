@@ -1,4 +1,4 @@
-"""A passphrase source that remembers what it was asked for."""
+"""A passphrase source that records its requests."""
 
 from __future__ import annotations
 

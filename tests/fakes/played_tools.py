@@ -1,4 +1,4 @@
-"""A tools tree whose programs a test plays: what ran is kept, and what it leaves behind is the test's business."""
+"""A tools tree whose programs a test plays: it records what ran, and the test decides what a program leaves."""
 
 from __future__ import annotations
 

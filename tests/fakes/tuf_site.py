@@ -49,7 +49,7 @@ class SignedSite:
         self.root_bytes = self._signed(root, "root")
 
     def put(self, path: str, document: object) -> None:
-        """Add a target document; its folder tells which role signs it."""
+        """Add a target document; its folder decides which role signs it."""
         data = document if isinstance(document, bytes) else strict.dump_json(document)
         self.targets[path.split("/", 1)[0]][path] = data
 

@@ -1,4 +1,4 @@
-"""What becomes of the tools when the program that started them is killed, with no chance to clean up."""
+"""Tools end when the program that started them is killed without a chance to clean up."""
 
 from __future__ import annotations
 

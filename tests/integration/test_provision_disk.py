@@ -150,7 +150,7 @@ def test_a_power_cut_at_any_write_leaves_the_old_document_or_the_new_one(disk: P
 
 
 def whole_or_lost(disk: Path, tools: ToolsTree) -> bytes | None:
-    """What is there after a cut: lost clusters are allowed, damage is not."""
+    """The state after a power cut: lost clusters are allowed, damage is not."""
     work = placing(disk, tools)
     work.disk.copy_boot_partition(work.scratch / "look")
     assert uki(work, tools) == b"kernel" * 5000

@@ -40,7 +40,7 @@ def resolver(files: dict[str, bytes], tools: ToolsTree, cache: Path) -> Iterator
 
 
 def by_hash(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The indexes are also asked for below `by-hash/`, under the hash that `InRelease` names."""
+    """Clients also request the indexes below `by-hash/`, under the hash in `InRelease`."""
     found = dict(files)
     for path, content in files.items():
         if path.endswith("/InRelease"):

@@ -1,4 +1,4 @@
-"""apt on repositories that the test makes and signs itself: one that stands for Debian, one of a third party."""
+"""apt on repositories that the test makes and signs itself: one plays Debian, one a third party."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Firmware that the initrd's kernel modules ask for, and the processors' microcode.
 
-A module is loaded before the root filesystem is there, so its firmware has to be in the initrd too; firmware of all
-other modules waits in the root filesystem.  Microcode is read by the kernel before anything else, from the very front
-of the initrd, uncompressed, and at no other time: so it is in no root filesystem.
+These modules are loaded before the root filesystem is mounted, so their firmware has to be in the initrd too; firmware
+of all other modules is in the root filesystem.  The kernel reads microcode before anything else, from the start of the
+initrd, uncompressed, and at no other time: so it is not in the root filesystem.
 Sources: the kernel's documentation, "Firmware search paths" and "The Linux Microcode Loader".
 """
 

@@ -1,8 +1,8 @@
-"""The initrd as a file: archives in a row, which the kernel unpacks one after the other.
+"""The initrd as a file: consecutive archives, which the kernel unpacks one after the other.
 
-One holds `init` and the programs and waits for nothing, so it is made while the package tree still is; another holds
-kernel modules of the finished tree with their firmware.  Microcode comes before both, uncompressed, where an image has
-some.  Each is kept in the cache under the hash of what it is made from.
+One holds `init` and the programs and needs no other step, so it is made at the same time as the package tree; another
+holds kernel modules of the finished tree with their firmware.  Microcode comes before both, uncompressed, if an image
+has some.  Each is cached under the hash of its inputs.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def needed_modules(tree: PackageTree, content: InitrdContent, drivers: Drivers) 
 
 
 def _furnish(root: Path, content: InitrdContent) -> None:
-    """Add to the programs what makes them a root: folders, links, and our own files, `init` among them."""
+    """Complete the programs to a root: add folders, links, and our own files, including `init`."""
     shutil.copytree(FILES, root, dirs_exist_ok=True)
     for name in _EMPTY_FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Which kernel modules go into the initrd: what every host needs, drivers that lead to its disk, and what those need.
+"""Chooses the initrd's kernel modules: those every host needs, the drivers of its disks, and their dependencies.
 
-Read from the indexes that depmod and the kernel's own build write; chosen by pure functions.
-Soft dependencies are left aside: busybox's modprobe does not know them.
+They are read from the indexes that depmod and the kernel's build write, and chosen by pure functions.
+Soft dependencies are ignored: busybox's modprobe does not know them.
 Source: modules.dep(5), modprobe.d(5); aliases are fnmatch patterns.
 """
 

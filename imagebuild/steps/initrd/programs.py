@@ -1,6 +1,6 @@
-"""Programs and libraries out of Debian's packages, unpacked and not installed: nothing of a package's scripts runs.
+"""Programs and libraries from Debian's packages, unpacked and not installed: no script of a package runs.
 
-Next to them is a record in dpkg's own form of the packages that brought something: every byte can be explained.
+A record in dpkg's own format lists the packages that brought them, so that every byte can be explained.
 """
 
 from __future__ import annotations

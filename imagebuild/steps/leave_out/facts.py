@@ -1,4 +1,4 @@
-"""What a package tree holds, as values: names and their needs, who brought each, and who asked for it.  Pure."""
+"""The content of a package tree as values: names and their needs, owners, and requests.  Pure."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Item:
         executable: Whether it is a file that can be run.
         target: Where a link leads, as written; None for what is no link.
         needed: Names of the libraries it is linked to.
-        required: Names of libraries that it says it cannot do without; of each group one is enough.
-        optional: The same for libraries that it can do without.
+        required: Names of libraries that its notes call required; of each group one is enough.
+        optional: The same for libraries that its notes call optional.
         interpreter: What runs the script, a path or a name; empty for what is no script.
         runs: Paths of programs that it starts.
         loads: Names of modules (PAM, NSS) that are loaded because of it.
-        calls: Paths of what a shell script calls, and of units that a unit asks for.
-        mentions: Paths that are written out in it.
+        calls: Paths of programs that a shell script calls, and of units that a unit names.
+        mentions: Paths that it contains as text.
     """
 
     path: str
@@ -52,11 +52,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Request:
-    """How an installed package was asked for: by name, or by one that depends on it.
+    """How an installed package was requested: by name, or by one that depends on it.
 
     Attributes:
         chain: Where that is written, and the packages from there to this one, itself included.
-        by_name: Whether somebody named it, or a package that holds nothing itself.
+        by_name: Whether it was named, or is a dependency of a named package without files of its own.
     """
 
     chain: tuple[str, ...]
@@ -68,14 +68,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Requests:
-    """Who asked for what.
+    """The requests for packages and paths.
 
     Attributes:
-        packages: Packages that were asked for, or came with one that was.
+        packages: Packages that were requested, or came with a requested one.
         ours: Paths that Twinhull puts into every image.
         definition: Paths that the image definition puts there.
-        keep: Patterns of `image.yaml`: what stays.
-        drop: Patterns of `image.yaml`: what goes, whatever needs it.
+        keep: Patterns of `image.yaml` for paths that stay.
+        drop: Patterns of `image.yaml` for paths to remove, whatever needs them.
     """
 
     packages: Mapping[str, Request] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Tree:
         return {name: tuple(paths) for name, paths in found.items()}
 
     def way(self, path: str) -> tuple[str, ...]:
-        """A link and all that it leads over, the end included if it is there; each once."""
+        """A link and all links on the way to its target, and the target if it exists; each once."""
         found: list[str] = []
         while path in self.items and path not in found and len(found) < _MOST_LINKS:
             found.append(path)
@@ -140,7 +140,7 @@ def folders_of(path: str) -> Iterator[str]:
 
 
 def read_items(rows: Iterable[Mapping[str, Any]]) -> dict[str, Item]:
-    """What the survey printed."""
+    """Parse the output of the survey."""
     return {row["path"]: _item(row) for row in rows}
 
 
@@ -163,20 +163,20 @@ def _item(row: Mapping[str, Any]) -> Item:
 
 
 def owners_of(installed: Iterable[InstalledPackage]) -> dict[str, str]:
-    """Who brought each path, as the tree spells it."""
+    """The owner of each path, as the tree spells it."""
     return {merged(path): package.name for package in installed for path in package.files}
 
 
 def requested_packages(
     installed: Iterable[InstalledPackage], *, asked: Mapping[str, str], base: Collection[str]
 ) -> dict[str, Request]:
-    """The packages that were asked for, and those that only came because of them.
+    """The requested packages, and those that came only because of them.
 
-    A package without files of its own (such as `gnupg`) asks for those it depends on.
+    A package without files of its own (such as `gnupg`) requests its dependencies.
 
     Args:
         installed: All packages of the image.
-        asked: The packages that somebody asked for by name, and where that is written.
+        asked: The packages requested by name, and where each request is written.
         base: The packages that every image has.
     """
     packages = {package.name: package for package in installed}
@@ -200,7 +200,7 @@ def requested_packages(
         empty = request.by_name and not has_content(packages[name])
         follow = (each for each in needed(name) if empty or each not in always)
         waiting += ((each, Request((*request.chain, each), by_name=empty)) for each in follow)
-    # The mkosi.conf of a definition asks for packages as well.
+    # The mkosi.conf of a definition requests packages as well.
     others = (name for name in packages if name not in always and name not in found)
     return found | {name: Request(("mkosi.conf", name), by_name=False) for name in others}
 
@@ -217,6 +217,6 @@ def _closure(start: Iterable[str], needed: Callable[[str], Iterable[str]]) -> fr
 
 
 def has_content(package: InstalledPackage) -> bool:
-    """Whether a package brings more than documentation; if not, it is there for what it depends on."""
+    """Whether a package brings more than documentation; if not, it exists for its dependencies."""
     folders = {folder for path in package.files for folder in folders_of(path)}
     return any(path not in folders and not _is_documentation(path) for path in package.files)

@@ -1,6 +1,6 @@
-"""The build step: look at the package tree, decide, remove what nothing reaches, and check what stays.
+"""The build step: surveys the package tree, decides, removes what nothing needs, and checks the rest.
 
-It comes after everything mkosi does, the definition's own scripts included, and before the tree is packed.
+It comes after everything mkosi does, including the definition's own scripts, and before the tree is packed.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from imagebuild.steps.workshop import Workshop
 
 _TIMEOUT_S = 300
 _SHOWN_LOSSES = 20
-# Our own code comes after the tools tree's Python: a name in it must not stand before one of the standard library.
+# Our own code comes after the tools tree's Python, so that no name in it hides one of the standard library.
 _ENTRY = "import sys; sys.path.append(sys.argv.pop(1)); from imagebuild.steps.leave_out.survey import main; main()"
 
 
 def leave_out(
     shop: Workshop, made: PackageTree, *, asked: Mapping[str, str], base: Collection[str]
 ) -> dict[str, Reason]:
-    """Remove from the package tree what the image goes without (writes to the tree); why the rest of that stays.
+    """Remove the files to leave out from the package tree (writes to the tree); returns why the others of the set stay.
 
     Args:
         shop: The build.
         made: The package tree.
-        asked: The packages that image.yaml asks for, and where.
+        asked: The packages that image.yaml requests, and where.
         base: The packages that every image has, by name.
 
     Raises:
-        BuildError: Something that stays would miss a library or an interpreter, or `keep:` names nothing.
+        BuildError: A file that stays would lack a library or an interpreter, or a line of `keep:` matches nothing.
     """
     rules = load_rules()
     installed = read_database(made.record)
@@ -63,7 +63,7 @@ def _wish(
         packages=requested_packages(installed, asked=asked, base=always),
         ours=placed.ours,
         definition=placed.definition,
-        # What keeps its setuid bit was named by somebody as well.
+        # A program that keeps its setuid bit was named in the definition as well.
         keep=(*definition.keep, *definition.hardening.setuid),
         drop=definition.drop,
     )
@@ -87,7 +87,7 @@ def _surveyed(
 
 
 def _require_kept(tree: Tree, requests: Requests) -> None:
-    """A line of `keep:` that matches nothing is an error of whoever wrote it."""
+    """Refuse a line of `keep:` that matches nothing."""
     for pattern in requests.keep:
         matches = covers((pattern,))
         if not any(map(matches, tree.items)):
@@ -100,14 +100,14 @@ def _broken(lost: Sequence[str]) -> BuildError:
     shown = [*lost[:_SHOWN_LOSSES], *([f"… {len(lost) - _SHOWN_LOSSES} more"] if len(lost) > _SHOWN_LOSSES else [])]
     error = BuildError("\n  ".join(("the image lacks libraries or interpreters:", *shown)))
     error.add_note(
-        "name what is missing under keep: of image.yaml, or take away the line of drop: (or of RemoveFiles= in "
-        "mkosi.conf) that removes it"
+        "name the missing files under keep: in image.yaml, or delete the line of drop: (or of RemoveFiles= in "
+        "mkosi.conf) that removes them"
     )
     return error
 
 
 def _remove(shop: Workshop, root: Path, decision: Decision) -> None:
-    """Remove what goes (writes to the package tree); folders that lose something keep the one time of all files."""
+    """Remove files (writes to the package tree); folders that lose files keep the fixed time of all files."""
     changed = {folder for path in decision.removals for folder in folders_of(path)} - decision.out
     removals = [root / path[1:] for path in decision.removals]
     _each(shop, ("rm", "-rf", "--one-file-system", "--"), removals)

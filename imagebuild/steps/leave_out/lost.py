@@ -1,4 +1,4 @@
-"""The check of what stays: no program may miss a library, no script on the path its interpreter.  Pure."""
+"""Checks the files that stay: no program may lack a library, no script on the path its interpreter.  Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from imagebuild.steps.leave_out.survey import PATH_FOLDERS
 
 
 def losses(tree: Tree, decision: Decision) -> tuple[str, ...]:
-    """What stays and would miss something, each with what it misses, sorted.
+    """The files that stay but lack something, each with what it lacks, sorted.
 
-    A library that no package of the image brought is missed by a program on the path only: others, such as a plugin for
-    a program that is not installed, are of no use without it either way.
+    A library that no package of the image brought counts only for programs on the path: others, such as a plugin for
+    a program that is not installed, are useless anyway.
     """
     there = {path for path in tree.items if path not in decision.out and _leads_somewhere(tree, decision, path)}
     names = {posixpath.basename(path) for path in there}
@@ -47,7 +47,7 @@ def _is_on_path(item: Item) -> bool:
 
 
 def _leads_somewhere(tree: Tree, decision: Decision, path: str) -> bool:
-    """Whether a name is no link, or one whose end stays."""
+    """Whether a name is not a link, or a link whose target stays."""
     if tree.items[path].target is None:
         return True
     end = tree.way(path)[-1]

@@ -36,5 +36,5 @@ def expression(pattern: str) -> str:
 
 
 def merged(path: str) -> str:
-    """Where a path is in a file system whose `/bin`, `/sbin`, `/lib` and `/lib64` are links into `/usr`."""
+    """The real path in a file system whose `/bin`, `/sbin`, `/lib` and `/lib64` are links into `/usr`."""
     return f"/usr{path}" if _MERGED.match(path) else path

@@ -1,16 +1,16 @@
-"""Which files of the leave-out set stay, and why: everything that something reaches which stays.
+"""Decides which files of the leave-out set stay, and why: a file stays if something that stays needs it.
 
-What always stays: every name outside of the leave-out set, and in it what image.yaml puts there (`files:`, units,
-`mkosi.extra/`), keeps (`keep:`), or asks for by package.  From there on:
-    - a library stays for what is linked to it, or says that it cannot do without it
+Always kept: every name outside of the leave-out set, and in it the files that image.yaml adds (`files:`, units,
+`mkosi.extra/`), keeps (`keep:`), or requests by package.  From there on:
+    - a library stays for files that are linked to it, or whose notes require it
     - an interpreter stays for a script, a program for a unit or a udev rule that starts it
-    - a module of PAM or NSS stays for the file that names it
-    - a link keeps where it leads
-    - a section that is one thing (`together`, `follows`) stays whole
-What image.yaml asked for reaches further: what its scripts call, what paths are written out in it, what other units its
-units ask for, and the libraries that it says it can use.  Twinhull's own choice of packages does not reach so far: the
-leave-out set was made with it in view.
-`drop:` of image.yaml goes before all of this but before the definition's own files.  Pure.
+    - a PAM or NSS module stays for the file that names it
+    - a link keeps its target
+    - a section that belongs together (`together`, `follows`) stays as a whole
+Files that image.yaml requested keep more: programs that their scripts call, paths that they contain, units that their
+units name, and libraries that they can use.  Twinhull's own packages do not keep these: the leave-out set was written
+for them.
+`drop:` of image.yaml overrides all of this except the definition's own files.  Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALTERNATIVES = "/etc/alternatives/"
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a file of the leave-out set stays: some words, and the path of the file that reaches it, if it is one."""
+    """Why a file of the leave-out set stays: a phrase, and the path of the file that needs it, if it is a file."""
 
     words: str
     by: str | None = None
@@ -37,7 +37,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Decision:
-    """What stays of the leave-out set, with the reasons, and what is removed.
+    """The files of the leave-out set that stay, with reasons, and the files to remove.
 
     Attributes:
         stays: Files and links of the leave-out set that stay.
@@ -49,7 +49,7 @@ class Decision:
 
     @property
     def removals(self) -> tuple[str, ...]:
-        """What is to be removed with everything below it, each path once and sorted."""
+        """The paths to remove with everything below them, each once and sorted."""
         return tuple(sorted(path for path in self.out if posixpath.dirname(path) not in self.out))
 
 
@@ -59,7 +59,7 @@ def decide(tree: Tree, rules: Rules, requests: Requests) -> Decision:
 
 
 class _Search:
-    """One search from what always stays to everything that it reaches."""
+    """One search from the files that always stay to everything that they need."""
 
     def __init__(self, tree: Tree, rules: Rules, requests: Requests) -> None:
         self._tree, self._wish = tree, requests
@@ -83,7 +83,7 @@ class _Search:
         self._waiting: deque[str] = deque()
 
     def result(self) -> Decision:
-        """Search, and say what was found."""
+        """Search, and return the result."""
         firm = [path for path in self._tree.items if path not in self._sections and path not in self._never]
         self._waiting += firm
         for path in self._sections:
@@ -109,9 +109,9 @@ class _Search:
         if self._keeps(path):
             return Reason("image.yaml: keep")
         if request is not None and section.kind.stays_with(by_name=request.by_name):
-            return Reason(f"part of a package that was asked for: {request}")
+            return Reason(f"part of a requested package: {request}")
         wanted = next((name for name in section.packages if name in self._wish.packages), None)
-        return Reason(f"of use to a package that was asked for: {self._wish.packages[wanted]}") if wanted else None
+        return Reason(f"useful to a requested package: {self._wish.packages[wanted]}") if wanted else None
 
     def _stay(self, path: str, reason: Reason) -> None:
         item = self._tree.items[path]
@@ -120,7 +120,7 @@ class _Search:
             self._waiting.append(path)
 
     def _reached(self, item: Item) -> Iterator[tuple[str, str]]:
-        """The names of the leave-out set that one which stays reaches by itself, and the words for it."""
+        """The names of the leave-out set that a file which stays needs directly, and the phrases for it."""
         asked = self._is_asked(item.path)
         yield from self._sections_of(item)
         for name in item.needed:
@@ -140,17 +140,17 @@ class _Search:
             yield from self._at(passed, "names it")
 
     def _sections_of(self, item: Item) -> Iterator[tuple[str, str]]:
-        """What stays as a whole because this stays."""
+        """The sections that stay as a whole because this file stays."""
         own = self._sections.get(item.path)
-        # A file of the definition in place of Debian's, such as a masked unit, is not a reason for the others.
+        # A file of the definition that replaces Debian's, such as a masked unit, is not a reason for the others.
         whole = [own] if own is not None and own.together and item.path not in self._own else []
         for section in (*whole, *(section for section in self._leaders if section.is_led_by(item.path))):
             if section.name not in self._whole:
                 self._whole.add(section.name)
-                yield from ((path, f"is of no use without it ({section.name})") for path in self._members[section.name])
+                yield from ((path, f"is useless without it ({section.name})") for path in self._members[section.name])
 
     def _is_asked(self, path: str) -> bool:
-        """Whether image.yaml asked for a file, so that all it could use is kept as well."""
+        """Whether image.yaml requested a file, so that everything it could use is kept as well."""
         return (
             path in self._wish.definition
             or self._tree.owners.get(path) in self._wish.packages
@@ -165,5 +165,5 @@ class _Search:
         return ((path, words) for path in self._tree.by_name.get(name, ()))
 
     def _at(self, paths: Iterable[str], words: str) -> Iterator[tuple[str, str]]:
-        """Paths as the tree spells them, with all that links on the way lead to."""
+        """Paths as the tree spells them, with all links on the way."""
         return ((each, words) for path in paths for each in self._tree.way(merged(path)))

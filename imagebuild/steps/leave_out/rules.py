@@ -19,7 +19,7 @@ PackageText = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*", "a Debian p
 
 
 class Kind(Enum):
-    """What a section is about, and with that what keeps its files."""
+    """The kind of a section, which decides what keeps its files."""
 
     NEVER = "never"
     DOCUMENTATION = "documentation"
@@ -31,7 +31,7 @@ class Kind(Enum):
     UNIT = "unit"
 
     def stays_with(self, *, by_name: bool) -> bool:
-        """Whether a package that was asked for, by name or by another one, keeps its own files of this kind."""
+        """Whether a requested package, or a dependency of one, keeps its own files of this kind."""
         return self not in {Kind.NEVER, Kind.DOCUMENTATION} and (by_name or self is not Kind.TOOL)
 
 
@@ -60,7 +60,7 @@ class Section:
 
 @dataclass(frozen=True)
 class NeededModules:
-    """Kernel modules that these packages need, though a container host goes without."""
+    """Kernel modules that these packages need, but that are left out otherwise."""
 
     packages: tuple[PackageText, ...]
     modules: tuple[ModulePath, ...]

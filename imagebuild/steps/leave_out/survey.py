@@ -1,10 +1,10 @@
-"""What a package tree holds, and what each of its files needs of others; a program that runs inside the tools tree.
+"""Lists a package tree and what each of its files needs of others; a program that runs inside the tools tree.
 
-There it is root of the build's user namespace, so it can read every file.  It gets one JSON document (`Order`) by the
-name of a file and prints one (a list of rows, see `facts.py`).  It reads and changes nothing.
-Standard library only, and of our own modules only such: the tools tree has no other.
+There it is root of the build's user namespace, so it can read every file.  It reads one JSON document (`Order`) from
+the named file and prints one (a list of rows, see `facts.py`).  It changes nothing.
+It imports only the standard library and modules of ours that do the same: the tools tree has no others.
 
-What is looked at, by kind of file:
+What is read, by kind of file:
     ELF                       libraries it is linked to, and those its notes say it loads
     scripts                   the interpreter of the first line
     units, D-Bus services     programs in their `Exec…=` lines; other units they ask for
@@ -42,7 +42,7 @@ _UNIT_KEYS = re.compile(
     r"(Wants|Requires|Requisite|BindsTo|Upholds|Also|OnFailure|OnSuccess|Unit|Service|Sockets|PropagatesStopTo)"
 )
 _SHELLS = frozenset({"sh", "bash", "dash", "ash"})
-# Words before a command in a shell script; what follows `sudo -u x` is not looked for.
+# Words before a command in a shell script; the command after `sudo -u x` is not found.
 _BEFORE = frozenset(
     [
         "if",
@@ -73,12 +73,12 @@ _WRITTEN_PATH = re.compile(rb"/(?:usr|bin|sbin|lib|etc)[A-Za-z0-9_]*/[A-Za-z0-9_
 
 @dataclass(frozen=True)
 class Order:
-    """What to look at.
+    """What to survey.
 
     Attributes:
         root: The package tree.
         patterns: The leave-out set; only names in it are reported as reached.
-        closely: Paths of files in which written-out paths and commands count as well.
+        closely: Paths of files in which paths and commands in the text count as well.
     """
 
     root: str
@@ -191,7 +191,7 @@ def _elf(stream: BinaryIO) -> dict[str, Any]:
     try:
         elf = read_elf(stream) or Elf()
     except ElfError:
-        # No program: such files are data of tests and of debuggers.
+        # Not programs: such files are data of tests and of debuggers.
         return {}
     return {
         "needed": list(elf.needed),
@@ -200,7 +200,7 @@ def _elf(stream: BinaryIO) -> dict[str, Any]:
 
 
 def _by_place(path: str, stream: BinaryIO, names: _Names) -> dict[str, Any]:
-    """What a file needs that is what it is because of where it is."""
+    """The needs of a file whose kind follows from its path."""
     if _UNIT.fullmatch(path):
         lines = settings(_text(stream))
         runs = (word for key, value in lines if key.startswith("Exec") for word in started(value))
@@ -254,7 +254,7 @@ def _read_order(path: Path) -> Order:
 
 
 def main() -> None:
-    """Look at what the file named on the command line orders; the rows go to stdout."""
+    """Survey what the request in the file named on the command line says; the rows go to stdout."""
     json.dump(survey(_read_order(Path(sys.argv[1]))), sys.stdout)
 
 

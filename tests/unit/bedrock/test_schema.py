@@ -1,4 +1,4 @@
-"""The schema is that of the reader: what it takes is read, and what is read it takes."""
+"""The schema and the reader accept the same documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our pages' blocks: each says what it is, and each command in them exists.  `qemu-test` runs them for real."""
+"""The fenced blocks of our pages: each has a language, and each command in them exists.  `qemu-test` runs them."""
 
 from __future__ import annotations
 

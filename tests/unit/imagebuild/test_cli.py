@@ -67,7 +67,7 @@ def test_the_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str], words
 def test_init_leaves_an_existing_definition_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_definition(place / "mine", "id: mine\n")
     assert run("init", "mine") == EXIT_FAILED
-    assert "left alone" in capsys.readouterr().err
+    assert "mine/image.yaml" in capsys.readouterr().err
     assert (folder / "image.yaml").read_text() == "id: mine\n"
 
 
@@ -102,7 +102,7 @@ def test_all_errors_of_a_definition_are_told(place: Path, capsys: pytest.Capture
 
 @pytest.fixture
 def asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What `plan_build` was asked for; nothing is built."""
+    """The arguments of `plan_build`; nothing is built."""
     seen: dict[str, object] = {}
 
     def plan(folder: Path, **wanted: object) -> BuildPlan:

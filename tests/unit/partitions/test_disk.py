@@ -123,7 +123,7 @@ def test_attributes_stay_when_not_given() -> None:
 def test_a_cut_at_any_write_leaves_the_old_identity_or_the_new(damage: int | None, *, torn: bool) -> None:
     outcomes = set()
     writes_and_syncs = 6
-    # What the disk had taken but not confirmed may have reached it all the same, in any order.
+    # Writes that the disk accepted but did not confirm may have reached it nevertheless, in any order.
     for steps, kept in itertools.product(range(writes_and_syncs), [(), (0,), (1,), (0, 1)]):
         disk = MemoryDisk(IMAGE)
         disk.torn = torn

@@ -133,7 +133,7 @@ def test_data_of_another_length_than_said_are_refused(change: int) -> None:
 
 
 class Dripping:
-    """Gives one byte less than it is asked for."""
+    """Returns one byte less than requested."""
 
     def __init__(self, content: bytes) -> None:
         self._stream = io.BytesIO(content)

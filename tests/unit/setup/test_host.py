@@ -1,4 +1,4 @@
-"""Which host packages are asked for, and what a person is shown."""
+"""Which host packages are requested, and the message for the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the virtual environment is kept and when it is made anew."""
+"""When the virtual environment is kept and when it is made again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs say of what is linked into them; one table is that of Debian's podman, byte by byte."""
+"""The statically linked components that programs name; one table is that of Debian's podman, byte for byte."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_what_is_linked_in_statically_is_listed_once_and_what_holds_it_depends_o
     edges = depends_on(data)
     assert edges[debian_purl(PODMAN).to_string()] == sorted((GO, RUNC, STDLIB))
     assert edges[debian_purl(other).to_string()] == sorted((RUNC, STDLIB))
-    # It hangs on what it is linked into, not on the image.
+    # It belongs to the component it is linked into, not to the image.
     assert not {RUNC, GO, STDLIB} & set(edges["pkg:generic/host@1.0.0"])
     assert values(components(data)["runc"], PART) == {"root file system", "initrd"}
     assert values(components(data)["golang-1.24"], PART) == {"root file system"}

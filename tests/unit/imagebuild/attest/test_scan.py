@@ -31,7 +31,7 @@ from updater.repository.bom import parse_bom
 
 
 def row(status: str, fixed: str | None = None, urgency: str | None = None) -> dict[str, Any]:
-    """A release as the tracker has it, with a key nobody here needs."""
+    """A release as in the tracker, with a key that is not used here."""
     known: dict[str, Any] = {"status": status, "fixed_version": fixed, "urgency": urgency, "repositories": {}}
     return {"releases": {"trixie": {key: value for key, value in known.items() if value is not None}}}
 

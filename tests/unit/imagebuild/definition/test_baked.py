@@ -98,7 +98,7 @@ units:
         ("users: [{name: app, id: 60001}]", "users"),
         ("users: [{name: a}, {name: a}]", "users holds a more than once"),
         ("users: [{name: a, id: 300}, {name: b, id: 300}]", "users gives the id 300 to a and to b"),
-        ("{users: [{name: a, id: 300}], groups: [{name: a, id: 301}]}", "one name has one number"),
+        ("{users: [{name: a, id: 300}], groups: [{name: a, id: 301}]}", "a has the id 300 in users and 301 in groups"),
         ("services: {enable: [ssh]}", "services"),
         ("services: {enable: [a.service], mask: [a.service]}", "more than once"),
         ("secrets: {allow: [key]}", "secrets"),

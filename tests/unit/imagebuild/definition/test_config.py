@@ -104,7 +104,7 @@ def test_a_package_of_the_definitions_folder_goes_by_its_name() -> None:
 def test_the_debug_profile_brings_a_login_to_the_tree_only() -> None:
     debug = tree_text(ImageDefinition(id="host"), profile=BuildProfile.DEBUG)
     assert "Packages=login\n" in debug
-    # A password of nobody's would be asked for.
+    # A login would ask for a password that does not exist.
     assert "RootPassword" not in debug
     assert "Packages=login" not in tree_text(ImageDefinition(id="host"))
 

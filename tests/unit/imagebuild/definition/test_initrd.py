@@ -1,4 +1,4 @@
-"""What the initrd is made of, as it is written down."""
+"""The list of the initrd's contents."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_every_program_that_init_calls_is_in_the_list() -> None:
     functions = set(re.findall(r"^(\w+)\(\) \{$", script, re.MULTILINE))
     called = set(commands(script))
     assert called - functions - SHELL_WORDS <= here
-    # Nothing is carried along that nobody calls.
+    # Every listed program is called.
     assert set(found.applets) <= called
 
 

@@ -1,4 +1,4 @@
-"""The schemas of what people write, and that every key of it is documented."""
+"""The schemas of documents that people write; every key of these is documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose package is taken: Debian's, unless a source lists it; and what apt is shown of an index."""
+"""The source of a package: Debian, unless a source lists it; and the part of an index that apt sees."""
 
 from __future__ import annotations
 

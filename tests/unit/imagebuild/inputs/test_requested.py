@@ -1,4 +1,4 @@
-"""What a definition asks for, as mkosi reads it; mkosi is played."""
+"""The packages that a definition requests, as mkosi reads it; a fake plays mkosi."""
 
 from __future__ import annotations
 

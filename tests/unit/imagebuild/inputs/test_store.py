@@ -1,4 +1,4 @@
-"""Files by hash: nothing that is not what was promised gets a name, and every failure is reported at once."""
+"""Files by hash: only a file with the expected content gets a name, and all failures are reported at once."""
 
 from __future__ import annotations
 

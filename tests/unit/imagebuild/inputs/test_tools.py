@@ -20,7 +20,7 @@ MIRRORS = Mirrors("http://mirror.test/debian", None)
 
 
 def bare(words: list[str]) -> list[str]:
-    """A command without what it is started through."""
+    """A command without the wrapper that starts it."""
     while words[0] in {"unshare", "setpriv"}:
         words = words[words.index("--") + 1 :]
     return words

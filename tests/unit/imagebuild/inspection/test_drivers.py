@@ -1,4 +1,4 @@
-"""What sets of drivers cost, told of a root filesystem with a handful of modules."""
+"""The cost of sets of drivers, in a root filesystem with a handful of modules."""
 
 from __future__ import annotations
 

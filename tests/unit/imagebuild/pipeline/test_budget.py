@@ -144,7 +144,7 @@ def test_what_was_not_measured_or_not_read_is_told() -> None:
     within = OverrunContext(contents({}), None, None, ("not compared with out/host/0.9: it is damaged",), "out/host")
     text = overrun_message("host 1.0.1", [Excess(Measure.INITRD, 2, 1)], [Measure.UKI, Measure.WIRE], within)
     assert text.splitlines()[2:] == [
-        "not measured, for the build ended here: uki, wire",
+        "not measured, because the build ended here: uki, wire",
         "not compared with out/host/0.9: it is damaged",
         "no earlier build of it is in out/host to compare with",
     ]

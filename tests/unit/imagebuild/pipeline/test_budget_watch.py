@@ -77,7 +77,7 @@ def test_a_limit_is_held_as_soon_as_it_is_known_and_the_rest_is_named(plan: Buil
     progress = RecordedProgress()
     text = refusal(within(plan, Budget(packages=1, initrd=1, uki=1)), progress)
     assert progress.steps == ["contents"]
-    assert "not measured, for the build ended here: initrd, uki" in text
+    assert "not measured, because the build ended here: initrd, uki" in text
 
 
 def test_limits_that_become_known_together_are_told_together(plan: BuildPlan) -> None:

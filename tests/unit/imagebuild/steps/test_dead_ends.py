@@ -43,7 +43,7 @@ def test_the_deadline_waits_for_no_other_unit() -> None:
 
 
 def init_lines() -> list[str]:
-    """What `init` does itself, in order: neither comments nor what stands in its functions."""
+    """The commands of `init` itself, in order: without comments and function bodies."""
     lines = INIT.read_text().splitlines()
     return [line for line in lines if line and not line.startswith(("#", " ", "}")) and not line.endswith("() {")]
 

@@ -51,7 +51,7 @@ def outcome(*, everything: bool) -> Outcome:
 
 @pytest.fixture(autouse=True)
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TrimOptions]:
-    """What `trim` was asked for; nothing is built or booted."""
+    """The arguments of `trim`; nothing is built or booted."""
     monkeypatch.chdir(tmp_path)
     seen: list[TrimOptions] = []
 

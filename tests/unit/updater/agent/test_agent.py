@@ -92,7 +92,7 @@ def test_two_updates_go_from_a_to_b_and_back_to_a(story: Story) -> None:
 
 def test_attachments_are_left_where_they_are(story: Story) -> None:
     plain = RELEASES["1.0.1"]
-    # Nobody carries it: an agent that wanted it could not update.
+    # No object carries it: an agent that needed it could not update.
     nowhere = {"sbom": Artifact("00" * 32, 1 << 40), "poem": Artifact("11" * 32, 1)}
     story.server.releases["1.0.1"] = replace(plain, release=replace(plain.release, attachments=nowhere))
     story.update_to("1.0.1")

@@ -1,4 +1,4 @@
-"""I1 to I4: what an installation leaves on the disk, wherever it is cut and whatever is wrong with the bytes."""
+"""I1 to I4: the state of the disk after an installation, wherever power is cut and whatever is wrong with the bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a slot that is not proven yet: blessed, left, demoted, remembered."""
+"""What happens to a slot that is not proven yet: blessed, left, demoted, remembered."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_an_empty_document_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        # What cannot be done on a host is said before anything is written there.
+        # A document that a host cannot apply is refused before anything is written there.
         ("files: [{path: /etc/" + "a" * 201 + ", content: x}]", r"files\[0\].path.*longer than"),
         ("files: [{path: /etc/" + "ä" * 101 + ", content: x}]", r"files\[0\].path.*longer than"),
         ("files: [{path: /etc" + "/a" * 600 + ", content: x}]", r"files\[0\].path.*longer than"),

@@ -73,7 +73,7 @@ def test_published_release_is_served_from_objects(workshop: Publisher) -> None:
     release = read_release(Layout(workshop.base), state, "releases/host/1.0.0/x86-64.json")
     assert release == done.release
     by_name = {name: artifact.objects[0].compression for name, artifact in artifacts_of(release).items()}
-    # Noise is stored as it is, what repeats is compressed.
+    # Noise is stored raw, repetitions are compressed.
     assert by_name == {"uki": Compression.NONE, "root": Compression.ZSTD, "verity": Compression.ZSTD}
     assert done.stored_bytes < done.raw_bytes
 

@@ -1,4 +1,4 @@
-"""Who asked for which package."""
+"""Which packages were requested, and by whom."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_what_is_asked_for_stays_with_its_reason(tmp_path: Path) -> None:
     assert "usr/bin/openssl" in left(shop)
     assert "usr/share/doc/openssl/copyright" not in left(shop)
     words = stays["/usr/bin/openssl"].words
-    assert words == "part of a package that was asked for: image.yaml: packages → openssl"
+    assert words == "part of a requested package: image.yaml: packages → openssl"
 
 
 def test_files_of_the_definition_win_and_keep_what_they_call(tmp_path: Path) -> None:

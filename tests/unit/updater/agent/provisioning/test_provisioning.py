@@ -1,4 +1,4 @@
-"""Provisioning on a host: a folder stands for `/`, and the programs that would run write down how they were called."""
+"""Provisioning on a host: a folder plays `/`, and fake programs record their arguments."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class FakeHost:
         return Provisioner(host, self.store, self.policy, self.decrypt, lambda: NOW).run()
 
     def next_boot(self) -> None:
-        """What is in memory is gone."""
+        """The files in memory are gone."""
         for path in sorted((self.root / "run").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         end_first_boot(self.store, self.root)
