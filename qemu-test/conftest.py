@@ -1,20 +1,31 @@
 """Fixtures of the whole-machine tests.
 
 One machine at a time runs, so the tests share two cores fairly; console logs are below `out/qemu-test/machines/`.
+What a file of tests leaves behind is removed when all of them passed, so that the whole takes little more room than the
+largest of them: disks, repositories, clones.  Builds stay for the next run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
-from workbench import OUT, Workbench, make_workbench
+from workbench import OUT, Workbench, make_workbench, remove_bulk
 
 
 @pytest.fixture(scope="session")
 def bench() -> Workbench:
     """Tools, keys and builds."""
     return make_workbench()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set up first and torn down last, after whatever still writes."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed == failed:
+        remove_bulk()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ every image, with the builds published into it anew.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ _CONTENT: dict[str, Any] = {
 }
 _LATE_USER = {"name": "late", "home": "/var/lib/late"}
 _HEALTH_CHECK = "/usr/lib/twinhull/health.d/50-on-purpose"
+_BULK_BYTES = 4 << 20
 # The pristine repository's documents last a year; a younger one is never in doubt.
 _MAX_AGE_S = 60 * 86400
 
@@ -253,6 +255,16 @@ def timed(name: str) -> Iterator[None]:
     finally:
         with (OUT / "timeline.log").open("a") as log:
             log.write(f"{datetime.now(UTC):%H:%M:%S}  {time.monotonic() - began:7.1f} s  {name}\n")
+
+
+def remove_bulk() -> None:
+    """Remove the large files below `out/qemu-test/`, builds excepted; logs and documents stay for whoever looks."""
+    kept = [OUT / "builds", OUT / "trust"]
+    for folder, names, files in os.walk(OUT):
+        names[:] = [name for name in names if Path(folder, name) not in kept]
+        for path in (Path(folder, name) for name in files):
+            if not path.is_symlink() and path.stat().st_size > _BULK_BYTES:
+                path.unlink()
 
 
 def _keyring(folder: Path) -> Keyring:
