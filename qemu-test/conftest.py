@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import pytest
+from everything import Everything, built_twice
 from workbench import OUT, Workbench, make_workbench, remove_bulk
 
 
@@ -17,6 +18,12 @@ from workbench import OUT, Workbench, make_workbench, remove_bulk
 def bench() -> Workbench:
     """Tools, keys and builds."""
     return make_workbench()
+
+
+@pytest.fixture(scope="session")
+def everything(bench: Workbench) -> Everything:
+    """The image with something of everything, built twice."""
+    return built_twice(bench)
 
 
 @pytest.fixture(scope="module", autouse=True)

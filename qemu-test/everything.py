@@ -5,8 +5,6 @@ It is built from a lock, out of a bundle, in a namespace without a network, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,19 @@ from typing import Any
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from reproducible import VARIANTS, Cache, Inputs, Made, Place, Variant, pack, ram_folder, run
+from reproducible import (
+    VARIANTS,
+    Cache,
+    Inputs,
+    Made,
+    Place,
+    Variant,
+    explained,
+    pack,
+    ram_folder,
+    run,
+    with_mkosi_extra,
+)
 from workbench import OUT, Workbench, timed
 
 from imagebuild.inputs.tools import ToolsTree, cache_folder
@@ -60,10 +70,11 @@ class SshKey:
 
 @dataclass(frozen=True)
 class Everything:
-    """Both builds, and the key that the image lets in."""
+    """What it was built from, one of the two builds, how the other differs, and the key that the image lets in."""
 
+    inputs: Inputs
     here: Made
-    elsewhere: Made
+    differences: dict[str, tuple[str, ...]]
     ssh_key: SshKey
 
 
@@ -80,11 +91,11 @@ def write_definition(folder: Path, *, tools: ToolsTree, public_key: str) -> Path
         (definition / "third-party.asc").write_bytes(key.armored)
     image = _image(repository, public_key)
     (definition / "image.yaml").write_text(yaml.safe_dump(image, sort_keys=False))
+    with_mkosi_extra(definition)
     return definition
 
 
-@contextmanager
-def built_twice(bench: Workbench) -> Iterator[Everything]:
+def built_twice(bench: Workbench) -> Everything:
     """Lock, bundle, and build twice without a network (writes below `out/`)."""
     if FOLDER.exists():
         remove_tree(FOLDER)
@@ -98,7 +109,7 @@ def built_twice(bench: Workbench) -> Iterator[Everything]:
             here = _build(_HERE, inputs, FOLDER / "here", ram / "cache-here")
         with timed("everything: the same elsewhere"):
             elsewhere = _build(_ELSEWHERE, inputs, ram / "there", ram / "cache-there")
-        yield Everything(here, elsewhere, key)
+        return Everything(inputs, here, explained(here, elsewhere, bench.tools), key)
 
 
 def new_ssh_key() -> SshKey:

@@ -124,12 +124,17 @@ def prepare(folder: Path, tools_cache: Path) -> Inputs:
         remove_tree(folder)
     definition = folder / "definition"
     shutil.copytree(DEFINITION, definition)
+    with_mkosi_extra(definition)
+    return pack(definition, folder / "bundle", tools_cache)
+
+
+def with_mkosi_extra(definition: Path) -> None:
+    """Write two files of mkosi's into a definition: one whose mode depends on a umask, and a program."""
     extra = definition / "mkosi.extra/usr/share/reproducible"
     extra.mkdir(parents=True)
     (extra / "text").write_text("a file whose mode depends on a umask\n")
     (extra / "tool").write_text("#!/bin/sh\n")
     (extra / "tool").chmod(0o755)
-    return pack(definition, folder / "bundle", tools_cache)
 
 
 def pack(definition: Path, bundle: Path, tools_cache: Path) -> Inputs:
