@@ -18,6 +18,7 @@ HONOURED = frozenset(
     (
         "BuildPackages",
         "BuildScripts",
+        "BuildSources",
         "CleanScripts",
         "ConfigureScripts",
         "Environment",

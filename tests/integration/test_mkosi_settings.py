@@ -27,6 +27,7 @@ KernelModulesExclude=^fs/x/
 KernelModulesInclude=^fs/y/
 ExtraTrees=more
 [Build]
+BuildSources=more
 Environment=A=b
 """
 SCRIPTS = ("sync", "prepare", "build", "postinst", "finalize", "postoutput", "clean")
