@@ -6,8 +6,9 @@ What a document means beyond its shape belongs in the dataclass's `__post_init__
 
 Supported annotations: str, int, float, bool, Enum, nested dataclasses, `tuple[T, ...]`, `dict[str, T]` (its key may be
 annotated, too), `T | None`, `Annotated[T, rule, …]` with `Pattern`, `Range`, `Size`, `Duration`, `OrNumber`, `Secret`,
-and any class with a classmethod `from_text(str)` that raises ValueError.
+`Alternatives`, and any class with a classmethod `from_text(str)` that raises ValueError.
 Not a schema language: defaults and optional keys are the dataclass's own.
+Documents that cross the wire between versions are read by the same types and another rule (`bedrock.evolution`).
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ class OrNumber:
 @dataclass(frozen=True)
 class Secret:
     """A wrong value is not shown in errors, which are printed and logged."""
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """A list whose members are ways to the same thing, told apart by these fields, which are enums.
+
+    Read strictly it is a list like any other; see `bedrock.evolution` for the other way.
+    """
+
+    told_apart_by: tuple[str, ...]
 
 
 _SIZE = re.compile(r"([0-9]{1,18})\s*([KMGT]?)(i?B)?")
@@ -136,13 +147,19 @@ def load_yaml(cls: type[T], path: Path) -> T:
     return read_yaml(cls, path.read_bytes(), source=str(path))
 
 
-def read(cls: type[T], value: object, *, source: str) -> T:
+def read(cls: type[T], value: object, *, source: str, growing: bool = False) -> T:
     """Turn plain values (mappings, lists, text, numbers) into an instance of the dataclass `cls`.
+
+    Args:
+        cls: What to make.
+        value: The values.
+        source: Where they come from, for errors.
+        growing: Pass over keys and alternatives that `cls` does not know; `bedrock.evolution` says when.
 
     Raises:
         DocumentError: `value` does not fit; lists every error.
     """
-    reader = _Reader()
+    reader = _Reader(growing=growing)
     result = reader.read(cls, value, "")
     if reader.problems:
         raise DocumentError(source, tuple(reader.problems))
@@ -174,7 +191,8 @@ def dump_json(value: object) -> bytes:
 class _Reader:
     """Reads a value as a type and collects all errors instead of stopping at the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, growing: bool = False) -> None:
+        self.growing = growing
         self.problems: list[Problem] = []
 
     def fail(self, path: str, message: str) -> None:
@@ -188,7 +206,7 @@ class _Reader:
         if origin in (types.UnionType, typing.Union):
             return self._optional(kind, value, path, rules)
         if origin is tuple:
-            return self._sequence(typing.get_args(kind)[0], value, path)
+            return self._sequence(typing.get_args(kind)[0], value, path, rules)
         if origin is dict:
             key_kind, item_kind = typing.get_args(kind)
             return self._mapping(key_kind, item_kind, value, path)
@@ -204,10 +222,15 @@ class _Reader:
             raise TypeError(f"strict.read supports T | None only, not {kind}")
         return self.read(inner[0], value, path, rules)
 
-    def _sequence(self, kind: Any, value: object, path: str) -> Any:
+    def _sequence(self, kind: Any, value: object, path: str, rules: tuple[object, ...]) -> Any:
         if not isinstance(value, list | tuple):
             return self.fail(path, f"must be a list, not {_shown(value)}")
-        return tuple(self.read(kind, item, f"{path}[{index}]") for index, item in enumerate(value))
+        passed_over = [rule for rule in rules if self.growing and isinstance(rule, Alternatives)]
+        return tuple(
+            self.read(kind, item, f"{path}[{index}]")
+            for index, item in enumerate(value)
+            if not any(_is_unknown_alternative(kind, item, rule) for rule in passed_over)
+        )
 
     def _mapping(self, key_kind: Any, kind: Any, value: object, path: str) -> Any:
         if not isinstance(value, Mapping):
@@ -228,7 +251,7 @@ class _Reader:
         hints = _hints(kind)
         fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
         for key in value:
-            if key not in fields:
+            if key not in fields and not self.growing:
                 self.fail(_join(path, _named(key)), f"unknown key (known: {', '.join(sorted(fields))})")
         given = {}
         for name, field in fields.items():
@@ -305,6 +328,17 @@ class _Reader:
 
 
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _is_unknown_alternative(kind: Any, item: object, rule: Alternatives) -> bool:
+    """Whether an item of a list has text in one of the rule's fields that is no member of the field's enum."""
+    if not isinstance(item, Mapping):
+        return False
+    hints = typing.get_type_hints(kind)
+    return any(
+        isinstance(item.get(name), str) and item[name] not in {member.value for member in hints[name]}
+        for name in rule.told_apart_by
+    )
 
 
 def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -38,7 +38,7 @@ from workbench import FIRST, IMAGE, SECOND, make_workbench
 
 from imagebuild.vm.machine import Machine
 from partitions.disk import DiskMap
-from updater.release import parse_release
+from updater.documents.release import parse_release
 
 ROUNDS = 5
 WARM_UPS = 1

@@ -36,7 +36,7 @@ from imagebuild.inputs.supply import load_lock, make_lock
 from imagebuild.inputs.tools import ToolsTree, cache_folder
 from imagebuild.reproduction.differences import where
 from imagebuild.steps.scratch import remove_tree
-from updater.repository.signatures import SIGNATURES_FILE, UKI, parse_signatures
+from updater.documents.signatures import SIGNATURES_FILE, UKI, parse_signatures
 
 DOCUMENT = SOURCE / "out" / "reproducible.json"
 FOLDER = SOURCE / "out" / "reproducible"

@@ -20,11 +20,11 @@ from imagebuild.inputs.tools import Access
 from partitions.entries import parse_entry
 from partitions.gpt import GptEntry
 from partitions.layout import EMPTY_LABEL, identity_of
-from updater.release import Release, parse_release
+from updater.documents.bom import parse_bom
+from updater.documents.build_files import RELEASE_FILES
+from updater.documents.release import Release, parse_release
+from updater.documents.statement import parse_statement
 from updater.repository.attachments import subjects_of
-from updater.repository.bom import parse_bom
-from updater.repository.build_files import RELEASE_FILES
-from updater.repository.statement import parse_statement
 
 TIMEOUT_S = 300
 

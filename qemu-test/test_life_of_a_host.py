@@ -21,7 +21,7 @@ from imagebuild.trim.keeping import load_keep_list
 from imagebuild.trim.recording import Recorder
 from imagebuild.vm.machine import Machine
 from imagebuild.vm.waiting import wait_for
-from updater.release import parse_release
+from updater.documents.release import parse_release
 
 POLLS_UNTIL_SURE = 3
 POLL_TIMEOUT_S = 300

@@ -24,7 +24,7 @@ from imagebuild.vm.machine import Machine
 from keys.roles import TufRole
 from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, strangers_key
-from updater.release import parse_release
+from updater.documents.release import parse_release
 
 REFUSED = 3
 FAILED = 1

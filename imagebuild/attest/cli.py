@@ -14,8 +14,8 @@ from imagebuild.attest.scan import Threshold, match
 from imagebuild.attest.tracker import load_tracker, parse_tracker
 from imagebuild.attest.vex import parse_vex
 from imagebuild.errors import BuildError
-from updater.repository.bom import parse_bom
-from updater.repository.build_files import SBOM_FILE
+from updater.documents.bom import parse_bom
+from updater.documents.build_files import SBOM_FILE
 
 
 @click.command("scan")

@@ -11,8 +11,8 @@ from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inspection.contents import Contents
 from imagebuild.steps.products import Initrd, PackageTree
 from imagebuild.steps.workshop import Workshop
-from updater.repository.build_files import ARTIFACT_FILES, SBOM_FILE
-from updater.repository.statement import PROVENANCE_FILE, ExternalParameters
+from updater.documents.build_files import ARTIFACT_FILES, SBOM_FILE
+from updater.documents.statement import PROVENANCE_FILE, ExternalParameters
 
 
 def write_attestations(shop: Workshop, contents: Contents, tree: PackageTree, initrd: Initrd) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from imagebuild.attest.materials import Materials
 from imagebuild.attest.sbom import debian_purl, wheel_purl
-from updater.repository.statement import (
+from updater.documents.statement import (
     BUILD_TYPE,
     BUILDER_ID,
     BuildDefinition,

@@ -53,7 +53,7 @@ from imagebuild.definition.sources import (
 )
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
-from updater.release import Architecture, Name
+from updater.documents.release import Architecture, Name
 
 FILE_NAME = "image.yaml"
 LOCK_FILE = "image.lock"

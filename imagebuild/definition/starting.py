@@ -15,7 +15,7 @@ from imagebuild.definition.image import FILE_NAME, SCHEMA_FILE
 from imagebuild.definition.schemas import image_schema
 from imagebuild.errors import BuildError
 from imagebuild.paths import DATA
-from updater.release import Name
+from updater.documents.release import Name
 
 _PLACEHOLDER = "id: my-host"
 

@@ -31,7 +31,7 @@ from imagebuild.inputs.lockfile import ArchivePath, Lock, LockedPackage, read_lo
 from imagebuild.inputs.store import Store
 from imagebuild.inputs.supply import locked_supply, store_in
 from imagebuild.inputs.wheels import agent_wheels, keep_agent_wheels
-from updater.release import Name, Sha256
+from updater.documents.release import Name, Sha256
 
 FORMAT = 1
 INDEX = "bundle.json"

@@ -16,7 +16,7 @@ from typing import Annotated
 from bedrock import strict
 from bedrock.digest import bytes_sha256
 from imagebuild.definition.sources import LOCAL, PackageText, SuiteName
-from updater.release import Name, Sha256
+from updater.documents.release import Name, Sha256
 
 FORMAT = 2
 

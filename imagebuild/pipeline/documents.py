@@ -15,8 +15,8 @@ from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.summary import SUMMARY_FILE, Summary
 from imagebuild.steps.products import Disk, Initrd, Kernel, RootImage, SignedBoot
 from imagebuild.steps.workshop import Workshop
-from updater.release import FORMAT, Artifact, Artifacts, Release
-from updater.repository.build_files import ATTACHMENT_FILES, RELEASE_FILE
+from updater.documents.build_files import ATTACHMENT_FILES, RELEASE_FILE
+from updater.documents.release import FORMAT, Artifact, Artifacts, Release
 
 
 @dataclass(frozen=True)

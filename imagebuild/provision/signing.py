@@ -17,7 +17,7 @@ from keys.passphrase import PassphraseSource
 from keys.private import PRIVATE_MODE, private_pem
 from keys.public import hex_of, read_ed25519
 from keys.signers import open_signer
-from updater.envelope import seal
+from updater.documents.envelope import seal
 from updater.provision.policy import key_of
 from updater.provision.reading import PAYLOAD_TYPE, parse_provision
 

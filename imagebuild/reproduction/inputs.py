@@ -14,7 +14,7 @@ from itertools import islice
 from bedrock.errors import DocumentError
 from imagebuild.inputs.lockfile import changes, read_lock
 from imagebuild.reproduction.documents import places
-from updater.repository.statement import Statement
+from updater.documents.statement import Statement
 
 _SHOWN = 10
 

@@ -27,11 +27,11 @@ from imagebuild.reproduction.inputs import Here, input_problems
 from imagebuild.steps.plan import BuildPlan, plan_build
 from imagebuild.steps.program import program_sha256
 from imagebuild.steps.signing import GivenSignatures
-from updater.repository.build_files import ATTACHMENT_FILES, PROVENANCE, RELEASE_FILE, RELEASE_FILES
+from updater.documents.build_files import ATTACHMENT_FILES, PROVENANCE, RELEASE_FILE, RELEASE_FILES
+from updater.documents.signatures import SIGNATURES_FILE, Signatures, parse_signatures
+from updater.documents.statement import ENVELOPE_FILE, PROVENANCE_FILE, Statement
 from updater.repository.channels import ReleaseChoice
 from updater.repository.extract import Extracted, extract
-from updater.repository.signatures import SIGNATURES_FILE, Signatures, parse_signatures
-from updater.repository.statement import ENVELOPE_FILE, PROVENANCE_FILE, Statement
 
 
 @dataclass(frozen=True)

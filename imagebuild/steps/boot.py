@@ -20,10 +20,8 @@ from imagebuild.steps.signing import attach
 from imagebuild.steps.workshop import Workshop
 from partitions.entries import BootEntry
 from partitions.layout import boot_bytes_for
-from updater.release import ArtifactKind
-from updater.repository.field.room import FORMAT as LAYOUT_FORMAT
-from updater.repository.field.room import LAYOUT_FILE, SlotLayout
-from updater.repository.signatures import (
+from updater.documents.release import ArtifactKind
+from updater.documents.signatures import (
     FORMAT,
     LOADER,
     SIGNATURES_FILE,
@@ -32,6 +30,8 @@ from updater.repository.signatures import (
     Signatures,
     dump_signatures,
 )
+from updater.documents.slot_layout import FORMAT as LAYOUT_FORMAT
+from updater.documents.slot_layout import LAYOUT_FILE, SlotLayout
 
 _TIMEOUT_S = 300
 # Profiles of a UKI (ukify(1), Boot Loader Specification): the first boots when nobody chooses.

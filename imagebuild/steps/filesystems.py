@@ -25,8 +25,8 @@ from imagebuild.steps.leave_out.rules import load_rules
 from imagebuild.steps.products import Kernel, PackageTree, RootImage
 from imagebuild.steps.scratch import keep_tree, restore_tree
 from imagebuild.steps.workshop import Workshop
+from updater.documents.release import ArtifactKind
 from updater.provision.policy import POLICY_FILE
-from updater.release import ArtifactKind
 
 _MKOSI_TIMEOUT_S = 1800
 _REPART_TIMEOUT_S = 600

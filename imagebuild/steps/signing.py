@@ -26,7 +26,7 @@ from keys.keyring import Keyring
 from keys.passphrase import PassphraseSource
 from keys.roles import BootRole
 from keys.signers import BootSigner, boot_signer
-from updater.repository.signatures import Signatures
+from updater.documents.signatures import Signatures
 
 _TIMEOUT_S = 300
 

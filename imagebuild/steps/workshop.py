@@ -9,7 +9,7 @@ from imagebuild.definition.config import Folders
 from imagebuild.inputs.archive import archive_path
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.steps.plan import BuildPlan
-from updater.release import ArtifactKind
+from updater.documents.release import ArtifactKind
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from imagebuild.attest.provenance import BuildEnvironment, make_provenance
 from imagebuild.attest.sbom import make_sbom
 from imagebuild.definition.image import ImageDefinition
 from tests.fakes.builds import write_build
-from updater.release import Artifact, parse_release
-from updater.repository.build_files import ARTIFACT_FILES
-from updater.repository.statement import ExternalParameters
+from updater.documents.build_files import ARTIFACT_FILES
+from updater.documents.release import Artifact, parse_release
+from updater.documents.statement import ExternalParameters
 
 GLIBC = DebianPackage(
     PackageId("libc6", "2.41-12", "amd64"),

@@ -15,10 +15,10 @@ from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from partitions.version import Version
 from tests.fakes.keyrings import dev_folder
-from updater.release import FORMAT, Architecture, Artifact, Artifacts, Release
+from updater.documents.release import FORMAT, Architecture, Artifact, Artifacts, Release
+from updater.documents.slot_layout import FORMAT as LAYOUT_FORMAT
+from updater.documents.slot_layout import LAYOUT, LAYOUT_FILE, SlotLayout
 from updater.repository.access import KeyAccess
-from updater.repository.field.room import FORMAT as LAYOUT_FORMAT
-from updater.repository.field.room import LAYOUT, LAYOUT_FILE, SlotLayout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.objects import QUICK_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build

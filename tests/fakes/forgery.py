@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Metadata, MetaFile
 
+from bedrock import strict
 from keys.passphrase import NoPassphrase
 from keys.roles import TufRole
 from keys.signers import open_signers
@@ -16,6 +18,8 @@ from tests.fakes.builds import NOW, Publisher
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.metadata import commit, load_state
+from updater.repository.publish import init_repository
+from updater.repository.targets import write_target
 
 Change = Callable[[Any], None]
 
@@ -73,6 +77,29 @@ def resign_timestamp(workshop: Publisher, snapshot: MetaFile) -> None:
     metadata.signed.snapshot_meta = snapshot
     metadata.sign(own_keys(workshop, TufRole.TIMESTAMP)[0])
     layout.timestamp_file.write_bytes(metadata.to_bytes())
+
+
+def swap_release(workshop: Publisher, version: str, *, seed: int) -> str:
+    """Put another build under the name of a published release; gives the SHA-256 of its document.
+
+    This is what somebody with the keys of releases, snapshot and timestamp can do, and who cannot sign channels.
+    """
+    scratch = workshop.folder / f"swapped-{version}-{seed}"
+    scratch.mkdir()
+    theirs = Publisher(scratch, workshop.access)
+    init_repository(theirs.base, theirs.access, lifetimes=Lifetimes(), now=NOW)
+    (publication,) = theirs.publish(version, seed=seed)
+    layout = Layout(workshop.base)
+    shutil.copytree(theirs.base / "objects", layout.objects, dirs_exist_ok=True)
+    path = publication.release.target_path
+    target = write_target(layout, path, strict.dump_json(publication.release))
+
+    def change(signed: Any) -> None:
+        signed.version += 1
+        signed.targets[path] = target
+
+    resign(workshop, TufRole.RELEASES, own_keys(workshop, TufRole.RELEASES), change=change)
+    return target.hashes["sha256"]
 
 
 def expire(workshop: Publisher, role: TufRole) -> None:

@@ -13,7 +13,7 @@ from imagebuild.pipeline.runner import StepRunner
 from imagebuild.steps.products import Disk, Initrd, Kernel, RootImage, SignedBoot
 from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
-from updater.release import ArtifactKind
+from updater.documents.release import ArtifactKind
 
 ROOT_HASH = "ab" * 32
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 from partitions.blockio import BlockDevice
 from partitions.version import Version
+from tests.fakes.documents import document_sha256, reference_to, some_reference
 from tests.fakes.twin_host import Built, MemorySource, TwinHost
 from updater.agent.bootfolder import BootFolder
 from updater.agent.machine import Running
-from updater.channel import Channel
-from updater.errors import FetchError
-from updater.release import Architecture, Release
+from updater.documents.channel import Channel
+from updater.documents.release import Architecture, SignedRelease
+from updater.errors import FetchError, RefusedError
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -110,12 +111,15 @@ class FakeServer:
     def channel(self, name: str) -> Channel:
         return self.channel_now
 
-    def release(self, version: Version) -> Release:
+    def release(self, version: Version, *, sha256: str | None) -> SignedRelease:
         self.asked.append(str(version))
         if str(version) not in self.releases:
             raise FetchError(f"there is no release {version}")
         self.last = self.releases[str(version)]
-        return self.last.release
+        found = SignedRelease(self.last.release, document_sha256(self.last.release))
+        if sha256 not in (None, found.sha256):
+            raise RefusedError(f"release {version} is not the one that was chosen")
+        return found
 
     def source(self) -> MemorySource:
         if self.transfer is not None:
@@ -124,4 +128,7 @@ class FakeServer:
         return MemorySource(self.last)
 
     def point_to(self, version: str) -> None:
-        self.channel_now = replace(self.channel_now, version=Version.from_text(version))
+        reference = (
+            reference_to(self.releases[version].release) if version in self.releases else some_reference(version)
+        )
+        self.channel_now = replace(self.channel_now, release=reference)

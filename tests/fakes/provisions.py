@@ -12,7 +12,7 @@ from securesystemslib.signer import CryptoSigner
 
 from keys.certificates import self_signed
 from keys.public import hex_of
-from updater.envelope import seal
+from updater.documents.envelope import seal
 from updater.provision.policy import key_of
 from updater.provision.reading import PAYLOAD_TYPE
 

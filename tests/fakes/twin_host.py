@@ -26,8 +26,8 @@ from tests.fakes.loader import selected, sort_entries
 from tests.fakes.memory_disk import MemoryDisk, Power
 from updater.agent.install import Sink
 from updater.agent.state import HostFacts, SlotFacts
+from updater.documents.release import Architecture, Artifact, Artifacts, Release
 from updater.errors import FetchError
-from updater.release import Architecture, Artifact, Artifacts, Release
 
 IMAGE = "host"
 TYPES = root_types("x86-64")

@@ -29,9 +29,14 @@ from keys.passphrase import NoPassphrase
 from keys.roles import Profile, TufRole
 from partitions.version import Version
 from tests.fakes.builds import Publisher
-from tests.fakes.forgery import own_keys, resign, resign_timestamp, strangers_key
-from updater.channel import parse_channel
-from updater.release import Compression, Release, parse_release, release_path
+from tests.fakes.forgery import own_keys, resign, resign_timestamp, strangers_key, swap_release
+from updater.agent.client import Origin, TrustedRepository
+from updater.agent.clock import SystemClock
+from updater.agent.config import Timeouts
+from updater.agent.http import pool
+from updater.documents.channel import Channel, parse_channel
+from updater.documents.release import Architecture, Compression, Release, parse_release, release_path
+from updater.errors import RefusedError
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.layout import Layout
@@ -117,8 +122,12 @@ def site(tmp_path: Path, keyring: Keyring) -> Iterator[Site]:
         yield made
 
 
+def channel_of(site: Site) -> Channel:
+    return parse_channel(site.fetch("channels/stable.json"), source="channel")
+
+
 def release_of(site: Site) -> Release:
-    channel = parse_channel(site.fetch("channels/stable.json"), source="channel")
+    channel = channel_of(site)
     path = release_path(channel.image, channel.version, channel.architecture)
     return parse_release(site.fetch(path), source=path)
 
@@ -182,6 +191,42 @@ def test_release_key_cannot_move_a_channel(site: Site) -> None:
     resign(site.workshop, TufRole.CHANNELS, own_keys(site.workshop, TufRole.RELEASES))
     with pytest.raises(UnsignedMetadataError):
         site.fetch("channels/stable.json")
+
+
+def test_the_pipelines_keys_put_nothing_on_hosts_that_no_release_manager_promoted(site: Site) -> None:
+    channel, honest = channel_of(site), release_of(site)
+    with opened(site) as agent:
+        assert agent.release(channel.version, sha256=channel.release.sha256).release == honest
+    theirs = swap_release(site.workshop, "1.0.0", seed=7)
+    # Every signature holds; the channel still names the bytes that were promoted.
+    assert channel_of(site) == channel
+    assert release_of(site) != honest
+    with opened(site) as agent, pytest.raises(RefusedError, match=theirs):
+        agent.release(channel.version, sha256=agent.channel("stable").release.sha256)
+    # Nor can the pipeline move the channel to it.
+    resign(site.workshop, TufRole.CHANNELS, own_keys(site.workshop, TufRole.RELEASES))
+    with pytest.raises(UnsignedMetadataError):
+        channel_of(site)
+    assert "changed after publication" in "\n".join(site.verify().problems)
+
+
+@contextmanager
+def opened(site: Site) -> Iterator[TrustedRepository]:
+    """The agent's own client, with metadata fetched just now."""
+    http = pool(Timeouts(connect=5, read=5))
+    try:
+        agent = TrustedRepository(
+            Origin(site.url, "host", Architecture.X86_64),
+            metadata_dir=site.host / "agent",
+            root=(site.workshop.base / "metadata" / "1.root.json").read_bytes(),
+            http=http,
+            clock=SystemClock(),
+            document_s=30,
+        )
+        agent.refresh()
+        yield agent
+    finally:
+        http.clear()
 
 
 def test_new_root_below_the_threshold_is_refused(site: Site) -> None:

@@ -37,9 +37,9 @@ from tests.fakes.debian_packages import deb
 from tests.fakes.definitions import plan_in, write_definition
 from tests.fakes.http_server import Site, serving
 from tests.fakes.signed_repository import Repository, SigningKey, signing_key
-from updater.release import parse_release
+from updater.documents.release import parse_release
+from updater.documents.signatures import Detached, Signatures, dump_signatures
 from updater.repository.channels import ReleaseChoice
-from updater.repository.signatures import Detached, Signatures, dump_signatures
 
 PROBE = "/pool/main/probe_2.0-1_amd64.deb"
 SIGNATURES = Signatures(

@@ -25,11 +25,11 @@ from updater.agent.install import ArtifactSource, Installation, Target, install
 from updater.agent.lock import exclusive
 from updater.agent.machine import Machine, Running, disk_map, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, forbidden, plan
-from updater.agent.state import Hints, Hold, HostFacts, Kind, SlotState
+from updater.agent.state import Hints, Hold, HostFacts, Kind, Pin, SlotState
 from updater.agent.store import HintStore
-from updater.channel import Channel, Instant
+from updater.documents.channel import Channel, Instant
+from updater.documents.release import Release, SignedRelease
 from updater.errors import BusyError, PolicyError, UpdaterError
-from updater.release import Release
 
 # The guards of a trial wait this long for the lock, within the time limit of their units.
 PATIENCE_S = 60.0
@@ -45,7 +45,7 @@ class Repository(Protocol):
     def channel(self, name: str) -> Channel:
         """The verified channel document."""
 
-    def release(self, version: Version) -> Release:
+    def release(self, version: Version, *, sha256: str | None) -> SignedRelease:
         """The verified release document."""
 
 
@@ -115,7 +115,10 @@ class Agent:
             if not isinstance(decided, Update):
                 return Outcome(decided)
             try:
-                report = self._install(facts, repository.release(decided.version), progress)
+                found = repository.release(decided.version, sha256=decided.sha256)
+                if decided.sha256 is None:
+                    self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
+                report = self._install(facts, found.release, progress)
             except (TwinhullError, OSError) as error:
                 self._note(Kind.FAILED, str(error), decided.version)
                 raise
@@ -202,7 +205,13 @@ class Agent:
     def pin(self, version: Version | None) -> Hints:
         """Stay on exactly this version, or (None) follow the channel again."""
         kind = Kind.UNPINNED if version is None else Kind.PINNED
-        return self._wishing(lambda hints: replace(hints, pin=version), kind, "by the operator", version)
+        wish = None if version is None else Pin(version)
+        return self._wishing(
+            lambda hints: replace(hints, pin=wish),
+            kind,
+            "by the operator",
+            version,
+        )
 
     def hold(self, reason: str) -> Hints:
         """Take no update until released."""

@@ -28,16 +28,17 @@ from tuf.ngclient.updater import Updater
 from urllib3.exceptions import HTTPError
 
 from bedrock import persist
+from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError
 from partitions.version import Version
-from updater import channel as channels
-from updater import release as releases
 from updater.agent.clock import Clock
 from updater.agent.fetch import pause_s
 from updater.agent.http import RETRYABLE_STATUS, joined
-from updater.channel import Channel
+from updater.documents import channel as channels
+from updater.documents import release as releases
+from updater.documents.channel import Channel
+from updater.documents.release import Architecture, SignedRelease
 from updater.errors import FetchError, RefusedError
-from updater.release import Architecture, Release
 
 CHUNK_BYTES = 64 << 10
 TRIES = 3
@@ -121,21 +122,30 @@ class TrustedRepository:
         self._check_meant_for_us(path, found.image, found.architecture)
         return found
 
-    def release(self, version: Version) -> Release:
+    def release(self, version: Version, *, sha256: str | None) -> SignedRelease:
         """The verified release document of this host's image and architecture.
 
+        Args:
+            version: The version.
+            sha256: What its document must hash to: whoever chose the release named these bytes; None when nobody did.
+
         Raises:
-            RefusedError: It does not verify, or is not what its path says.
+            RefusedError: It does not verify, is not what its path says, or not the document that was chosen.
             FetchError: It cannot be fetched, or there is no release with that version.
         """
         path = releases.release_path(self._origin.image, version, self._origin.architecture)
         data = self._target(path, releases.MAX_DOCUMENT_BYTES)
+        digest = bytes_sha256(data)
+        if sha256 is not None and digest != sha256:
+            raise RefusedError(
+                f"{path} is signed and has the SHA-256 {digest}, but {sha256} was chosen: it was changed after that"
+            ).with_hint("nothing was changed; tell whoever runs the update repository")
         with _refusing_bad_documents(path):
             found = releases.parse_release(data, source=path)
         if str(found.version) != str(version):
             raise RefusedError(f"{path} says it is version {found.version}")
         self._check_meant_for_us(path, found.image, found.architecture)
-        return found
+        return SignedRelease(found, digest)
 
     def _check_meant_for_us(self, path: str, image: str, architecture: Architecture) -> None:
         if (image, architecture) != (self._origin.image, self._origin.architecture):

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-from updater.channel import Instant
+from updater.documents.channel import Instant
 
 
 class Clock(Protocol):

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
-from updater.release import Name
+from updater.documents.release import Name
 
 CREDENTIAL = "twinhull.updater"
 MINUTE_S = 60.0

@@ -24,8 +24,8 @@ from updater.agent.clock import Clock
 from updater.agent.http import RETRYABLE_STATUS, joined
 from updater.agent.install import Sink
 from updater.agent.prefetch import ahead
+from updater.documents.release import Artifact, Compression, StoredObject
 from updater.errors import FetchError, RefusedError
-from updater.release import Artifact, Compression, StoredObject
 
 # The size that one read of a socket returns under load.  A larger buffer is memory mapped, mostly stays unfilled and
 # is unmapped again, which cost more than the transfer itself.

@@ -23,8 +23,8 @@ from partitions.hashtree import BLOCK_SIZE
 from partitions.layout import EMPTY_ATTRIBUTES, EMPTY_LABEL, WRITTEN_ATTRIBUTES, identity_of, slot_label
 from updater.agent.bootfolder import BootFolder
 from updater.agent.state import HostFacts
+from updater.documents.release import Artifact, Release
 from updater.errors import NoSpaceError, PolicyError, RefusedError, SlotError
-from updater.release import Artifact, Release
 
 BOOT_MARGIN_BYTES = 1 << 20
 

@@ -23,8 +23,8 @@ from updater.agent.bootfolder import BootFolder, MountedBootFolder, mounted
 from updater.agent.clock import Clock, SystemClock
 from updater.agent.efi import EfiVariables
 from updater.agent.state import HostFacts, SlotFacts
+from updater.documents.release import Architecture
 from updater.errors import SlotError, UpdaterError
-from updater.release import Architecture
 
 REBOOT_TIMEOUT_S = 60.0
 _MACHINES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}

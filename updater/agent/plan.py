@@ -13,7 +13,7 @@ from enum import Enum
 from partitions.layout import Slot
 from partitions.version import Version
 from updater.agent.state import Hints, HostFacts, SlotState
-from updater.channel import Channel
+from updater.documents.channel import Channel
 
 
 class Why(Enum):
@@ -55,11 +55,15 @@ class Wait:
 
 @dataclass(frozen=True)
 class Update:
-    """Install `version` into `slot`; a downgrade needs a one-shot boot, because the loader prefers the newest."""
+    """Install `version` into `slot`; a downgrade needs a one-shot boot, because the loader prefers the newest.
+
+    `sha256` is that of the release document which somebody chose; None for a pin that has not been followed yet.
+    """
 
     version: Version
     slot: Slot
     downgrade: bool
+    sha256: str | None = None
 
 
 Plan = Nothing | Wait | Update
@@ -90,7 +94,7 @@ def plan(
     refused = forbidden(facts, hints)
     if refused is not None:
         return refused
-    version = wanted_version(facts, hints, channel)
+    version, sha256 = wanted(facts, hints, channel)
     if version == facts.running_version:
         return Nothing(Why.UP_TO_DATE, f"{version} is running, as {_source(hints, channel)} asks")
     refused = _stopped(facts, hints, channel, options) or _unwanted(version, facts, hints, options)
@@ -103,19 +107,21 @@ def plan(
     turn = channel.turn_of(host_id)
     if hints.pin is None and not options.by_hand and now < turn:
         return Wait(turn, version, f"{version} reaches this host at {turn:%Y-%m-%dT%H:%M:%SZ}")
-    return Update(version, facts.slot.other, downgrade=version < facts.running_version)
+    return Update(version, facts.slot.other, downgrade=version < facts.running_version, sha256=sha256)
 
 
-def wanted_version(facts: HostFacts, hints: Hints, channel: Channel) -> Version:
-    """The version this host should update to: the pin, else the channel's, or its floor first.
+def wanted(facts: HostFacts, hints: Hints, channel: Channel) -> tuple[Version, str | None]:
+    """The version this host should update to, and the SHA-256 of its release document where somebody named it.
 
-    A host older than the channel's floor must go to the floor first.
+    It is the pin's, else the channel's, by way of its floor: a host older than the floor must go there first.
     """
     if hints.pin is not None:
-        return hints.pin
-    if channel.floor is not None and facts.running_version < channel.floor < channel.version:
-        return channel.floor
-    return channel.version
+        named = (channel.release, channel.floor)
+        promoted = next((each.sha256 for each in named if each and str(each.version) == str(hints.pin.version)), None)
+        return hints.pin.version, hints.pin.sha256 or promoted
+    if channel.floor is not None and facts.running_version < channel.floor.version < channel.version:
+        return channel.floor.version, channel.floor.sha256
+    return channel.version, channel.release.sha256
 
 
 def forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:

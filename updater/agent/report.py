@@ -11,7 +11,7 @@ from bedrock.errors import DocumentError
 from partitions.version import Version
 from updater.agent import trial
 from updater.agent.config import Config, Loaded
-from updater.agent.state import BadVersion, Hints, Hold, HostFacts, SlotState
+from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, SlotState
 from updater.provision.record import Record
 
 TENTHS = 10
@@ -42,7 +42,7 @@ class Status:
     channel: str | None
     url: str | None
     enabled: bool
-    pin: Version | None
+    pin: Pin | None
     hold: Hold | None
     newest_blessed: Version | None
     bad: tuple[BadVersion, ...]
@@ -90,7 +90,7 @@ def status_lines(shown: Status) -> list[str]:
         f"channel      {shown.channel or 'none'} at {shown.url or 'no server'}{'' if shown.enabled else ' (disabled)'}",
     ]
     if shown.pin is not None:
-        lines.append(f"pinned       {shown.pin}")
+        lines.append(f"pinned       {shown.pin.version}")
     if shown.hold is not None:
         lines.append(f"held         since {shown.hold.at} {shown.hold.reason}".rstrip())
     lines += provision_lines(shown.provision)

@@ -2,6 +2,7 @@
 
 The facts (`HostFacts`) are the truth; `Hints` is the content of `/var/lib/twinhull/state.json` and may be lost at any
 time: everything that safety depends on (what is bootable, what is blessed, what runs) is derived from the disk.
+The file grows by `bedrock.evolution`: after a fall back an older agent reads what a newer one wrote.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated
 
-from bedrock import strict
+from bedrock import evolution, strict
 from partitions.entries import BootEntry
 from partitions.layout import Slot, slot_label
 from partitions.version import Version
-from updater.channel import Instant
+from updater.documents.channel import Instant
+from updater.documents.release import Sha256
 
 FORMAT = 1
 HISTORY_LIMIT = 200
@@ -133,6 +135,18 @@ class BadVersion:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """The operator's wish to stay on exactly this version.
+
+    `sha256` is that of its release document, from the first time that this host saw it; from then on nothing else
+    counts as that version.
+    """
+
+    version: Version
+    sha256: Sha256 | None = None
+
+
+@dataclass(frozen=True)
 class Hold:
     """The operator's request to take no update for now."""
 
@@ -170,12 +184,12 @@ class Hints:
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)] = FORMAT
     bad: tuple[BadVersion, ...] = ()
-    pin: Version | None = None
+    pin: Pin | None = None
     hold: Hold | None = None
     wish: Version | None = None
     newest_blessed: Version | None = None
     attempts: tuple[Attempt, ...] = ()
-    history: tuple[Event, ...] = field(default=())
+    history: Annotated[tuple[Event, ...], strict.Alternatives(("kind",))] = field(default=())
 
     def bad_version(self, version: Version) -> BadVersion | None:
         """The record of the failure of `version` on this host, if there is one."""
@@ -203,6 +217,12 @@ class Hints:
         """Forget the unproven boots of one version."""
         return replace(self, attempts=tuple(a for a in self.attempts if a.version != version))
 
+    def with_pin_seen(self, version: Version, sha256: str) -> Hints:
+        """Remember which bytes a pin means, if it is that version's and has not been seen yet."""
+        if self.pin is None or self.pin.sha256 is not None or str(self.pin.version) != str(version):
+            return self
+        return replace(self, pin=replace(self.pin, sha256=sha256))
+
     def with_event(self, kind: Kind, text: str, at: Instant, version: Version | None = None) -> Hints:
         """Add a line to the history; the oldest lines are dropped past the limit."""
         event = Event(at, kind, text[:REASON_LIMIT], version)
@@ -219,9 +239,9 @@ class Hints:
 
 
 def parse_hints(data: bytes, *, source: str) -> Hints:
-    """Read the state file strictly.
+    """Read the state file, which a newer agent may have written before this one came back.
 
     Raises:
         DocumentError: It is not a state file of this format.
     """
-    return strict.read_json(Hints, data, source=source)
+    return evolution.read_json(Hints, data, source=source)

@@ -13,7 +13,7 @@ from bedrock import persist, strict
 from bedrock.errors import DocumentError
 from bedrock.locks import only_one
 from updater.agent.state import Hints, Kind, parse_hints
-from updater.channel import Instant
+from updater.documents.channel import Instant
 
 MAX_STATE_BYTES = 4 << 20
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from enum import Enum
 from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent.state import Hints, HostFacts, Kind
-from updater.channel import Instant
+from updater.documents.channel import Instant
 
 NOT_REACHED = "did not reach its health checks"
 NOT_TAKEN = "was never started by the boot loader"

@@ -15,11 +15,11 @@ from typing import Annotated
 
 from bedrock import strict
 from updater.agent.config import HOUR_S, Reboot
+from updater.documents.release import Name
 from updater.provision.network import Link
 from updater.provision.pem import Certificates
 from updater.provision.places import HostPath, UnitName, unit_path
 from updater.provision.registries import Registry
-from updater.release import Name
 
 FORMAT = 1
 MAX_SERIAL = (1 << 53) - 1

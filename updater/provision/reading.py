@@ -15,7 +15,7 @@ from securesystemslib.signer import SSlibKey
 from bedrock import strict
 from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError, Problem
-from updater.envelope import unseal, unverified
+from updater.documents.envelope import unseal, unverified
 from updater.errors import RefusedError
 from updater.provision.document import Provision
 from updater.provision.files import files_of

@@ -1,6 +1,7 @@
 """The record of the applied document, kept in `/var` and shown by `updater status`.  Pure values.
 
 It is written last, when everything else is on the disk, so an interrupted document is applied again.
+It grows by `bedrock.evolution`: after a fall back an older agent reads what a newer one wrote.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from bedrock import strict
-from updater.channel import Instant
-from updater.release import Sha256
+from bedrock import evolution, strict
+from updater.documents.channel import Instant
+from updater.documents.release import Sha256
 
 FORMAT = 1
 REASON_LIMIT = 4000
@@ -62,7 +63,7 @@ class Record:
     first_boot_over: bool = False
     applied: Applied | None = None
     newest_serial: int | None = None
-    troubles: tuple[Trouble, ...] = ()
+    troubles: Annotated[tuple[Trouble, ...], strict.Alternatives(("way",))] = ()
     bundle_of: str | None = None
 
 
@@ -72,4 +73,4 @@ def parse_record(data: bytes, *, source: str) -> Record:
     Raises:
         DocumentError: It is not a record of this format.
     """
-    return strict.read_json(Record, data, source=source)
+    return evolution.read_json(Record, data, source=source)

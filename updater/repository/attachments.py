@@ -14,14 +14,15 @@ from securesystemslib.signer import Key
 
 from bedrock import strict
 from bedrock.errors import TwinhullError
-from updater.envelope import unseal
-from updater.release import Release
-from updater.repository.bom import parse_bom
-from updater.repository.build_files import LOCK, PROVENANCE, SBOM
-from updater.repository.field.room import LAYOUT, family_problems, parse_layout
+from updater.documents.bom import parse_bom
+from updater.documents.build_files import LOCK, PROVENANCE, SBOM
+from updater.documents.envelope import unseal
+from updater.documents.release import Release
+from updater.documents.signatures import SIGNATURES, parse_signatures
+from updater.documents.slot_layout import LAYOUT, parse_layout
+from updater.documents.statement import PAYLOAD_TYPE, Statement, parse_statement
+from updater.repository.field.room import family_problems
 from updater.repository.releases import artifacts_of
-from updater.repository.signatures import SIGNATURES, parse_signatures
-from updater.repository.statement import PAYLOAD_TYPE, Statement, parse_statement
 
 
 class _Parser(Protocol):

@@ -2,6 +2,7 @@
 
 Rules: a channel points to a published release of one image and one architecture for its whole life; it never moves to
 an older version unless asked; a halted channel stays halted until it is resumed; its floor is a published release too.
+Release and floor are named with the SHA-256 of their documents, taken when somebody chooses them and at no other time.
 Pure functions decide the effect of a change; `set_channel` writes the result.
 """
 
@@ -10,19 +11,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from bedrock import strict
 from keys.roles import TufRole
 from partitions.version import Version
-from updater.channel import FORMAT, Channel, DeadEnd, Instant, Pace, channel_path, parse_channel
+from updater.documents.channel import (
+    FORMAT,
+    Channel,
+    DeadEnd,
+    Instant,
+    Pace,
+    ReleaseReference,
+    channel_path,
+    parse_channel,
+    parse_channel_to_change,
+)
+from updater.documents.release import Architecture, Release, release_path
 from updater.errors import PolicyError, RefusedError, RepositoryError
-from updater.release import Architecture, Release, release_path
 from updater.repository.access import KeyAccess
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
 from updater.repository.metadata import State, commit, load_state
-from updater.repository.releases import published, read_release
+from updater.repository.releases import published, read_release, reference_to
 from updater.repository.targets import read_target, write_target
 
 
@@ -64,6 +76,18 @@ class ChannelChange:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A published release, and how a channel names it."""
+
+    release: Release
+    reference: ReleaseReference
+
+
+class _Parser(Protocol):
+    def __call__(self, data: bytes, *, source: str) -> Channel: ...
+
+
+@dataclass(frozen=True)
 class ChannelSet:
     """A channel after a change, and whether it differs from before."""
 
@@ -87,13 +111,13 @@ def set_channel(
     layout = Layout(base)
     with writing(layout):
         state = load_state(layout, access.keyring)
-        current = read_channel(layout, state, name) if has_channel(state, name) else None
+        current = _read(layout, state, name, parse_channel_to_change) if has_channel(state, name) else None
         release = find_release(layout, state, change.release) if change.release else None
-        channel = changed_channel(name, current, change, release=release, now=now)
+        chosen = Chosen(release, reference_to(state, release)) if release else None
+        floor = _find_floor(layout, state, change.floor, release or current) if change.floor else None
+        channel = changed_channel(name, current, change, chosen=chosen, floor=floor, now=now)
         if channel == current:
             return ChannelSet(channel, new=False)
-        if channel.floor is not None:
-            _check_floor(layout, state, channel, channel.floor)
         signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
         signed = state.channels.copy()
         path = channel.target_path
@@ -143,12 +167,16 @@ def read_channel(layout: Layout, state: State, name: str) -> Channel:
         RepositoryError: There is no channel with that name, or its document is missing.
         RefusedError: The document is not the signed one, or describes another channel.
     """
+    return _read(layout, state, name, parse_channel)
+
+
+def _read(layout: Layout, state: State, name: str, parse: _Parser) -> Channel:
     path = channel_path(name)
     target = state.channels.signed.targets.get(path)
     if target is None:
         known = ", ".join(channel_names(state)) or "none yet"
         raise RepositoryError(f"there is no channel {name} (there are: {known})")
-    channel = parse_channel(read_target(layout, target), source=path)
+    channel = parse(read_target(layout, target), source=path)
     if channel.target_path != path:
         raise RefusedError(f"the target {path} describes {channel.target_path}")
     return channel
@@ -177,55 +205,72 @@ def find_release(layout: Layout, state: State, choice: ReleaseChoice) -> Release
 
 
 def changed_channel(
-    name: str, current: Channel | None, change: ChannelChange, *, release: Release | None, now: datetime
+    name: str,
+    current: Channel | None,
+    change: ChannelChange,
+    *,
+    chosen: Chosen | None,
+    floor: ReleaseReference | None,
+    now: datetime,
 ) -> Channel:
     """The channel that results from a change of the current one.
+
+    Args:
+        name: The channel's name.
+        current: What it is now; None when there is none of that name.
+        change: What to change.
+        chosen: The release that the change names.
+        floor: The floor that the change names.
+        now: The time, with time zone.
 
     Raises:
         RepositoryError: There is no channel yet, and the change names no release.
         PolicyError: It would go to an older version, to another image or architecture, or below its own floor.
         DocumentError: The name or a value is not one a channel can have.
     """
-    if current is None and release is None:
+    if current is None and chosen is None:
         raise RepositoryError(f"there is no channel {name} yet").with_hint("make it with --release IMAGE/VERSION")
-    if current is not None and release is not None:
-        _check_move(current, release, allow_downgrade=change.allow_downgrade)
-    base = current or _fresh(name, release, now)
-    if release is not None and release.version != base.version:
+    if current is not None and chosen is not None:
+        _check_move(current, chosen.release, allow_downgrade=change.allow_downgrade)
+    base = current or _fresh(name, chosen, now)
+    if chosen is not None and chosen.reference != base.release:
         # A new wave starts now, at the channel's usual pace: neither from the old start nor to all hosts at once.
-        base = replace(base, version=release.version, pace=replace(base.pace, start=_instant(now)))
+        base = replace(base, release=chosen.reference, pace=replace(base.pace, start=_instant(now)))
     channel = replace(
         base,
         pace=Pace(change.start or base.pace.start, base.pace.over_s if change.over_s is None else change.over_s),
-        floor=None if change.no_floor else change.floor or base.floor,
+        floor=None if change.no_floor else floor or base.floor,
         dead_ends=_dead_ends(base, change),
         halted=base.halted if change.halted is None else change.halted,
     )
-    if channel.floor is not None and channel.floor > channel.version:
+    if channel.floor is not None and channel.floor.version > channel.version:
         raise PolicyError(
-            f"channel {name}: the floor {channel.floor} is above the release {channel.version}"
+            f"channel {name}: the floor {channel.floor.version} is above the release {channel.version}"
         ).with_hint("hosts older than the floor go there first: give a lower one, or --no-floor")
     return parse_channel(strict.dump_json(channel), source=f"channel {name}")
 
 
-def _check_floor(layout: Layout, state: State, channel: Channel, floor: Version) -> None:
-    """Check that the floor is published: otherwise older hosts could never update."""
+def _find_floor(layout: Layout, state: State, floor: Version, of: Release | Channel | None) -> ReleaseReference:
+    """The published release that is the floor: with another one, older hosts could never update."""
+    if of is None:
+        raise RepositoryError("a floor belongs to a release").with_hint("make the channel with --release IMAGE/VERSION")
     try:
-        find_release(layout, state, ReleaseChoice(channel.image, floor, channel.architecture))
+        found = find_release(layout, state, ReleaseChoice(of.image, floor, of.architecture))
     except RepositoryError as error:
         error.add_note("a floor is a release that older hosts go to first: publish it, or give --no-floor")
         raise
+    return reference_to(state, found)
 
 
-def _fresh(name: str, release: Release | None, now: datetime) -> Channel:
-    if release is None:
+def _fresh(name: str, chosen: Chosen | None, now: datetime) -> Channel:
+    if chosen is None:
         raise TypeError("a new channel needs a release")
     return Channel(
         format=FORMAT,
         name=name,
-        image=release.image,
-        architecture=release.architecture,
-        version=release.version,
+        image=chosen.release.image,
+        architecture=chosen.release.architecture,
+        release=chosen.reference,
         pace=Pace(_instant(now)),
     )
 

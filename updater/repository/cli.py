@@ -19,8 +19,8 @@ from bedrock.progress import Progress, Silent
 from keys.cli import keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
 from partitions.version import Version
-from updater.channel import Channel, DeadEnd, Instant
-from updater.release import Release
+from updater.documents.channel import Channel, DeadEnd, Instant
+from updater.documents.release import Release
 from updater.repository.access import KeyAccess
 from updater.repository.channels import (
     ChannelChange,
@@ -401,7 +401,7 @@ def show_command(base: Path, name: str, as_json: bool) -> None:
         return
     click.echo(_summary(shown))
     if shown.floor:
-        click.echo(f"  floor: {shown.floor} (older hosts go there first)")
+        click.echo(f"  floor: {shown.floor.version} (older hosts go there first)")
     for end in shown.dead_ends:
         click.echo(f"  dead end: {end.version}: {end.reason}")
 

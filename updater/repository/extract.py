@@ -15,17 +15,17 @@ from tuf.api.metadata import Root
 from bedrock import strict
 from bedrock.progress import Progress
 from keys.roles import TufRole
-from updater.envelope import unseal
+from updater.documents.build_files import PROVENANCE, RELEASE_FILE, RELEASE_FILES
+from updater.documents.envelope import unseal
+from updater.documents.release import Release
+from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, Statement, parse_statement
 from updater.errors import RefusedError
-from updater.release import Release
 from updater.repository.attachments import statement_problems
-from updater.repository.build_files import PROVENANCE, RELEASE_FILE, RELEASE_FILES
 from updater.repository.channels import ReleaseChoice, find_release
 from updater.repository.layout import Layout
 from updater.repository.metadata import State, load_state, read_document
 from updater.repository.objects import extract_object
 from updater.repository.releases import artifacts_of, without_objects
-from updater.repository.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, Statement, parse_statement
 from updater.repository.verify import trust_in
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keys.roles import TufRole
+from updater.documents.release import StoredObject
 from updater.errors import RepositoryError
-from updater.release import StoredObject
 
 _PART = re.compile(r"[0-9A-Za-z][0-9A-Za-z.~^_-]*")
 _VERSIONED = re.compile(r"([1-9][0-9]{0,9})\.([a-z]+)\.json")

@@ -24,8 +24,8 @@ import zstandard
 from bedrock.digest import file_sha256
 from bedrock.persist import sync_folder
 from bedrock.progress import Progress
+from updater.documents.release import Artifact, Compression, StoredObject
 from updater.errors import RefusedError, RepositoryError
-from updater.release import Artifact, Compression, StoredObject
 from updater.repository.layout import Layout
 
 DEFAULT_LEVEL = 19

@@ -22,12 +22,7 @@ from bedrock.digest import bytes_sha256
 from bedrock.persist import sync_folder
 from bedrock.progress import Progress
 from keys.roles import TufRole
-from updater.envelope import seal
-from updater.errors import ConflictError, RefusedError, RepositoryError
-from updater.release import Artifact, Release, parse_release
-from updater.repository.access import KeyAccess
-from updater.repository.attachments import statement_problems
-from updater.repository.build_files import (
+from updater.documents.build_files import (
     ARTIFACT_FILES,
     ATTACHMENT_FILES,
     PROVENANCE,
@@ -35,8 +30,15 @@ from updater.repository.build_files import (
     RELEASE_FILES,
     SBOM,
 )
+from updater.documents.envelope import seal
+from updater.documents.release import Artifact, Release, parse_release
+from updater.documents.slot_layout import LAYOUT, LAYOUT_FILE, SlotLayout, parse_layout
+from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
+from updater.errors import ConflictError, RefusedError, RepositoryError
+from updater.repository.access import KeyAccess
+from updater.repository.attachments import statement_problems
 from updater.repository.field.layouts import Candidate, bring_back, require_room
-from updater.repository.field.room import LAYOUT, LAYOUT_FILE, SlotLayout, family_problems, parse_layout
+from updater.repository.field.room import family_problems
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
@@ -55,7 +57,6 @@ from updater.repository.releases import (
     with_artifacts,
     without_objects,
 )
-from updater.repository.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
 from updater.repository.targets import write_target
 
 ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)

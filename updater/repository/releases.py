@@ -11,9 +11,10 @@ from dataclasses import replace
 from tuf.api.metadata import Targets
 
 from partitions.version import compare
+from updater.documents.build_files import PROVENANCE
+from updater.documents.channel import ReleaseReference
+from updater.documents.release import Architecture, Artifact, Artifacts, Release, parse_release
 from updater.errors import RefusedError, RepositoryError
-from updater.release import Architecture, Artifact, Artifacts, Release, parse_release
-from updater.repository.build_files import PROVENANCE
 from updater.repository.layout import Layout
 from updater.repository.metadata import Document, State
 from updater.repository.targets import read_target
@@ -34,6 +35,11 @@ def read_release(layout: Layout, state: State, path: str) -> Release:
     if release.target_path != path:
         raise RefusedError(f"the target {path} describes {release.target_path}")
     return release
+
+
+def reference_to(state: State, release: Release) -> ReleaseReference:
+    """A published release by the bytes of its document, as a channel names it."""
+    return ReleaseReference(release.version, state.releases.signed.targets[release.target_path].hashes["sha256"])
 
 
 def published(state: State, image: str) -> tuple[tuple[str, Architecture], ...]:

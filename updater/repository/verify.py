@@ -21,11 +21,11 @@ from tuf.api.metadata import DelegatedRole, Root, Snapshot, TargetFile, Targets,
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from keys.roles import TufRole
-from updater.channel import parse_channel
+from updater.documents.build_files import RELEASE_FILES
+from updater.documents.channel import parse_channel
+from updater.documents.release import Release, parse_release, release_path
 from updater.errors import RefusedError, RepositoryError
-from updater.release import Release, parse_release, release_path
 from updater.repository.attachments import Trust, attachment_problems
-from updater.repository.build_files import RELEASE_FILES
 from updater.repository.layout import Layout
 from updater.repository.metadata import (
     DELEGATED_PATHS,
@@ -94,7 +94,7 @@ class _Walk:
         self._notes: list[str] = []
         self._expires: dict[str, datetime] = {}
         self._releases: dict[str, Release] = {}
-        self._published: set[str] = set()
+        self._published: dict[str, str] = {}
         self._objects: set[str] = set()
         self._channels = 0
 
@@ -196,10 +196,29 @@ class _Walk:
                 continue
             with self._problem_if_refused():
                 if role is TufRole.RELEASES:
-                    self._published.add(path)
+                    self._published[path] = target.hashes["sha256"]
                     self._release(path, target, trust_in(targets, role))
                 else:
                     self._channel(path, target)
+        if role is TufRole.RELEASES:
+            self._changed_paths(role)
+
+    def _changed_paths(self, role: TufRole) -> None:
+        """No release may have other content than any document of its role on the disk ever gave it."""
+        known = dict(self._published)
+        for version in self._layout.versions_on_disk(role):
+            try:
+                older = read_document(self._layout.role_file(role, version), Targets)
+            except RepositoryError as error:
+                self._notes.append(f"an older document is not readable any more: {error}")
+                continue
+            for path, target in older.signed.targets.items():
+                digest = target.hashes.get("sha256")
+                if path in known and digest != known[path]:
+                    self._problems.append(
+                        f"{path} was changed after publication: {version}.{role.value}.json gave it the SHA-256 "
+                        f"{digest}, now it has {known.pop(path)}"
+                    )
 
     def _release(self, path: str, target: TargetFile, trust: Trust) -> None:
         release = parse_release(read_target(self._layout, target), source=path)
@@ -233,10 +252,15 @@ class _Walk:
         if channel.target_path != path:
             raise RefusedError(f"the target {path} describes {channel.target_path}")
         self._channels += 1
-        for version in dict.fromkeys((channel.version, channel.floor or channel.version)):
-            wanted = release_path(channel.image, version, channel.architecture)
+        for reference in dict.fromkeys((channel.release, channel.floor or channel.release)):
+            wanted = release_path(channel.image, reference.version, channel.architecture)
             if wanted not in self._published:
                 self._problems.append(f"{path} points to {wanted}, which is not published")
+            elif self._published[wanted] != reference.sha256:
+                self._problems.append(
+                    f"{path} points to {wanted} with the SHA-256 {reference.sha256}, and what is published under that "
+                    f"name has {self._published[wanted]}: it was changed after publication"
+                )
 
     def _orphans(self) -> None:
         files = {path.relative_to(self._layout.base).as_posix() for path in self._layout.objects.glob("??/*")}

@@ -15,7 +15,7 @@ from bedrock import persist, strict
 from bedrock.errors import DocumentError, TwinhullError
 from updater.agent.provisioning.applying import Done, Host, apply, write_bundle
 from updater.agent.provisioning.ways import OWN, boot_credentials, find_documents, hand_on
-from updater.channel import Instant
+from updater.documents.channel import Instant
 from updater.errors import PolicyError, UpdaterError
 from updater.provision.encrypted import is_encrypted
 from updater.provision.files import CERTIFICATES_FILE

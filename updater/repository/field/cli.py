@@ -9,8 +9,9 @@ import click
 from bedrock import strict
 from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
+from updater.documents.slot_layout import Part
 from updater.repository.field.layouts import Listed, list_layouts, retire_layout
-from updater.repository.field.room import Part, fill, in_mib
+from updater.repository.field.room import fill, in_mib
 
 
 @click.command("layouts")

@@ -15,23 +15,10 @@ from typing import Annotated
 from bedrock import strict
 from bedrock.persist import write_atomic
 from partitions.version import Version
+from updater.documents.release import Release, release_path
+from updater.documents.slot_layout import LAYOUT, MAX_LAYOUT_BYTES, Family, LayoutId, SlotLayout, parse_layout
 from updater.errors import OutgrownError, RefusedError, RepositoryError
-from updater.release import Release, release_path
-from updater.repository.field.room import (
-    LAYOUT,
-    MAX_LAYOUT_BYTES,
-    Family,
-    Known,
-    LayoutId,
-    Misfit,
-    Outlook,
-    SlotLayout,
-    family_of,
-    family_problems,
-    misfits,
-    outlooks,
-    parse_layout,
-)
+from updater.repository.field.room import Known, Misfit, Outlook, family_of, family_problems, misfits, outlooks
 from updater.repository.layout import Layout
 from updater.repository.lock import writing
 from updater.repository.metadata import State, load_state

@@ -1,7 +1,7 @@
 """Whether a release fits a disk's slots, and how many further releases will at the usual growth.
 
 Rules: a release fits a layout when its root and its tree fit their partitions, and the boot partition could hold its
-UKI twice; a layout's id is the hash of its content, so the same sizes always have the same id.
+UKI twice.
 Pure: no I/O.
 """
 
@@ -9,78 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Annotated
 
-from bedrock import strict
-from bedrock.digest import bytes_sha256
 from partitions.layout import boot_bytes_for
 from partitions.version import Version
-from updater.release import Architecture, ArtifactBytes, Name, Release
+from updater.documents.release import Architecture, Release
+from updater.documents.slot_layout import Family, Part, SlotLayout
 
-LAYOUT, LAYOUT_FILE = "layout", "layout.json"
-FORMAT = 1
-MAX_LAYOUT_BYTES = 1 << 16
 HISTORY = 8
 DEFAULT_WARN_WITHIN = 12
-_ID_DIGITS = 12
 _FEW = 3  # versions named one by one
-LayoutId = Annotated[str, strict.Pattern(rf"[0-9a-f]{{{_ID_DIGITS}}}", f"a layout's id of {_ID_DIGITS} digits")]
-
-
-class Part(Enum):
-    """A partition that bounds how large a release may be."""
-
-    ROOT = "root"
-    VERITY = "verity"
-    BOOT = "boot"
-
 
 # The tree grows with the root, so the same growth would be reported twice.
 GROWING = (Part.ROOT, Part.BOOT)
-
-
-@dataclass(frozen=True)
-class Family:
-    """The releases that follow each other on a host: those of one image and one architecture."""
-
-    image: str
-    architecture: Architecture
-
-    def __str__(self) -> str:
-        return f"{self.image} ({self.architecture.value})"
-
-
-@dataclass(frozen=True)
-class SlotLayout:
-    """`layout.json`: the sizes in bytes of the partitions that a disk image was made with.
-
-    Attributes:
-        root_bytes: Each of the two root partitions.
-        verity_bytes: Each of the two verity partitions.
-        boot_bytes: The partition of the UKIs.
-    """
-
-    format: Annotated[int, strict.Range(FORMAT, FORMAT)]
-    image: Name
-    architecture: Architecture
-    root_bytes: ArtifactBytes
-    verity_bytes: ArtifactBytes
-    boot_bytes: ArtifactBytes
-
-    @property
-    def id(self) -> str:
-        """The layout's name: the first digits of the SHA-256 of its document."""
-        return bytes_sha256(strict.dump_json(self))[:_ID_DIGITS]
-
-    @property
-    def family(self) -> Family:
-        """The image and architecture of the disk."""
-        return Family(self.image, self.architecture)
-
-    def room(self, part: Part) -> int:
-        """Bytes of a partition."""
-        return {Part.ROOT: self.root_bytes, Part.VERITY: self.verity_bytes, Part.BOOT: self.boot_bytes}[part]
 
 
 @dataclass(frozen=True)
@@ -161,15 +101,6 @@ class Outlook:
             f"{in_mib(self.needed_bytes)} of {in_mib(self.room_bytes)} are needed now, "
             f"{self.growth_bytes} bytes more per release (mean of the last {self.over_releases})"
         )
-
-
-def parse_layout(data: bytes, *, source: str) -> SlotLayout:
-    """Read a layout strictly.
-
-    Raises:
-        DocumentError: Not JSON, unknown keys, wrong types, or values out of range.
-    """
-    return strict.read_json(SlotLayout, data, source=source)
 
 
 def family_of(release: Release) -> Family:

@@ -22,7 +22,7 @@ from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
 from tests.fakes.definitions import plan_in
 from tests.fakes.elf_files import elf_file, sections_file
-from updater.repository.statement import parse_statement
+from updater.documents.statement import parse_statement
 
 COPYRIGHT = """\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/

@@ -4,7 +4,7 @@ import json
 
 from imagebuild.attest.provenance import BuildEnvironment, make_provenance
 from tests.fakes.attested import MATERIALS
-from updater.repository.statement import ExternalParameters, parse_statement
+from updater.documents.statement import ExternalParameters, parse_statement
 
 SUBJECTS = {"uki.efi": "11" * 32, "root.erofs": "22" * 32}
 

@@ -10,7 +10,7 @@ from imagebuild.attest.materials import Materials, Part
 from imagebuild.attest.sbom import ARCHIVE, PART, UNKNOWN_LICENCE, debian_purl, make_sbom
 from partitions.version import Version
 from tests.fakes.attested import GLIBC, KERNEL, MATERIALS, PODMAN, definition
-from updater.repository.bom import parse_bom
+from updater.documents.bom import parse_bom
 
 
 def sbom(materials: Materials = MATERIALS, *, digest: str = "inputs") -> bytes:

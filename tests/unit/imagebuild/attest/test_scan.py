@@ -27,7 +27,7 @@ from imagebuild.errors import ImageBuildError
 from partitions.version import Version
 from tests.fakes.attested import MATERIALS, PODMAN, attested_build, definition
 from tests.fakes.http_server import Site, serving
-from updater.repository.bom import parse_bom
+from updater.documents.bom import parse_bom
 
 
 def row(status: str, fixed: str | None = None, urgency: str | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from imagebuild.steps.plan import BuildPlan
 from partitions.version import Version
 from tests.fakes.definitions import RecordedProgress, plan_in
 from tests.fakes.image_makers import FakeMaker
-from updater.release import ArtifactKind
+from updater.documents.release import ArtifactKind
 from updater.repository.objects import DEFAULT_LEVEL, QUICK_LEVEL, packed_bytes
 
 # Text, which level 19 packs better than level 9 does; of a root filesystem's whole blocks.

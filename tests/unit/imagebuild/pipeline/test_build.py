@@ -24,7 +24,7 @@ from keys.passphrase import FixedPassphrase, NoPassphrase, PassphraseSource
 from tests.fakes.definitions import RecordedProgress, plan_in
 from tests.fakes.image_makers import ROOT_HASH, FakeMaker, failing
 from tests.fakes.keyrings import PASSPHRASE, production_folder
-from updater.release import parse_release
+from updater.documents.release import parse_release
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from imagebuild.inputs.lockfile import write_lock
 from imagebuild.reproduction.inputs import Here, input_problems
 from tests.fakes.attested import MATERIALS
 from tests.fakes.definitions import lock_of, package
-from updater.repository.statement import ExternalParameters, Statement, parse_statement
+from updater.documents.statement import ExternalParameters, Statement, parse_statement
 
 LOCK = write_lock(lock_of(package("podman")))
 HERE = Here("host", "dd" * 32, MATERIALS.own.version, MATERIALS.own.source_sha256, LOCK)

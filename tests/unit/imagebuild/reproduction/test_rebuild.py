@@ -25,10 +25,10 @@ from tests.fakes.attested import artifact, attested_build
 from tests.fakes.builds import Publisher
 from tests.fakes.definitions import lock_of, package, plan_in, supply_in, write_definition
 from tests.fakes.tampering import flip_bits
+from updater.documents.release import parse_release
+from updater.documents.signatures import Detached, Signatures, dump_signatures
 from updater.errors import RefusedError
-from updater.release import parse_release
 from updater.repository.channels import ReleaseChoice
-from updater.repository.signatures import Detached, Signatures, dump_signatures
 
 LOCK = write_lock(lock_of(package("podman")))
 SIGNATURES = Signatures(

@@ -19,8 +19,8 @@ def source_tree(folder: Path) -> Path:
     for name, text in {
         "updater/__init__.py": "",
         "updater/agent/__init__.py": "",
-        "updater/agent/cli.py": "from updater.release import x\nimport bedrock.a",
-        "updater/release.py": "",
+        "updater/agent/cli.py": "from updater.documents.release import x\nimport bedrock.a",
+        "updater/documents/release.py": "",
         "updater/server/__init__.py": "",
         "bedrock/__init__.py": "",
         "bedrock/a.py": "",
@@ -39,7 +39,7 @@ def test_only_modules_the_agent_reaches_are_shipped(tmp_path: Path) -> None:
         "updater/__init__.py",
         "updater/agent/__init__.py",
         "updater/agent/cli.py",
-        "updater/release.py",
+        "updater/documents/release.py",
     ]
 
 

@@ -18,8 +18,8 @@ from keys.roles import BootRole
 from partitions.layout import verity_size_for
 from tests.fakes.definitions import plan_in
 from tests.fakes.played_tools import Call, PlayedTools
-from updater.repository.field.room import Part, parse_layout
-from updater.repository.signatures import parse_signatures
+from updater.documents.signatures import parse_signatures
+from updater.documents.slot_layout import Part, parse_layout
 
 ROOT_HASH = "ef" * 32
 

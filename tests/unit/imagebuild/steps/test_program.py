@@ -45,8 +45,8 @@ def changes_the_build(sources: Path, name: str) -> bool:
         "keys/signers.py",
         "partitions/layout.py",
         "updater/agent/agent.py",
-        "updater/release.py",
-        "updater/repository/signatures.py",
+        "updater/documents/release.py",
+        "updater/documents/signatures.py",
         "bedrock/strict.py",
     ],
 )

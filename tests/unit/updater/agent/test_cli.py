@@ -11,15 +11,15 @@ from click.testing import CliRunner, Result
 
 from bedrock.errors import DocumentError, Problem, TwinhullError
 from partitions.version import Version
+from tests.fakes.documents import channel_at, reference_to
 from tests.fakes.machine import START, FakeMachine, FakeServer
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import cli
 from updater.agent.agent import Agent
 from updater.agent.config import Config, Engine, Health, Loaded
 from updater.agent.store import HintStore
-from updater.channel import Channel, Instant, Pace
+from updater.documents.channel import Instant
 from updater.errors import PolicyError, SlotError
-from updater.release import Architecture
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
 WRONG = (DocumentError("updater.yaml", (Problem("tries", "must be"),)),)
@@ -35,8 +35,7 @@ def machine() -> FakeMachine:
 
 @pytest.fixture
 def server() -> FakeServer:
-    version = Version.from_text("1.0.1")
-    return FakeServer(Channel(1, "stable", "host", Architecture.X86_64, version, Pace(Instant(START))), dict(RELEASES))
+    return FakeServer(channel_at(reference_to(RELEASES["1.0.1"].release), Instant(START)), dict(RELEASES))
 
 
 @pytest.fixture
@@ -103,7 +102,7 @@ def test_a_rule_that_forbids_is_an_error_with_a_hint() -> None:
 
 @pytest.mark.usefixtures("it")
 def test_pins_are_set_and_taken_off() -> None:
-    assert read(run("pin", "1.0.1", "--json")) == {"pin": "1.0.1"}
+    assert read(run("pin", "1.0.1", "--json")) == {"pin": {"version": "1.0.1", "sha256": None}}
     assert read(run("unpin", "--json")) == {"pin": None}
     assert run("pin", "no_version").exception is not None
 

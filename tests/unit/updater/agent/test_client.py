@@ -12,6 +12,7 @@ import urllib3
 from securesystemslib.signer import CryptoSigner
 
 from partitions.version import Version
+from tests.fakes.documents import channel_at, document_sha256, reference_to, some_reference
 from tests.fakes.http_server import Site, serving
 from tests.fakes.machine import START, FakeClock
 from tests.fakes.tuf_site import SignedSite
@@ -19,12 +20,12 @@ from tests.fakes.twin_host import built
 from updater.agent.client import Origin, TrustedRepository
 from updater.agent.config import Timeouts
 from updater.agent.http import pool
-from updater.channel import Channel, Instant, Pace
+from updater.documents.channel import Instant
+from updater.documents.release import Architecture, SignedRelease
 from updater.errors import FetchError, RefusedError
-from updater.release import Architecture
 
 RELEASE = built("1.0.1").release
-CHANNEL = Channel(1, "stable", "host", Architecture.X86_64, RELEASE.version, Pace(Instant(START)))
+CHANNEL = channel_at(reference_to(RELEASE), Instant(START))
 
 
 @pytest.fixture
@@ -68,12 +69,14 @@ def test_channel_and_release_are_handed_out_verified(
 ) -> None:
     repository = refreshed(signed, tmp_path, http)
     assert repository.channel("stable") == CHANNEL
-    assert repository.release(RELEASE.version) == RELEASE
+    found = repository.release(RELEASE.version, sha256=CHANNEL.release.sha256)
+    assert found == SignedRelease(RELEASE, document_sha256(RELEASE))
+    assert repository.release(RELEASE.version, sha256=None) == found
 
 
 def test_a_second_look_takes_a_newer_channel(signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager) -> None:
     refreshed(signed, tmp_path, http)
-    moved = replace(CHANNEL, version=Version.from_text("1.0.2"))
+    moved = replace(CHANNEL, release=some_reference("1.0.2"))
     signed.put(moved.target_path, moved)
     signed.write()
     assert refreshed(signed, tmp_path, http).channel("stable") == moved
@@ -168,7 +171,7 @@ def test_a_release_under_another_versions_path_is_refused(
     signed.put(RELEASE.target_path.replace("1.0.1", "1.0.9"), RELEASE)
     signed.write()
     with pytest.raises(RefusedError, match=r"says it is version 1\.0\.1"):
-        refreshed(signed, tmp_path, http).release(Version.from_text("1.0.9"))
+        refreshed(signed, tmp_path, http).release(Version.from_text("1.0.9"), sha256=None)
 
 
 def test_a_signed_document_that_cannot_be_read_is_refused(

@@ -21,8 +21,8 @@ from updater.agent.config import Timeouts
 from updater.agent.fetch import HttpSource
 from updater.agent.http import pool
 from updater.agent.prefetch import BATCH_CHUNKS, ahead
+from updater.documents.release import Artifact, Compression, StoredObject
 from updater.errors import FetchError, RefusedError
-from updater.release import Artifact, Compression, StoredObject
 
 RAW = b"".join(hashlib.sha256(n.to_bytes(4, "big")).digest() for n in range(3 << 15)) + bytes(1 << 20)
 

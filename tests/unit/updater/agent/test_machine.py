@@ -21,7 +21,7 @@ from updater.agent.lock import exclusive
 from updater.agent.machine import ThisMachine, read_facts, root_hash_of
 from updater.agent.state import Hints, Hold, Kind, SlotState
 from updater.agent.store import HintStore
-from updater.channel import Instant
+from updater.documents.channel import Instant
 from updater.errors import BusyError, SlotError
 
 RELEASE = built("1.0.0")

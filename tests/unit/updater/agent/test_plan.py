@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from partitions.entries import BootEntry
 from partitions.layout import Slot, slot_label
 from partitions.version import Version
+from tests.fakes.documents import channel_at, some_reference
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, Why, plan
-from updater.agent.state import Hints, Hold, HostFacts, SlotFacts, SlotState
-from updater.channel import Channel, DeadEnd, Instant, Pace
-from updater.release import Architecture
+from updater.agent.state import Hints, Hold, HostFacts, Pin, SlotFacts, SlotState
+from updater.documents.channel import Channel, DeadEnd, Instant, Pace
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AT = Instant(NOW)
@@ -42,7 +42,12 @@ def facts(running: str = "1.0.0", *entries: BootEntry, other: str | None = None)
 
 
 def channel(version: str = "1.0.1", *, start: datetime = NOW, over_s: float = 0.0) -> Channel:
-    return Channel(1, "stable", "host", Architecture.X86_64, v(version), Pace(Instant(start), over_s))
+    return channel_at(some_reference(version), Pace(Instant(start), over_s))
+
+
+def update(version: str, slot: Slot, *, downgrade: bool) -> Update:
+    """An update to what a channel named."""
+    return Update(v(version), slot, downgrade=downgrade, sha256=some_reference(version).sha256)
 
 
 def decide(
@@ -62,7 +67,7 @@ def why(decided: Plan) -> Why:
 
 
 def test_a_newer_release_goes_to_the_inactive_slot() -> None:
-    assert decide() == Update(v("1.0.1"), Slot.B, downgrade=False)
+    assert decide() == update("1.0.1", Slot.B, downgrade=False)
 
 
 def test_the_running_version_is_up_to_date() -> None:
@@ -90,7 +95,7 @@ def test_a_version_that_failed_here_is_tried_again_when_told() -> None:
 
 
 def test_a_pin_does_not_bring_back_a_bad_version() -> None:
-    hints = replace(Hints().with_bad(v("1.0.1"), "x", AT), pin=v("1.0.1"))
+    hints = replace(Hints().with_bad(v("1.0.1"), "x", AT), pin=Pin(v("1.0.1")))
     assert why(decide(hints=hints)) is Why.KNOWN_BAD
 
 
@@ -114,21 +119,36 @@ def test_a_failed_newer_version_does_not_count_as_blessed() -> None:
 
 def test_an_operator_may_go_back() -> None:
     decided = decide(said=channel("0.9"), options=UpdateOptions(allow_downgrade=True))
-    assert decided == Update(v("0.9"), Slot.B, downgrade=True)
+    assert decided == update("0.9", Slot.B, downgrade=True)
 
 
 def test_a_pin_goes_back_and_ignores_pace_and_halt() -> None:
     said = replace(channel("1.0.1", start=NOW + timedelta(days=1)), halted=True)
-    decided = decide(hints=Hints(pin=v("0.9")), said=said)
+    decided = decide(hints=Hints(pin=Pin(v("0.9"))), said=said)
     assert decided == Update(v("0.9"), Slot.B, downgrade=True)
 
 
+def test_a_pin_means_the_bytes_it_was_seen_with_else_those_the_channel_names() -> None:
+    promoted, floor = some_reference("1.0.1").sha256, some_reference("1.0.0.5")
+    said = replace(channel("1.0.1"), floor=floor)
+
+    def chosen(pin: Pin) -> str | None:
+        decided = decide(hints=Hints(pin=pin), said=said)
+        assert isinstance(decided, Update)
+        return decided.sha256
+
+    assert chosen(Pin(v("1.0.1"))) == promoted
+    assert chosen(Pin(v("1.0.0.5"))) == floor.sha256
+    assert chosen(Pin(v("1.0.1"), "ab" * 32)) == "ab" * 32
+    assert chosen(Pin(v("1.0.2"))) is None
+
+
 def test_a_pin_on_the_running_version_keeps_it() -> None:
-    assert why(decide(hints=Hints(pin=v("1.0.0")))) is Why.UP_TO_DATE
+    assert why(decide(hints=Hints(pin=Pin(v("1.0.0"))))) is Why.UP_TO_DATE
 
 
 def test_a_held_host_takes_no_update_not_even_a_pinned_one() -> None:
-    hints = Hints(pin=v("1.0.1"), hold=Hold("audit", AT))
+    hints = Hints(pin=Pin(v("1.0.1")), hold=Hold("audit", AT))
     assert why(decide(hints=hints, options=UpdateOptions(by_hand=True))) is Why.HELD
 
 
@@ -143,9 +163,9 @@ def test_a_dead_end_is_left_by_hand_only() -> None:
 
 
 def test_a_host_older_than_the_floor_goes_there_first() -> None:
-    said = replace(channel("3.0"), floor=v("2.0"))
-    assert decide(said=said) == Update(v("2.0"), Slot.B, downgrade=False)
-    assert decide(facts("2.0"), said=said) == Update(v("3.0"), Slot.B, downgrade=False)
+    said = replace(channel("3.0"), floor=some_reference("2.0"))
+    assert decide(said=said) == update("2.0", Slot.B, downgrade=False)
+    assert decide(facts("2.0"), said=said) == update("3.0", Slot.B, downgrade=False)
 
 
 def test_a_host_waits_for_its_turn() -> None:
@@ -164,7 +184,7 @@ def test_a_staged_version_waits_for_its_reboot(left: tuple[int, int]) -> None:
 
 def test_a_newer_release_replaces_a_staged_one() -> None:
     host = facts("1.0.0", entry("1.0.0"), entry("1.0.1", 3, 0), other="1.0.1")
-    assert decide(host, said=channel("1.0.2")) == Update(v("1.0.2"), Slot.B, downgrade=False)
+    assert decide(host, said=channel("1.0.2")) == update("1.0.2", Slot.B, downgrade=False)
 
 
 def test_an_entry_whose_slot_is_not_written_is_not_staged() -> None:
@@ -214,7 +234,7 @@ def test_no_plan_ever_breaks_i6_or_i7(
     running_counter: tuple[int | None, int | None],
 ) -> None:
     host = facts(running, entry(running, *running_counter), *(entry(name, *count) for name, count in others))
-    hints = Hints(newest_blessed=v(newest) if newest else None, pin=v(pin) if pin else None)
+    hints = Hints(newest_blessed=v(newest) if newest else None, pin=Pin(v(pin)) if pin else None)
     for name in bad:
         hints = hints.with_bad(v(name), "failed", AT)
     decided = decide(host, hints, channel(wanted), options)

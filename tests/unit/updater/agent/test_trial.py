@@ -14,7 +14,7 @@ from tests.unit.updater.agent.test_plan import entry, facts, v
 from updater.agent import trial
 from updater.agent.state import Attempt, Hints, HostFacts, Kind
 from updater.agent.trial import Standing, Verdict
-from updater.channel import Instant
+from updater.documents.channel import Instant
 
 AT = Instant(datetime(2026, 3, 1, tzinfo=UTC))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bedrock.errors import DocumentError
 from tests.fakes.provisions import PUBLIC, STRANGER, WHOLE, signed
-from updater.channel import Instant
+from updater.documents.channel import Instant
 from updater.errors import RefusedError
 from updater.provision.encrypted import is_encrypted
 from updater.provision.files import files_of

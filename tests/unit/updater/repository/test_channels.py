@@ -10,9 +10,9 @@ from bedrock.progress import Silent
 from keys.errors import MissingKeyError
 from partitions.version import Version
 from tests.fakes.builds import NOW, Publisher, snapshot_of, write_build
-from updater.channel import DeadEnd, Instant
+from updater.documents.channel import DeadEnd, Instant
+from updater.documents.release import Architecture
 from updater.errors import PolicyError, RepositoryError
-from updater.release import Architecture
 from updater.repository.channels import (
     ChannelChange,
     ChannelSet,
@@ -125,8 +125,9 @@ def test_floor_published_for_another_architecture_only_is_refused(workshop: Publ
 
 
 def test_floor_stays_a_stepping_stone_when_the_channel_moves_on(workshop: Publisher) -> None:
-    change(workshop, ChannelChange(release=release("1.0.0"), floor=Version("1.0.0")))
-    assert change(workshop, ChannelChange(release=release("1.0.1"))).channel.floor == Version("1.0.0")
+    made = change(workshop, ChannelChange(release=release("1.0.0"), floor=Version("1.0.0"))).channel
+    assert made.floor == made.release
+    assert change(workshop, ChannelChange(release=release("1.0.1"))).channel.floor == made.floor
     workshop.publish("0.5.0", seed=4)
     with pytest.raises(PolicyError, match="floor"):
         change(workshop, ChannelChange(release=release("0.5.0"), allow_downgrade=True))

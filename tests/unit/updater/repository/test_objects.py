@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock.progress import Silent
+from updater.documents.release import Artifact, Compression
 from updater.errors import RefusedError, RepositoryError
-from updater.release import Artifact, Compression
 from updater.repository.layout import Layout
 from updater.repository.objects import WINDOW_LOG, check_object, put_object
 

@@ -20,8 +20,8 @@ from keys.passphrase import NoPassphrase
 from keys.roles import Profile
 from tests.fakes.builds import NOW, Publisher, snapshot_of, write_build
 from tests.fakes.keyrings import dev_folder
+from updater.documents.release import Compression
 from updater.errors import BusyError, ConflictError, RefusedError, RepositoryError
-from updater.release import Compression
 from updater.repository.access import KeyAccess
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes

@@ -15,9 +15,9 @@ from keys.passphrase import NoPassphrase
 from keys.roles import Profile, TufRole
 from partitions.version import Version
 from tests.fakes.builds import NOW, Publisher, snapshot_of
-from tests.fakes.forgery import expire, own_keys, resign, resign_timestamp, strangers_key
+from tests.fakes.forgery import expire, own_keys, resign, resign_timestamp, strangers_key, swap_release
+from updater.documents.release import Artifact, Compression, StoredObject
 from updater.errors import RepositoryError
-from updater.release import Artifact, Compression, StoredObject
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.layout import Layout
@@ -157,6 +157,25 @@ def test_release_document_of_another_release_is_found(workshop: Publisher) -> No
 
     resign(workshop, TufRole.RELEASES, own_keys(workshop, TufRole.RELEASES), change=rename)
     assert f"{other} describes {RELEASE}" in only_problem(workshop)
+
+
+def test_a_release_changed_after_publication_is_found_with_and_without_a_channel(workshop: Publisher) -> None:
+    workshop.publish("1.0.1", seed=2)
+    swap_release(workshop, "1.0.0", seed=7)
+    swap_release(workshop, "1.0.1", seed=8)
+    said = checked(workshop).problems
+    other = RELEASE.replace("1.0.0", "1.0.1")
+    assert sum(f"{RELEASE} was changed after publication" in problem for problem in said) == 1
+    assert sum(f"{other} was changed after publication" in problem for problem in said) == 1
+    assert sum(problem.startswith(f"channels/stable.json points to {RELEASE}") for problem in said) == 1
+
+
+def test_a_release_changed_after_publication_is_found_by_its_channel_alone(workshop: Publisher) -> None:
+    swap_release(workshop, "1.0.0", seed=7)
+    for older in ("1", "2"):
+        (workshop.base / "metadata" / f"{older}.releases.json").unlink()
+    (problem,) = checked(workshop).problems
+    assert "changed after publication" in problem
 
 
 def test_role_put_back_alone_is_found(workshop: Publisher) -> None:

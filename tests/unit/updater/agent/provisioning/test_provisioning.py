@@ -21,7 +21,7 @@ from updater.agent.provisioning.host_files import HostFiles
 from updater.agent.provisioning.provisioning import Outcome, Provisioner, RecordStore, end_first_boot
 from updater.agent.provisioning.ways import oem_credential
 from updater.agent.report import provision_lines
-from updater.channel import Instant
+from updater.documents.channel import Instant
 from updater.provision.files import Target
 from updater.provision.policy import Policy, Unsigned
 from updater.provision.reading import CREDENTIAL

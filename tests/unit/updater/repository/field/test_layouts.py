@@ -19,11 +19,11 @@ from keys.roles import TufRole
 from tests.fakes.attested import artifact
 from tests.fakes.builds import NOW, Publisher, slots_of, snapshot_of, write_build
 from tests.fakes.forgery import own_keys, resign
+from updater.documents.release import Release, parse_release
+from updater.documents.slot_layout import SlotLayout
 from updater.errors import BusyError, OutgrownError, RefusedError, RepositoryError
-from updater.release import Release, parse_release
 from updater.repository.cli import repo
 from updater.repository.field.layouts import list_layouts, retire_layout
-from updater.repository.field.room import SlotLayout
 from updater.repository.layout import Layout
 from updater.repository.lock import writing
 from updater.repository.metadata import load_state

@@ -16,19 +16,9 @@ from bedrock.errors import DocumentError
 from partitions.layout import boot_bytes_for
 from partitions.version import Version
 from tests.fakes.builds import slots_of
-from updater.release import FORMAT, Architecture, Artifact, Artifacts, Release
-from updater.repository.field.room import (
-    Known,
-    Part,
-    family_problems,
-    fill,
-    in_mib,
-    misfits,
-    need,
-    outlooks,
-    parse_layout,
-    releases_left,
-)
+from updater.documents.release import FORMAT, Architecture, Artifact, Artifacts, Release
+from updater.documents.slot_layout import Part, parse_layout
+from updater.repository.field.room import Known, family_problems, fill, in_mib, misfits, need, outlooks, releases_left
 
 MIB = 1 << 20
 SLOTS = replace(slots_of(), root_bytes=64 * MIB, verity_bytes=MIB, boot_bytes=41 * MIB)
@@ -77,7 +67,7 @@ def test_layouts_that_differ_have_other_ids() -> None:
         ({"boot_bytes": 0}, "boot_bytes: must be from 1"),
         ({"verity_bytes": 1.5}, "verity_bytes: must be a whole number"),
         ({"root_bytes": "64M"}, "root_bytes: must be a whole number"),
-        ({"esp_bytes": 1}, "esp_bytes: unknown key"),
+        ({"esp_bytes": 1, "critical": ["esp_bytes"]}, "critical: .*esp_bytes"),
         ({"format": 2}, "format: must be from 1 to 1"),
         ({"architecture": "sparc"}, "architecture: must be one of"),
         ({"image": "../up"}, "image: "),

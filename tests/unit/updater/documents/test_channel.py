@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from bedrock import strict
 from bedrock.errors import DocumentError
 from partitions.version import Version
-from updater.channel import Channel, DeadEnd, Instant, Pace, parse_channel, place_of
-from updater.release import Architecture
+from tests.fakes.documents import channel_at, some_reference
+from updater.documents.channel import Channel, DeadEnd, Instant, Pace, parse_channel, place_of
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
 def channel(*, over_s: float = 0.0, version: str = "1.0.1", name: str = "stable") -> Channel:
-    return Channel(1, name, "host", Architecture.X86_64, Version(version), Pace(Instant(START), over_s))
+    return channel_at(some_reference(version), Pace(Instant(START), over_s), name=name)
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def document(**changes: Any) -> dict[str, Any]:
         "name": "stable",
         "image": "host",
         "architecture": "x86-64",
-        "version": "1.0.1",
+        "release": {"version": "1.0.1", "sha256": "ab" * 32},
         "pace": {"start": "2026-03-01T12:00:00Z", "over_s": 3600},
     }
     return {**base, **changes}
@@ -45,7 +45,13 @@ def test_channel_is_read_with_its_defaults() -> None:
 
 
 def test_what_is_written_reads_back_the_same() -> None:
-    full = parse(document(floor="1.0.0", halted=True, dead_ends=[{"version": "0.9", "reason": "old disk"}]))
+    full = parse(
+        document(
+            floor={"version": "1.0.0", "sha256": "cd" * 32},
+            halted=True,
+            dead_ends=[{"version": "0.9", "reason": "old disk"}],
+        )
+    )
     assert parse_channel(strict.dump_json(full), source="again") == full
     assert full.dead_end(Version("0.9")) == DeadEnd(Version("0.9"), "old disk")
     assert full.dead_end(Version("1.0.0")) is None
@@ -57,8 +63,12 @@ def test_what_is_written_reads_back_the_same() -> None:
         (lambda value: value.update(name="Stable"), "name"),
         (lambda value: value.update(name="a/b"), "name"),
         (lambda value: value.update(halted="yes"), "halted"),
-        (lambda value: value.update(floor="1_0"), "floor"),
-        (lambda value: value.update(more=1), "more"),
+        (lambda value: value.update(floor={"version": "1_0", "sha256": "cd" * 32}), "floor.version"),
+        (lambda value: value.update(critical=["more"], more=1), "critical"),
+        (lambda value: value["pace"].update(start="9999-12-31T23:59:59Z"), "pace"),
+        (lambda value: value["pace"].update(start="1969-12-31T23:59:59Z"), "pace"),
+        (lambda value: value["pace"].update(over_s=1e10), "pace.over_s"),
+        (lambda value: value["release"].update(sha256="x"), "release.sha256"),
         (lambda value: value["pace"].update(start="2026-03-01 12:00:00"), "pace.start"),
         (lambda value: value["pace"].update(start="2026-03-01T12:00:00+01:00"), "pace.start"),
         (lambda value: value["pace"].update(over_s=-1), "pace.over_s"),

@@ -3,7 +3,7 @@
 A build keeps each signature apart from the unsigned file it was made for, and publishing adds them to the release.
 Whoever builds the same unsigned files attaches the published signatures to get the published files, without a key.
 Source: Authenticode, a PKCS #7 SignedData (RFC 2315) in the certificate table of a PE file.
-Pure.
+It grows by `bedrock.evolution`.  Pure.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import binascii
 from dataclasses import dataclass
 from typing import Annotated
 
-from bedrock import strict
-from updater.release import Sha256
+from bedrock import evolution, strict
+from updater.documents.release import Sha256
 
 FORMAT = 1
 SIGNATURES, SIGNATURES_FILE = "signatures", "signatures.json"
 # The loader is part of a disk and not of a release: hosts keep the one they were installed with.
 UKI, LOADER = "uki.efi", "loader.efi"
 
-_FileName = Annotated[str, strict.Pattern(f"{UKI}|{LOADER}".replace(".", r"\."), f"{UKI} or {LOADER}")]
-_RoleName = Annotated[str, strict.Pattern("PK|KEK|db", "PK, KEK or db")]
+_FileName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9.-]{0,63}", "a file's name of a-z, 0-9, . and -")]
+_RoleName = Annotated[str, strict.Pattern(r"[A-Za-z]{1,16}", "a variable's name of letters")]
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Signatures:
 
 
 def parse_signatures(data: bytes, *, source: str) -> Signatures:
-    """Read the document strictly.
+    """Read the document.
 
     Raises:
-        DocumentError: Not JSON, of another format, unknown keys, wrong types, or no base64.
+        DocumentError: Not JSON, of another format, a critical key that is new here, wrong types, or not base64.
     """
-    return strict.read_json(Signatures, data, source=source)
+    return evolution.read_json(Signatures, data, source=source)
 
 
 def dump_signatures(signatures: Signatures) -> bytes:

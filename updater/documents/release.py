@@ -2,7 +2,7 @@
 
 `twinhull build` writes it with the plain artifacts; `twinhull repo publish` adds, per artifact, the content-addressed
 objects that carry it, and signs the result as the TUF target `releases/<image>/<version>/<architecture>.json`.
-Pure: no I/O.
+It grows by `bedrock.evolution`.  Pure: no I/O.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
-from bedrock import strict
+from bedrock import evolution, strict
 from partitions.version import Version
 
 FORMAT = 1
@@ -54,6 +54,12 @@ class Compression(Enum):
     ZSTD = "zstd"
 
 
+class ObjectKind(Enum):
+    """What an object holds of an artifact."""
+
+    FULL = "full"
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """A content-addressed file of the repository: `objects/<first two digits>/<sha256>`."""
@@ -61,6 +67,7 @@ class StoredObject:
     sha256: Sha256
     size_bytes: ArtifactBytes
     compression: Compression
+    kind: ObjectKind = ObjectKind.FULL
 
     @property
     def path(self) -> str:
@@ -70,11 +77,14 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file of a release: its own hash and length, and (once published) the objects that carry it."""
+    """One file of a release: its own hash and length, and (once published) the objects that carry it.
+
+    Each object is a way of its own to the same bytes; one of a kind or compression that is new here is passed over.
+    """
 
     sha256: Sha256
     size_bytes: ArtifactBytes
-    objects: tuple[StoredObject, ...] = ()
+    objects: Annotated[tuple[StoredObject, ...], strict.Alternatives(("kind", "compression"))] = ()
 
 
 @dataclass(frozen=True)
@@ -116,15 +126,23 @@ class Release:
         return release_path(self.image, self.version, self.architecture)
 
 
+@dataclass(frozen=True)
+class SignedRelease:
+    """A release, and the SHA-256 of the document that it was read from, after the signatures over it were checked."""
+
+    release: Release
+    sha256: Sha256
+
+
 def release_path(image: str, version: Version, architecture: Architecture) -> str:
     """The TUF target path of a release."""
     return f"releases/{image}/{version}/{architecture.value}.json"
 
 
 def parse_release(data: bytes, *, source: str) -> Release:
-    """Read a release document strictly.
+    """Read a release document.
 
     Raises:
-        DocumentError: Not JSON, unknown keys, wrong types, or values out of range.
+        DocumentError: Not JSON, a critical key that is new here, wrong types, or values out of range.
     """
-    return strict.read_json(Release, data, source=source)
+    return evolution.read_json(Release, data, source=source)

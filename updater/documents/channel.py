@@ -1,8 +1,10 @@
 """`channels/<name>.json`: a named, signed pointer to a release, with how fast it may spread.
 
+A channel names bytes: with each version goes the SHA-256 of its release document, so that whoever signs releases
+cannot put other content under a name that a release manager chose.
 Only this module decides the pace, from the host's id and the clock alone: every host has a fixed place in [0, 1) per
 channel and version, and its turn comes when the wave has reached that place.
-Pure: no I/O, no clock.
+It grows by `bedrock.evolution`.  Pure: no I/O, no clock.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-from bedrock import strict
+from bedrock import evolution, strict
 from partitions.version import Version
-from updater.release import Architecture, Name
+from updater.documents.release import Architecture, Name, Sha256
 
 FORMAT = 1
 MAX_DOCUMENT_BYTES = 1 << 16
+# Every host computes with these: sums of them must be dates that a calendar has.
+FIRST_YEAR, LAST_YEAR = 2000, 2199
+LONGEST_SPREAD_S = 366 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,10 @@ class Instant:
             ValueError: Any other form.
         """
         try:
-            return cls(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC))
+            when = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         except ValueError as error:
             raise ValueError(f"must be a moment such as 2026-01-31T12:00:00Z, not {text!r}") from error
+        return cls(when)
 
     def __str__(self) -> str:
         return self.when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -44,10 +50,22 @@ class Instant:
 
 @dataclass(frozen=True)
 class Pace:
-    """How a release spreads: from `start`, evenly over `over_s` seconds (0: every host at once)."""
+    """How a release spreads: from `start`, evenly over `over_s` seconds (0: every host at once; at most 366 days)."""
 
     start: Instant
-    over_s: Annotated[float, strict.Duration()] = 0.0
+    over_s: Annotated[float, strict.Duration(), strict.Range(0, LONGEST_SPREAD_S)] = 0.0
+
+    def __post_init__(self) -> None:
+        if not FIRST_YEAR <= self.start.when.year <= LAST_YEAR:
+            raise ValueError(f"start: must be in the years {FIRST_YEAR} to {LAST_YEAR}, not {self.start}")
+
+
+@dataclass(frozen=True)
+class ReleaseReference:
+    """A release by its version and by the SHA-256 of its document."""
+
+    version: Version
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
@@ -62,19 +80,24 @@ class DeadEnd:
 class Channel:
     """The release a channel points to, and how it spreads.
 
-    `floor` is an intermediate release: an older host updates to it first, and from there to `version`.
-    It is a published release of the same image and architecture, not above `version`.
+    `floor` is an intermediate release: an older host updates to it first, and from there to `release`.
+    It is a published release of the same image and architecture, not above `release`.
     """
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
     name: Name
     image: Name
     architecture: Architecture
-    version: Version
+    release: ReleaseReference
     pace: Pace
-    floor: Version | None = None
+    floor: ReleaseReference | None = None
     dead_ends: tuple[DeadEnd, ...] = ()
     halted: bool = False
+
+    @property
+    def version(self) -> Version:
+        """The version it points to."""
+        return self.release.version
 
     @property
     def target_path(self) -> str:
@@ -105,9 +128,18 @@ def place_of(host_id: str, channel: str, version: Version) -> float:
 
 
 def parse_channel(data: bytes, *, source: str) -> Channel:
-    """Read a channel document strictly.
+    """Read a channel document.
 
     Raises:
-        DocumentError: Not JSON, unknown keys, wrong types, or values out of range.
+        DocumentError: Not JSON, a critical key that is new here, wrong types, or values out of range.
     """
-    return strict.read_json(Channel, data, source=source)
+    return evolution.read_json(Channel, data, source=source)
+
+
+def parse_channel_to_change(data: bytes, *, source: str) -> Channel:
+    """Read a channel document that is going to be written again.
+
+    Raises:
+        DocumentError: As `parse_channel`, and for each key that is new here, for it would be lost.
+    """
+    return evolution.read_to_rewrite(Channel, data, source=source)

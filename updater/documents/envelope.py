@@ -14,7 +14,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import Key, Signer
 
-from bedrock import strict
+from bedrock import evolution, strict
 from bedrock.errors import DocumentError, Problem
 from updater.errors import RefusedError
 
@@ -66,7 +66,7 @@ def unverified(data: bytes, *, payload_type: str, source: str) -> bytes:
 
 
 def _parsed(data: bytes, *, payload_type: str, source: str) -> Envelope:
-    document = strict.read_json(_Document, data, source=source)
+    document = evolution.read_json(_Document, data, source=source)
     try:
         envelope = Envelope.from_dict(strict.plain(document))
     except (ValueError, KeyError) as error:

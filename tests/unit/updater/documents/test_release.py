@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bedrock import strict
 from bedrock.errors import DocumentError
 from partitions.version import Version
-from updater.release import (
+from updater.documents.release import (
     MAX_DOCUMENT_BYTES,
     Architecture,
     Compression,
@@ -90,7 +90,7 @@ def test_what_is_written_reads_back_the_same() -> None:
         (lambda value: value.update(version=1), "version"),
         (lambda value: value.update(architecture="vax"), "architecture"),
         (lambda value: value.update(root_hash=HASH.upper()), "root_hash"),
-        (lambda value: value.update(more=1), "more"),
+        (lambda value: value.update(critical=["more"], more=1), "critical"),
         (lambda value: value.pop("root_hash"), "root_hash"),
         (lambda value: value["artifacts"].pop("uki"), "artifacts.uki"),
         (lambda value: value["artifacts"]["uki"].update(size_bytes=0), "artifacts.uki.size_bytes"),
@@ -103,7 +103,7 @@ def test_what_is_written_reads_back_the_same() -> None:
         (lambda value: value.update(attachments={"sbom": {}}), "attachments.sbom.sha256"),
         (
             lambda value: value["artifacts"]["uki"].update(
-                objects=[{"sha256": HASH, "size_bytes": 1, "compression": "xz"}]
+                objects=[{"sha256": HASH, "size_bytes": 1, "compression": 7}]
             ),
             "artifacts.uki.objects[0].compression",
         ),

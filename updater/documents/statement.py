@@ -3,7 +3,7 @@
 A build writes it as `provenance.json`; publishing signs exactly these bytes (`envelope.py`).
 It holds no times, so the same build gives the same bytes.
 Source: in-toto attestation framework, Statement v1 and ResourceDescriptor v1; SLSA provenance v1.
-Pure.
+It grows by `bedrock.evolution`.  Pure.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from bedrock import strict
+from bedrock import evolution, strict
 from bedrock.errors import DocumentError, Problem
-from updater.release import Name, Sha256
+from updater.documents.release import Name, Sha256
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -140,10 +140,10 @@ def dump_statement(statement: Statement) -> bytes:
 
 
 def parse_statement(data: bytes, *, source: str) -> Statement:
-    """Read a statement strictly.
+    """Read a statement.
 
     Raises:
-        DocumentError: Not JSON, another kind of statement, unknown keys, or wrong types.
+        DocumentError: Not JSON, another kind of statement, a critical key that is new here, or wrong types.
     """
     document = strict.parse_json(data, source=source)
     if not isinstance(document, dict):
@@ -156,4 +156,4 @@ def parse_statement(data: bytes, *, source: str) -> Statement:
     ]
     if wrong:
         raise DocumentError(source, tuple(wrong))
-    return strict.read(Statement, {key: value for key, value in document.items() if key not in kinds}, source=source)
+    return evolution.read(Statement, document, source=source)

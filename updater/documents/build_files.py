@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from updater.release import ArtifactKind
-from updater.repository.field.room import LAYOUT, LAYOUT_FILE
-from updater.repository.signatures import SIGNATURES, SIGNATURES_FILE
-from updater.repository.statement import ENVELOPE_FILE
+from updater.documents.release import ArtifactKind
+from updater.documents.signatures import SIGNATURES, SIGNATURES_FILE
+from updater.documents.slot_layout import LAYOUT, LAYOUT_FILE
+from updater.documents.statement import ENVELOPE_FILE
 
 SBOM, SBOM_FILE = "sbom", "sbom.cdx.json"
 LOCK, LOCK_FILE = "lock", "image.lock"
