@@ -65,6 +65,10 @@ class MemorySource:
     damage: dict[str, bytes] = field(default_factory=dict)
     break_at: dict[str, int] = field(default_factory=dict)
 
+    def probe(self, artifact: Artifact) -> None:
+        if self.break_at.get(artifact.sha256) == 0:
+            raise FetchError("the server is gone")
+
     def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
         content = self.damage.get(artifact.sha256, self.built.content(artifact))
         limit = self.break_at.get(artifact.sha256)

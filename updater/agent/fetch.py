@@ -80,6 +80,20 @@ class HttpSource:
             raise RefusedError(f"{stored.path} holds {digest.hexdigest()}, signed is {artifact.sha256}")
         return stored.size_bytes
 
+    def probe(self, artifact: Artifact) -> None:
+        """Fetch the first bytes of the object, and decompress them; nothing is kept.
+
+        Raises:
+            RefusedError: The length is not the signed one, or it does not decompress.
+            FetchError: The server cannot be reached or does not have it.
+        """
+        stored = chosen_object(artifact)
+        with closing(self._transferred(stored)) as transferred:
+            packed = stored.compression is not Compression.NONE
+            chunks = decompressed(transferred, stored.path, artifact.size_bytes) if packed else transferred
+            with closing(chunks):
+                next(chunks, b"")
+
     def _raw(self, stored: StoredObject, raw_bytes: int) -> Generator[bytes, None, None]:
         transferred = ahead(self._transferred(stored), depth=3, name="transfer")
         if stored.compression is Compression.NONE:

@@ -39,6 +39,14 @@ class Sink(Protocol):
 class ArtifactSource(Protocol):
     """The source of an artifact's raw bytes."""
 
+    def probe(self, artifact: Artifact) -> None:
+        """Fetch the first bytes of an artifact, to see that they are there and fit what is signed.
+
+        Raises:
+            RefusedError: The answer is not what was signed.
+            FetchError: It could not be fetched.
+        """
+
     def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
         """Write the artifact's bytes to `sink`, checked against the signed values; returns how many were transferred.
 
@@ -89,6 +97,7 @@ def install(target: Target, release: Release, source: ArtifactSource, progress: 
     """
     check_target(target, release)
     check_space(target, release)
+    probe(release, source)
     remove_inactive_entries(target)
     mark_empty(target)
     started = target.steady()
@@ -140,6 +149,12 @@ def check_space(target: Target, release: Release) -> None:
     needed = release.artifacts.uki.size_bytes + BOOT_MARGIN_BYTES
     if needed > room:
         raise NoSpaceError(f"the boot partition has room for {room} bytes, {release.version} needs {needed}")
+
+
+def probe(release: Release, source: ArtifactSource) -> None:
+    """See that every artifact begins to arrive: the other slot is the way back, and is given up for nothing less."""
+    for artifact in (release.artifacts.uki, release.artifacts.root, release.artifacts.verity):
+        source.probe(artifact)
 
 
 def removable_names(target: Target) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -76,6 +77,44 @@ def test_an_object_arrives_whole_and_in_bounded_pieces(site: Site) -> None:
     got = copy(site, what)
     assert bytes(got.data) == RAW
     assert got.largest <= fetch.RAW_CHUNK_BYTES
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_a_probe_takes_the_first_bytes_and_no_more(site: Site, compression: Compression) -> None:
+    noise = os.urandom(16 << 20)
+    stored = noise if compression is Compression.NONE else zstandard.compress(noise, 1)
+    what = Artifact(sha(noise), len(noise), (StoredObject(sha(stored), len(stored), compression),))
+    put(site, what, stored)
+    http = pool(Timeouts(connect=5, read=5))
+    HttpSource(site.url, http, FakeClock()).probe(what)
+    http.clear()
+    assert len(site.requests) == 1
+    # What the sockets between the two hold is all that is sent beyond the first piece.
+    assert site.sent_bytes < len(stored) // 2
+
+
+def probe(site: Site, what: Artifact) -> None:
+    http = pool(Timeouts(connect=5, read=5))
+    try:
+        HttpSource(site.url, http, FakeClock(), lambda: 0.0).probe(what)
+    finally:
+        http.clear()
+
+
+def test_a_probe_finds_what_is_missing_too_long_too_short_or_something_else(site: Site) -> None:
+    what, content = artifact()
+    with pytest.raises(FetchError, match="404"):
+        probe(site, what)
+    for wrong in (content + b"x", content[:-1]):
+        put(site, what, wrong)
+        with pytest.raises(RefusedError, match="than signed"):
+            probe(site, what)
+    put(site, what, b"<html>log in</html>".ljust(len(content)))
+    with pytest.raises(RefusedError, match="cannot be decompressed"):
+        probe(site, what)
+    put(site, what, content)
+    site.status[f"/{what.objects[0].path}"] = [503]
+    probe(site, what)
 
 
 def test_an_uncompressed_object_is_taken_too(site: Site) -> None:

@@ -166,7 +166,7 @@ def test_an_unhealthy_rollback_returns_to_the_newer_version() -> None:
     assert trial.unhealthy(older, Hints(wish=v("1.0")), failure="x", now=AT).reboot
 
 
-def test_a_demoted_version_is_not_errorn_for_a_failed_one() -> None:
+def test_a_demoted_version_is_not_taken_for_a_failed_one() -> None:
     demoted = facts("1.0", entry("1.0"), entry("1.1", 0, 0), other="1.1")
     assert not boot(demoted, Hints()).hints.bad
 
