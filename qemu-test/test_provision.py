@@ -1,4 +1,4 @@
-"""Hosts that get their own configuration before their first boot: by firmware, by boot partition, signed or not.
+"""Hosts that get their own configuration before their first boot: by firmware, by boot partition, signed, encrypted.
 
 The image is the reference image with its usual policy: unsigned documents count at the first boot only.  The tests'
 shell is therefore provisioned like anything else, and where a test gets an answer after the first boot, that works.
@@ -6,9 +6,12 @@ shell is therefore provisioned like anything else, and where a test gets an answ
 
 from __future__ import annotations
 
+import base64
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,15 @@ import pytest
 import yaml
 from hosts import Host, host_config, machine_folder
 from update_server import HOST_SEEN_BY_GUEST, UpdateServer, running
-from workbench import CHANNEL, PROVISIONED, Repository, Workbench
+from workbench import CHANNEL, PROVISIONED, SOURCE, Repository, Workbench
 
 from imagebuild.provision.disks import open_disk
 from imagebuild.provision.placing import Placing
 from imagebuild.rehearsal.registry import Guard, Registry, run_registry
-from imagebuild.vm.config import Credential
+from imagebuild.vm.config import Carrier, Credential
 from imagebuild.vm.guest import provisioned_shell
 from imagebuild.vm.machine import Machine
-from tests.fakes.provisions import SSH_KEY, SSH_PRIVATE, signed
+from tests.fakes.provisions import CERTIFICATE, SSH_KEY, SSH_PRIVATE, signed
 from updater.provision.reading import CREDENTIAL
 
 pytestmark = pytest.mark.unproven
@@ -33,11 +36,20 @@ pytestmark = pytest.mark.unproven
 FIRST, SECOND = PROVISIONED
 GUARD = Guard("deploy", "test-pass", "deploy:$2b$05$abcdefghijklmnopqrstuuM4ZN2JOZh0ZE3I3ZYZ0Q37kLl/ryOPG")
 ADDRESS = "10.0.2.77"
+PROXY = "http://proxy.example.com:3128"
+SECRET = "a-token-that-nobody-may-see"  # noqa: S105 - of this test alone
 LIFE_TIMEOUT_S = 900
 WEB = """[Container]
 Image={image}
 ContainerName=web
 Exec=sleep 1000000
+[Install]
+WantedBy=multi-user.target
+"""
+APP = """[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'echo "$$https_proxy" >/run/app'
 [Install]
 WantedBy=multi-user.target
 """
@@ -50,7 +62,7 @@ def document(**more: Any) -> dict[str, Any]:
 
 
 def place(disk: Path, bench: Workbench, name: str, data: bytes) -> None:
-    """Write a file into the boot partition's folder of credentials."""
+    """Write a file into the boot partition's folder of credentials, as any tool that writes FAT does."""
     scratch = disk.parent / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -76,10 +88,12 @@ def life(bench: Workbench) -> Iterator[Life]:
         running(UpdateServer(repository.base)) as server,
         run_registry(bench.tools, folder / "registry", GUARD) as registry,
     ):
-        place(disk, bench, CREDENTIAL, yaml.safe_dump(whole(server, registry)).encode())
-        # A plain credential of our own, as a person would put it there.
+        (folder / "host.yaml").write_text(yaml.safe_dump(whole(server, registry)))
+        program = [sys.executable, "-m", "imagebuild.cli"]
+        subprocess.run([*program, "provision", str(disk), str(folder / "host.yaml")], cwd=SOURCE, check=True)
+        # A plain credential of our own, as a person would put it there: FAT knows no case.
         health = {"health": {"patience": "5s", "retry_interval": "1s"}}
-        place(disk, bench, "twinhull.updater", yaml.safe_dump(health).encode())
+        place(disk, bench, "Twinhull.Updater", yaml.safe_dump(health).encode())
         config = host_config(bench, disk)
         accelerator = bench.finding.accelerator
         with Machine(config, tools=bench.tools, accelerator=accelerator, folder=folder) as machine:
@@ -96,7 +110,12 @@ def whole(server: UpdateServer, registry: Registry) -> dict[str, Any]:
         ],
         users=[{"name": "admin", "groups": ["systemd-journal"], "ssh_keys": [SSH_KEY]}],
         files=[{"path": "/etc/app/settings", "content": "colour=blue\n", "mode": "0640"}],
-        units=[{"name": "web.container", "content": WEB.format(image=registry.reference(HOST_SEEN_BY_GUEST))}],
+        units=[
+            {"name": "web.container", "content": WEB.format(image=registry.reference(HOST_SEEN_BY_GUEST))},
+            {"name": "app.service", "content": APP},
+        ],
+        proxy={"https": PROXY, "no_proxy": [HOST_SEEN_BY_GUEST]},
+        ca_certificates=[CERTIFICATE],
         registries=[
             {"location": at, "insecure": True, "login": {"username": GUARD.username, "password": GUARD.password}}
         ],
@@ -117,6 +136,18 @@ def assert_as_provisioned(host: Host) -> None:
     host.run("until [ \"$(podman inspect -f '{{.State.Running}}' web)\" = true ]; do sleep 1; done", timeout_s=300)
     assert host.text("podman inspect -f '{{.State.Running}}' web") == "true"
     assert host.text("systemctl is-active web.service") == "active"
+    assert host.text("cat /run/app") == PROXY
+    bundle = host.text("cat /etc/ssl/certs/ca-certificates.crt")
+    assert bundle.endswith(CERTIFICATE.strip())
+    assert bundle.count("BEGIN CERTIFICATE") > 100
+    assert_kept_secret(host, GUARD.password)
+
+
+def assert_kept_secret(host: Host, secret: str) -> None:
+    for shown in ("updater status; updater status --json", "journalctl --no-pager --output=export"):
+        text = host.text(f"({shown}) 2>&1")
+        assert len(text) > 200
+        assert secret not in text
 
 
 def test_a_host_is_what_its_boot_partition_says(life: Life) -> None:
@@ -127,6 +158,8 @@ def test_a_host_is_what_its_boot_partition_says(life: Life) -> None:
     assert status["first_boot_over"] is True
     assert status["applied"]["way"] == "boot-partition"
     assert status["troubles"] == []
+    # The credential's name was in other letters on the boot partition.
+    assert life.host.run("test -s /run/credstore/twinhull.updater").exit_code == 0
     assert life.host.text("systemctl --failed --no-legend --plain") == ""
 
 
@@ -136,12 +169,15 @@ def test_the_registry_refuses_whoever_has_no_login(life: Life) -> None:
 
 
 def test_it_is_the_same_after_an_update(life: Life) -> None:
+    before = life.host.status()["provision"]["applied"]
     life.repository.workshop.publish_folders(life.bench.build(SECOND), now=datetime.now(UTC))
     life.repository.point(SECOND)
     life.host.wait_reboot()
     wanted = life.host.wait_status
     wanted(lambda status: status["version"] == SECOND and status["blessed"], timeout_s=LIFE_TIMEOUT_S)
     assert_as_provisioned(life.host)
+    # The same document came again and was not applied again.
+    assert life.host.status()["provision"]["applied"] == before
     # Only the provisioned shell answers by now: systemd was not allowed to import the other one.
     assert life.host.run("test -e /run/credentials/@system/twinhull.guest-shell").exit_code != 0
     assert life.host.text("systemctl is-active guest-shell.service") == "active"
@@ -158,7 +194,7 @@ class Restarts:
     folder: Path
 
     def boot(self, *credentials: Credential) -> Machine:
-        config = host_config(self.bench, self.bench.disk(FIRST), *credentials)
+        config = replace(host_config(self.bench, self.bench.disk(FIRST), *credentials), tpm=True)
         return Machine(config, tools=self.bench.tools, accelerator=self.bench.finding.accelerator, folder=self.folder)
 
 
@@ -169,9 +205,59 @@ def settled(machine: Machine) -> Host:
     return host
 
 
+def by_fw_cfg(document: bytes) -> Credential:
+    return Credential(CREDENTIAL, document, Carrier.FW_CFG)
+
+
+SEALED = """[Service]
+Type=oneshot
+RemainAfterExit=yes
+LoadCredentialEncrypted=token:/etc/app/token.cred
+ExecStart=/bin/sh -c 'cat "$$CREDENTIALS_DIRECTORY/token" >/run/token'
+[Install]
+WantedBy=multi-user.target
+"""
+# As docs/provisioning.md has it.
+SEAL_DOCUMENT = """set -e; cd /root
+systemd-creds encrypt --name=twinhull.provision --with-key=tpm2 web-1.yaml.signed twinhull.provision.cred
+mount /dev/disk/by-partlabel/xbootldr /mnt
+install -D twinhull.provision.cred /mnt/loader/credentials/twinhull.provision.cred
+umount /mnt
+rm web-1.yaml.signed
+"""
+
+
+def put(host: Host, path: str, data: bytes) -> None:
+    """Write a file on the host as its operator does."""
+    host.text(f"umask 077; echo {base64.b64encode(data).decode()} | base64 -d >{path}")
+
+
+def seal(host: Host) -> None:
+    """Let the host's TPM encrypt a secret, and a signed document that names it, which is then on the boot partition."""
+    put(host, "/run/secret", SECRET.encode())
+    token = host.text("systemd-creds encrypt --name=token --with-key=tpm2 /run/secret - 2>/dev/null")
+    said = document(
+        hostname="by-seal",
+        files=[
+            {"path": "/etc/app/token.cred", "content": token, "mode": "0600"},
+            {"path": "/var/lib/app/plain", "content": SECRET, "mode": "0600"},
+        ],
+        units=[{"name": "sealed.service", "content": SEALED}],
+    )
+    put(host, "/root/web-1.yaml.signed", signed(yaml.safe_dump({"serial": 5, **said})))
+    host.text(SEAL_DOCUMENT)
+    assert SECRET not in host.text("cat /root/twinhull.provision.cred /etc/app/token.cred 2>/dev/null; true")
+
+
+def power_off(machine: Machine, host: Host) -> None:
+    host.run("sync; systemctl poweroff --no-block")
+    machine.wait_exit(timeout_s=120)
+
+
 def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workbench) -> None:
     restarts = Restarts(bench, machine_folder("provisioned-by-firmware"))
     bad = "hostname: '?'\nunits: [{name: twinhull-boot.service, content: x}]\n"
+    bad += f"registries: [{{location: registry.example.com, login: {SECRET}}}]\n"
     good = yaml.safe_dump(document(hostname="by-firmware"))
     # A bad document stops nothing and settles nothing.
     with restarts.boot(Credential(CREDENTIAL, bad.encode())) as machine:
@@ -179,31 +265,37 @@ def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workben
         record = host.status()["provision"]
         assert record["applied"] is None
         assert record["first_boot_over"] is False
-        assert "twinhull-boot.service" in record["troubles"][0]["reason"]
-        assert "hostname" in record["troubles"][0]["reason"]
+        for wrong in ("twinhull-boot.service", "hostname", "registries[0].login"):
+            assert wrong in record["troubles"][0]["reason"]
         assert host.text("systemctl --failed --no-legend --plain").split()[0] == "twinhull-provision.service"
-        host.run("sync; systemctl poweroff --no-block")
-        machine.wait_exit(timeout_s=120)
-    with restarts.boot(Credential(CREDENTIAL, good.encode())) as machine:
+        assert_kept_secret(host, SECRET)
+        power_off(machine, host)
+    # systemd imports what is in fw_cfg.
+    with restarts.boot(by_fw_cfg(good.encode())) as machine:
         host = settled(machine)
         assert host.text("uname -n") == "by-firmware"
         record = host.status()["provision"]
         assert record["applied"]["way"] == "firmware"
         assert record["first_boot_over"] is True
-        host.run("sync; systemctl poweroff --no-block")
-        machine.wait_exit(timeout_s=120)
+        seal(host)
+        power_off(machine, host)
     # From here on only documents signed by a key of the image count; systemd's own credentials no longer do.
-    newer = signed(yaml.safe_dump({"serial": 5, **document(hostname="by-signature")}))
+    older = signed(yaml.safe_dump({"serial": 4, **document(hostname="older")}))
     stock = Credential("system.hostname", b"by-nobody")
-    with restarts.boot(Credential(CREDENTIAL, newer), stock) as machine:
+    with restarts.boot(by_fw_cfg(older), stock) as machine:
         host = settled(machine)
-        assert host.text("uname -n") == "by-signature"
+        assert host.text("uname -n") == "by-seal"
         record = host.status()["provision"]
         assert (record["applied"]["serial"], record["newest_serial"]) == (5, 5)
-        host.run("sync; systemctl poweroff --no-block")
-        machine.wait_exit(timeout_s=120)
-    older = signed(yaml.safe_dump({"serial": 4, **document(hostname="older")}))
+        assert record["applied"]["way"] == "boot-partition"
+        # systemd did not import it, so it was found in fw_cfg itself.
+        (trouble,) = record["troubles"]
+        assert (trouble["way"], trouble["reason"]) == ("firmware", "another document counts more")
+        assert host.text("cat /var/lib/app/plain; stat -c ' %a' /var/lib/app/plain").split() == [SECRET, "600"]
+        assert host.text("cat /run/token") == SECRET
+        assert_kept_secret(host, SECRET)
+        power_off(machine, host)
     with restarts.boot(Credential(CREDENTIAL, older)) as machine:
         host = settled(machine)
-        assert host.text("uname -n") == "by-signature"
+        assert host.text("uname -n") == "by-seal"
         assert "older than 5" in host.status()["provision"]["troubles"][0]["reason"]

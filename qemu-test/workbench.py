@@ -89,6 +89,14 @@ _CONTENT: dict[str, Any] = {
     "users": [{"name": "app", "id": 850, "groups": ["video"], "home": "/var/lib/app"}],
     "budget": {},
 }
+# What docs/provisioning.md names for secrets that only the TPM of a host can open.
+_WITH_TPM = [
+    "openssh-server",
+    "libtss2-esys-3.0.2-0t64",
+    "libtss2-rc0t64",
+    "libtss2-mu-4.0.1-0t64",
+    "libtss2-tcti-device0t64",
+]
 _LATE_USER = {"name": "late", "home": "/var/lib/late"}
 _HEALTH_CHECK = "/usr/lib/twinhull/health.d/50-on-purpose"
 _BULK_BYTES = 4 << 20
@@ -232,7 +240,7 @@ def write_definition(folder: Path, version: str) -> Path:
     if version in PROVISIONED:
         (folder / "provision.pub").write_bytes(PUBLIC_PEM)
         definition["provision"] = {"signed_by": ["provision.pub"]}
-        definition |= {"packages": ["openssh-server"], "services": {"enable": ["ssh.service"]}, "budget": {}}
+        definition |= {"packages": _WITH_TPM, "services": {"enable": ["ssh.service"]}, "budget": {}}
     path.write_text(yaml.safe_dump(definition, sort_keys=False))
     return folder
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imagebuild.vm.config import Accelerator, Console, DiskFormat, VmConfig, VmPaths
+from imagebuild.vm.config import Accelerator, Carrier, Console, DiskFormat, VmConfig, VmPaths
 from imagebuild.vm.disks import disk_devices
 
 QEMU = "qemu-system-x86_64"
@@ -117,10 +117,14 @@ def _tpm(config: VmConfig, paths: VmPaths) -> list[str]:
 def _credentials(config: VmConfig) -> list[str]:
     words: list[str] = []
     for credential in config.credentials:
-        words += ["-smbios", f"type=11,value={credential.smbios_string}"]
+        if credential.carrier is Carrier.FW_CFG:
+            text = credential.value.decode(errors="surrogateescape")
+            words += ["-fw_cfg", f"name={credential.fw_cfg_name},string={_escaped(text)}"]
+        else:
+            words += ["-smbios", f"type=11,value={credential.smbios_string}"]
     return words
 
 
-def _escaped(path: Path) -> str:
-    """A path inside a comma-separated option: QEMU reads `,,` as one comma."""
-    return str(path).replace(",", ",,")
+def _escaped(value: Path | str) -> str:
+    """A path or text inside a comma-separated option: QEMU reads `,,` as one comma."""
+    return str(value).replace(",", ",,")

@@ -14,6 +14,9 @@ MIN_MEMORY_MIB = 512
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~@:-]{0,254}")
 # An SMBIOS structure of strings must fit into one file of the kernel; far larger than any configuration.
 _MAX_CREDENTIAL_BYTES = 48 * 1024
+# QEMU's files for the firmware have names of at most 55 characters.
+_FW_CFG_FOLDER = "opt/io.systemd.credentials"
+_MAX_FW_CFG_NAME = 55
 _MAX_PORT = 65535
 
 
@@ -66,18 +69,28 @@ class Forward:
         return cls(int(match[1]), int(match[2]))
 
 
+class Carrier(Enum):
+    """What of the firmware hands a credential to the guest."""
+
+    SMBIOS = "SMBIOS"
+    FW_CFG = "fw_cfg"
+
+
 @dataclass(frozen=True)
 class Credential:
-    """A systemd credential handed to the guest's PID 1 through the firmware's SMBIOS strings."""
+    """A systemd credential handed to the guest's PID 1 through the firmware; fw_cfg carries no zero bytes."""
 
     name: str
     value: bytes
+    carrier: Carrier = Carrier.SMBIOS
 
     def __post_init__(self) -> None:
         if _CREDENTIAL_NAME.fullmatch(self.name) is None:
             raise ValueError(f"{self.name!r} is not a credential name")
         if len(self.value) > _MAX_CREDENTIAL_BYTES:
             raise ValueError(f"the credential {self.name} has {len(self.value)} bytes, {_MAX_CREDENTIAL_BYTES} fit")
+        if self.carrier is Carrier.FW_CFG and (b"\0" in self.value or len(self.fw_cfg_name) > _MAX_FW_CFG_NAME):
+            raise ValueError(f"the credential {self.name} has a name or a value that fw_cfg cannot carry")
 
     @classmethod
     def from_text(cls, text: str) -> Credential:
@@ -95,6 +108,11 @@ class Credential:
     def smbios_string(self) -> str:
         """The SMBIOS type 11 string systemd reads (systemd.system-credentials(7)); base64 holds no comma."""
         return f"io.systemd.credential.binary:{self.name}={base64.b64encode(self.value).decode()}"
+
+    @property
+    def fw_cfg_name(self) -> str:
+        """The file of fw_cfg systemd reads (systemd.system-credentials(7))."""
+        return f"{_FW_CFG_FOLDER}/{self.name}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 from bedrock import strict
 from tests.fakes.played_initrd import PlayedInitrd
 from updater.provision.policy import Policy, Unsigned
+from updater.provision.reading import MAX_OFFERED_BYTES
 from updater.provision.record import Record
 
 # systemd itself takes what systemd-stub found only in an initrd of its own; here the agent judges it later.
@@ -57,6 +58,38 @@ def test_a_credential_of_this_kernel_goes_before_one_of_all_kernels(machine: Pla
     with_credentials(machine, credentials={"one.cred": "its own"}, global_credentials={"one.cred": "of all"})
     machine.boot()
     assert [path.read_text() for path in (machine.root / KEPT).iterdir()] == ["its own"]
+
+
+def test_the_names_of_credentials_know_no_case_in_their_ending(machine: PlayedInitrd) -> None:
+    with_credentials(machine, credentials={"Twinhull.Provision.CRED": "1", "two.Cred": "2"})
+    machine.boot()
+    assert sorted(path.name for path in (machine.root / KEPT).iterdir()) == ["Twinhull.Provision", "two"]
+
+
+def test_of_a_large_credential_only_so_much_is_kept_that_it_is_refused(machine: PlayedInitrd) -> None:
+    with_credentials(machine, credentials={"large.cred": "x" * (MAX_OFFERED_BYTES + 5), "two.cred": "2"})
+    machine.boot()
+    assert (machine.root / KEPT / "large").stat().st_size == MAX_OFFERED_BYTES + 1
+    assert machine.text(f"{KEPT}/two") == "2"
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_too_many_credentials_are_no_reason_to_stop(machine: PlayedInitrd) -> None:
+    with_credentials(machine, credentials={f"{number:03}.cred": "x" for number in range(60)})
+    machine.boot()
+    assert len(list((machine.root / KEPT).iterdir())) == 50
+    assert "twinhull: more than 50 credentials are on the boot partition" in machine.said
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_a_credential_that_cannot_be_kept_is_no_reason_to_stop(machine: PlayedInitrd) -> None:
+    with_credentials(machine, credentials={"one.cred": "1", "two.cred": "2"})
+    # The first one cannot be written, as on a full file system.
+    machine.plays["mount"] = f'case "$*" in *" /run") mkdir -p -m 0700 /{KEPT}; ln -s /nowhere/x /{KEPT}/one ;; esac'
+    machine.boot()
+    assert machine.text(f"{KEPT}/two") == "2"
+    assert "twinhull: the credential one could not be kept" in machine.said
+    assert "switch_root" in machine.calls[-1]
 
 
 # With this variable set, systemd imports nothing from the firmware (import-creds.c, import_credentials()).

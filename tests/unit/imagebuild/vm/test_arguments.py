@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from imagebuild.vm.arguments import qemu_arguments
 from imagebuild.vm.config import (
     Accelerator,
     BootCertificates,
+    Carrier,
     Console,
     Credential,
     DiskCache,
@@ -97,6 +99,13 @@ def test_forwards_are_bound_to_the_loopback() -> None:
 def test_credentials_become_smbios_strings() -> None:
     config = dataclasses.replace(PLAIN, credentials=(Credential("a.b", b"x"),))
     assert values(config, "-smbios") == ["type=11,value=io.systemd.credential.binary:a.b=eA=="]
+
+
+def test_a_credential_may_be_a_file_of_fw_cfg() -> None:
+    config = dataclasses.replace(PLAIN, credentials=(Credential("a.b", b"x: 1,2\n\xff", Carrier.FW_CFG),))
+    assert values(config, "-smbios") == []
+    (given,) = values(config, "-fw_cfg")
+    assert os.fsencode(given) == b"name=opt/io.systemd.credentials/a.b,string=x: 1,,2\n\xff"
 
 
 def test_a_guest_gets_a_shell_port_only_when_asked() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuild.vm.config import Credential, DiskFormat, Forward, VmConfig
+from imagebuild.vm.config import Carrier, Credential, DiskFormat, Forward, VmConfig
 from imagebuild.vm.disks import DiskKind
 
 IMAGE = Path("/images/disk.raw")
@@ -47,6 +47,13 @@ def test_what_is_no_credential_is_refused(text: str) -> None:
 def test_a_credential_too_large_for_the_firmware_is_refused() -> None:
     with pytest.raises(ValueError, match="bytes"):
         Credential("big", bytes(1 << 20))
+
+
+@pytest.mark.parametrize(("name", "value"), [("a.b", b"x\0y"), ("a" * 29, b"x")])
+def test_what_fw_cfg_cannot_carry_is_refused(name: str, value: bytes) -> None:
+    with pytest.raises(ValueError, match="fw_cfg"):
+        Credential(name, value, Carrier.FW_CFG)
+    assert Credential(name, value).carrier is Carrier.SMBIOS
 
 
 @given(value=st.binary(max_size=300))

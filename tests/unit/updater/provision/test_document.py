@@ -205,7 +205,7 @@ def test_a_document_made_to_keep_a_host_busy_is_soon_refused(text: str) -> None:
     began = time.process_time()
     with pytest.raises(DocumentError):
         parse(text)
-    # A host of its own needs some tens of times as long under software emulation, and the unit ends after two minutes.
+    # The host starts nothing that needs its name or its network meanwhile.
     assert time.process_time() - began < 20
 
 
