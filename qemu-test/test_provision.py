@@ -36,6 +36,8 @@ pytestmark = pytest.mark.unproven
 FIRST, SECOND = PROVISIONED
 GUARD = Guard("deploy", "test-pass", "deploy:$2b$05$abcdefghijklmnopqrstuuM4ZN2JOZh0ZE3I3ZYZ0Q37kLl/ryOPG")
 ADDRESS = "10.0.2.77"
+LAN = {"name": "lan", "card": "e*", "addresses": [f"{ADDRESS}/24"], "gateways": ["10.0.2.2"], "dns": ["10.0.2.3"]}
+ADMIN = {"name": "admin", "groups": ["systemd-journal"], "ssh_keys": [SSH_KEY]}
 PROXY = "http://proxy.example.com:3128"
 SECRET = "a-token-that-nobody-may-see"  # noqa: S105 - of this test alone
 LIFE_TIMEOUT_S = 900
@@ -105,10 +107,8 @@ def whole(server: UpdateServer, registry: Registry) -> dict[str, Any]:
     at = f"{HOST_SEEN_BY_GUEST}:{registry.port}"
     return document(
         hostname="web-1",
-        network=[
-            {"name": "lan", "card": "e*", "addresses": [f"{ADDRESS}/24"], "gateways": ["10.0.2.2"], "dns": ["10.0.2.3"]}
-        ],
-        users=[{"name": "admin", "groups": ["systemd-journal"], "ssh_keys": [SSH_KEY]}],
+        network=[LAN],
+        users=[ADMIN],
         files=[{"path": "/etc/app/settings", "content": "colour=blue\n", "mode": "0640"}],
         units=[
             {"name": "web.container", "content": WEB.format(image=registry.reference(HOST_SEEN_BY_GUEST))},
@@ -123,16 +123,21 @@ def whole(server: UpdateServer, registry: Registry) -> dict[str, Any]:
     )
 
 
-def assert_as_provisioned(host: Host) -> None:
-    assert host.text("uname -n") == "web-1"
+def assert_reached(host: Host, name: str) -> None:
+    """It goes by its name and answers at its address, where its user logs in."""
+    assert host.text("uname -n") == name
     addresses = host.text("ip -4 -o addr show scope global")
     assert ADDRESS in addresses
     assert "10.0.2.15" not in addresses
-    assert host.text("stat -c '%a %U %G' /etc/app/settings") == "640 root root"
     # The private half goes to the host for a moment: it plays the operator's machine, too.
     script = f"umask 077; printf '%s' '{SSH_PRIVATE}' >/run/key; "
     script += "ssh -i /run/key -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     assert host.text(f"{script} admin@{ADDRESS} 'id -un; id -Gn; rm -f /nothing' 2>/dev/null").split()[0] == "admin"
+
+
+def assert_as_provisioned(host: Host) -> None:
+    assert_reached(host, "web-1")
+    assert host.text("stat -c '%a %U %G' /etc/app/settings") == "640 root root"
     host.run("until [ \"$(podman inspect -f '{{.State.Running}}' web)\" = true ]; do sleep 1; done", timeout_s=300)
     assert host.text("podman inspect -f '{{.State.Running}}' web") == "true"
     assert host.text("systemctl is-active web.service") == "active"
@@ -238,6 +243,8 @@ def seal(host: Host) -> None:
     token = host.text("systemd-creds encrypt --name=token --with-key=tpm2 /run/secret - 2>/dev/null")
     said = document(
         hostname="by-seal",
+        network=[LAN],
+        users=[ADMIN],
         files=[
             {"path": "/etc/app/token.cred", "content": token, "mode": "0600"},
             {"path": "/var/lib/app/plain", "content": SECRET, "mode": "0600"},
@@ -258,7 +265,7 @@ def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workben
     restarts = Restarts(bench, machine_folder("provisioned-by-firmware"))
     bad = "hostname: '?'\nunits: [{name: twinhull-boot.service, content: x}]\n"
     bad += f"registries: [{{location: registry.example.com, login: {SECRET}}}]\n"
-    good = yaml.safe_dump(document(hostname="by-firmware"))
+    good = yaml.safe_dump(document(hostname="by-firmware", network=[LAN], users=[ADMIN]))
     # A bad document stops nothing and settles nothing.
     with restarts.boot(Credential(CREDENTIAL, bad.encode())) as machine:
         host = settled(machine)
@@ -273,7 +280,7 @@ def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workben
     # systemd imports what is in fw_cfg.
     with restarts.boot(by_fw_cfg(good.encode())) as machine:
         host = settled(machine)
-        assert host.text("uname -n") == "by-firmware"
+        assert_reached(host, "by-firmware")
         record = host.status()["provision"]
         assert record["applied"]["way"] == "firmware"
         assert record["first_boot_over"] is True
@@ -284,7 +291,7 @@ def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workben
     stock = Credential("system.hostname", b"by-nobody")
     with restarts.boot(by_fw_cfg(older), stock) as machine:
         host = settled(machine)
-        assert host.text("uname -n") == "by-seal"
+        assert_reached(host, "by-seal")
         record = host.status()["provision"]
         assert (record["applied"]["serial"], record["newest_serial"]) == (5, 5)
         assert record["applied"]["way"] == "boot-partition"

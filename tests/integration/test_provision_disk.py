@@ -119,6 +119,15 @@ def test_a_document_is_written_once_replaced_and_removed(disk: Path, tools: Tool
     assert not placing(disk, tools).remove(NAME)
 
 
+def test_a_document_named_in_other_letters_is_the_same_one(disk: Path, tools: ToolsTree) -> None:
+    assert placing(disk, tools).put(NAME.upper(), FIRST)
+    assert content(disk, tools) == FIRST
+    assert placing(disk, tools).put(NAME, SECOND)
+    assert content(disk, tools) == SECOND
+    assert placing(disk, tools).remove(NAME)
+    assert not placing(disk, tools).remove(NAME.upper())
+
+
 def test_a_qcow2_image_is_written_in_place(disk: Path, tools: ToolsTree) -> None:
     image = disk.with_suffix(".qcow2")
     words = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(disk), str(image)]
