@@ -25,7 +25,9 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] | None = None) -> NoReturn:
+def run_command(
+    command: click.Command, *, prog_name: str, argv: Sequence[str] | None = None, obj: object = None
+) -> NoReturn:
     """Run a click command as a program and leave the process.
 
     The exit code is 0, or what the command returned (an int) or passed to `ctx.exit`; for an error it is the error's
@@ -37,10 +39,11 @@ def run_command(command: click.Command, *, prog_name: str, argv: Sequence[str] |
         command: The command or group.
         prog_name: The name shown in help texts.
         argv: The arguments; those of the process when None.
+        obj: What commands work with instead of what they would make themselves (`click.Context.find_object`).
     """
     try:
         with _unwinding_on_sigterm():
-            code = _invoke(command, prog_name, argv)
+            code = _invoke(command, prog_name, argv, obj)
             sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
@@ -111,9 +114,9 @@ def print_error(message: str, hints: Sequence[str] = ()) -> None:
         _line("hint", "cyan", hint)
 
 
-def _invoke(command: click.Command, prog_name: str, argv: Sequence[str] | None) -> int:
+def _invoke(command: click.Command, prog_name: str, argv: Sequence[str] | None, obj: object) -> int:
     try:
-        result = command.main(args=argv, prog_name=prog_name, standalone_mode=False)
+        result = command.main(args=argv, prog_name=prog_name, standalone_mode=False, obj=obj)
     except TwinhullError as error:
         print_error(str(error), error.hints)
         return error.exit_code

@@ -19,20 +19,20 @@ from imagebuild.definition.schemas import image_schema, provision_schema, settin
 from imagebuild.definition.starting import write_starting_definition
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.cli import bundle, lock
-from imagebuild.inputs.supply import Supply, load_lock, locked_supply, newest_supply
+from imagebuild.inputs.supply import Supply, load_lock
 from imagebuild.inputs.tools import cache_folder
 from imagebuild.inspection.cli import diff, inspect
 from imagebuild.inspection.render import show_summary
 from imagebuild.inspection.summary import Summary
-from imagebuild.pipeline.build import build_image
+from imagebuild.pipeline.chain import BuildChain
 from imagebuild.provision.cli import provision
 from imagebuild.reproduction.cli import reproduce_command
-from imagebuild.steps.plan import plan_build
 from imagebuild.steps.signing import KeySource
 from imagebuild.trim.cli import trim_command
 from imagebuild.vm.cli import vm
 from keys.cli import keys, keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
+from partitions.cli import VERSION
 from partitions.version import Version
 from updater.repository.cli import channel, repo
 from updater.server.cli import server
@@ -100,7 +100,7 @@ def schema(document: str) -> None:
 
 @twinhull.command("build")
 @click.argument("definition", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--version", "version_text", required=True, metavar="V", help="The version to build; it never changes.")
+@click.option("--version", type=VERSION, required=True, metavar="V", help="The version to build; it never changes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write the build to [default: out/ID/V].")
 @keys_option
 @click.option(
@@ -118,10 +118,12 @@ def schema(document: str) -> None:
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 @passphrase_option
 @json_option
+@click.pass_context
 def build(
+    context: click.Context,
     *,
     definition: Path,
-    version_text: str,
+    version: Version,
     out: Path | None,
     keys_folder: Path,
     root_of_trust: Path | None,
@@ -146,22 +148,18 @@ def build(
       twinhull build my-host --version 1.0.0 --locked
       twinhull build my-host --version 1.0.0 --offline my-host.tar
     """
-    try:
-        version = Version.from_text(version_text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--version") from error
-    keyring = Keyring.load(keys_folder)
+    keyring, chain = Keyring.load(keys_folder), context.find_object(BuildChain) or BuildChain()
     with open_progress(quiet=quiet or as_json) as progress:
-        plan = plan_build(
+        plan = chain.plan(
             definition,
             version=version,
             signatures=KeySource(keyring, passphrase_source(passphrase_file)),
             root_of_trust=root_of_trust or keyring.folder / "root.json",
-            supply=_supply(definition, locked=locked, packed=offline, progress=progress),
+            supply=_supply(chain, definition, locked=locked, packed=offline, progress=progress),
             out=out,
             profile=BuildProfile(profile) if profile else None,
         )
-        built = build_image(plan, progress=progress)
+        built = chain.build(plan, progress=progress)
     warnings = plan.supply.warnings
     if as_json:
         emit_json({"out": str(built.out), "fresh": built.fresh, **_fields(built.summary), "warnings": warnings})
@@ -172,17 +170,17 @@ def build(
     return EXIT_DONE if built.fresh else EXIT_NOTHING_TO_DO
 
 
-def _supply(definition: Path, *, locked: bool, packed: Path | None, progress: Progress) -> Supply:
+def _supply(chain: BuildChain, definition: Path, *, locked: bool, packed: Path | None, progress: Progress) -> Supply:
     """The packages and tools of a build: the newest, the locked ones, or those of a bundle."""
     cache = cache_folder()
     if packed is not None:
         progress.step("read the bundle")
-        return locked_supply(
-            definition, open_bundle(packed, definition, cache=cache), cache=cache, offline=True, progress=progress
-        )
+        lock = open_bundle(packed, definition, cache=cache)
+        return chain.locked(definition, lock, mirrors=None, cache=cache, progress=progress)
+    mirrors = chain.mirrors(definition)
     if locked:
-        return locked_supply(definition, load_lock(definition), cache=cache, progress=progress)
-    return newest_supply(definition, cache=cache, progress=progress)
+        return chain.locked(definition, load_lock(definition), mirrors=mirrors, cache=cache, progress=progress)
+    return chain.newest(definition, mirrors=mirrors, cache=cache, progress=progress)
 
 
 def _fields(summary: Summary) -> dict[str, object]:

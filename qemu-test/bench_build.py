@@ -37,7 +37,6 @@ from workbench import OUT, SOURCE, Workbench, make_workbench, write_definition
 
 from bedrock.progress import Silent
 from imagebuild.definition.image import load_definition
-from imagebuild.inputs.mirror import find_mirrors
 from imagebuild.inputs.requested import asked_packages
 from imagebuild.inputs.supply import Supply, newest_supply
 from imagebuild.inputs.tools import cache_folder
@@ -135,7 +134,7 @@ class Course:
         """Build a version, whose definition has a file of its own; seconds per step."""
         definition = write_definition(FOLDER / "definition", version)
         began = time.monotonic()
-        supply = newest_supply(definition, cache=CACHE, progress=Silent())
+        supply = newest_supply(definition, mirrors=self.bench.mirrors, cache=CACHE, progress=Silent())
         chosen_s = time.monotonic() - began
         if change is None:
             return _steps(chosen_s, *self._build(definition, version, supply))
@@ -167,13 +166,11 @@ def _steps(chosen_s: float, build_s: float, seconds: dict[str, float]) -> dict[s
 def make_peer(bench: Workbench) -> tuple[PlainMkosi, str]:
     """The peer of the reference image, and the state of the archive both are built from."""
     definition = write_definition(FOLDER / "definition", "1.0.0")
-    supply = newest_supply(definition, cache=cache_folder(), progress=Silent())
+    supply = newest_supply(definition, mirrors=bench.mirrors, cache=cache_folder(), progress=Silent())
     loaded = load_definition(definition)
-    mirrors = find_mirrors(loaded.mirror, loaded.security_mirror)
     asked = asked_packages(definition, loaded, tools=bench.tools).root[None]
-    peer = PlainMkosi(
-        bench.tools, mirrors, loaded, asked, SOURCE / "out" / "plain-mkosi", cache_folder() / "plain-mkosi"
-    )
+    place = SOURCE / "out" / "plain-mkosi"
+    peer = PlainMkosi(bench.tools, bench.mirrors, loaded, asked, place, cache_folder() / "plain-mkosi")
     return peer, supply.packages.digest
 
 

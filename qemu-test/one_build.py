@@ -18,6 +18,7 @@ from bedrock import process, strict
 from bedrock.process import Argument, Finished
 from bedrock.progress import Silent
 from imagebuild.inputs.bundle import open_bundle
+from imagebuild.inputs.mirror import mirrors_for
 from imagebuild.inputs.supply import load_lock, locked_supply
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.pipeline.build import build_image
@@ -97,9 +98,10 @@ def build(request: Request) -> None:
         _require_alone()
     if request.bundle is not None:
         lock = open_bundle(Path(request.bundle), definition, cache=cache)
-        supply = locked_supply(definition, lock, cache=cache, progress=Silent(), offline=True)
+        supply = locked_supply(definition, lock, mirrors=None, cache=cache, progress=Silent())
     else:
-        supply = locked_supply(definition, load_lock(definition), cache=cache, progress=Silent())
+        lock, mirrors = load_lock(definition), mirrors_for(definition)
+        supply = locked_supply(definition, lock, mirrors=mirrors, cache=cache, progress=Silent())
     if request.clock is not None:
         supply = replace(supply, tools=LateTools(supply.tools.root, ahead=request.clock))
     plan = plan_build(

@@ -140,9 +140,9 @@ def with_mkosi_extra(definition: Path) -> None:
 def pack(definition: Path, bundle: Path, tools_cache: Path) -> Inputs:
     """Lock a definition and pack everything it is built from (writes the lock, the bundle, and below the cache)."""
     bench = make_workbench()
-    lock = make_lock(definition, cache=tools_cache, progress=Silent())
+    lock = make_lock(definition, mirrors=bench.mirrors, cache=tools_cache, progress=Silent())
     write_atomic(definition / LOCK_FILE, write_lock(lock))
-    write_bundle(definition, lock, bundle, cache=tools_cache, progress=Silent())
+    write_bundle(definition, lock, bundle, mirrors=bench.mirrors, cache=tools_cache, progress=Silent())
     return Inputs(definition, bench.keyring.folder, OUT / "trust/repo/metadata/1.root.json", bundle)
 
 

@@ -84,9 +84,10 @@ def try_release(bench: Workbench, release: str, expired: ExpiredIndexes) -> Outc
     outcome = Outcome(release)
     try:
         began = time.monotonic()
-        supply = newest_supply(folder / "definition", cache=cache_folder(), progress=Silent())
+        definition, cache = folder / "definition", cache_folder()
+        supply = newest_supply(definition, mirrors=bench.mirrors, cache=cache, progress=Silent())
         plan = plan_build(
-            folder / "definition",
+            definition,
             version=Version.from_text(VERSION),
             signatures=KeySource(bench.keyring, NoPassphrase()),
             out=folder / "build",

@@ -97,7 +97,7 @@ def refused(bench: Workbench, folder: Path, text: str) -> str:
         version=Version("1.0.0"),
         signatures=KeySource(bench.keyring, NoPassphrase()),
         out=folder / "out" / "1.0.0",
-        supply=newest_supply(definition, cache=cache_folder(), progress=Silent()),
+        supply=newest_supply(definition, mirrors=bench.mirrors, cache=cache_folder(), progress=Silent()),
         root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",
     )
     with pytest.raises(BuildError) as caught:

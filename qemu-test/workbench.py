@@ -23,7 +23,7 @@ from guarded import Keys, guarded, make_keys
 from bedrock.progress import Silent
 from imagebuild.definition.image import BuildProfile
 from imagebuild.errors import BuildError
-from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.inputs.mirror import Mirrors, find_mirrors
 from imagebuild.inputs.supply import newest_supply
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.pipeline.build import build_image
@@ -132,6 +132,7 @@ class Repository:
 class Workbench:
     """Tools, keys and builds."""
 
+    mirrors: Mirrors
     tools: ToolsTree
     finding: AcceleratorChoice
     keyring: Keyring
@@ -191,7 +192,7 @@ class Workbench:
             version=Version.from_text(version),
             signatures=KeySource(self.keyring, NoPassphrase()),
             out=folder / "builds" / version,
-            supply=newest_supply(definition, cache=cache_folder(), progress=Silent()),
+            supply=newest_supply(definition, mirrors=self.mirrors, cache=cache_folder(), progress=Silent()),
             root_of_trust=OUT / "trust" / "repo" / "metadata" / "1.root.json",
             profile=BuildProfile.DEBUG if version == DEBUG else None,
         )
@@ -200,8 +201,9 @@ class Workbench:
 def make_workbench() -> Workbench:
     """Make everything ready that all scenarios share."""
     OUT.mkdir(parents=True, exist_ok=True)
+    mirrors = find_mirrors()
     with timed("tools tree"):
-        tools = ensure_tools(find_mirrors(), cache=cache_folder())
+        tools = ensure_tools(mirrors, cache=cache_folder())
     with timed("accelerator"):
         finding = find_accelerator(tools, cache=cache_folder())
     keyring = _keyring(OUT / "keys")
@@ -209,7 +211,7 @@ def make_workbench() -> Workbench:
     if not trust.base.exists():
         trust.folder.mkdir(exist_ok=True)
         init_repository(trust.base, trust.access, lifetimes=Lifetimes(), now=datetime.now(UTC))
-    return Workbench(tools, finding, keyring)
+    return Workbench(mirrors, tools, finding, keyring)
 
 
 def write_definition(folder: Path, version: str) -> Path:

@@ -9,6 +9,7 @@ import click
 from bedrock.cli import run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED
 from imagebuild.demo.story import run_demo
+from imagebuild.inputs.mirror import find_mirrors
 
 
 @click.command()
@@ -18,7 +19,7 @@ def demo(out: Path) -> int:
 
     Needs about ten minutes on two cores without hardware acceleration.
     """
-    report = run_demo(out, say=click.echo)
+    report = run_demo(out, mirrors=find_mirrors(), say=click.echo)
     return EXIT_DONE if report.ok else EXIT_FAILED
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from bedrock.persist import write_atomic
 from imagebuild.demo.definitions import ADDED_PROGRAM, FIRST, IMAGE, SECOND, SICK, write_definition
 from imagebuild.demo.report import DemoReport
-from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.rehearsal.guest import COMMAND_S, HOST, UPDATE_S, Guest, updater_credential
 from imagebuild.rehearsal.registry import Registry, run_registry
@@ -52,7 +52,7 @@ class Timeline:
         self.seconds[name] = time.monotonic() - since
 
 
-def run_demo(out: Path, *, say: Say) -> DemoReport:
+def run_demo(out: Path, *, mirrors: Mirrors, say: Say) -> DemoReport:
     """Run the demo below `out` and write `report.json`.
 
     Raises:
@@ -62,8 +62,8 @@ def run_demo(out: Path, *, say: Say) -> DemoReport:
     line = Timeline(say)
     write_to = out / "report.json"
     write_to.unlink(missing_ok=True)
-    tools = _tools(line)
-    stage = set_stage(out)
+    tools = _tools(line, mirrors)
+    stage = set_stage(out, mirrors)
     line.print(f"keys and an empty repository in {out}")
     builds = {version: _build(stage, line, version) for version in (FIRST, SECOND, SICK)}
     stage.publish(FIRST, SECOND, progress=line)
@@ -77,10 +77,10 @@ def run_demo(out: Path, *, say: Say) -> DemoReport:
     return report
 
 
-def _tools(line: Timeline) -> ToolsTree:
+def _tools(line: Timeline, mirrors: Mirrors) -> ToolsTree:
     began = time.monotonic()
     line.print("tools tree")
-    tools = ensure_tools(find_mirrors(), cache=cache_folder())
+    tools = ensure_tools(mirrors, cache=cache_folder())
     line.timed("tools_tree", began)
     return tools
 

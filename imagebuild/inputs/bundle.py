@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,10 @@ from imagebuild.definition.image import LOCK_FILE, definition_files, is_executab
 from imagebuild.definition.sources import LOCAL
 from imagebuild.errors import BuildError, LockError, RefusedInputError
 from imagebuild.inputs.lockfile import ArchivePath, Lock, LockedPackage, read_lock
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.store import Store
-from imagebuild.inputs.supply import locked_supply, store_in
+from imagebuild.inputs.supply import Supply, locked_supply, store_in
+from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inputs.wheels import agent_wheels, keep_agent_wheels
 from updater.documents.release import Name, Sha256
 
@@ -59,8 +61,28 @@ class BundleIndex:
     files: tuple[BundledFile, ...]
 
 
-def write_bundle(folder: Path, lock: Lock, out: Path, *, cache: Path, progress: Progress) -> BundleIndex:
+def write_bundle(
+    folder: Path,
+    lock: Lock,
+    out: Path,
+    *,
+    mirrors: Mirrors,
+    cache: Path,
+    progress: Progress,
+    supply_of: Callable[..., Supply] = locked_supply,
+    wheels_of: Callable[[ToolsTree, Path], tuple[Path, ...]] = agent_wheels,
+) -> BundleIndex:
     """Write a bundle of the definition in `folder`, which holds `lock`; a name that ends in .tar makes a tar file.
+
+    Args:
+        folder: The image definition.
+        lock: Its lock.
+        out: What is made.
+        mirrors: Where packages come from.
+        cache: Twinhull's cache folder.
+        progress: Shows the steps.
+        supply_of: Makes the tools ready and finds the packages of a lock.
+        wheels_of: Fetches the agent's packages.
 
     Raises:
         BuildError: `out` exists.
@@ -70,9 +92,9 @@ def write_bundle(folder: Path, lock: Lock, out: Path, *, cache: Path, progress: 
     """
     if out.exists():
         raise BuildError(f"{out} exists; nothing was changed").with_hint("choose another name")
-    supply = locked_supply(folder, lock, cache=cache, progress=progress)
+    supply = supply_of(folder, lock, mirrors=mirrors, cache=cache, progress=progress)
     supply.open_archive(progress)
-    wheels = agent_wheels(supply.tools, supply.cache)
+    wheels = wheels_of(supply.tools, supply.cache)
     with partial_folder(out) as partial:
         progress.step("pack the bundle")
         index = _lay_out(partial / "bundle", folder, lock, store_in(supply.cache), wheels)

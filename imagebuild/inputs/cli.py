@@ -15,6 +15,7 @@ from imagebuild.definition.image import LOCK_FILE
 from imagebuild.errors import LockError
 from imagebuild.inputs.bundle import write_bundle
 from imagebuild.inputs.lockfile import Lock, VersionChange, changes, read_lock, write_lock
+from imagebuild.inputs.mirror import mirrors_for
 from imagebuild.inputs.supply import asks_of, load_lock, make_lock, missing_asks
 from imagebuild.inputs.tools import cache_folder
 
@@ -70,11 +71,12 @@ def make(*, definition: Path, update: bool, quiet: bool, as_json: bool) -> int:
     path = definition / LOCK_FILE
     old = load_lock(definition) if path.exists() else None
     with open_progress(quiet=quiet or as_json) as progress:
+        mirrors, cache = mirrors_for(definition), cache_folder()
         if old is not None and not update:
-            _require_fitting(old, definition, asks_of(definition, cache=cache_folder(), progress=progress))
+            _require_fitting(old, definition, asks_of(definition, mirrors=mirrors, cache=cache, progress=progress))
             new = old
         else:
-            new = make_lock(definition, cache=cache_folder(), progress=progress)
+            new = make_lock(definition, mirrors=mirrors, cache=cache, progress=progress)
     if new != old:
         write_atomic(path, write_lock(new))
     _show(path, old, new, as_json=as_json)
@@ -101,7 +103,7 @@ def diff_locks(*, old: Path, new: Path | None, as_json: bool) -> None:
     else:
         folder = old if old.is_dir() else old.parent
         with open_progress(quiet=as_json) as progress:
-            after = make_lock(folder, cache=cache_folder(), progress=progress)
+            after = make_lock(folder, mirrors=mirrors_for(folder), cache=cache_folder(), progress=progress)
     _tell(changes(before, after), as_json=as_json)
 
 
@@ -121,7 +123,8 @@ def bundle(*, definition: Path, out: Path, as_json: bool) -> None:
       twinhull build my-host --version 1.0.0 --offline my-host.tar
     """
     with open_progress(quiet=as_json) as progress:
-        index = write_bundle(definition, load_lock(definition), out, cache=cache_folder(), progress=progress)
+        lock, mirrors = load_lock(definition), mirrors_for(definition)
+        index = write_bundle(definition, lock, out, mirrors=mirrors, cache=cache_folder(), progress=progress)
     size = sum(file.size_bytes for file in index.files)
     if as_json:
         emit_json({"out": str(out), "files": len(index.files), "size_bytes": size})

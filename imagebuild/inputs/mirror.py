@@ -1,5 +1,6 @@
 """Which Debian mirrors to use: the image definition's, else the environment's, else what this host's apt uses.
 
+A command finds them once and hands them on; whatever fetches is given them.
 No mirror's host name is written here or anywhere else in Twinhull.
 """
 
@@ -8,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from bedrock import process
 from bedrock.errors import ProcessError
+from imagebuild.definition.image import load_definition
 from imagebuild.definition.sources import archive_url
 from imagebuild.errors import MirrorError
 
@@ -53,6 +56,17 @@ def find_mirrors(main: str | None = None, security: str | None = None) -> Mirror
         )
     found_security = stated_security or apt_security
     return Mirrors(_checked(apt_main), _checked(found_security) if found_security else None)
+
+
+def mirrors_for(folder: Path) -> Mirrors:
+    """Find the mirrors for the image definition in `folder`.
+
+    Raises:
+        DocumentError: The definition has errors.
+        MirrorError: Nothing names a mirror, or what names one is no URL.
+    """
+    definition = load_definition(folder)
+    return find_mirrors(definition.mirror, definition.security_mirror)
 
 
 def _checked(url: str) -> str:

@@ -21,7 +21,7 @@ from imagebuild.errors import LockError, RefusedInputError
 from imagebuild.inputs.archive import archive_path, ensure_archive
 from imagebuild.inputs.archives import archives_of, debian_archives, local_bases
 from imagebuild.inputs.lockfile import FORMAT, Lock, LockedWheel, Selection, read_lock
-from imagebuild.inputs.mirror import Mirrors, find_mirrors
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.requested import asked_packages
 from imagebuild.inputs.resolve import Resolver
 from imagebuild.inputs.store import Store, fetch_packages
@@ -78,17 +78,16 @@ def store_in(cache: Path) -> Store:
     return Store(cache / "files")
 
 
-def newest_supply(folder: Path, *, cache: Path, progress: Progress) -> Supply:
+def newest_supply(folder: Path, *, mirrors: Mirrors, cache: Path, progress: Progress) -> Supply:
     """What the mirrors offer now for the definition in `folder`.
 
     Raises:
         DocumentError: The definition has errors.
-        MirrorError: No mirror is known, it does not answer, or it is not signed by Debian.
+        MirrorError: A mirror does not answer, or it is not signed by Debian.
         BuildError: A package is not there, or they cannot be installed together.
         ToolsError: The tools tree could not be made.
     """
     definition, cache = load_definition(folder), cache.absolute()
-    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
     began = time.monotonic()
     progress.step("tools tree")
     tools = ensure_tools(mirrors, cache=cache, progress=progress)
@@ -107,8 +106,8 @@ def newest_supply(folder: Path, *, cache: Path, progress: Progress) -> Supply:
     )
 
 
-def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, offline: bool = False) -> Supply:
-    """What the lock names, and nothing else; `offline`: everything must be in the cache already.
+def locked_supply(folder: Path, lock: Lock, *, mirrors: Mirrors | None, cache: Path, progress: Progress) -> Supply:
+    """What the lock names, and nothing else; without mirrors it is offline: everything must be in the cache already.
 
     Raises:
         LockError: The lock is of another image or release, or does not name what the definition asks for.
@@ -120,7 +119,8 @@ def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, 
     if (lock.image, lock.image_packages.release) != (definition.id, definition.release):
         message = f"the lock is of {lock.image} on {lock.image_packages.release}, not of {definition.id}"
         raise LockError(f"{message} on {definition.release}").with_hint("`twinhull lock --update` makes a new one")
-    bases = local_bases(folder) if offline else _bases(folder, definition)
+    offline = mirrors is None
+    bases = local_bases(folder) if mirrors is None else archives_of(definition, folder, mirrors).bases
     began = time.monotonic()
     progress.step("tools tree")
     store = store_in(cache)
@@ -142,15 +142,14 @@ def locked_supply(folder: Path, lock: Lock, *, cache: Path, progress: Progress, 
     )
 
 
-def make_lock(folder: Path, *, cache: Path, progress: Progress) -> Lock:
+def make_lock(folder: Path, *, mirrors: Mirrors, cache: Path, progress: Progress) -> Lock:
     """Lock what the mirrors offer now for the definition in `folder`, tools and the agent's wheels too.
 
     Raises:
-        MirrorError: No mirror is known, it does not answer, or it is not signed by Debian.
+        MirrorError: A mirror does not answer, or it is not signed by Debian.
         BuildError: A package is not there, or they cannot be installed together.
     """
     definition, cache = load_definition(folder), cache.absolute()
-    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
     progress.step("tools tree")
     tools = ensure_tools(mirrors, cache=cache, progress=progress)
     progress.step("choose packages")
@@ -176,12 +175,10 @@ def load_lock(folder: Path) -> Lock:
         raise LockError(f"{folder} holds no {LOCK_FILE}").with_hint(f"make one: twinhull lock {folder}") from error
 
 
-def asks_of(folder: Path, *, cache: Path, progress: Progress) -> tuple[str, ...]:
+def asks_of(folder: Path, *, mirrors: Mirrors, cache: Path, progress: Progress) -> tuple[str, ...]:
     """What the definition in `folder` asks for now, in the form a lock keeps it."""
-    definition = load_definition(folder)
-    mirrors = find_mirrors(definition.mirror, definition.security_mirror)
     tools = ensure_tools(mirrors, cache=cache, progress=progress)
-    return asked_packages(folder, definition, tools=tools).lines
+    return asked_packages(folder, load_definition(folder), tools=tools).lines
 
 
 def missing_asks(lock: Lock, asks: tuple[str, ...]) -> tuple[str, ...]:
@@ -199,10 +196,6 @@ def _choose(
     asked = asked_packages(folder, definition, tools=tools)
     archives = archives_of(definition, folder, mirrors)
     return Resolver(tools, archives, definition.release, cache).select(*asked.lists), asked.lines
-
-
-def _bases(folder: Path, definition: ImageDefinition) -> Mapping[str, str]:
-    return archives_of(definition, folder, find_mirrors(definition.mirror, definition.security_mirror)).bases
 
 
 def _require_asked(lock: Lock, asks: tuple[str, ...]) -> None:

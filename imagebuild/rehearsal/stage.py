@@ -15,6 +15,7 @@ from pathlib import Path
 from bedrock import process
 from bedrock.progress import Progress
 from imagebuild.errors import BuildError, BuiltBeforeError
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.supply import newest_supply
 from imagebuild.inputs.tools import cache_folder
 from imagebuild.pipeline.build import Built, build_image
@@ -38,10 +39,11 @@ _SENT = re.compile(r" GET /\S+ .*?(?P<status>\d{3}) (?P<bytes>\d+) bytes ")
 
 @dataclass(frozen=True)
 class Stage:
-    """A folder and its keys."""
+    """A folder, its keys, and where packages come from."""
 
     out: Path
     keyring: Keyring
+    mirrors: Mirrors
 
     @property
     def repository(self) -> Path:
@@ -60,7 +62,7 @@ class Stage:
             version=Version.from_text(version),
             signatures=KeySource(self.keyring, NoPassphrase()),
             out=self.out / "builds" / version,
-            supply=newest_supply(definition, cache=cache_folder(), progress=progress),
+            supply=newest_supply(definition, mirrors=self.mirrors, cache=cache_folder(), progress=progress),
             root_of_trust=self.repository / "metadata" / "1.root.json",
         )
         try:
@@ -134,7 +136,7 @@ class Served:
         return sum(int(match["bytes"]) for match in _SENT.finditer(self.log.read_text()))
 
 
-def set_stage(out: Path) -> Stage:
+def set_stage(out: Path, mirrors: Mirrors) -> Stage:
     """Make keys and an empty repository anew; builds of an earlier run with the same keys stay (writes below `out`)."""
     out.mkdir(parents=True, exist_ok=True)
     folder = out / "keys"
@@ -143,7 +145,7 @@ def set_stage(out: Path) -> Stage:
         for name in ("builds", "keys", "repo", "trust"):
             shutil.rmtree(out / name, ignore_errors=True)
         init(folder, Profile.DEV, NoPassphrase())
-    stage = Stage(out.absolute(), Keyring.load(folder))
+    stage = Stage(out.absolute(), Keyring.load(folder), mirrors)
     pristine = out / "trust"
     if not pristine.exists():
         init_repository(pristine, stage.access, lifetimes=Lifetimes(), now=datetime.now(UTC))

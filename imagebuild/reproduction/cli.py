@@ -8,22 +8,23 @@ from pathlib import Path
 import click
 
 from bedrock import strict
-from bedrock.cli import FromText, emit_json, json_option
+from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_REFUSED
 from imagebuild.console import open_progress
+from imagebuild.inputs.mirror import mirrors_for
 from imagebuild.inputs.tools import cache_folder
 from imagebuild.reproduction.rebuild import Reproduction, ReproductionRequest, reproduce
 from imagebuild.reproduction.render import show_report
 from imagebuild.steps.scratch import remove_tree
 from updater.repository.channels import ReleaseChoice
+from updater.repository.cli import RELEASE
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-_RELEASE = FromText("release", ReleaseChoice.from_text)
 
 
 @click.command("reproduce")
-@click.argument("release", metavar="IMAGE/VERSION", type=_RELEASE)
+@click.argument("release", metavar="IMAGE/VERSION", type=RELEASE)
 @click.option("--repo", "base", type=_FOLDER, required=True, help="The repository, or a copy of it.")
 @click.option("--definition", type=_FOLDER, required=True, help="The image definition the release was built from.")
 @click.option("--root", type=_FILE, help="The root.json hosts start from; else the repository's own is trusted.")
@@ -61,7 +62,8 @@ def reproduce_command(
       twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
     """
     trusted = root.read_bytes() if root else None
-    wanted = ReproductionRequest(base, release, definition, trusted_root=trusted, bundle=offline)
+    mirrors = None if offline else mirrors_for(definition)
+    wanted = ReproductionRequest(base, release, definition, trusted_root=trusted, bundle=offline, mirrors=mirrors)
     place = out.absolute() if out else Path(tempfile.mkdtemp(prefix="twinhull-reproduced-")) / "build"
     kept = out is not None
     try:

@@ -9,7 +9,7 @@ This needs the definition, the same version of Twinhull and the repository, but 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -20,12 +20,11 @@ from imagebuild.definition.image import LOCK_FILE, BuildProfile, definition_dige
 from imagebuild.errors import BuildError, NotReproducedError
 from imagebuild.inputs.bundle import open_bundle
 from imagebuild.inputs.lockfile import read_lock
-from imagebuild.inputs.supply import Supply, locked_supply
-from imagebuild.pipeline.build import build_image
+from imagebuild.inputs.mirror import Mirrors
+from imagebuild.inputs.supply import Supply
+from imagebuild.pipeline.chain import BuildChain
 from imagebuild.reproduction.differences import ask_diffoscope, where
 from imagebuild.reproduction.inputs import Here, input_problems
-from imagebuild.steps.plan import BuildPlan, plan_build
-from imagebuild.steps.program import program_sha256
 from imagebuild.steps.signing import GivenSignatures
 from updater.documents.build_files import ATTACHMENT_FILES, PROVENANCE, RELEASE_FILE, RELEASE_FILES
 from updater.documents.signatures import SIGNATURES_FILE, Signatures, parse_signatures
@@ -75,6 +74,7 @@ class ReproductionRequest:
         definition: The folder with the image definition.
         trusted_root: A root document a host would start from; the repository's own when None.
         bundle: A bundle to build from without a network, if any.
+        mirrors: Where the packages of the lock are fetched from; None: nowhere, the bundle has them.
     """
 
     base: Path
@@ -82,27 +82,11 @@ class ReproductionRequest:
     definition: Path
     trusted_root: bytes | None = None
     bundle: Path | None = None
-
-
-@dataclass(frozen=True)
-class Builder:
-    """The builder; tests pass in another one.
-
-    Attributes:
-        program: The hash of this program.
-        supply: Tools and packages of a lock (`locked_supply`).
-        plan: Plans a build (`plan_build`).
-        build: Builds it (`build_image`).
-    """
-
-    program: Callable[[], str] = program_sha256
-    supply: Callable[..., Supply] = locked_supply
-    plan: Callable[..., BuildPlan] = plan_build
-    build: Callable[..., object] = build_image
+    mirrors: Mirrors | None = None
 
 
 def reproduce(
-    wanted: ReproductionRequest, *, out: Path, cache: Path, progress: Progress, builder: Builder | None = None
+    wanted: ReproductionRequest, *, out: Path, cache: Path, progress: Progress, chain: BuildChain | None = None
 ) -> Reproduction:
     """Build a published release again into the new folder `out`, and compare.
 
@@ -114,16 +98,16 @@ def reproduce(
     """
     if out.exists():
         raise BuildError(f"{out} exists; nothing was changed").with_hint("choose another --out")
-    builder = builder or Builder()
+    chain = chain or BuildChain()
     with tempfile.TemporaryDirectory(prefix="twinhull-reproduce-") as scratch:
         folder = Path(scratch) / "published"
         taken = extract(wanted.base, wanted.choice, folder, progress=progress, trusted_root=wanted.trusted_root)
         statement = _require_reproducible(taken)
-        _require_inputs(wanted.definition, taken, statement, program=builder.program())
+        _require_inputs(wanted.definition, taken, statement, program=chain.program())
         root = _root_of_trust(taken, statement, Path(scratch) / "root.json")
-        supply = _supply(wanted, taken, builder, cache=cache, progress=progress)
+        supply = _supply(wanted, taken, chain, cache=cache, progress=progress)
         profile = statement.predicate.buildDefinition.externalParameters.profile
-        plan = builder.plan(
+        plan = chain.plan(
             wanted.definition,
             version=taken.release.version,
             signatures=GivenSignatures(_signatures(taken)),
@@ -132,7 +116,7 @@ def reproduce(
             out=out,
             profile=BuildProfile(profile) if profile else None,
         )
-        builder.build(plan, progress=progress)
+        chain.build(plan, progress=progress)
         progress.step("compare")
         files = tuple(_explained(file, taken, out, supply) for file in compared(folder, out))
     return Reproduction(taken.release.image, str(taken.release.version), out, files)
@@ -195,7 +179,7 @@ def _signatures(taken: Extracted) -> Signatures:
 
 
 def _supply(
-    wanted: ReproductionRequest, taken: Extracted, builder: Builder, *, cache: Path, progress: Progress
+    wanted: ReproductionRequest, taken: Extracted, chain: BuildChain, *, cache: Path, progress: Progress
 ) -> Supply:
     lock = read_lock((taken.folder / LOCK_FILE).read_bytes(), source=f"the published {LOCK_FILE}")
     if wanted.bundle is not None:
@@ -203,8 +187,7 @@ def _supply(
         packed = open_bundle(wanted.bundle, wanted.definition, cache=cache)
         if packed != lock:
             raise NotReproducedError(f"{wanted.bundle} holds another lock than the published one")
-    offline = wanted.bundle is not None
-    return builder.supply(wanted.definition, lock, cache=cache, progress=progress, offline=offline)
+    return chain.locked(wanted.definition, lock, mirrors=wanted.mirrors, cache=cache, progress=progress)
 
 
 def _sha256(path: Path) -> str | None:

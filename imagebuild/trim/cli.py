@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,30 @@ import click
 
 from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
+from bedrock.progress import Progress
 from imagebuild.console import open_progress
 from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError
+from imagebuild.inputs.mirror import Mirrors, find_mirrors
 from imagebuild.trim.judging import Outcome, Priced
 from imagebuild.trim.render import show_outcome
-from imagebuild.trim.trimming import TrimOptions, trim
+from imagebuild.trim.trimming import MachineRehearsal, TrimOptions, trim
 from imagebuild.trim.writing import lines_of, write_lines
 
 _MOST_WORKLOAD_BYTES = 64 << 10
 _WORKLOAD_HELP = "Shell script that the host runs as well, once before the update and once after it."
+
+
+def _trim(options: TrimOptions, *, mirrors: Mirrors, progress: Progress) -> Outcome:
+    rehearsal = MachineRehearsal.make(options, mirrors=mirrors, progress=progress)
+    return trim(options, rehearsal, progress=progress)
+
+
+@dataclass(frozen=True)
+class Trimmer:
+    """What trims here; another one stands in for it in tests."""
+
+    trim: Callable[..., Outcome] = _trim
 
 
 @click.command("trim")
@@ -36,7 +52,9 @@ _WORKLOAD_HELP = "Shell script that the host runs as well, once before the updat
     help="Memory of the virtual machine in MiB.",
 )
 @json_option
+@click.pass_context
 def trim_command(
+    context: click.Context,
     *,
     definition: Path,
     workload: Path | None,
@@ -63,8 +81,9 @@ def trim_command(
     wanted = load_definition(definition)
     place = out or Path("out") / "trim" / wanted.id
     options = TrimOptions(definition, place.absolute(), _own(workload), memory_mib, everything)
+    trimmer, mirrors = context.find_object(Trimmer) or Trimmer(), find_mirrors(wanted.mirror, wanted.security_mirror)
     with open_progress(quiet=as_json) as progress:
-        found = trim(options, progress=progress)
+        found = trimmer.trim(options, mirrors=mirrors, progress=progress)
     lines = lines_of(each.proposal for each in found.listed)
     written = write_lines(definition, lines) if write and lines else None
     if as_json:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -20,8 +20,8 @@ from bedrock.digest import texts_sha256
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
 from bedrock.progress import Progress
-from imagebuild.definition.image import FILE_NAME, ImageDefinition, load_definition
-from imagebuild.inputs.mirror import find_mirrors
+from imagebuild.definition.image import FILE_NAME, load_definition
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.record import read_contents
@@ -71,7 +71,20 @@ class Record:
     modules: tuple[str, ...]
 
 
-def trim(options: TrimOptions, *, progress: Progress) -> Outcome:
+class Rehearsal(Protocol):
+    """Two builds of a definition, and a machine that is recorded while it goes from one to the other."""
+
+    def build(self) -> tuple[Path, Path]:
+        """Both builds."""
+
+    def record(self, build: Path, contents: Contents, keep: KeepList) -> Sample:
+        """What a host of this build touches in its life."""
+
+    def judge(self, build: Path, contents: Contents, touched: Sample, keep: KeepList) -> Outcome:
+        """What could be dropped from this build, with its price."""
+
+
+def trim(options: TrimOptions, rehearsal: Rehearsal, *, progress: Progress) -> Outcome:
     """Build, boot, record, and report what could be dropped (writes below `options.out` and the cache only).
 
     Raises:
@@ -82,14 +95,10 @@ def trim(options: TrimOptions, *, progress: Progress) -> Outcome:
     """
     definition = load_definition(options.definition)
     keep = load_keep_list().with_own(definition.trim, paths=definition.keep, modules=definition.keep_modules)
-    tools = ensure_tools(
-        find_mirrors(definition.mirror, definition.security_mirror), cache=cache_folder(), progress=progress
-    )
-    rehearsal = _Rehearsal(options, definition, set_stage(options.out), tools, progress)
     builds = rehearsal.build()
     contents = read_contents(builds[0])
     key = _record_key(builds, options.own_workload)
-    place = rehearsal.stage.out / RECORD_FILE
+    place = options.out / RECORD_FILE
     record = read_record(place, key)
     if record is None:
         touched = rehearsal.record(builds[0], contents, keep)
@@ -98,7 +107,7 @@ def trim(options: TrimOptions, *, progress: Progress) -> Outcome:
     else:
         progress.step("nothing has changed since the last record, so it is reused")
     touched = Sample(frozenset(record.files), frozenset(record.modules))
-    return judge(builds[0], contents, touched, keep, everything=options.everything, tools=tools, progress=progress)
+    return rehearsal.judge(builds[0], contents, touched, keep)
 
 
 def write_rehearsed(definition: Path, folder: Path, *, second: bool) -> Path:
@@ -133,14 +142,19 @@ def _record_key(builds: tuple[Path, ...], own: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Rehearsal:
-    """Two builds of a definition, and a machine that is recorded while it goes from one to the other."""
+class MachineRehearsal:
+    """A rehearsal for real, below `options.out`."""
 
     options: TrimOptions
-    definition: ImageDefinition
     stage: Stage
     tools: ToolsTree
     progress: Progress
+
+    @classmethod
+    def make(cls, options: TrimOptions, *, mirrors: Mirrors, progress: Progress) -> MachineRehearsal:
+        """Make tools, keys and a repository ready (writes below `options.out` and the cache)."""
+        tools = ensure_tools(mirrors, cache=cache_folder(), progress=progress)
+        return cls(options, set_stage(options.out, mirrors), tools, progress)
 
     def build(self) -> tuple[Path, Path]:
         """Both builds."""
@@ -154,7 +168,7 @@ class _Rehearsal:
     def record(self, build: Path, contents: Contents, keep: KeepList) -> Sample:
         """Publish both builds, and record a machine that boots the first and updates to the second."""
         self.stage.publish(FIRST, SECOND, progress=self.progress)
-        self.stage.point(self.definition.id, FIRST)
+        self.stage.point(contents.image, FIRST)
         finding = find_accelerator(self.tools, cache=cache_folder())
         self.progress.step(finding.line)
         folder = self.stage.out / "machine"
@@ -175,6 +189,11 @@ class _Rehearsal:
                     keep=keep,
                     reference=registry.reference(HOST),
                     own=self.options.own_workload,
-                    offer_update=lambda: self.stage.point(self.definition.id, SECOND),
+                    offer_update=lambda: self.stage.point(contents.image, SECOND),
                 )
                 return life.lead()
+
+    def judge(self, build: Path, contents: Contents, touched: Sample, keep: KeepList) -> Outcome:
+        """What could be dropped, with its price."""
+        everything = self.options.everything
+        return judge(build, contents, touched, keep, everything=everything, tools=self.tools, progress=self.progress)

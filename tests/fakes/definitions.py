@@ -12,6 +12,7 @@ from imagebuild.definition.sources import DEBIAN
 from imagebuild.inputs.lockfile import FORMAT, Lock, LockedPackage, LockedWheel, Selection
 from imagebuild.inputs.supply import Supply
 from imagebuild.inputs.tools import ToolsTree
+from imagebuild.inspection.summary import Summary
 from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.signing import KeySource
 from keys.keyring import Keyring
@@ -19,6 +20,7 @@ from keys.passphrase import NoPassphrase
 from partitions.version import Version
 from tests.fakes.keyrings import dev_folder
 
+SUMMARY = Summary("host", Version("1.0.0"), "ab" * 32, "6.12", 3, {"uki.efi": 1}, {"total": 1.0})
 ROOT_OF_TRUST = b'{"signatures": [], "signed": {"_type": "root"}}'
 
 

@@ -20,21 +20,23 @@ from imagebuild.inputs.archive import ensure_archive
 from imagebuild.inputs.archives import archives_of
 from imagebuild.inputs.bundle import write_bundle
 from imagebuild.inputs.lockfile import FORMAT, Lock, LockedWheel, Selection, write_lock
-from imagebuild.inputs.mirror import Mirrors
+from imagebuild.inputs.mirror import Mirrors, mirrors_for
 from imagebuild.inputs.requested import asked_packages
 from imagebuild.inputs.resolve import Resolver
 from imagebuild.inputs.store import fetch_packages
 from imagebuild.inputs.supply import store_in
 from imagebuild.inputs.tools import ToolsTree, cache_folder, locked_tools_folder
 from imagebuild.inputs.wheels import agent_wheels
-from imagebuild.reproduction.rebuild import Builder, ReproductionRequest, reproduce
+from imagebuild.pipeline.build import Built
+from imagebuild.pipeline.chain import BuildChain
+from imagebuild.reproduction.rebuild import ReproductionRequest, reproduce
 from imagebuild.steps.plan import BuildPlan
 from partitions.version import Version
 from tests.fakes import attested
 from tests.fakes.attested import artifact, attested_build
 from tests.fakes.builds import Publisher
 from tests.fakes.debian_packages import deb
-from tests.fakes.definitions import plan_in, write_definition
+from tests.fakes.definitions import SUMMARY, plan_in, write_definition
 from tests.fakes.http_server import Site, serving
 from tests.fakes.signed_repository import Repository, SigningKey, signing_key
 from updater.documents.release import parse_release
@@ -86,14 +88,16 @@ class Case:
             self.planned.append(replace(plan_in(self.folder / "planned"), **changed))  # type: ignore[arg-type]
             return self.planned[-1]
 
-        def build(plan: BuildPlan, **_: object) -> None:
+        def build(plan: BuildPlan, **_: object) -> Built:
             plan.supply.open_archive(Silent())
             shutil.copytree(self.published, plan.out)
+            return Built(plan.out, fresh=True, summary=SUMMARY)
 
-        builder = Builder(program=lambda: attested.MATERIALS.own.source_sha256, plan=plan, build=build)
+        chain = BuildChain(program=lambda: attested.MATERIALS.own.source_sha256, plan=plan, build=build)
         choice = ReleaseChoice("host", Version("1.0.0"))
-        wanted = ReproductionRequest(self.workshop.base, choice, self.definition, bundle=bundle)
-        done = reproduce(wanted, out=self.folder / "again", cache=cache, progress=Silent(), builder=builder)
+        mirrors = None if bundle else mirrors_for(self.definition)
+        wanted = ReproductionRequest(self.workshop.base, choice, self.definition, bundle=bundle, mirrors=mirrors)
+        done = reproduce(wanted, out=self.folder / "again", cache=cache, progress=Silent(), chain=chain)
         assert done.identical
         packages = self.planned[0].supply.packages.packages
         assert all(file_sha256(store_in(cache).path(each.sha256)) == each.sha256 for each in packages)
@@ -176,7 +180,8 @@ def test_a_package_of_a_third_party_is_fetched_again_from_its_source(case: Case)
 
 def test_it_comes_out_of_a_bundle_where_the_source_is_gone(case: Case) -> None:
     bundle = case.folder / "bundle.tar"
-    write_bundle(case.definition, case.lock, bundle, cache=case.cache("cache-of-the-first"), progress=Silent())
+    mirrors, cache = mirrors_for(case.definition), case.cache("cache-of-the-first")
+    write_bundle(case.definition, case.lock, bundle, mirrors=mirrors, cache=cache, progress=Silent())
     case.third.requests.clear()
     case.third.files.clear()
     assert ("probe", "tools") in case.reproduce(bundle=bundle)

@@ -18,6 +18,7 @@ from bedrock.persist import write_new
 from bedrock.progress import Progress, Silent
 from keys.cli import keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
+from partitions.cli import VERSION
 from partitions.version import Version
 from updater.documents.channel import Channel, DeadEnd, Instant
 from updater.documents.release import Release
@@ -65,7 +66,6 @@ def _dead_end(text: str) -> DeadEnd:
     return DeadEnd(Version.from_text(version), reason.strip())
 
 
-VERSION = FromText("version", Version.from_text)
 SPAN = FromText("duration", _days)
 SECONDS = FromText("duration", _seconds)
 MOMENT = FromText("moment", Instant.from_text)

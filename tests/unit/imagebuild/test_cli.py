@@ -8,15 +8,14 @@ import pytest
 
 from bedrock.cli import run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE
-from imagebuild import cli
+from imagebuild.cli import twinhull
 from imagebuild.definition.image import load_definition
-from imagebuild.inspection.summary import Summary
+from imagebuild.inputs.mirror import Mirrors
 from imagebuild.pipeline.build import Built
+from imagebuild.pipeline.chain import BuildChain
 from imagebuild.steps.plan import BuildPlan
 from partitions.version import Version
-from tests.fakes.definitions import plan_in, supply_in, write_definition, write_keys
-
-SUMMARY = Summary("host", Version("1.0.0"), "ab" * 32, "6.12", 3, {"uki.efi": 1}, {"total": 1.0})
+from tests.fakes.definitions import SUMMARY, plan_in, write_definition, write_keys
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +27,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*argv: str) -> int:
+def run(*argv: str, chain: BuildChain | None = None) -> int:
     with pytest.raises(SystemExit) as caught:
-        run_command(cli.twinhull, prog_name="twinhull", argv=argv)
+        run_command(twinhull, prog_name="twinhull", argv=argv, obj=chain)
     assert isinstance(caught.value.code, int)
     return caught.value.code
 
@@ -100,59 +99,68 @@ def test_all_errors_of_a_definition_are_told(place: Path, capsys: pytest.Capture
     assert "host/image.yaml: packages:" in told
 
 
+class Played:
+    """A way to a build on which nothing is fetched or built, and what was asked for on it."""
+
+    def __init__(self, place: Path) -> None:
+        (place / "planned").mkdir()
+        self.planned = plan_in(place / "planned")
+        self.fresh = True
+        self.asked: dict[str, object] = {}
+
+    def run(self, *argv: str) -> int:
+        chain = BuildChain(
+            mirrors=lambda _: Mirrors("http://mirror.test", None),
+            newest=lambda *_, **__: self.planned.supply,
+            plan=self.plan,
+            build=lambda plan, **_: Built(plan.out, fresh=self.fresh, summary=SUMMARY),
+        )
+        return run("build", "host", "--version", "1.0.0", *argv, chain=chain)
+
+    def plan(self, folder: Path, **wanted: object) -> BuildPlan:
+        self.asked.update(wanted, folder=folder)
+        return self.planned
+
+
 @pytest.fixture
-def asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """The arguments of `plan_build`; nothing is built."""
-    seen: dict[str, object] = {}
-
-    def plan(folder: Path, **wanted: object) -> BuildPlan:
-        seen.update(wanted, folder=folder)
-        return plan_in(place / "planned")
-
-    monkeypatch.setattr(cli, "plan_build", plan)
-    monkeypatch.setattr(cli, "newest_supply", lambda folder, **_: supply_in(folder))
-    monkeypatch.setattr(cli, "build_image", lambda plan, **_: Built(plan.out, fresh=True, summary=SUMMARY))
+def played(place: Path) -> Played:
     write_keys(place)
     write_definition(place / "host")
-    (place / "planned").mkdir()
-    return seen
+    return Played(place)
 
 
-def test_json_is_one_document_on_stdout(asked: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("build", "host", "--version", "1.0.0", "--json") == EXIT_DONE
+def test_json_is_one_document_on_stdout(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    assert played.run("--json") == EXIT_DONE
     captured = capsys.readouterr()
     assert captured.err == ""
     document = json.loads(captured.out)
     assert (document["version"], document["fresh"], document["size_bytes"]) == ("1.0.0", True, {"uki.efi": 1})
-    assert asked["version"] == Version("1.0.0")
-    assert asked["out"] is None
+    assert played.asked["version"] == Version("1.0.0")
+    assert played.asked["out"] is None
 
 
 def test_people_get_steps_on_stderr_and_the_result_on_stdout(
-    asked: dict[str, object], capsys: pytest.CaptureFixture[str]
+    played: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("build", "host", "--version", "1.0.0", "--out", "there", "--profile", "debug") == EXIT_DONE
+    assert played.run("--out", "there", "--profile", "debug") == EXIT_DONE
     captured = capsys.readouterr()
     assert captured.out.startswith("host 1.0.0 built: ")
     assert captured.err.endswith("done\n")
-    assert asked["out"] == Path("there")
+    assert played.asked["out"] == Path("there")
 
 
-def test_a_build_that_is_there_already_is_nothing_to_do(
-    asked: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cli, "build_image", lambda plan, **_: Built(plan.out, fresh=False, summary=SUMMARY))
-    assert run("build", "host", "--version", "1.0.0", "--json") == EXIT_NOTHING_TO_DO
+def test_a_build_that_is_there_already_is_nothing_to_do(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    played.fresh = False
+    assert played.run("--json") == EXIT_NOTHING_TO_DO
     assert '"fresh": false' in capsys.readouterr().out
 
 
 def test_what_the_packages_lack_is_the_last_line_and_in_the_document(
-    asked: dict[str, object], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    played: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    planned = plan_in(place / "planned")
-    lacking = replace(planned, supply=replace(planned.supply, warnings=("no security updates are in this image",)))
-    monkeypatch.setattr(cli, "plan_build", lambda *_, **__: lacking)
-    assert run("build", "host", "--version", "1.0.0") == EXIT_DONE
+    lacking = replace(played.planned.supply, warnings=("no security updates are in this image",))
+    played.planned = replace(played.planned, supply=lacking)
+    assert played.run() == EXIT_DONE
     assert capsys.readouterr().err.splitlines()[-1] == "warning: no security updates are in this image"
-    assert run("build", "host", "--version", "1.0.0", "--json") == EXIT_DONE
+    assert played.run("--json") == EXIT_DONE
     assert json.loads(capsys.readouterr().out)["warnings"] == ["no security updates are in this image"]

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.errors import RefusedInputError
-from imagebuild.inputs import archive
-from imagebuild.inputs.archive import ensure_archive
+from imagebuild.inputs.archive import LAYOUT, archive_path, ensure_archive
 from imagebuild.inputs.store import Store
 from tests.fakes.debian_packages import deb, stored
 from tests.fakes.definitions import selection_of
@@ -34,13 +33,14 @@ def test_a_file_that_is_not_the_package_it_is_locked_as_is_refused(tmp_path: Pat
     assert list((tmp_path / "archives").iterdir()) == []
 
 
-def test_an_archive_of_an_older_layout_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_of_an_older_layout_is_not_used(tmp_path: Path) -> None:
     store = Store(tmp_path / "files")
     selection = selection_of(stored(store, "podman", deb("podman", "1")))
-    old = ensure_archive(selection, store, cache=tmp_path)
-    monkeypatch.setattr(archive, "LAYOUT", archive.LAYOUT + 1)
+    path = archive_path(selection, cache=tmp_path)
+    older = path.with_name(path.name.replace(f"{LAYOUT}-", f"{LAYOUT - 1}-", 1))
+    older.mkdir(parents=True)
     new = ensure_archive(selection, store, cache=tmp_path)
-    assert new != old
+    assert new != older
     assert (new / "dists/trixie/Release").is_file()
 
 

@@ -13,14 +13,15 @@ import pytest
 from bedrock.errors import DocumentError
 from bedrock.progress import Silent
 from imagebuild.errors import BuildError, LockError, RefusedInputError
-from imagebuild.inputs import bundle as bundling
 from imagebuild.inputs.bundle import open_bundle, write_bundle
 from imagebuild.inputs.lockfile import Lock, LockedWheel, write_lock
-from imagebuild.inputs.supply import Supply, store_in
+from imagebuild.inputs.mirror import Mirrors
+from imagebuild.inputs.supply import store_in
+from tests.fakes.debian_packages import deb
 from tests.fakes.definitions import lock_of, package, supply_in, write_definition
 from tests.fakes.tampering import flip_bits
 
-CONTENTS = {"podman": b"the podman", "crun": b"the crun"}
+CONTENTS = {name: deb(name, "1") for name in ("podman", "crun")}
 WHEEL = b"a wheel"
 
 
@@ -43,7 +44,16 @@ class Case:
 
     def pack(self, name: str = "bundle") -> Path:
         out = self.folder / name
-        write_bundle(self.definition, self.lock, out, cache=self.folder / "cache", progress=Silent())
+        write_bundle(
+            self.definition,
+            self.lock,
+            out,
+            mirrors=Mirrors("http://mirror.test", None),
+            cache=self.folder / "cache",
+            progress=Silent(),
+            supply_of=lambda *_, **__: replace(supply_in(self.folder), packages=self.lock.image_packages),
+            wheels_of=lambda *_: (self.folder / "tuf-7-py3-none-any.whl",),
+        )
         return out
 
     def open(self, bundle: Path) -> Lock:
@@ -51,13 +61,8 @@ class Case:
 
 
 @pytest.fixture
-def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    made = Case(tmp_path)
-    supply: Supply = replace(supply_in(tmp_path), packages=made.lock.image_packages)
-    monkeypatch.setattr(bundling, "locked_supply", lambda *_, **__: supply)
-    monkeypatch.setattr(Supply, "open_archive", lambda *_: tmp_path)
-    monkeypatch.setattr(bundling, "agent_wheels", lambda *_: (tmp_path / "tuf-7-py3-none-any.whl",))
-    return made
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.tar"])

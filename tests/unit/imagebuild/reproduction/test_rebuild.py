@@ -16,14 +16,16 @@ from imagebuild.definition.image import definition_digest
 from imagebuild.errors import BuildError, NotReproducedError
 from imagebuild.inputs.lockfile import write_lock
 from imagebuild.inputs.supply import Supply
-from imagebuild.reproduction.rebuild import Builder, Reproduction, ReproductionRequest, reproduce
+from imagebuild.pipeline.build import Built
+from imagebuild.pipeline.chain import BuildChain
+from imagebuild.reproduction.rebuild import Reproduction, ReproductionRequest, reproduce
 from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.signing import GivenSignatures
 from partitions.version import Version
 from tests.fakes import attested
 from tests.fakes.attested import artifact, attested_build
 from tests.fakes.builds import Publisher
-from tests.fakes.definitions import lock_of, package, plan_in, supply_in, write_definition
+from tests.fakes.definitions import SUMMARY, lock_of, package, plan_in, supply_in, write_definition
 from tests.fakes.tampering import flip_bits
 from updater.documents.release import parse_release
 from updater.documents.signatures import Detached, Signatures, dump_signatures
@@ -48,7 +50,7 @@ class Case:
     out: Path
     planned: list[BuildPlan]
 
-    def builder(self) -> Builder:
+    def chain(self) -> BuildChain:
         """Plans that were never checked, and leaves the published build behind."""
 
         def supply(*_: object, **__: object) -> Supply:
@@ -61,16 +63,18 @@ class Case:
             self.planned.append(replace(plan_in(folder), **changed))  # type: ignore[arg-type]
             return self.planned[-1]
 
-        def build(plan: BuildPlan, **_: object) -> None:
+        def build(plan: BuildPlan, **_: object) -> Built:
             shutil.copytree(self.published, plan.out)
+            return Built(plan.out, fresh=True, summary=SUMMARY)
 
-        return Builder(lambda: attested.MATERIALS.own.source_sha256, supply, plan, build)
+        own = attested.MATERIALS.own.source_sha256
+        return BuildChain(program=lambda: own, locked=supply, plan=plan, build=build)
 
     def reproduce(self, *, trusted_root: bytes | None = None) -> Reproduction:
         choice = ReleaseChoice("host", Version("1.0.0"))
         wanted = ReproductionRequest(self.workshop.base, choice, self.definition, trusted_root=trusted_root)
         cache = self.workshop.folder / "cache"
-        return reproduce(wanted, out=self.out, cache=cache, progress=Silent(), builder=self.builder())
+        return reproduce(wanted, out=self.out, cache=cache, progress=Silent(), chain=self.chain())
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from bedrock.cli import run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from imagebuild.cli import twinhull
 from imagebuild.definition.image import load_definition
+from imagebuild.inputs.mirror import VARIABLE
 from imagebuild.inspection.costs import Cost
-from imagebuild.trim import cli
+from imagebuild.trim.cli import Trimmer
 from imagebuild.trim.judging import Outcome, Priced
 from imagebuild.trim.proposals import Proposal
 from imagebuild.trim.trimming import TrimOptions
@@ -49,31 +50,36 @@ def outcome(*, everything: bool) -> Outcome:
     )
 
 
-@pytest.fixture(autouse=True)
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[TrimOptions]:
-    """The arguments of `trim`; nothing is built or booted."""
-    monkeypatch.chdir(tmp_path)
-    seen: list[TrimOptions] = []
+class Program:
+    """`twinhull trim`, with the trimming left out: nothing is built or booted."""
 
-    def trim(options: TrimOptions, **_: object) -> Outcome:
-        seen.append(options)
+    def __init__(self) -> None:
+        self.asked: list[TrimOptions] = []
+
+    def trim(self, options: TrimOptions, **_: object) -> Outcome:
+        self.asked.append(options)
         return outcome(everything=options.everything)
 
-    monkeypatch.setattr(cli, "trim", trim)
+    def run(self, *argv: str) -> int:
+        with pytest.raises(SystemExit) as caught:
+            run_command(twinhull, prog_name="twinhull", argv=("trim", *argv), obj=Trimmer(self.trim))
+        assert isinstance(caught.value.code, int)
+        return caught.value.code
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "http://mirror.test")
     write_definition(tmp_path / "host", "# mine\nid: host\ndrop:\n- /usr/share/icons\n")
-    return seen
+    return Program()
 
 
-def run(*argv: str) -> int:
-    with pytest.raises(SystemExit) as caught:
-        run_command(twinhull, prog_name="twinhull", argv=("trim", *argv))
-    assert isinstance(caught.value.code, int)
-    return caught.value.code
-
-
-def test_the_proposals_are_shown_with_the_lines_and_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_proposals_are_shown_with_the_lines_and_nothing_is_written(
+    program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = Path("host/image.yaml").read_bytes()
-    assert run("host") == EXIT_DONE
+    assert program.run("host") == EXIT_DONE
     shown = capsys.readouterr().out
     assert "of 10 files 3 were touched, 6 stay, 4 could be dropped" in shown
     assert "/usr/bin/vim  1 link to it, 32.8 kB, 16.4 kB compressed" in shown
@@ -83,8 +89,8 @@ def test_the_proposals_are_shown_with_the_lines_and_nothing_is_written(capsys: p
     assert Path("host/image.yaml").read_bytes() == before
 
 
-def test_write_adds_what_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("host", "--write") == EXIT_DONE
+def test_write_adds_what_is_listed(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.run("host", "--write") == EXIT_DONE
     assert "written to host/image.yaml" in capsys.readouterr().out
     definition = load_definition(Path("host"))
     assert definition.drop == ("/usr/share/icons", "/usr/bin/vi", "/usr/bin/vim", "/usr/share/big")
@@ -92,15 +98,15 @@ def test_write_adds_what_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("host/image.yaml").read_text().startswith("# mine\n")
 
 
-def test_all_leaves_nothing_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("host", "--all") == EXIT_DONE
+def test_all_leaves_nothing_out(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.run("host", "--all") == EXIT_DONE
     shown = capsys.readouterr().out
     assert "- /usr/bin/small\n" in shown
     assert "--all" not in shown
 
 
-def test_json_is_one_document_with_every_proposal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("host", "--json") == EXIT_DONE
+def test_json_is_one_document_with_every_proposal(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.run("host", "--json") == EXIT_DONE
     captured = capsys.readouterr()
     assert captured.err == ""
     document = json.loads(captured.out)
@@ -114,25 +120,27 @@ def test_json_is_one_document_with_every_proposal(capsys: pytest.CaptureFixture[
     assert document["written"] is None
 
 
-def test_everything_is_made_below_out(asked: list[TrimOptions], tmp_path: Path) -> None:
+def test_everything_is_made_below_out(program: Program, tmp_path: Path) -> None:
     Path("mine.sh").write_text("echo mine\n")
-    assert run("host", "--workload", "mine.sh", "--memory", "8192") == EXIT_DONE
-    assert asked == [TrimOptions(Path("host"), tmp_path / "out/trim/host", "echo mine\n", 8192)]
+    assert program.run("host", "--workload", "mine.sh", "--memory", "8192") == EXIT_DONE
+    assert program.asked == [TrimOptions(Path("host"), tmp_path / "out/trim/host", "echo mine\n", 8192)]
 
 
 def test_a_definition_with_errors_is_told_before_anything_is_built(
-    asked: list[TrimOptions], capsys: pytest.CaptureFixture[str]
+    program: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("host/image.yaml").write_text("id: host\ntrim: {keep: [usr/x], keep_modules: [nvme]}\n")
-    assert run("host") == EXIT_USAGE
+    assert program.run("host") == EXIT_USAGE
     told = capsys.readouterr().err
     assert "trim.keep[0]" in told
     assert "trim.keep_modules[0]" in told
-    assert asked == []
+    assert program.asked == []
 
 
 @pytest.mark.parametrize(("content", "told"), [(b"\xff\xfe", "is not text"), (b"#" * 70000, "has 70000 bytes")])
-def test_a_workload_that_is_none_is_told(content: bytes, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_workload_that_is_none_is_told(
+    program: Program, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("mine.sh").write_bytes(content)
-    assert run("host", "--workload", "mine.sh") == EXIT_FAILED
+    assert program.run("host", "--workload", "mine.sh") == EXIT_FAILED
     assert told in capsys.readouterr().err
