@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tests.fakes.memory_disk import Power
@@ -20,6 +20,8 @@ class FakeBootFolder:
         self.room = room
         self.corrupt_on_disk: set[str] = set()
         self.journal: list[tuple[str, ...]] = []
+        # What happens while a file gets another name.
+        self.meanwhile: Callable[[], object] = lambda: None
         self._current = dict(self.durable)
 
     def names(self) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ class FakeBootFolder:
         return hashlib.sha256(content).hexdigest()
 
     def rename(self, old: str, new: str) -> None:
+        self.meanwhile()
         if new in self._current:
             raise FileExistsError(new)
         self.power.step()

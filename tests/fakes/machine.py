@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,8 @@ class FakeClock:
     def __init__(self, now: datetime = START) -> None:
         self._now = now
         self.slept: list[float] = []
+        # What happens while somebody sleeps.
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def now(self) -> datetime:
         return self._now
@@ -36,6 +38,7 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self._now += timedelta(seconds=seconds)
+        self.meanwhile()
 
 
 class FakeMachine:
@@ -48,8 +51,13 @@ class FakeMachine:
         self.reboots: list[bool] = []
         self.boots = 1
         self.writable_mounts = 0
+        # What asking for what runs, and choosing the next boot, end with.
+        self.error: Exception | None = None
+        self.one_shot_error: Exception | None = None
 
     def running(self) -> Running:
+        if self.error is not None:
+            raise self.error
         release = self.host.running.release
         return Running(
             image=release.image,
@@ -70,6 +78,8 @@ class FakeMachine:
         yield self.host.folder
 
     def set_one_shot(self, entry_name: str) -> None:
+        if self.one_shot_error is not None:
+            raise self.one_shot_error
         self.one_shot = entry_name
 
     def secure_boot(self) -> bool | None:

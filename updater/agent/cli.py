@@ -12,13 +12,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from bedrock import process, strict
 from bedrock.cli import completion_command, emit_json, json_option, run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError
+from partitions.cli import VERSION
 from partitions.version import Version
 from updater.agent import config as configuration
 from updater.agent import etcdiff, health, report, trial
@@ -38,19 +39,6 @@ RUNTIME_FOLDER = Path("/run/twinhull")
 SYSTEMD_TIMEOUT_S = 60.0
 
 
-class VersionType(click.ParamType[Version]):
-    """A release version on the command line."""
-
-    name = "version"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Version:
-        """Parse a version, or describe the format."""
-        try:
-            return value if isinstance(value, Version) else Version.from_text(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 @dataclass(frozen=True)
 class Setting:
     """What every command starts from."""
@@ -65,6 +53,11 @@ class Setting:
 
 
 def setting(*, warn: bool = True) -> Setting:
+    """What the command was given to work with, else what this host says."""
+    return click.get_current_context().find_object(Setting) or read_setting(warn=warn)
+
+
+def read_setting(*, warn: bool) -> Setting:
     """Read the settings and put the agent together; `warn`: say on stderr what was ignored in the settings."""
     settings = configuration.load(configuration.sources(os.environ.get("CREDENTIALS_DIRECTORY")))
     config = settings.config
@@ -166,7 +159,7 @@ def update(retry: bool, allow_downgrade: bool, no_reboot: bool, as_json: bool) -
 
 
 @updater.command()
-@click.argument("version", type=VersionType())
+@click.argument("version", type=VERSION)
 @json_option
 def pin(version: Version, as_json: bool) -> None:
     """Stay on exactly VERSION, even an older one; the next update installs it.

@@ -7,7 +7,7 @@ of the kernel's view of it.  `root` is `/`, or another folder in tests.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +74,8 @@ class ThisMachine:
 
     root: Path = Path("/")
     clock: Clock = field(default_factory=SystemClock)
+    # Mounts a FAT partition for as long as a context lasts.
+    mount: Callable[..., AbstractContextManager[Path]] = mounted
 
     def running(self) -> Running:
         """Read what was booted.
@@ -113,7 +115,7 @@ class ThisMachine:
         number = table.entries.index(found.xbootldr) + 1
         partition = self.root / "dev" / self._partition_name(self.disk_name(), number)
         at = self.root / "run/twinhull" / f"boot.{self.clock.steady():.6f}"
-        with mounted(partition, at, writable=writable, clock=self.clock) as mount:
+        with self.mount(partition, at, writable=writable, clock=self.clock) as mount:
             yield MountedBootFolder(mount / ENTRIES_FOLDER)
 
     def set_one_shot(self, entry_name: str) -> None:

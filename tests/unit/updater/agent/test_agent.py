@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.fakes.twin_host import MemorySource, TwinHost, built
 from updater.agent.agent import PATIENCE_S, Agent, Outcome
 from updater.agent.config import Config
 from updater.agent.plan import Nothing, Update, UpdateOptions, Why
-from updater.agent.state import Kind, Pin
+from updater.agent.state import Hints, Kind, Pin
 from updater.agent.store import HintStore
 from updater.agent.trial import NOT_TAKEN
 from updater.documents.channel import Instant
@@ -243,14 +243,10 @@ def test_a_rollback_to_a_staged_or_a_failed_version_is_refused_and_changes_nothi
 
 
 def test_a_rollback_the_firmware_does_not_take_leaves_no_wish_behind(
-    story: Story, monkeypatch: pytest.MonkeyPatch
+    story: Story,
 ) -> None:
     story.update_to("1.0.1")
-
-    def refuse(_entry_name: str) -> None:
-        raise SlotError("the firmware does not take it")
-
-    monkeypatch.setattr(story.machine, "set_one_shot", refuse)
+    story.machine.one_shot_error = SlotError("the firmware does not take it")
     with pytest.raises(SlotError):
         story.agent.rollback()
     story.server.point_to("1.0.2")
@@ -325,7 +321,7 @@ def somebody_else(story: Story) -> Iterator[None]:
         yield
 
 
-def test_blessing_waits_for_the_lock_within_bounds(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blessing_waits_for_the_lock_within_bounds(story: Story) -> None:
     story.update()
     assert story.start() == "1.0.1"
     with somebody_else(story), pytest.raises(BusyError):
@@ -333,7 +329,7 @@ def test_blessing_waits_for_the_lock_within_bounds(story: Story, monkeypatch: py
     assert sum(story.machine.clock.slept) == pytest.approx(PATIENCE_S)
     holder = somebody_else(story)
     holder.__enter__()
-    monkeypatch.setattr(story.machine.clock, "sleep", lambda _: holder.__exit__(None, None, None))
+    story.machine.clock.meanwhile = lambda: holder.__exit__(None, None, None)
     story.healthy()
     assert story.agent.facts().blessed
 
@@ -348,14 +344,16 @@ def test_a_trial_past_its_deadline_is_left_even_if_somebody_holds_the_lock(story
     assert story.machine.reboots == [True]
 
 
-def test_a_full_var_keeps_no_trial_from_ending(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+class FullStore(HintStore):
+    """Hints on a `/var` that takes nothing more."""
+
+    def change(self, decide: Callable[[Hints], Hints], now: Instant) -> Hints:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_var_keeps_no_trial_from_ending(story: Story) -> None:
     story.update()
-    full = OSError(errno.ENOSPC, "No space left on device")
-
-    def refuse(*_: object) -> None:
-        raise full
-
-    monkeypatch.setattr(HintStore, "change", refuse)
+    story.agent = replace(story.agent, store=FullStore(story.agent.store.path))
     assert story.start() == "1.0.1"
     assert story.agent.unhealthy("disk full", force=False).reboot
     story.healthy()
@@ -364,16 +362,10 @@ def test_a_full_var_keeps_no_trial_from_ending(story: Story, monkeypatch: pytest
         story.agent.hold("an operator's wish is kept or refused")
 
 
-def test_a_wish_made_while_blessing_is_not_lost(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wish_made_while_blessing_is_not_lost(story: Story) -> None:
     story.update()
     assert story.start() == "1.0.1"
-    rename = story.machine.host.folder.rename
-
-    def meanwhile(old: str, new: str) -> None:
-        story.agent.hold("audit")
-        rename(old, new)
-
-    monkeypatch.setattr(story.machine.host.folder, "rename", meanwhile)
+    story.machine.host.folder.meanwhile = lambda: story.agent.hold("audit")
     story.healthy()
     assert story.agent.hints().hold is not None
 

@@ -39,15 +39,13 @@ def server() -> FakeServer:
 
 
 @pytest.fixture
-def it(machine: FakeMachine, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cli.Setting:
+def it(machine: FakeMachine, server: FakeServer, tmp_path: Path) -> cli.Setting:
     agent = Agent(machine, CONFIG, HintStore(tmp_path / "state.json"), tmp_path / "lock", server)
-    made = cli.Setting(agent, Loaded(CONFIG))
-    monkeypatch.setattr(cli, "setting", lambda **_: made)
-    return made
+    return cli.Setting(agent, Loaded(CONFIG))
 
 
-def run(*argv: str) -> Result:
-    return CliRunner().invoke(cli.updater, argv, standalone_mode=False)
+def run(it: cli.Setting, *argv: str) -> Result:
+    return CliRunner().invoke(cli.updater, argv, standalone_mode=False, obj=it)
 
 
 def read(result: Result) -> dict[str, object]:
@@ -56,66 +54,63 @@ def read(result: Result) -> dict[str, object]:
     return loaded
 
 
-@pytest.mark.usefixtures("it")
-def test_the_status_tells_what_runs() -> None:
-    shown = read(run("status", "--json"))
+def test_the_status_tells_what_runs(it: cli.Setting) -> None:
+    shown = read(run(it, "status", "--json"))
     assert (shown["version"], shown["slot"], shown["blessed"], shown["standing"]) == ("1.0.0", "a", True, "blessed")
     assert shown["inactive"] == {"slot": "b", "state": "empty", "version": None}
-    assert "1.0.0 in slot a, blessed" in run("status").stdout
+    assert "1.0.0 in slot a, blessed" in run(it, "status").stdout
 
 
 def test_checking_ends_with_4_when_there_is_nothing_to_do(it: cli.Setting, server: FakeServer) -> None:
-    assert run("check").return_value == 0
+    assert run(it, "check").return_value == 0
     server.point_to("1.0.0")
-    result = run("check", "--json")
+    result = run(it, "check", "--json")
     assert result.return_value == 4
     assert read(result)["why"] == "up-to-date"
 
 
 def test_updating_reports_and_reboots(it: cli.Setting, machine: FakeMachine) -> None:
-    result = run("update", "--json")
+    result = run(it, "update", "--json")
     assert result.return_value == 0
     shown = read(result)
     assert (shown["plan"], shown["version"], shown["slot"]) == ("update", "1.0.1", "b")
     assert isinstance(shown["report"], dict)
     assert shown["report"]["downloaded_bytes"] > 0
     assert machine.reboots == [False]
-    assert run("update").return_value == 4
+    assert run(it, "update").return_value == 4
 
 
 def test_updating_without_a_reboot_only_stages(it: cli.Setting, machine: FakeMachine) -> None:
-    result = run("update", "--no-reboot")
+    result = run(it, "update", "--no-reboot")
     assert "1.0.1 is staged in slot b" in result.stdout
     assert "bytes downloaded" in result.stdout
     assert not machine.reboots
 
 
-@pytest.mark.usefixtures("it")
-def test_a_rule_that_forbids_is_an_error_with_a_hint() -> None:
-    run("hold", "--reason", "audit")
-    result = run("update")
+def test_a_rule_that_forbids_is_an_error_with_a_hint(it: cli.Setting) -> None:
+    run(it, "hold", "--reason", "audit")
+    result = run(it, "update")
     assert isinstance(result.exception, PolicyError)
     assert "audit" in str(result.exception)
     assert result.exception.hints == ("release it with `updater release-hold`",)
-    assert read(run("release-hold", "--json")) == {"hold": None}
+    assert read(run(it, "release-hold", "--json")) == {"hold": None}
 
 
-@pytest.mark.usefixtures("it")
-def test_pins_are_set_and_taken_off() -> None:
-    assert read(run("pin", "1.0.1", "--json")) == {"pin": {"version": "1.0.1", "sha256": None}}
-    assert read(run("unpin", "--json")) == {"pin": None}
-    assert run("pin", "no_version").exception is not None
+def test_pins_are_set_and_taken_off(it: cli.Setting) -> None:
+    assert read(run(it, "pin", "1.0.1", "--json")) == {"pin": {"version": "1.0.1", "sha256": None}}
+    assert read(run(it, "unpin", "--json")) == {"pin": None}
+    assert run(it, "pin", "no_version").exception is not None
 
 
 def test_a_trial_is_booked_gated_blessed_and_told_in_the_history(it: cli.Setting, machine: FakeMachine) -> None:
-    run("update")
+    run(it, "update")
     machine.power_cycle()
-    assert "1.0.1 runs in slot b, trial" in run("boot").stdout
-    assert run("health", "--gate").return_value == 0
-    assert read(run("bless", "--json"))["renamed"] == ["host_1.0.1.efi"]
-    assert run("bless").stdout == "blessed already\n"
-    assert run("deadline").exception is None
-    kinds = [line.split()[1] for line in run("history").stdout.splitlines()]
+    assert "1.0.1 runs in slot b, trial" in run(it, "boot").stdout
+    assert run(it, "health", "--gate").return_value == 0
+    assert read(run(it, "bless", "--json"))["renamed"] == ["host_1.0.1.efi"]
+    assert run(it, "bless").stdout == "blessed already\n"
+    assert run(it, "deadline").exception is None
+    kinds = [line.split()[1] for line in run(it, "history").stdout.splitlines()]
     assert kinds == ["installed", "booted", "blessed"]
 
 
@@ -123,94 +118,84 @@ def test_an_unhealthy_trial_reboots_and_an_unhealthy_blessed_slot_does_not(
     it: cli.Setting, machine: FakeMachine, server: FakeServer
 ) -> None:
     server.error = TwinhullError("no answer")
-    result = run("health", "--gate")
+    result = run(it, "health", "--gate")
     assert result.return_value == 1
     assert "FAIL update server answers: no answer" in result.stdout
     assert not machine.reboots
     server.error = None
-    run("update", "--no-reboot")
+    run(it, "update", "--no-reboot")
     machine.power_cycle()
     server.error = TwinhullError("no answer")
-    assert run("health").return_value == 1
+    assert run(it, "health").return_value == 1
     assert not machine.reboots
-    assert run("health", "--gate").return_value == 1
+    assert run(it, "health", "--gate").return_value == 1
     assert machine.reboots == [False]
     assert it.agent.hints().attempt(Version.from_text("1.0.1")).failure == "update server answers: no answer"
 
 
 def test_a_trial_past_its_deadline_is_left_with_force(it: cli.Setting, machine: FakeMachine) -> None:
-    run("update", "--no-reboot")
+    run(it, "update", "--no-reboot")
     machine.power_cycle()
-    result = run("deadline")
+    result = run(it, "deadline")
     assert result.exception is None
     assert "was not blessed before the deadline: rebooting" in result.stderr
     assert machine.reboots == [True]
 
 
-@pytest.mark.usefixtures("it")
-def test_a_deadline_with_nothing_to_go_back_to_stays_and_does_not_fail(machine: FakeMachine) -> None:
+def test_a_deadline_with_nothing_to_go_back_to_stays_and_does_not_fail(it: cli.Setting, machine: FakeMachine) -> None:
     folder = machine.host.folder
     folder.rename("host_1.0.0.efi", "host_1.0.0+0-1.efi")
-    result = run("deadline")
+    result = run(it, "deadline")
     assert result.exception is None
     assert "nothing to go back to" in result.stderr
     assert not machine.reboots
 
 
-@pytest.mark.usefixtures("it")
-def test_a_deadline_that_cannot_be_judged_fails_so_that_its_unit_reboots(
-    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unreadable() -> None:
-        raise SlotError("the disk cannot be read")
-
-    monkeypatch.setattr(machine, "running", unreadable)
-    assert isinstance(run("deadline").exception, SlotError)
+def test_a_deadline_that_cannot_be_judged_fails_so_that_its_unit_reboots(it: cli.Setting, machine: FakeMachine) -> None:
+    machine.error = SlotError("the disk cannot be read")
+    assert isinstance(run(it, "deadline").exception, SlotError)
 
 
 def test_an_image_whose_settings_cannot_be_read_is_not_healthy(
-    it: cli.Setting, monkeypatch: pytest.MonkeyPatch
+    it: cli.Setting,
 ) -> None:
     broken = replace(it, settings=Loaded(CONFIG, WRONG, image_is_sound=False))
-    monkeypatch.setattr(cli, "setting", lambda **_: broken)
-    result = run("health", "--gate", "--json")
+    result = run(broken, "health", "--gate", "--json")
     assert result.return_value == 1
     assert read(result)["healthy"] is False
 
 
 def test_wrong_settings_of_the_host_condemn_no_image_and_are_shown(
-    it: cli.Setting, monkeypatch: pytest.MonkeyPatch
+    it: cli.Setting,
 ) -> None:
     host = replace(it, settings=Loaded(CONFIG, WRONG))
-    monkeypatch.setattr(cli, "setting", lambda **_: host)
-    assert run("health", "--gate").return_value == 0
-    assert read(run("status", "--json"))["settings_problems"] == ["updater.yaml: tries: must be"]
-    assert "ignored      updater.yaml: tries: must be" in run("status").stdout
-    shown = run("settings", "--json")
+    assert run(host, "health", "--gate").return_value == 0
+    assert read(run(host, "status", "--json"))["settings_problems"] == ["updater.yaml: tries: must be"]
+    assert "ignored      updater.yaml: tries: must be" in run(host, "status").stdout
+    shown = run(host, "settings", "--json")
     assert shown.return_value == 2
     assert read(shown)["problems"] == ["updater.yaml: tries: must be"]
 
 
-@pytest.mark.usefixtures("it")
-def test_the_settings_in_force_are_shown_by_their_paths() -> None:
-    result = run("settings")
+def test_the_settings_in_force_are_shown_by_their_paths(it: cli.Setting) -> None:
+    result = run(it, "settings")
     assert result.return_value == 0
     assert 'url = "http://server"' in result.stdout.splitlines()
     assert "reboot.window.length = 7200.0" in result.stdout.splitlines()
 
 
 def test_a_rollback_reboots_into_the_other_slot(it: cli.Setting, machine: FakeMachine) -> None:
-    run("update", "--no-reboot")
+    run(it, "update", "--no-reboot")
     machine.power_cycle()
-    run("bless")
-    assert read(run("rollback", "--json")) == {"version": "1.0.0"}
+    run(it, "bless")
+    assert read(run(it, "rollback", "--json")) == {"version": "1.0.0"}
     assert machine.reboots == [False]
     assert str(machine.power_cycle()) == "1.0.0"
 
 
 @pytest.mark.parametrize("command", sorted(cli.updater.commands))
-def test_every_command_tells_what_it_does(command: str) -> None:
-    text = run(command, "--help").stdout
+def test_every_command_tells_what_it_does(it: cli.Setting, command: str) -> None:
+    text = run(it, command, "--help").stdout
     assert len(text.splitlines()) > 3
 
 
@@ -225,7 +210,7 @@ def test_the_program_reads_its_settings_and_says_what_it_ignores(
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "twinhull.updater").write_text("tries: 5\npoll: 7\n")
-    made = cli.setting()
+    made = cli.read_setting(warn=True)
     assert made.config.tries == 5
     told = capsys.readouterr().err
     assert told.startswith(f"warning: {tmp_path}/twinhull.updater: poll: unknown key")

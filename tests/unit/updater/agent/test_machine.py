@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,8 +91,7 @@ def test_a_machine_that_is_no_host_is_told_so(tmp_path: Path) -> None:
         root_hash_of("quiet")
 
 
-def test_facts_come_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = machine_at(tmp_path)
+def test_facts_come_from_the_disk(tmp_path: Path) -> None:
     folder = tmp_path / "boot/EFI/Linux"
     folder.mkdir(parents=True)
     for name in ("host_1.0.0.efi", "host_1.0.1+3-0.efi.new", "memtest.efi"):
@@ -98,12 +99,11 @@ def test_facts_come_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     seen: list[tuple[str, bool]] = []
 
     @contextmanager
-    def fake_mount(partition: Path, at: Path, *, writable: bool, clock: object):  # type: ignore[no-untyped-def] # noqa: ANN202
+    def fake_mount(partition: Path, _at: Path, /, *, writable: bool, clock: object) -> Iterator[Path]:
         seen.append((partition.name, writable))
         yield tmp_path / "boot"
 
-    monkeypatch.setattr("updater.agent.machine.mounted", fake_mount)
-    facts = read_facts(machine)
+    facts = read_facts(replace(machine_at(tmp_path), mount=fake_mount))
     assert facts.blessed
     assert facts.slot.value == "a"
     assert facts.inactive_state is SlotState.EMPTY
