@@ -105,8 +105,13 @@ class FileBlockDevice:
         self._size_bytes = size_bytes
 
     @classmethod
-    def open(cls, path: Path, *, writable: bool) -> FileBlockDevice:
+    def open(cls, path: Path, *, writable: bool, direct: bool = True) -> FileBlockDevice:
         """Open a device or an image file; its size is read once, here.
+
+        Args:
+            path: What to open.
+            writable: Whether it may be written to.
+            direct: Whether direct I/O is used where the filesystem has it.
 
         Raises:
             BlockIOError: It cannot be opened, or is neither a block device nor a regular file.
@@ -118,7 +123,7 @@ class FileBlockDevice:
             with _told_as_block_error(f"{path}: cannot be opened"):
                 _require_disk(path, os.fstat(handle).st_mode)
                 size_bytes = os.lseek(handle, 0, os.SEEK_END)
-                direct_handle = _open_direct(path, mode)
+                direct_handle = _open_direct(path, mode) if direct else None
         except BlockIOError:
             os.close(handle)
             raise

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _CHUNK_BLOCKS = CHUNK_BYTES // BLOCK_SIZE
-_LEAF_BLOCKS = 256
+LEAF_BLOCKS = 256
 _THREADS = 2
 _ROOT_HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -103,10 +103,24 @@ def read_superblock(tree: BlockDevice) -> Superblock:
     return Superblock.from_bytes(tree.pread_uncached(0, SUPERBLOCK_SIZE), source=tree.name)
 
 
-def verify(data: BlockDevice, tree: BlockDevice, *, root_hash: str, progress: Progress | None = None) -> Superblock:
+def verify(
+    data: BlockDevice,
+    tree: BlockDevice,
+    *,
+    root_hash: str,
+    progress: Progress | None = None,
+    leaf_blocks: int = LEAF_BLOCKS,
+) -> Superblock:
     """Check every block of the tree and of the data, as the disk holds them, against the root hash.
 
     Both are read past the cache and may be longer than needed (a partition).  Reading and hashing run in two threads.
+
+    Args:
+        data: The data.
+        tree: The tree, with its superblock.
+        root_hash: What the whole must hash to.
+        progress: Shows how far it is.
+        leaf_blocks: How many blocks of the tree's lowest level are held at a time.
 
     Raises:
         VerityError: The superblock is wrong, a device is too short, or a block does not match; `block` is the first
@@ -120,7 +134,8 @@ def verify(data: BlockDevice, tree: BlockDevice, *, root_hash: str, progress: Pr
             raise VerityError(f"{device.name}: has {device.size_bytes} bytes, the verity superblock needs {needed}")
     shown = progress or Silent()
     shown.step("Verifying what the disk holds", total=layout.size_bytes + layout.data_blocks * BLOCK_SIZE)
-    _Check(data, tree, layout, hashlib.sha256(superblock.salt), shown).run(root_hash)
+    check = _Check(data, tree, layout, hashlib.sha256(superblock.salt), shown, leaf_blocks=leaf_blocks)
+    check.run(root_hash)
     return superblock
 
 
@@ -128,13 +143,21 @@ class _Check:
     """One verification: walks the tree from the root hash down to the data."""
 
     def __init__(
-        self, data: BlockDevice, tree: BlockDevice, layout: TreeLayout, salted: Any, progress: Progress
+        self,
+        data: BlockDevice,
+        tree: BlockDevice,
+        layout: TreeLayout,
+        salted: Any,
+        progress: Progress,
+        *,
+        leaf_blocks: int,
     ) -> None:
         self._data = data
         self._tree = tree
         self._layout = layout
         self._salted = salted
         self._progress = progress
+        self._leaf_blocks = leaf_blocks
         self._buffers: SimpleQueue[memoryview] = SimpleQueue()
         for _ in range(_THREADS):
             self._buffers.put(aligned_buffer(min(CHUNK_BYTES, layout.data_blocks * BLOCK_SIZE)))
@@ -161,8 +184,8 @@ class _Check:
             yield 0, expected
             return
         lowest = self._layout.levels[-1]
-        for start in range(0, lowest.blocks, _LEAF_BLOCKS):
-            part = Level(lowest.first_block + start, min(_LEAF_BLOCKS, lowest.blocks - start))
+        for start in range(0, lowest.blocks, self._leaf_blocks):
+            part = Level(lowest.first_block + start, min(self._leaf_blocks, lowest.blocks - start))
             wanted = expected[start * DIGEST_SIZE : (start + part.blocks) * DIGEST_SIZE]
             yield start * DIGESTS_PER_BLOCK, self._inner_level(part, wanted)
 

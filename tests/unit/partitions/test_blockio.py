@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partitions import blockio
 from partitions.blockio import ALIGNMENT, CHUNK_BYTES, FileBlockDevice, StreamWriter, Window, aligned_buffer
 from partitions.errors import BlockIOError
 from tests.fakes.memory_disk import MemoryDisk, Power, PowerCut
@@ -17,66 +17,75 @@ from tests.fakes.memory_disk import MemoryDisk, Power, PowerCut
 CONTENT = bytes(range(256)) * 64 + b"an odd end"
 
 
+@dataclass(frozen=True)
+class Image:
+    """An image file, opened with direct I/O or without."""
+
+    path: Path
+    direct: bool
+
+    def open(self, *, writable: bool) -> FileBlockDevice:
+        return FileBlockDevice.open(self.path, writable=writable, direct=self.direct)
+
+
 @pytest.fixture(params=["direct", "cached"])
-def image(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An image file whose size is not a multiple of a block, with direct I/O and without."""
-    if request.param == "cached":
-        monkeypatch.setattr(blockio, "_open_direct", lambda path, mode: None)
+def image(request: pytest.FixtureRequest, tmp_path: Path) -> Image:
+    """An image file whose size is not a multiple of a block."""
     path = tmp_path / "disk.raw"
     path.write_bytes(CONTENT)
-    return path
+    return Image(path, direct=request.param == "direct")
 
 
-def test_reads_agree_with_the_file(image: Path) -> None:
-    with FileBlockDevice.open(image, writable=False) as device:
+def test_reads_agree_with_the_file(image: Image) -> None:
+    with image.open(writable=False) as device:
         assert device.size_bytes == len(CONTENT)
-        assert device.name == str(image)
+        assert device.name == str(image.path)
         for offset, length in [(0, 1), (511, 2), (4095, 2), (4096, 8192), (100, 16000), (16380, 14), (0, len(CONTENT))]:
             assert device.pread(offset, length) == CONTENT[offset : offset + length]
             assert device.pread_uncached(offset, length) == CONTENT[offset : offset + length]
         assert device.pread_uncached(len(CONTENT), 0) == b""
 
 
-def test_aligned_buffer_is_filled_in_place(image: Path) -> None:
+def test_aligned_buffer_is_filled_in_place(image: Image) -> None:
     buffer = aligned_buffer(8192)
-    with FileBlockDevice.open(image, writable=False) as device:
+    with image.open(writable=False) as device:
         device.preadinto_uncached(4096, buffer)
     assert bytes(buffer) == CONTENT[4096:12288]
 
 
-def test_writes_reach_the_file_aligned_or_not(image: Path) -> None:
+def test_writes_reach_the_file_aligned_or_not(image: Image) -> None:
     block = aligned_buffer(4096)
     block[:] = b"x" * 4096
-    with FileBlockDevice.open(image, writable=True) as device:
+    with image.open(writable=True) as device:
         device.pwrite(4096, block)
         device.pwrite(7, b"seven")
         device.pwrite(len(CONTENT) - 3, memoryview(b"END"))
         device.sync()
         assert device.pread_uncached(0, 12) == CONTENT[:7] + b"seven"
         assert device.pread(4096, 4096) == b"x" * 4096
-    raw = image.read_bytes()
+    raw = image.path.read_bytes()
     assert len(raw) == len(CONTENT)
     assert raw[-3:] == b"END"
 
 
-def test_read_past_the_cache_sees_what_another_handle_wrote(image: Path) -> None:
-    with FileBlockDevice.open(image, writable=False) as device:
+def test_read_past_the_cache_sees_what_another_handle_wrote(image: Image) -> None:
+    with image.open(writable=False) as device:
         assert device.pread_uncached(0, 4) == CONTENT[:4]
-        with image.open("r+b") as other:
+        with image.path.open("r+b") as other:
             other.write(b"news")
         assert device.pread_uncached(0, 4) == b"news"
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, len(CONTENT) + 1), (len(CONTENT), 1), (1 << 70, 1)])
-def test_range_outside_the_device_is_refused(image: Path, offset: int, length: int) -> None:
-    with FileBlockDevice.open(image, writable=True) as device:
+def test_range_outside_the_device_is_refused(image: Image, offset: int, length: int) -> None:
+    with image.open(writable=True) as device:
         with pytest.raises(BlockIOError, match="not within"):
             device.pread(offset, length)
         with pytest.raises(BlockIOError, match="not within"):
             device.preadinto_uncached(offset, memoryview(bytearray(length)))
         with pytest.raises(BlockIOError, match="not within"):
             device.pwrite(offset, bytes(length))
-    assert image.read_bytes() == CONTENT
+    assert image.path.read_bytes() == CONTENT
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
@@ -91,15 +100,15 @@ def test_folder_and_pipe_are_refused(tmp_path: Path) -> None:
         FileBlockDevice.open(Path(os.devnull), writable=False)
 
 
-def test_writing_what_was_opened_for_reading_fails_by_name(image: Path) -> None:
+def test_writing_what_was_opened_for_reading_fails_by_name(image: Image) -> None:
     refusal = r"disk\.raw: writing 1 bytes at 0 failed: Bad file descriptor"
-    with FileBlockDevice.open(image, writable=False) as device, pytest.raises(BlockIOError, match=refusal):
+    with image.open(writable=False) as device, pytest.raises(BlockIOError, match=refusal):
         device.pwrite(0, b"x")
 
 
-def test_file_that_shrank_under_us_is_an_error_not_zeros(image: Path) -> None:
-    with FileBlockDevice.open(image, writable=False) as device:
-        os.truncate(image, 100)
+def test_file_that_shrank_under_us_is_an_error_not_zeros(image: Image) -> None:
+    with image.open(writable=False) as device:
+        os.truncate(image.path, 100)
         with pytest.raises(BlockIOError, match="the device ended"):
             device.pread(0, 200)
         with pytest.raises(BlockIOError, match="the device ended"):

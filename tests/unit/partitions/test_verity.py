@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bedrock.errors import EXIT_REFUSED
-from partitions import verity
 from partitions.errors import BlockIOError, VerityError
 from partitions.hashtree import BLOCK_SIZE, Level, Superblock, tree_layout
 from partitions.verity import BuiltTree, build_tree, verify
@@ -244,11 +243,10 @@ def test_unreadable_data_are_an_io_error() -> None:
         verify(data, tree, root_hash=built(129).root_hash)
 
 
-def test_lowest_level_is_checked_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verity, "_LEAF_BLOCKS", 2)
+def test_lowest_level_is_checked_piece_by_piece() -> None:
     data, tree = devices(1025)
-    verify(data, tree, root_hash=built(1025).root_hash)
+    verify(data, tree, root_hash=built(1025).root_hash, leaf_blocks=2)
     data.corrupt(1024 * BLOCK_SIZE)
     with pytest.raises(VerityError) as refused:
-        verify(data, tree, root_hash=built(1025).root_hash)
+        verify(data, tree, root_hash=built(1025).root_hash, leaf_blocks=2)
     assert refused.value.block == 1024
