@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 
+from bedrock.clock import SYSTEM_CLOCK
 from keys.facts import CertificateFacts, FolderFacts, KeyringFacts, PrivateFacts, gather
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase, PassphraseSource
@@ -72,7 +73,7 @@ def check(
         DocumentError: The keyring has errors.
     """
     facts = gather(Keyring.load(folder), passphrase or NoPassphrase())
-    return judge(facts, now=datetime.now(UTC) if now is None else now)
+    return judge(facts, now=now or SYSTEM_CLOCK.now())
 
 
 def judge(facts: KeyringFacts, *, now: datetime) -> tuple[Finding, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from imagebuild.errors import VmError
 from imagebuild.rehearsal.stage import CHANNEL
 from imagebuild.vm.config import Credential
@@ -58,6 +59,7 @@ class Guest:
     """The host in the machine."""
 
     shell: Shell
+    clock: Clock = SYSTEM_CLOCK
 
     def succeeds(self, command: str) -> bool:
         """Whether a shell command ends well."""
@@ -102,7 +104,7 @@ class Guest:
                 raise VmError(f"`updater status --json` printed no JSON: {answer.output[:200]!r}") from error
             return status if wanted(status) else None
 
-        return wait_for(look, what=what, timeout_s=UPDATE_S)
+        return wait_for(look, what=what, timeout_s=UPDATE_S, clock=self.clock)
 
     def first_container(self, reference: str) -> bool:
         """Pull the image and run a container that says its kernel's name."""

@@ -11,7 +11,6 @@ import gzip
 import io
 import json
 import tarfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +21,10 @@ import urllib3
 
 from bedrock.digest import bytes_sha256
 from bedrock.process import Running
-from imagebuild.errors import BuildError
+from imagebuild.errors import BuildError, VmError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.machine import free_port
+from imagebuild.vm.waiting import wait_for
 
 REPOSITORY = "twinhull/busybox"
 TAG = "latest"
@@ -65,7 +65,8 @@ def run_registry(tools: ToolsTree, folder: Path, guard: Guard | None = None) -> 
         guard: Makes it a private one.
 
     Raises:
-        BuildError: The registry did not start, or refused the image.
+        VmError: The registry did not start.
+        BuildError: It refused the image.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -140,14 +141,16 @@ def _ask(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> urll
 
 
 def _wait(base: str, headers: Mapping[str, str], process: Running, log: Path) -> None:
-    deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
+    def look() -> bool | None:
+        if process.poll() is not None:
+            raise VmError(f"the registry ended at once; see {log}")
         try:
-            if urllib3.request("GET", f"{base}/v2/", headers=headers, timeout=1, retries=0).status == 200:  # noqa: PLR2004 - HTTP OK
-                return
+            answer = urllib3.request("GET", f"{base}/v2/", headers=headers, timeout=1, retries=0)
         except urllib3.exceptions.HTTPError:
-            time.sleep(0.1)
-    raise BuildError("the registry did not start").with_hint(f"it said: {log}")
+            return None
+        return answer.status == 200 or None  # noqa: PLR2004 - HTTP OK
+
+    wait_for(look, what=f"the registry (its log is {log})", timeout_s=_TIMEOUT_S)
 
 
 def _digest(data: bytes) -> str:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from bedrock import process
+from bedrock.clock import SYSTEM_CLOCK
+from bedrock.process import Running
 from bedrock.progress import Progress
-from imagebuild.errors import BuildError, BuiltBeforeError
+from imagebuild.errors import BuiltBeforeError, VmError
 from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.supply import newest_supply
 from imagebuild.inputs.tools import cache_folder
 from imagebuild.pipeline.build import Built, build_image
 from imagebuild.steps.plan import plan_build
 from imagebuild.steps.signing import KeySource
+from imagebuild.vm.waiting import wait_for
 from keys.generate import init
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
@@ -80,7 +81,7 @@ class Stage:
             builds,
             access=self.access,
             lifetimes=Lifetimes(),
-            now=datetime.now(UTC),
+            now=SYSTEM_CLOCK.now(),
             progress=progress,
             level=QUICK_LEVEL,  # one host downloads it, once
         )
@@ -88,14 +89,14 @@ class Stage:
     def point(self, image: str, version: str) -> None:
         """Let the channel name a version, for every host at once."""
         change = ChannelChange(release=ReleaseChoice(image, Version.from_text(version)))
-        set_channel(self.repository, CHANNEL, change, access=self.access, lifetimes=Lifetimes(), now=datetime.now(UTC))
+        set_channel(self.repository, CHANNEL, change, access=self.access, lifetimes=Lifetimes(), now=SYSTEM_CLOCK.now())
 
     @contextmanager
     def serve(self) -> Iterator[Served]:
         """Run `twinhull server` on the loopback for as long as the context lasts.
 
         Raises:
-            BuildError: It did not start.
+            VmError: It did not start.
         """
         ready, log = self.out / "server.url", self.out / "server.log"
         ready.unlink(missing_ok=True)
@@ -113,15 +114,20 @@ class Stage:
         with log.open("wb") as sink:
             server = process.start(words, stdout=sink, cwd=Path(__file__).parents[2])
             try:
-                deadline = time.monotonic() + _START_TIMEOUT_S
-                while not ready.exists():
-                    if time.monotonic() > deadline or server.poll() is not None:
-                        raise BuildError(f"the update server did not start; see {log}")
-                    time.sleep(0.1)
-                yield Served(int(ready.read_text().strip().rsplit(":", 1)[1]), log)
+                yield Served(_port_of(server, ready, log), log)
             finally:
                 server.terminate()
                 server.wait(_START_TIMEOUT_S)
+
+
+def _port_of(server: Running, ready: Path, log: Path) -> int:
+    def look() -> str | None:
+        if server.poll() is not None:
+            raise VmError(f"the update server ended at once; see {log}")
+        return ready.read_text() if ready.exists() else None
+
+    url = wait_for(look, what=f"the update server (its log is {log})", timeout_s=_START_TIMEOUT_S)
+    return int(url.strip().rsplit(":", 1)[1])
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def set_stage(out: Path, mirrors: Mirrors) -> Stage:
     stage = Stage(out.absolute(), Keyring.load(folder), mirrors)
     pristine = out / "trust"
     if not pristine.exists():
-        init_repository(pristine, stage.access, lifetimes=Lifetimes(), now=datetime.now(UTC))
+        init_repository(pristine, stage.access, lifetimes=Lifetimes(), now=SYSTEM_CLOCK.now())
     # Images trust this very root document, so that the repository of every run begins as a copy of the first one.
     shutil.rmtree(repository, ignore_errors=True)
     shutil.copytree(pristine, repository)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from imagebuild.errors import TrimError, VmError
 from imagebuild.inspection.contents import Contents
 from imagebuild.rehearsal.guest import UPDATE_S, Guest
@@ -28,6 +29,7 @@ class Life:
         reference: The container image, as the host reaches it.
         own: The text of the user's shell script.
         offer_update: Called when the channel is to name the second version.
+        clock: Time.
     """
 
     recorder: Recorder
@@ -36,6 +38,7 @@ class Life:
     reference: str
     own: str | None
     offer_update: Callable[[], None]
+    clock: Clock = SYSTEM_CLOCK
 
     def lead(self) -> Sample:
         """Run the sequence; returns what was touched.
@@ -45,7 +48,7 @@ class Life:
             TrimError: A step of the workload failed, or the record cannot be trusted.
         """
         recorder = self.recorder
-        guest = Guest(recorder.shell)
+        guest = Guest(recorder.shell, self.clock)
         recorder.progress.step("first boot")
         self._blessed(guest, FIRST)
         recorder.prove(self.contents, self.keep)

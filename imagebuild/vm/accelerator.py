@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import strict
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
 from bedrock.process import Running
@@ -24,7 +25,7 @@ from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm import firmware
 from imagebuild.vm.arguments import QEMU, firmware_arguments, machine_arguments
 from imagebuild.vm.config import Accelerator
-from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock, wait_for
+from imagebuild.vm.waiting import wait_for
 
 KVM_DEVICE = Path("/dev/kvm")
 CACHE_FILE = "accelerator.json"

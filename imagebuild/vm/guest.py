@@ -21,10 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from imagebuild.errors import VmError
 from imagebuild.vm.arguments import GUEST_PORT
 from imagebuild.vm.config import Credential
-from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock
 
 MAX_OUTPUT_BYTES = 8 << 20
 _GRACE_S = 30.0
@@ -188,7 +188,7 @@ class GuestShell:
         request = f"r{self._requests}"
         payload = base64.b64encode(command.encode()).decode()
         self._send(f"{request} {timeout_s:g} {payload}\n".encode())
-        deadline = self._clock.now() + timeout_s + _GRACE_S
+        deadline = self._clock.steady() + timeout_s + _GRACE_S
         while True:
             message = self._next(deadline, f"an answer to {command!r}")
             if isinstance(message, Ready):
@@ -228,7 +228,7 @@ class GuestShell:
         self._socket.close()
 
     def _await_ready(self, timeout_s: float, what: str) -> str:
-        deadline = self._clock.now() + timeout_s
+        deadline = self._clock.steady() + timeout_s
         while True:
             message = self._next(deadline, what)
             if isinstance(message, Ready) and message.boot_id != self._boot_id:
@@ -250,7 +250,7 @@ class GuestShell:
                     return message
             self._receive()
             self._check()
-            if not self._lines and self._clock.now() >= deadline:
+            if not self._lines and self._clock.steady() >= deadline:
                 raise VmError(f"{what} did not come in time")
 
     def _receive(self) -> None:
@@ -261,8 +261,8 @@ class GuestShell:
         except OSError as error:
             raise VmError(f"the guest's port failed: {error}") from error
         if not data:
-            # QEMU closed its end: `check` can say why.
-            self._clock.pause(_SLICE_S)
+            # QEMU closed its end: `check` knows better than we do what happened.
+            self._clock.sleep(_SLICE_S)
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if len(self._buffer) > 2 * MAX_OUTPUT_BYTES:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from bedrock.process import Running, StillRunningError
 from imagebuild.errors import VmError
 from imagebuild.inputs.tools import Access, ToolsTree
@@ -28,7 +29,7 @@ from imagebuild.vm.config import Accelerator, Console, Forward, VmConfig, VmPath
 from imagebuild.vm.guest import GuestShell, guest_shell_credentials
 from imagebuild.vm.qmp import Qmp
 from imagebuild.vm.swtpm import start_tpm
-from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock, wait_for
+from imagebuild.vm.waiting import wait_for
 
 _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 30.0
@@ -113,7 +114,7 @@ class Machine:
         try:
             if self.config.tpm:
                 self._tpm = start_tpm(paths, self._tools, clock=self._clock)
-            self._powered_on_at = self._clock.now()
+            self._powered_on_at = self._clock.steady()
             self._vm = self._start_qemu(paths)
             self._qmp = wait_for(self._connect, what="QEMU", timeout_s=_START_TIMEOUT_S, clock=self._clock)
             if self.config.guest_shell:

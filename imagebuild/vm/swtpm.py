@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from bedrock.process import Running
 from imagebuild.errors import VmError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.config import VmPaths
-from imagebuild.vm.waiting import SYSTEM_CLOCK, Clock, wait_for
+from imagebuild.vm.waiting import wait_for
 
 _START_TIMEOUT_S = 20.0
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 
 from partitions.blockio import BlockDevice
 from partitions.version import Version
+from tests.fakes.clock import FakeClock
 from tests.fakes.documents import document_sha256, reference_to, some_reference
 from tests.fakes.twin_host import Built, MemorySource, TwinHost
 from updater.agent.bootfolder import BootFolder
@@ -16,29 +16,6 @@ from updater.agent.machine import Running
 from updater.documents.channel import Channel
 from updater.documents.release import Architecture, SignedRelease
 from updater.errors import FetchError, RefusedError
-
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-class FakeClock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self, now: datetime = START) -> None:
-        self._now = now
-        self.slept: list[float] = []
-        # What happens while somebody sleeps.
-        self.meanwhile: Callable[[], object] = lambda: None
-
-    def now(self) -> datetime:
-        return self._now
-
-    def steady(self) -> float:
-        return (self._now - START).total_seconds()
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self._now += timedelta(seconds=seconds)
-        self.meanwhile()
 
 
 class FakeMachine:

@@ -22,6 +22,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import MetaFile
 from tuf.ngclient import Updater
 
+from bedrock.clock import SystemClock
 from bedrock.progress import Silent
 from keys.generate import init
 from keys.keyring import Keyring
@@ -31,7 +32,6 @@ from partitions.version import Version
 from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, resign_timestamp, strangers_key, swap_release
 from updater.agent.client import Origin, TrustedRepository
-from updater.agent.clock import SystemClock
 from updater.agent.config import Timeouts
 from updater.agent.http import pool
 from updater.documents.channel import Channel, parse_channel

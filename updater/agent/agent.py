@@ -19,7 +19,6 @@ from bedrock.progress import Progress
 from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
-from updater.agent.clock import instant
 from updater.agent.config import Config
 from updater.agent.install import ArtifactSource, Installation, Target, install
 from updater.agent.lock import exclusive
@@ -83,7 +82,7 @@ class Agent:
 
     def hints(self) -> Hints:
         """What is remembered."""
-        return self.store.load(instant(self.machine.clock))
+        return self.store.load(Instant.of(self.machine.clock.now()))
 
     def check(self, options: UpdateOptions) -> Plan:
         """Ask the server and decide; changes nothing but the kept metadata.
@@ -328,7 +327,7 @@ class Agent:
         self._remember(lambda hints: hints.with_event(kind, text, self._now(), version))
 
     def _now(self) -> Instant:
-        return instant(self.machine.clock)
+        return Instant.of(self.machine.clock.now())
 
     def _exclusive(self, *, patience_s: float = 0.0) -> AbstractContextManager[None]:
         return exclusive(self.lock_path, self.machine.clock, patience_s=patience_s)

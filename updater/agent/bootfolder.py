@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from bedrock import persist, process
+from bedrock.clock import Clock
 from bedrock.errors import ProcessError
 from partitions.blockio import CHUNK_BYTES, FileBlockDevice, aligned_buffer
-from updater.agent.clock import Clock
 from updater.errors import SlotError
 
 MOUNT_TIMEOUT_S = 60.0

@@ -28,10 +28,10 @@ from tuf.ngclient.updater import Updater
 from urllib3.exceptions import HTTPError
 
 from bedrock import persist
+from bedrock.clock import Clock
 from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError
 from partitions.version import Version
-from updater.agent.clock import Clock
 from updater.agent.fetch import pause_s
 from updater.agent.http import RETRYABLE_STATUS, joined
 from updater.documents import channel as channels

@@ -19,8 +19,8 @@ import zstandard
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
+from bedrock.clock import Clock
 from bedrock.progress import Progress
-from updater.agent.clock import Clock
 from updater.agent.http import RETRYABLE_STATUS, joined
 from updater.agent.install import Sink
 from updater.agent.prefetch import ahead

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from bedrock import process
+from bedrock.clock import Clock
 from bedrock.errors import TwinhullError
-from updater.agent.clock import Clock
 from updater.agent.config import Engine, Health
 
 DETAIL_LIMIT = 500

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bedrock.clock import Clock
 from bedrock.locks import lock_file
-from updater.agent.clock import Clock
 from updater.errors import BusyError
 
 POLL_S = 0.5

@@ -9,18 +9,18 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bedrock import process
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from partitions.blockio import BlockDevice, FileBlockDevice
 from partitions.disk import DiskMap, find_slots, read_table
 from partitions.entries import ENTRIES_FOLDER, parse_entry
 from partitions.layout import EMPTY_LABEL, identity_of, root_types
 from partitions.version import Version
 from updater.agent.bootfolder import BootFolder, MountedBootFolder, mounted
-from updater.agent.clock import Clock, SystemClock
 from updater.agent.efi import EfiVariables
 from updater.agent.state import HostFacts, SlotFacts
 from updater.documents.release import Architecture
@@ -73,7 +73,7 @@ class ThisMachine:
     """The machine this program runs on."""
 
     root: Path = Path("/")
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = SYSTEM_CLOCK
     # Mounts a FAT partition for as long as a context lasts.
     mount: Callable[..., AbstractContextManager[Path]] = mounted
 

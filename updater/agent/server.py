@@ -8,9 +8,9 @@ from pathlib import Path
 
 import urllib3
 
+from bedrock.clock import Clock
 from updater.agent.agent import Repository
 from updater.agent.client import Origin, TrustedRepository
-from updater.agent.clock import Clock
 from updater.agent.config import Config
 from updater.agent.fetch import HttpSource
 from updater.agent.http import pool

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from bedrock.clock import Clock
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from updater.agent.agent import Outcome
-from updater.agent.clock import Clock
 from updater.agent.config import Config
 from updater.agent.plan import Nothing, Update, UpdateOptions, Wait, Why
 from updater.agent.window import reboot_at

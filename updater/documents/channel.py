@@ -32,6 +32,11 @@ class Instant:
     when: datetime
 
     @classmethod
+    def of(cls, when: datetime) -> Instant:
+        """A moment as documents have it: in whole seconds."""
+        return cls(when.replace(microsecond=0))
+
+    @classmethod
     def from_text(cls, text: str) -> Instant:
         """Parse the only accepted form.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import click
 
 from bedrock import strict
 from bedrock.cli import FromText, emit_json, json_option
+from bedrock.clock import SYSTEM_CLOCK
 from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO, EXIT_REFUSED
 from bedrock.persist import write_new
 from bedrock.progress import Progress, Silent
@@ -148,7 +149,7 @@ def init_command(
       twinhull repo init repo
     """
     lifetimes = _lifetimes(online_lifetime, release_lifetime)
-    init_repository(base, _access(keys, passphrase_file), lifetimes=lifetimes, now=_now())
+    init_repository(base, _access(keys, passphrase_file), lifetimes=lifetimes, now=SYSTEM_CLOCK.now())
     first_root = base / "metadata" / "1.root.json"
     baked = keys / ROOT_OF_TRUST_FILE
     if not baked.exists():
@@ -214,7 +215,7 @@ def publish_command(
         [read_build(folder) for folder in folders],
         access=_access(keys, passphrase_file),
         lifetimes=_lifetimes(online_lifetime, release_lifetime),
-        now=_now(),
+        now=SYSTEM_CLOCK.now(),
         progress=_progress(quiet=quiet),
         level=level,
         allow_debug=allow_debug,
@@ -258,7 +259,7 @@ def refresh_command(
         base,
         access=_access(keys, passphrase_file),
         lifetimes=_lifetimes(online_lifetime, release_lifetime),
-        now=_now(),
+        now=SYSTEM_CLOCK.now(),
         within=DEFAULT_WITHIN if within is None else within,
     )
     expires = {role: _moment(when) for role, when in done.expires.items()}
@@ -288,7 +289,7 @@ def verify_command(context: click.Context, base: Path, root: Path | None, quiet:
       twinhull repo verify repo --root image/root.json
     """
     trusted = root.read_bytes() if root else None
-    report = verify(base, now=_now(), progress=_progress(quiet=quiet), trusted_root=trusted)
+    report = verify(base, now=SYSTEM_CLOCK.now(), progress=_progress(quiet=quiet), trusted_root=trusted)
     if as_json:
         expires = {role: _moment(when) for role, when in report.expires.items()}
         emit_json({"ok": report.ok, **strict.plain(replace(report, expires={})), "expires": expires})
@@ -375,7 +376,7 @@ def set_command(
         ChannelChange(over_s=over, dead_ends=dead_ends, **change),
         access=_access(keys, passphrase_file),
         lifetimes=_lifetimes(online_lifetime, release_lifetime),
-        now=_now(),
+        now=SYSTEM_CLOCK.now(),
     )
     if as_json:
         emit_json({"changed": done.new, "channel": done.channel})
@@ -435,10 +436,6 @@ def _lifetimes(online: timedelta | None, delegated: timedelta | None) -> Lifetim
 
 def _progress(*, quiet: bool) -> Progress:
     return Silent() if quiet else Lines()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _moment(when: datetime) -> str:

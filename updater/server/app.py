@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -11,27 +10,24 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from updater.server.access import AccessLog
 from updater.server.files import file_routes
-from updater.server.health import Clock, health_routes
+from updater.server.health import health_routes
 
 
-def create_app(repository: Path, *, clock: Clock | None = None) -> Starlette:
+def create_app(repository: Path, *, clock: Clock = SYSTEM_CLOCK) -> Starlette:
     """The ASGI application that serves a repository.
 
     Args:
         repository: The folder with `metadata`, `targets` and `objects`.
-        clock: Returns the time in UTC; the system's clock when None.
+        clock: Where the time comes from.
     """
     return Starlette(
-        routes=[*file_routes(repository), *health_routes(repository, clock or _utc_now)],
+        routes=[*file_routes(repository), *health_routes(repository, clock)],
         middleware=[Middleware(AccessLog)],
         exception_handlers={HTTPException: _plain_error},
     )
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _plain_error(_request: Request, error: Exception) -> Response:

@@ -7,7 +7,6 @@ The signature is not checked here: the server has no keys to check it, and hosts
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-Clock = Callable[[], datetime]
+from bedrock.clock import Clock
+
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -35,7 +35,7 @@ def health_routes(repository: Path, clock: Clock) -> list[Route]:
     """The route of `/healthz`."""
 
     async def endpoint(_request: Request) -> Response:
-        health = await to_thread.run_sync(read_health, repository, clock())
+        health = await to_thread.run_sync(read_health, repository, clock.now())
         body = {
             "ok": health.ok,
             "problem": health.problem,

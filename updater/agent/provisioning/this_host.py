@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bedrock import process, strict
-from updater.agent.clock import Clock, instant
+from bedrock.clock import Clock
 from updater.agent.machine import parse_os_release
 from updater.agent.provisioning.applying import Host
 from updater.agent.provisioning.host_files import HostFiles
 from updater.agent.provisioning.provisioning import Provisioner, RecordStore
+from updater.documents.channel import Instant
 from updater.provision.policy import POLICY_FILE, Policy
 
 _RUNTIME = Path("/run/twinhull")
@@ -33,7 +34,7 @@ def this_provisioner(clock: Clock, state: Path) -> Provisioner:
     host = Host(
         files=HostFiles(), run=run, image=image_root, set_name=socket.sethostname, version=release["IMAGE_VERSION"]
     )
-    return Provisioner(host, RecordStore(state), policy, decrypt, lambda: instant(clock))
+    return Provisioner(host, RecordStore(state), policy, decrypt, lambda: Instant.of(clock.now()))
 
 
 def run(words: Sequence[str]) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError, VmError
-from imagebuild.rehearsal import guest as rehearsed
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.life import Life
 from imagebuild.trim.page_cache import CANARY, SAMPLE_SCRIPT, Sample
 from imagebuild.trim.recording import Recorder, choose_probes
 from imagebuild.trim.trimming import Record, read_record, write_rehearsed
+from tests.fakes.clock import FakeClock
 from tests.fakes.definitions import RecordedProgress, write_definition
 from tests.fakes.recorded_guest import RecordedGuest
 from tests.fakes.trees import contents_of
@@ -28,7 +28,13 @@ KEEP = KeepList(paths=("/usr/share", "/etc"))
 def life_of(guest: RecordedGuest, own: str | None = None) -> Life:
     recorder = Recorder(guest, b"program", RecordedProgress())
     return Life(
-        recorder, contents=CONTENTS, keep=KEEP, reference="host:5000/x", own=own, offer_update=lambda: offered(guest)
+        recorder,
+        contents=CONTENTS,
+        keep=KEEP,
+        reference="host:5000/x",
+        own=own,
+        offer_update=lambda: offered(guest),
+        clock=FakeClock(),
     )
 
 
@@ -75,8 +81,7 @@ def test_a_container_that_does_not_run_ends_the_trim() -> None:
         life_of(RecordedGuest(fails=("podman start", 1))).lead()
 
 
-def test_an_image_that_never_blesses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsed, "UPDATE_S", 0.0)
+def test_an_image_that_never_blesses_is_told() -> None:
     with pytest.raises(VmError, match=r"a host that runs 1\.0\.0 and has blessed it did not come") as caught:
         life_of(RecordedGuest(sick=True)).lead()
     assert "fix the image first" in caught.value.hints[0]

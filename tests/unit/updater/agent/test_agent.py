@@ -14,8 +14,9 @@ import pytest
 
 from bedrock.progress import Silent
 from partitions.version import Version
+from tests.fakes.clock import START
 from tests.fakes.documents import channel_at, document_sha256, reference_to
-from tests.fakes.machine import START, FakeMachine, FakeServer
+from tests.fakes.machine import FakeMachine, FakeServer
 from tests.fakes.memory_disk import PowerCut
 from tests.fakes.twin_host import MemorySource, TwinHost, built
 from updater.agent.agent import PATIENCE_S, Agent, Outcome

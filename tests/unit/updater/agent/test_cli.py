@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from bedrock.errors import DocumentError, Problem, TwinhullError
 from partitions.version import Version
+from tests.fakes.clock import START
 from tests.fakes.documents import channel_at, reference_to
-from tests.fakes.machine import START, FakeMachine, FakeServer
+from tests.fakes.machine import FakeMachine, FakeServer
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import cli
 from updater.agent.agent import Agent

@@ -12,9 +12,9 @@ import urllib3
 from securesystemslib.signer import CryptoSigner
 
 from partitions.version import Version
+from tests.fakes.clock import START, FakeClock
 from tests.fakes.documents import channel_at, document_sha256, reference_to, some_reference
 from tests.fakes.http_server import Site, serving
-from tests.fakes.machine import START, FakeClock
 from tests.fakes.tuf_site import SignedSite
 from tests.fakes.twin_host import built
 from updater.agent.client import Origin, TrustedRepository

@@ -15,8 +15,8 @@ import zstandard
 from urllib3.response import HTTPResponse
 
 from bedrock.progress import Silent
+from tests.fakes.clock import FakeClock
 from tests.fakes.http_server import Site, serving
-from tests.fakes.machine import FakeClock
 from updater.agent import fetch
 from updater.agent.config import Timeouts
 from updater.agent.fetch import HttpSource

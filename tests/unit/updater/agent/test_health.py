@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bedrock.errors import ProcessError, TwinhullError
-from tests.fakes.machine import FakeClock
+from tests.fakes.clock import FakeClock
 from updater.agent import health
 from updater.agent.config import Engine, Health
 from updater.agent.health import Check, Result

@@ -13,7 +13,7 @@ import pytest
 
 from bedrock.errors import ProcessError
 from partitions.layout import identity_of
-from tests.fakes.machine import FakeClock
+from tests.fakes.clock import FakeClock
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import bootfolder, etcdiff
 from updater.agent.bootfolder import MountedBootFolder

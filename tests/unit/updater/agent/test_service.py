@@ -10,7 +10,7 @@ import pytest
 from bedrock.progress import Progress, Silent
 from partitions.layout import Slot
 from partitions.version import Version
-from tests.fakes.machine import START, FakeClock
+from tests.fakes.clock import START, FakeClock
 from updater.agent.agent import Outcome
 from updater.agent.config import Config, Reboot, RebootPolicy, TimeOfDay, Window
 from updater.agent.install import Installation

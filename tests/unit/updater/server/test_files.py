@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.clock import FakeClock
 from updater.server.app import create_app
 from updater.server.files import ALWAYS_ASK, FOR_EVER, matches, servable
 
@@ -49,7 +50,7 @@ def request(
     repository: Path, method: str, path: str, *, headers: dict[str, str] | None = None, now: datetime = NOW
 ) -> httpx.Response:
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(repository, clock=lambda: now))
+        transport = httpx.ASGITransport(create_app(repository, clock=FakeClock(now)))
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
             return await client.request(method, path, headers=headers)
 

@@ -1,32 +1,30 @@
-"""Time: code that reads the clock or sleeps takes a `Clock`."""
+"""Time: code that reads a clock to decide something, or sleeps, takes a `Clock`."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Protocol
-
-from updater.documents.channel import Instant
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
-    """The time of day, a steady counter, and sleep."""
+    """What time it is, and the passing of it."""
 
     def now(self) -> datetime:
-        """The time of day in UTC."""
+        """The time in UTC."""
 
     def steady(self) -> float:
         """Seconds of a clock that never jumps."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Let that much time pass."""
 
 
 class SystemClock:
     """The machine's clocks."""
 
     def now(self) -> datetime:
-        """The time of day in UTC."""
+        """The real-time clock, in UTC."""
         return datetime.now(tz=UTC)
 
     def steady(self) -> float:
@@ -38,6 +36,4 @@ class SystemClock:
         time.sleep(seconds)
 
 
-def instant(clock: Clock) -> Instant:
-    """Now, in the documents' format (whole seconds)."""
-    return Instant(clock.now().replace(microsecond=0))
+SYSTEM_CLOCK: Final = SystemClock()
