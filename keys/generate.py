@@ -10,12 +10,14 @@ larger keys or other algorithms.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
+from bedrock.clock import SYSTEM_CLOCK
 from bedrock.persist import sync_folder, write_new
 from keys.certificates import certificate_pem, self_signed
 from keys.errors import KeyExistsError
@@ -42,11 +44,25 @@ _RSA_EXPONENT = 65537
 _PUBLIC_MODE = 0o644
 
 
+class WriteNew(Protocol):
+    """Writes a file that must not exist (`bedrock.persist.write_new`)."""
+
+    def __call__(self, path: Path, data: bytes, /, *, mode: int) -> object:
+        """Write it to the disk."""
+
+
 @dataclass(frozen=True)
 class _NewFile:
     name: str
     content: bytes
     mode: int
+
+
+@dataclass(frozen=True)
+class Material:
+    """The files of a keys folder before they are written, the keyring last."""
+
+    files: tuple[_NewFile, ...]
 
 
 def init(folder: Path, profile: Profile, passphrase: PassphraseSource, *, now: datetime | None = None) -> Keyring:
@@ -65,12 +81,50 @@ def init(folder: Path, profile: Profile, passphrase: PassphraseSource, *, now: d
     """
     _refuse_used(folder)
     secret = passphrase.passphrase(f"the keys of {folder}")
-    document, files = _make(profile, secret, datetime.now(UTC) if now is None else now)
+    write_material(folder, make_material(profile, secret, now=now or SYSTEM_CLOCK.now()))
+    return Keyring.load(folder)
+
+
+def make_material(profile: Profile, secret: str | None, *, now: datetime) -> Material:
+    """Make all keys of `profile`, and what names them; writes nothing.
+
+    Args:
+        profile: How many keys, which thresholds, how long certificates last.
+        secret: Encrypts every private file; they stay unencrypted when None.
+        now: When certificates begin.
+    """
+    tuf: dict[str, TufRoleEntry] = {}
+    boot: dict[str, BootKeyEntry] = {}
+    files: list[_NewFile] = []
+    for tuf_role in TufRole:
+        tuf[tuf_role.value] = _make_tuf(profile, tuf_role, secret, files)
+    for boot_role in BootRole:
+        boot[boot_role.value] = _make_boot(profile, boot_role, secret, now, files)
+    document = KeyringDocument(FORMAT, profile, TufSection(**tuf), BootSection(**boot))
+    return Material((*files, _NewFile(KEYRING_FILE, keyring_text(document).encode(), _PUBLIC_MODE)))
+
+
+def write_material(folder: Path, material: Material, *, write: WriteNew = write_new) -> None:
+    """Write a keys folder to the disk.
+
+    Raises:
+        KeyExistsError: A file is there already; it is left alone.
+        OSError: The folder or a file cannot be written; what was written is removed.
+    """
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     folder.chmod(FOLDER_MODE)
-    _write_all(folder, (*files, _NewFile(KEYRING_FILE, keyring_text(document).encode(), _PUBLIC_MODE)))
+    written: list[Path] = []
+    try:
+        for file in material.files:
+            path = folder / file.name
+            _write(path, file, write)
+            written.append(path)
+    except (OSError, KeyExistsError):
+        # Only files that this run made; a key that no keyring names is worthless.
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
     sync_folder(folder.absolute().parent)
-    return Keyring.load(folder)
 
 
 def _refuse_used(folder: Path) -> None:
@@ -87,17 +141,6 @@ def _refuse_used(folder: Path) -> None:
         message = f"{folder} is not empty (it holds {names[0]}); nothing was changed"
         hint = "choose another folder; if an earlier init was interrupted there, remove it first"
         raise KeyExistsError(message).with_hint(hint)
-
-
-def _make(profile: Profile, secret: str | None, now: datetime) -> tuple[KeyringDocument, tuple[_NewFile, ...]]:
-    tuf: dict[str, TufRoleEntry] = {}
-    boot: dict[str, BootKeyEntry] = {}
-    files: list[_NewFile] = []
-    for tuf_role in TufRole:
-        tuf[tuf_role.value] = _make_tuf(profile, tuf_role, secret, files)
-    for boot_role in BootRole:
-        boot[boot_role.value] = _make_boot(profile, boot_role, secret, now, files)
-    return KeyringDocument(FORMAT, profile, TufSection(**tuf), BootSection(**boot)), tuple(files)
 
 
 def _make_tuf(profile: Profile, role: TufRole, secret: str | None, files: list[_NewFile]) -> TufRoleEntry:
@@ -124,23 +167,9 @@ def _make_boot(
     return BootKeyEntry(KeyUri.of_path(Path(key_name)), certificate_name)
 
 
-def _write_all(folder: Path, files: tuple[_NewFile, ...]) -> None:
-    written: list[Path] = []
+def _write(path: Path, file: _NewFile, write: WriteNew) -> None:
     try:
-        for file in files:
-            path = folder / file.name
-            _write(path, file)
-            written.append(path)
-    except (OSError, KeyExistsError):
-        # Only files that this run made; a key that no keyring names is worthless.
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _write(path: Path, file: _NewFile) -> None:
-    try:
-        write_new(path, file.content, mode=file.mode)
+        write(path, file.content, mode=file.mode)
     except FileExistsError as error:
         raise KeyExistsError(f"{path} appeared while keys were made; it was not changed") from error
     except OSError:

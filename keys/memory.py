@@ -16,25 +16,26 @@ from pathlib import Path
 from keys.errors import KeysError
 
 _MEMORY_TYPES = frozenset({"tmpfs", "ramfs"})
-_MOUNTS = Path("/proc/self/mountinfo")
+MOUNTS = Path("/proc/self/mountinfo")
 _MOUNT_POINT = 4
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @contextmanager
-def memory_folder(candidates: Sequence[Path] | None = None) -> Iterator[Path]:
+def memory_folder(candidates: Sequence[Path] | None = None, *, mounts: Path = MOUNTS) -> Iterator[Path]:
     """A fresh, empty 0700 folder below the first usable candidate; removed with its content at the end.
 
     Args:
         candidates: Folders to try, best first; `/dev/shm` and the runtime folders when None.
+        mounts: The kernel's list of mounts.
 
     Raises:
         KeysError: No candidate is in memory and writable.
     """
     parents = _candidates() if candidates is None else tuple(candidates)
-    mounts = _MOUNTS.read_text()
+    mountinfo = mounts.read_text()
     for parent in parents:
-        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK) and in_memory(parent.resolve(), mounts):
+        if parent.is_dir() and os.access(parent, os.W_OK | os.X_OK) and in_memory(parent.resolve(), mountinfo):
             folder = Path(tempfile.mkdtemp(prefix="twinhull-key-", dir=parent))
             try:
                 yield folder

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from securesystemslib.exceptions import Error as SigningLibraryError
 from securesystemslib.exceptions import KeyMismatchError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, Signer, SSlibKey
@@ -105,14 +104,23 @@ class BootSigner:
     certificate: Path
 
 
-BootOpener = Callable[[BootKey, PassphraseSource], AbstractContextManager[BootSigner]]
+Memory = Callable[[], AbstractContextManager[Path]]
+BootOpener = Callable[[BootKey, PassphraseSource, Memory], AbstractContextManager[BootSigner]]
 
 
 @contextmanager
-def boot_signer(keyring: Keyring, role: BootRole, passphrase: PassphraseSource) -> Iterator[BootSigner]:
+def boot_signer(
+    keyring: Keyring, role: BootRole, passphrase: PassphraseSource, *, memory: Memory = memory_folder
+) -> Iterator[BootSigner]:
     """A Secure Boot key, ready for sbsign for as long as the context lasts.
 
     An encrypted key in a file is decrypted into a folder in memory, which is gone when the context ends.
+
+    Args:
+        keyring: The public side.
+        role: Who signs.
+        passphrase: Asked when the key is encrypted.
+        memory: Makes a folder in memory for as long as its context lasts.
 
     Raises:
         MissingKeyError: The role, the private file or the certificate is missing.
@@ -127,12 +135,12 @@ def boot_signer(keyring: Keyring, role: BootRole, passphrase: PassphraseSource) 
     if uri.scheme not in BOOT_OPENERS:
         known = ", ".join(sorted(BOOT_OPENERS))
         raise KeyUriError(f"Secure Boot key {role.value}: no signer for {uri.scheme}: URIs (known: {known})")
-    with BOOT_OPENERS[uri.scheme](key, passphrase) as signer:
+    with BOOT_OPENERS[uri.scheme](key, passphrase, memory) as signer:
         yield signer
 
 
 @contextmanager
-def _boot_file(key: BootKey, passphrase: PassphraseSource) -> Iterator[BootSigner]:
+def _boot_file(key: BootKey, passphrase: PassphraseSource, memory: Memory) -> Iterator[BootSigner]:
     path = parse_uri(key.uri).path
     pem = read_private(path)
     private = parse_private(pem, path=path, ask=demanded(passphrase))
@@ -141,16 +149,10 @@ def _boot_file(key: BootKey, passphrase: PassphraseSource) -> Iterator[BootSigne
     if not is_encrypted(pem):
         yield BootSigner(path, key.certificate)
         return
-    with _decrypted(private, path.name) as plain:
+    with memory() as folder:
+        plain = folder / path.name
+        write_new(plain, private_pem(private, None), mode=PRIVATE_MODE)
         yield BootSigner(plain, key.certificate)
-
-
-@contextmanager
-def _decrypted(private: PrivateKeyTypes, name: str) -> Iterator[Path]:
-    with memory_folder() as folder:
-        copy = folder / name
-        write_new(copy, private_pem(private, None), mode=PRIVATE_MODE)
-        yield copy
 
 
 BOOT_OPENERS: dict[str, BootOpener] = {FILE: _boot_file}

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import NameOID
 
 from bedrock.persist import write_new
-from keys import generate
 from keys.certificates import read_certificate
 from keys.check import check
 from keys.errors import KeyExistsError, MissingKeyError, PassphraseError
+from keys.generate import Material, init, make_material, write_material
 from keys.keyring import KEYRING_FILE, Keyring
 from keys.passphrase import FixedPassphrase, NoPassphrase
 from keys.private import is_encrypted
@@ -36,6 +36,11 @@ class PowerCutError(BaseException):
     """Not an Exception, so that no clean-up for errors runs."""
 
 
+@pytest.fixture(scope="module")
+def material() -> Material:
+    return make_material(Profile.DEV, None, now=NOW)
+
+
 def test_private_files_are_0600_in_a_0700_folder(tmp_path: Path) -> None:
     folder = dev_folder(tmp_path)
     assert mode(folder) == 0o700
@@ -48,7 +53,7 @@ def test_umask_decides_nothing(tmp_path: Path, umask: int) -> None:
     folder = tmp_path / "keys"
     before = os.umask(umask)
     try:
-        generate.init(folder, Profile.DEV, NoPassphrase())
+        init(folder, Profile.DEV, NoPassphrase())
     finally:
         os.umask(before)
     assert mode(folder) == 0o700
@@ -58,7 +63,7 @@ def test_umask_decides_nothing(tmp_path: Path, umask: int) -> None:
 def test_empty_folder_is_used_and_closed_to_others(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     folder.mkdir(mode=0o755)
-    generate.init(folder, Profile.DEV, NoPassphrase())
+    init(folder, Profile.DEV, NoPassphrase())
     assert mode(folder) == 0o700
 
 
@@ -84,7 +89,7 @@ def test_every_role_has_a_key_of_its_own(tmp_path: Path) -> None:
 
 
 def test_certificates_are_rsa_2048_self_signed_and_named(tmp_path: Path) -> None:
-    keyring = generate.init(tmp_path / "keys", Profile.PRODUCTION, NoPassphrase(), now=NOW)
+    keyring = init(tmp_path / "keys", Profile.PRODUCTION, NoPassphrase(), now=NOW)
     names = {}
     for role in BootRole:
         certificate = read_certificate(keyring.boot_key(role).certificate)
@@ -111,7 +116,7 @@ def test_existing_keys_are_never_overwritten(tmp_path: Path, profile: Profile) -
     folder = dev_folder(tmp_path)
     before = contents(folder)
     with pytest.raises(KeyExistsError, match="already holds keys"):
-        generate.init(folder, profile, NoPassphrase())
+        init(folder, profile, NoPassphrase())
     assert contents(folder) == before
 
 
@@ -120,7 +125,7 @@ def test_folder_with_anything_in_it_is_left_alone(tmp_path: Path, name: str) -> 
     tmp_path.chmod(0o755)
     (tmp_path / name).write_text("mine")
     with pytest.raises(KeyExistsError, match=name):
-        generate.init(tmp_path, Profile.DEV, NoPassphrase())
+        init(tmp_path, Profile.DEV, NoPassphrase())
     assert contents(tmp_path) == {name: b"mine"}
     assert mode(tmp_path) == 0o755
 
@@ -129,55 +134,49 @@ def test_file_in_place_of_the_folder_is_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "keys"
     target.write_text("mine")
     with pytest.raises(KeyExistsError, match="is a file"):
-        generate.init(target, Profile.DEV, NoPassphrase())
+        init(target, Profile.DEV, NoPassphrase())
     assert target.read_text() == "mine"
 
 
-def test_key_that_appears_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_that_appears_meanwhile_is_left_alone(tmp_path: Path, material: Material) -> None:
     folder = tmp_path / "keys"
 
-    def racing(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+    def racing(path: Path, data: bytes, *, mode: int) -> None:
         if path.name == "db.pem":
             path.write_text("theirs")
         write_new(path, data, mode=mode)
 
-    monkeypatch.setattr(generate, "write_new", racing)
     with pytest.raises(KeyExistsError, match=r"db\.pem"):
-        generate.init(folder, Profile.DEV, NoPassphrase())
+        write_material(folder, material, write=racing)
     assert contents(folder) == {"db.pem": b"theirs"}
 
 
-def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+def test_full_disk_leaves_nothing_behind(tmp_path: Path, material: Material) -> None:
+    def full(path: Path, data: bytes, *, mode: int) -> None:
         write_new(path, data[:10] if path.name == "PK.pem" else data, mode=mode)
         if path.name == "PK.pem":
             raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(generate, "write_new", full)
     with pytest.raises(OSError, match="No space left"):
-        generate.init(tmp_path / "keys", Profile.DEV, NoPassphrase())
+        write_material(tmp_path / "keys", material, write=full)
     assert contents(tmp_path / "keys") == {}
 
 
-def test_cut_at_each_write_leaves_no_keyring_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = dev_folder(tmp_path)
-    total = len(contents(kept))
-    material = generate._make(Profile.DEV, None, NOW)
-    monkeypatch.setattr(generate, "_make", lambda *_: material)
-    for allowed in range(total):
+def test_cut_at_each_write_leaves_no_keyring_that_loads(tmp_path: Path, material: Material) -> None:
+    assert len(material.files) == len(contents(dev_folder(tmp_path)))
+    for allowed in range(len(material.files)):
         folder = tmp_path / f"cut-{allowed}"
         left = allowed
 
-        def cut(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+        def cut(path: Path, data: bytes, *, mode: int) -> None:
             nonlocal left
             if left == 0:
                 raise PowerCutError
             left -= 1
             write_new(path, data, mode=mode)
 
-        monkeypatch.setattr(generate, "write_new", cut)
         with pytest.raises(PowerCutError):
-            generate.init(folder, Profile.DEV, NoPassphrase())
+            write_material(folder, material, write=cut)
         assert len(contents(folder)) == allowed
         assert KEYRING_FILE not in contents(folder)
         with pytest.raises(MissingKeyError):
@@ -189,12 +188,12 @@ def test_half_made_folder_is_not_made_whole_silently(tmp_path: Path) -> None:
     (folder / KEYRING_FILE).unlink()
     before = contents(folder)
     with pytest.raises(KeyExistsError) as caught:
-        generate.init(folder, Profile.DEV, NoPassphrase())
+        init(folder, Profile.DEV, NoPassphrase())
     assert caught.value.hints
     assert contents(folder) == before
 
 
 def test_empty_passphrase_makes_no_unencrypted_keys(tmp_path: Path) -> None:
     with pytest.raises(PassphraseError, match="is empty"):
-        generate.init(tmp_path / "keys", Profile.DEV, FixedPassphrase("", origin="VARIABLE"))
+        init(tmp_path / "keys", Profile.DEV, FixedPassphrase("", origin="VARIABLE"))
     assert not (tmp_path / "keys").exists()

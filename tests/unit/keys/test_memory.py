@@ -43,20 +43,21 @@ def test_any_text_is_read_and_nothing_unknown_is_memory(text: str) -> None:
         assert not in_memory(Path("/memory"), text)
 
 
-def test_folder_on_a_disk_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folder_on_a_disk_is_refused(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
-    monkeypatch.setattr("keys.memory._MOUNTS", mounts)
-    with pytest.raises(KeysError, match="no writable folder in memory") as caught, memory_folder([tmp_path]):
+    with (
+        pytest.raises(KeysError, match="no writable folder in memory") as caught,
+        memory_folder([tmp_path], mounts=mounts),
+    ):
         pass
     assert list(tmp_path.iterdir()) == [mounts]
     assert "tmpfs" in caught.value.hints[0]
 
 
-def test_runtime_folder_is_tried_after_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_runtime_folder_is_tried_after_the_first(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:2 / {tmp_path} rw - tmpfs tmpfs rw\n")
-    monkeypatch.setattr("keys.memory._MOUNTS", mounts)
-    with memory_folder([tmp_path / "nowhere", tmp_path]) as folder:
+    with memory_folder([tmp_path / "nowhere", tmp_path], mounts=mounts) as folder:
         assert folder.parent == tmp_path
     assert not folder.exists()

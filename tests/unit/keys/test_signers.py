@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, SSlibKey
 
-from keys import signers
 from keys.certificates import read_certificate
 from keys.errors import BadKeyError, KeysError, KeyUriError, MissingKeyError, PassphraseError, WrongModeError
 from keys.keyring import KEYRING_FILE, Keyring
+from keys.memory import memory_folder
 from keys.passphrase import FixedPassphrase, NoPassphrase
 from keys.private import public_bytes
 from keys.roles import BootRole, TufRole
@@ -247,27 +250,29 @@ def test_decrypted_boot_key_is_removed_when_signing_fails(tmp_path: Path) -> Non
     assert not seen[0].parent.exists()
 
 
-def test_decrypted_boot_key_is_removed_when_it_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decrypted_boot_key_is_removed_when_it_cannot_be_written(tmp_path: Path) -> None:
     seen: list[Path] = []
 
-    def full(path: Path, data: bytes | str, *, mode: int) -> None:
-        seen.append(path)
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(path))
+    @contextmanager
+    def taken() -> Iterator[Path]:
+        with memory_folder() as folder:
+            seen.append(folder)
+            (folder / "db.pem").write_bytes(b"half")
+            yield folder
 
-    monkeypatch.setattr(signers, "write_new", full)
     keyring = Keyring.load(production_folder(tmp_path))
-    with pytest.raises(OSError, match="No space left"), boot_signer(keyring, BootRole.DB, RIGHT):
+    with pytest.raises(FileExistsError), boot_signer(keyring, BootRole.DB, RIGHT, memory=taken):
         pass
-    assert not seen[0].parent.exists()
+    assert not seen[0].exists()
 
 
-def test_nothing_is_decrypted_without_a_folder_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keys.memory._candidates", lambda: (tmp_path / "nowhere",))
+def test_nothing_is_decrypted_without_a_folder_in_memory(tmp_path: Path) -> None:
     keyring = Keyring.load(production_folder(tmp_path))
-    with pytest.raises(KeysError, match="no writable folder in memory"), boot_signer(keyring, BootRole.DB, RIGHT):
+    nowhere = partial(memory_folder, [tmp_path / "nowhere"])
+    with (
+        pytest.raises(KeysError, match="no writable folder in memory"),
+        boot_signer(keyring, BootRole.DB, RIGHT, memory=nowhere),
+    ):
         pass
 
 
