@@ -6,6 +6,7 @@ Persist = temporary file, fsync, replace, fsync of the folder.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -49,3 +50,8 @@ def _write_synced(path: Path, raw: bytes, mode: int, flag: int) -> None:
         stream.write(raw)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def free_bytes(folder: Path) -> int:
+    """How much room there is on the disk that a folder is on."""
+    return shutil.disk_usage(folder).free

@@ -46,7 +46,7 @@ class Entry:
     urgency: str
 
 
-def load_tracker(place: str) -> bytes:
+def load_tracker(place: str, *, most_bytes: int = MAX_TRACKER_BYTES) -> bytes:
     """Read the tracker's file from a path or a http(s) URL; bounded in size and time.
 
     Raises:
@@ -59,7 +59,7 @@ def load_tracker(place: str) -> bytes:
             raise ImageBuildError(f"the tracker's file {place} cannot be read: {error.strerror}") from error
     try:
         answer = urllib3.request("GET", place, timeout=_TIMEOUT_S, retries=2, preload_content=False)
-        data = b"".join(_bounded(answer, place))
+        data = b"".join(_bounded(answer, place, most_bytes))
         answer.close()
     except urllib3.exceptions.HTTPError as error:
         raise ImageBuildError(f"the tracker does not answer: {place}: {error}") from error
@@ -135,12 +135,12 @@ class _Reader:
         return None
 
 
-def _bounded(answer: urllib3.BaseHTTPResponse, place: str) -> Iterator[bytes]:
+def _bounded(answer: urllib3.BaseHTTPResponse, place: str, most_bytes: int) -> Iterator[bytes]:
     size = 0
     for chunk in answer.stream(_CHUNK_BYTES):
         size += len(chunk)
-        if size > MAX_TRACKER_BYTES:
-            raise ImageBuildError(f"the tracker sent more than {MAX_TRACKER_BYTES} bytes for {place}")
+        if size > most_bytes:
+            raise ImageBuildError(f"the tracker sent more than {most_bytes} bytes for {place}")
         yield chunk
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from bedrock import strict
@@ -50,10 +51,10 @@ class InitrdContent:
         return frozenset(path.lstrip("/") for paths in self.programs.values() for path in paths)
 
 
-def load_content() -> InitrdContent:
-    """Twinhull's own initrd.
+def load_content(path: Path = CONTENT_FILE) -> InitrdContent:
+    """Twinhull's own initrd, or what another list says.
 
     Raises:
         DocumentError: The list has errors.
     """
-    return strict.load_yaml(InitrdContent, CONTENT_FILE)
+    return strict.load_yaml(InitrdContent, path)

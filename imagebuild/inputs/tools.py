@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,9 @@ _BUILD_TIMEOUT_S = 1800
 # Where this tree's program is mounted for a system that lacks it.
 _LENT = "/lent"
 _MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
+
+
+Run = Callable[..., Finished]
 
 
 def cache_folder() -> Path:
@@ -233,8 +236,16 @@ def tools_identity() -> str:
     return bytes_sha256(inputs.encode())[:16]
 
 
-def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = None) -> ToolsTree:
+def ensure_tools(
+    mirrors: Mirrors, *, cache: Path, progress: Progress | None = None, run: Run = process.run
+) -> ToolsTree:
     """Return the tools tree, making it first when the cache has none; writes below `cache` only.
+
+    Args:
+        mirrors: Where its packages come from.
+        cache: Twinhull's cache folder.
+        progress: Shows the steps.
+        run: Runs a program of this machine to its end.
 
     Raises:
         ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
@@ -246,15 +257,24 @@ def ensure_tools(mirrors: Mirrors, *, cache: Path, progress: Progress | None = N
         if not (tree.root / ".complete").exists():
             shown.step("tools tree (first time: some minutes)")
             lines = [f"deb {url} {suite} main" for url, suite in mirrors.sources(RELEASE)]
-            _make(tree.root, RELEASE, lines, log=cache / "tools" / f"{tree.root.name}.log")
+            _make(tree.root, RELEASE, lines, log=cache / "tools" / f"{tree.root.name}.log", run=run)
             write_atomic(tree.root.parent / "current", tree.root.name + "\n")
     return tree
 
 
-def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Progress | None = None) -> ToolsTree:
+def ensure_tools_from(
+    archive: Path, release: str, *, cache: Path, progress: Progress | None = None, run: Run = process.run
+) -> ToolsTree:
     """Return the tools tree made of a whole local archive and nothing else; writes below `cache` only.
 
     The archive's folder is named by its content, and so is the tree.
+
+    Args:
+        archive: The archive's base folder.
+        release: Its release.
+        cache: Twinhull's cache folder.
+        progress: Shows the steps.
+        run: Runs a program of this machine to its end.
 
     Raises:
         ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
@@ -266,15 +286,16 @@ def ensure_tools_from(archive: Path, release: str, *, cache: Path, progress: Pro
         if not (tree.root / ".complete").exists():
             shown.step("tools tree of the lock (first time: some minutes)")
             log = cache / "tools" / f"{tree.root.name}.log"
-            _make(tree.root, release, [f"deb [trusted=yes] copy://{archive} {release} main"], log=log)
+            _make(tree.root, release, [f"deb [trusted=yes] copy://{archive} {release} main"], log=log, run=run)
     return tree
 
 
-def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
+def _make(root: Path, release: str, lines: Sequence[str], *, log: Path, run: Run) -> None:
     if shutil.which("mmdebstrap") is None:
         raise ToolsError("mmdebstrap is not installed").with_hint("run `make setup`, or install the package mmdebstrap")
     partial = root.with_suffix(".partial")
-    _remove(partial)
+    if partial.exists():
+        _inside(["rm", "-rf", "--one-file-system", partial], run)
     log.unlink(missing_ok=True)
     # In a namespace where this user is root: in mmdebstrap's own, root is another user, who cannot enter a home folder
     # that is closed to others.
@@ -282,23 +303,18 @@ def _make(root: Path, release: str, lines: Sequence[str], *, log: Path) -> None:
     words += [*_MMDEBSTRAP_OPTIONS, f"--include={','.join(PACKAGES)}"]
     try:
         with usual_umask():
-            process.run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
-        _inside(["touch", partial / ".complete"])
-        _inside(["mv", partial, root])
+            run([*words, release, partial, *lines], timeout_s=_BUILD_TIMEOUT_S, log=log)
+        _inside(["touch", partial / ".complete"], run)
+        _inside(["mv", partial, root], run)
     except ProcessError as error:
         raise ToolsError(f"the tools tree could not be made\n{error}").with_hint(
             f"the whole log is {log}; is the mirror reachable?"
         ) from error
 
 
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        _inside(["rm", "-rf", "--one-file-system", folder])
-
-
-def _inside(argv: Iterable[Argument]) -> None:
+def _inside(argv: Iterable[Argument], run: Run) -> None:
     """Run a program where the tree's files belong to root: here as root, else in the tree's user namespace."""
-    process.run([*inside_user_namespace(), *argv], timeout_s=300)
+    run([*inside_user_namespace(), *argv], timeout_s=300)
 
 
 @contextmanager

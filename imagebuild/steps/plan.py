@@ -7,7 +7,6 @@ The same inputs are never built twice; other inputs for a version that was built
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 
 from bedrock import strict
 from bedrock.digest import file_sha256, texts_sha256
+from bedrock.persist import free_bytes
 from imagebuild.definition.image import BuildProfile, ImageDefinition, definition_digest, load_definition
 from imagebuild.errors import BuildError, BuiltBeforeError, SpaceError
 from imagebuild.inputs.supply import Supply
@@ -83,10 +83,6 @@ class BuildPlan:
         ).with_hint("a version never changes: give a new --version, or remove the folder if it was never published")
 
 
-def _free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
-
-
 def plan_build(
     folder: Path,
     *,
@@ -97,7 +93,7 @@ def plan_build(
     out: Path | None = None,
     profile: BuildProfile | None = None,
     program: Callable[[], str] = program_sha256,
-    free_bytes: Callable[[Path], int] = _free_bytes,
+    free_bytes: Callable[[Path], int] = free_bytes,
 ) -> BuildPlan:
     """Gather and check everything a build needs; writes nothing.
 

@@ -12,7 +12,9 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bedrock import process
 from bedrock.errors import ProcessError
@@ -20,8 +22,6 @@ from bedrock.locks import held_folder, only_one
 from bedrock.partial import new_file, remove_abandoned
 from imagebuild.inputs.tools import Access, ToolsTree, inside_user_namespace
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made below it
-_MEMINFO = Path("/proc/meminfo")
 # Trees as they are installed, copied and arranged, by the size of what was downloaded.
 _UNPACKED = 10
 _BASE_BYTES = 1 << 30
@@ -30,8 +30,28 @@ _KEPT_TREES = 4
 _PACKED = ("--use-compress-program=zstd -1 -T0 -q", "--numeric-owner", "--xattrs", "--xattrs-include=*")
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Where files are kept in memory, and what the kernel says of how much there is."""
+
+    folder: Path = Path("/dev/shm")  # noqa: S108 - a folder of our own is made below it
+    info: Path = Path("/proc/meminfo")
+
+    def fits(self, download_bytes: int) -> bool:
+        """Whether there is memory for a build, and twice as much is left for everything else."""
+        need = _BASE_BYTES + _UNPACKED * download_bytes
+        match = re.search(r"^MemAvailable: *(\d+) kB$", self.info.read_text(), re.MULTILINE)
+        if match is None or not os.access(self.folder, os.W_OK | os.X_OK):
+            return False
+        room = os.statvfs(self.folder)
+        return room.f_bavail * room.f_frsize >= need and int(match[1]) << 10 >= 3 * need
+
+
+MEMORY: Final = Memory()
+
+
 @contextmanager
-def scratch_folder(cache: Path, *, download_bytes: int) -> Iterator[Path]:
+def scratch_folder(cache: Path, *, download_bytes: int, memory: Memory = MEMORY) -> Iterator[Path]:
     """A new folder for one build, in memory or below `cache`, removed at the end.
 
     Folders of killed builds, and their unfinished files in the cache, are removed first.
@@ -39,14 +59,15 @@ def scratch_folder(cache: Path, *, download_bytes: int) -> Iterator[Path]:
     Args:
         cache: Twinhull's cache folder.
         download_bytes: The size of all packages that may be installed.
+        memory: This machine's.
     """
     slow = cache / "scratch"
-    place = _MEMORY if fits_memory(download_bytes) else slow
+    place = memory.folder if memory.fits(download_bytes) else slow
     place.mkdir(parents=True, exist_ok=True)
     prefix = f"twinhull-{os.getuid()}-"
     with ExitStack() as stack:
         with only_one(place / f"{prefix}lock"):
-            for stale in (*_MEMORY.glob(f"{prefix}*/"), *slow.glob(f"{prefix}*/")):
+            for stale in (*memory.folder.glob(f"{prefix}*/"), *slow.glob(f"{prefix}*/")):
                 with held_folder(stale) as free:
                     if free:
                         remove_tree(stale)
@@ -59,16 +80,6 @@ def scratch_folder(cache: Path, *, download_bytes: int) -> Iterator[Path]:
             yield folder
         finally:
             remove_tree(folder)
-
-
-def fits_memory(download_bytes: int) -> bool:
-    """Whether there is memory for a build, and twice as much is left for everything else."""
-    need = _BASE_BYTES + _UNPACKED * download_bytes
-    match = re.search(r"^MemAvailable: *(\d+) kB$", _MEMINFO.read_text(), re.MULTILINE)
-    if match is None or not os.access(_MEMORY, os.W_OK | os.X_OK):
-        return False
-    room = os.statvfs(_MEMORY)
-    return room.f_bavail * room.f_frsize >= need and int(match[1]) << 10 >= 3 * need
 
 
 def restore_tree(kept: Path, folder: Path, tools: ToolsTree) -> bool:

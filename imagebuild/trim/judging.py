@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,9 @@ class Outcome:
     together: Cost
 
 
+Unpacked = Callable[..., AbstractContextManager[Path]]
+
+
 def judge(
     build: Path,
     contents: Contents,
@@ -62,8 +66,19 @@ def judge(
     everything: bool,
     tools: ToolsTree,
     progress: Progress,
+    unpacked: Unpacked = unpacked_root,
 ) -> Outcome:
     """Find what could be dropped from a build in which `touched` was touched, and what that saves; reads only.
+
+    Args:
+        build: The build's folder.
+        contents: What it holds.
+        touched: What was touched.
+        keep: What is kept anyway.
+        everything: List small proposals one by one, too.
+        tools: The tools tree.
+        progress: Shows the steps.
+        unpacked: Unpacks the root filesystem of a build for as long as its context lasts.
 
     Raises:
         TrimError: The build's record and its root filesystem do not fit.
@@ -71,7 +86,7 @@ def judge(
     """
     progress.step("unpack the root filesystem")
     files = [entry for entry in contents.entries if entry.kind is Kind.FILE]
-    with unpacked_root(build, tools=tools) as root:
+    with unpacked(build, tools=tools) as root:
         tree = ImageTree(contents, read_needs(contents, root))
         stays = staying(tree, touched, keep)
         proposals = propose(tree, stays)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 from bedrock import strict
 from imagebuild.definition.image import DropPath, ModulePath, Trim
@@ -66,13 +67,15 @@ class KeepList:
         )
 
 
-def load_keep_list() -> KeepList:
-    """Twinhull's own list; the modules of the initrd are taken from the package tree, so they belong to it.
+def load_keep_list(path: Path = KEEP_FILE) -> KeepList:
+    """Twinhull's own list, or another one.
+
+    The modules of the initrd are taken from the package tree, so they belong to it.
 
     Raises:
         DocumentError: The list has errors.
     """
-    sections, initrd = strict.load_yaml(KeepFile, KEEP_FILE).sections, load_content()
+    sections, initrd = strict.load_yaml(KeepFile, path).sections, load_content()
     folders = (folder for disks in initrd.disks.values() for folder in disks.folders)
     return KeepList(
         paths=tuple(path for section in sections for path in section.paths),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bedrock import strict
+from bedrock.persist import free_bytes
 from bedrock.progress import Silent
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
@@ -107,16 +109,26 @@ class Publisher:
         return Publisher(self.folder, KeyAccess(Keyring.load(keys), NoPassphrase()))
 
     def publish(
-        self, version: str = "1.0.0", *, seed: int = 1, architecture: str = "x86-64", now: datetime = NOW
+        self,
+        version: str = "1.0.0",
+        *,
+        seed: int = 1,
+        architecture: str = "x86-64",
+        now: datetime = NOW,
+        free_bytes: Callable[[Path], int] = free_bytes,
     ) -> tuple[Publication, ...]:
         """Publish a new small build."""
         folder = self.folder / f"build-{version}-{architecture}-{seed}"
         if not folder.exists():
             write_build(folder, version=version, seed=seed, architecture=architecture)
-        return self.publish_folders(folder, now=now)
+        return self.publish_folders(folder, now=now, free_bytes=free_bytes)
 
     def publish_folders(
-        self, *folders: Path, now: datetime = NOW, allow_debug: bool = False
+        self,
+        *folders: Path,
+        now: datetime = NOW,
+        allow_debug: bool = False,
+        free_bytes: Callable[[Path], int] = free_bytes,
     ) -> tuple[Publication, ...]:
         """Publish build folders, packed quickly."""
         builds = [read_build(folder) for folder in folders]
@@ -129,6 +141,7 @@ class Publisher:
             progress=Silent(),
             level=QUICK_LEVEL,
             allow_debug=allow_debug,
+            free_bytes=free_bytes,
         )
 
 

@@ -7,9 +7,8 @@ A version is published once: publishing the same content again does nothing, oth
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from tuf.api.metadata import Targets
 
 from bedrock import strict
 from bedrock.digest import bytes_sha256
-from bedrock.persist import sync_folder
+from bedrock.persist import free_bytes, sync_folder
 from bedrock.progress import Progress
 from keys.roles import TufRole
 from updater.documents.build_files import (
@@ -162,8 +161,20 @@ def publish(
     progress: Progress,
     level: int = DEFAULT_LEVEL,
     allow_debug: bool = False,
+    free_bytes: Callable[[Path], int] = free_bytes,
 ) -> tuple[Publication, ...]:
     """Write builds into the repository on the disk and sign them; all become visible together.
+
+    Args:
+        base: The repository.
+        builds: What is published.
+        access: The keys that sign.
+        lifetimes: How long the signatures hold.
+        now: When they begin.
+        progress: Shows the steps.
+        level: How hard objects are packed.
+        allow_debug: Whether a build with the debug profile is published.
+        free_bytes: How much room there is on the disk that a folder is on.
 
     Raises:
         RefusedError: A file is not what its release says, a build has the debug profile and that was not allowed, or
@@ -185,7 +196,7 @@ def publish(
         if news:
             back = require_room(layout, state, [Candidate(build.release, build.slots) for build in news])
             signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
-            _check_space(layout, news)
+            _check_space(layout, news, free_bytes)
             remove_leftovers(layout)
             store = _Store(layout, signers[TufRole.RELEASES], level, progress)
             releases = {build.release.target_path: store.put(build) for build in news}
@@ -266,9 +277,9 @@ def _is_new(layout: Layout, state: State, release: Release) -> bool:
     return True
 
 
-def _check_space(layout: Layout, builds: Sequence[Build]) -> None:
+def _check_space(layout: Layout, builds: Sequence[Build], free_bytes: Callable[[Path], int]) -> None:
     needed = sum(artifact.size_bytes for build in builds for _, artifact in build.parts)
-    free = shutil.disk_usage(layout.base).free
+    free = free_bytes(layout.base)
     # Compressed objects need less, but a root that does not compress needs all of it.
     if free < needed:
         message = f"{layout.base} has {free} bytes free, and publishing may need {needed}"

@@ -39,17 +39,17 @@ _ALIGNMENT = 4
 _INDEXES = frozenset({"modules.alias", "modules.builtin", "modules.dep"})
 
 
-def make_programs(shop: Workshop) -> Half:
+def make_programs(shop: Workshop, *, content_file: Path = CONTENT_FILE) -> Half:
     """Pack the initrd's programs into the cache, unless they are there.
 
     Raises:
         BuildError: A program or a library is in no package.
         RefusedInputError: A file is not a Debian package.
     """
-    content, supply = load_content(), shop.plan.supply
+    content, supply = load_content(content_file), shop.plan.supply
     part = part_of(supply.packages, content.packages, archive=supply.archive)
     sources = files_sha256(files_below(FILES) | files_below(Path(programs.__file__).parent))
-    key = _key(part.digest, shop.tools.identity, CONTENT_FILE.read_text(), sources)
+    key = _key(part.digest, shop.tools.identity, content_file.read_text(), sources)
 
     def make(half: Half) -> None:
         root, store = shop.work / "initrd-programs", store_in(supply.cache)
@@ -60,13 +60,13 @@ def make_programs(shop: Workshop) -> Half:
     return _kept(supply.cache / "initrd" / f"programs-{key}", make)
 
 
-def make_initrd(shop: Workshop, tree: PackageTree, programs: Half) -> Initrd:
+def make_initrd(shop: Workshop, tree: PackageTree, programs: Half, *, content_file: Path = CONTENT_FILE) -> Initrd:
     """Join the programs and the kernel modules of the package tree in the working folder (writes to the cache).
 
     Raises:
         BuildError: The image lacks a kernel module, or packing failed.
     """
-    content, kernel = load_content(), tree.kernel.version
+    content, kernel = load_content(content_file), tree.kernel.version
     names = needed_modules(tree, content, shop.plan.definition.drivers)
     names += firmware_of(tree.root, names)
     hashes = (file_sha256(tree.root / name) for name in names)

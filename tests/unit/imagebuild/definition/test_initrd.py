@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bedrock.errors import DocumentError
-from imagebuild.definition import initrd
 from imagebuild.definition.initrd import FILES, load_content
 
 RIGHT = """\
@@ -45,26 +44,25 @@ SHELL_WORDS = frozenset(
 )
 
 
-def written(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def written(folder: Path, text: str) -> Path:
     path = folder / "initrd.yaml"
     path.write_text(text)
-    monkeypatch.setattr(initrd, "CONTENT_FILE", path)
+    return path
 
 
-def test_packages_and_files_are_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(tmp_path, RIGHT, monkeypatch)
-    found = load_content()
+def test_packages_and_files_are_told_by_name(tmp_path: Path) -> None:
+    found = load_content(written(tmp_path, RIGHT))
     assert found.packages == ("busybox", "e2fsprogs")
     assert found.wanted == {"usr/bin/busybox", "usr/sbin/e2fsck", "etc/mke2fs.conf"}
 
 
-def test_errors_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_told_all_at_once(tmp_path: Path) -> None:
     wrong = (
         RIGHT.replace("/usr/bin/busybox]", "usr/bin/busybox]").replace("[cat]", "[bin/cat]").replace("links", "lynx")
     )
-    written(tmp_path, wrong.replace("[nvme]", "[a b]"), monkeypatch)
+    path = written(tmp_path, wrong.replace("[nvme]", "[a b]"))
     with pytest.raises(DocumentError) as caught:
-        load_content()
+        load_content(path)
     places = {problem.path for problem in caught.value.problems}
     assert {"programs.busybox[0]", "applets[0]", "extras[0]", "links", "lynx"} <= places
 

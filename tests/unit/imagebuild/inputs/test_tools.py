@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bedrock import process
 from bedrock.errors import ProcessError
 from bedrock.process import Argument, Finished
 from imagebuild.errors import ToolsError
 from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import Access, ToolsTree, cache_folder, ensure_tools, ensure_tools_from, tools_identity
 from tests.fakes.definitions import RecordedProgress
+from tests.fakes.programs import write_program
 
 MIRRORS = Mirrors("http://mirror.test/debian", None)
 
@@ -52,26 +52,25 @@ class PlayedGate:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> PlayedGate:
-    played = PlayedGate()
-    monkeypatch.setattr(process, "run", played.run)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
-    return played
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlayedGate:
+    write_program(tmp_path / "bin", "mmdebstrap", "exit 9")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return PlayedGate()
 
 
 def test_the_tree_is_made_once_and_says_so(tmp_path: Path, gate: PlayedGate) -> None:
     progress = RecordedProgress()
-    first = ensure_tools(MIRRORS, cache=tmp_path, progress=progress)
+    first = ensure_tools(MIRRORS, cache=tmp_path, progress=progress, run=gate.run)
     assert (first.root / ".complete").exists()
     assert (tmp_path / "tools/current").read_text() == f"{tools_identity()}\n"
     assert len(progress.steps) == 1
     runs = len(gate.ran)
-    assert ensure_tools(MIRRORS, cache=tmp_path, progress=progress) == first
+    assert ensure_tools(MIRRORS, cache=tmp_path, progress=progress, run=gate.run) == first
     assert len(gate.ran) == runs
 
 
 def test_a_locked_tree_is_made_of_its_archive_and_of_nothing_else(tmp_path: Path, gate: PlayedGate) -> None:
-    trees = [ensure_tools_from(tmp_path / name, "trixie", cache=tmp_path) for name in ("a", "b", "a")]
+    trees = [ensure_tools_from(tmp_path / name, "trixie", cache=tmp_path, run=gate.run) for name in ("a", "b", "a")]
     assert trees[0] == trees[2] != trees[1]
     made = [words for words in gate.ran if bare(words)[0] == "mmdebstrap"]
     assert [words[-1] for words in made] == [f"deb [trusted=yes] copy://{tmp_path}/{name} trixie main" for name in "ab"]
@@ -81,18 +80,16 @@ def test_a_locked_tree_is_made_of_its_archive_and_of_nothing_else(tmp_path: Path
 def test_a_tree_that_failed_is_not_taken_for_one(tmp_path: Path, gate: PlayedGate) -> None:
     gate.fails = True
     with pytest.raises(ToolsError, match="no such mirror") as caught:
-        ensure_tools(MIRRORS, cache=tmp_path)
+        ensure_tools(MIRRORS, cache=tmp_path, run=gate.run)
     assert "is the mirror reachable?" in caught.value.hints[0]
     gate.fails = False
-    assert (ensure_tools(MIRRORS, cache=tmp_path).root / ".complete").exists()
+    assert (ensure_tools(MIRRORS, cache=tmp_path, run=gate.run).root / ".complete").exists()
 
 
-def test_a_host_without_mmdebstrap_is_told_what_to_install(
-    tmp_path: Path, gate: PlayedGate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda _name: None)
+def test_a_host_without_mmdebstrap_is_told_what_to_install(tmp_path: Path, gate: PlayedGate) -> None:
+    (tmp_path / "bin/mmdebstrap").unlink()
     with pytest.raises(ToolsError, match="mmdebstrap is not installed"):
-        ensure_tools(MIRRORS, cache=tmp_path)
+        ensure_tools(MIRRORS, cache=tmp_path, run=gate.run)
     assert gate.ran == []
 
 
@@ -101,7 +98,7 @@ def test_who_is_not_root_is_it_in_a_namespace(
     tmp_path: Path, gate: PlayedGate, monkeypatch: pytest.MonkeyPatch, user: int
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    tree = ensure_tools(MIRRORS, cache=tmp_path)
+    tree = ensure_tools(MIRRORS, cache=tmp_path, run=gate.run)
     made = next(words for words in gate.ran if bare(words)[0] == "mmdebstrap")
     assert "--mode=root" in made
     assert "--mount" in made
@@ -138,13 +135,16 @@ def test_a_bound_program_ends_with_us_whoever_we_are(monkeypatch: pytest.MonkeyP
     assert "--user" not in words[death:]
 
 
-def test_an_error_names_the_program_and_not_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(argv: Sequence[Argument], **_: object) -> Finished:
-        raise ProcessError(f"{argv[0]} failed with exit code 3", returncode=3, tail="why")
+class FailingTree(ToolsTree):
+    """A tree whose sandbox ends in failure, whatever is to run in it."""
 
-    monkeypatch.setattr(process, "run", fail)
+    def command(self, *_: object, **__: object) -> list[str]:
+        return ["sh", "-c", "echo why >&2; exit 3"]
+
+
+def test_an_error_names_the_program_and_not_the_sandbox() -> None:
     with pytest.raises(ProcessError, match=r"^sbsign \(tools tree\) failed with exit code 3\nwhy"):
-        ToolsTree(Path("/cache/tools/abc")).run(["sbsign"], timeout_s=1)
+        FailingTree(Path("/cache/tools/abc")).run(["sbsign"], timeout_s=60)
 
 
 def test_the_cache_follows_the_users_setting(monkeypatch: pytest.MonkeyPatch) -> None:

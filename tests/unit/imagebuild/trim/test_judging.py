@@ -7,12 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-import pytest
-
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inspection.contents import Kind
 from imagebuild.inspection.costs import Cost
-from imagebuild.trim import judging
 from imagebuild.trim.judging import SMALL_BYTES, Priced, judge, worth_listing
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.page_cache import Sample
@@ -23,29 +20,28 @@ from tests.fakes.trees import contents_of
 FILES = {"/usr/bin/used": b"u", "/usr/share/x/zeros": bytes(50_000), "/usr/share/y/text": bytes(range(256)) * 8}
 
 
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The unpacked root filesystem."""
+def test_proposals_are_priced_and_the_dearest_comes_first(tmp_path: Path) -> None:
     for name, content in FILES.items():
         target = tmp_path / name.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
 
     @contextmanager
-    def unpacked(_build: Path, *, tools: ToolsTree) -> Iterator[Path]:
-        del tools
+    def unpacked(_build: Path, **_: object) -> Iterator[Path]:
         yield tmp_path
 
-    monkeypatch.setattr(judging, "unpacked_root", unpacked)
-    return tmp_path
-
-
-def test_proposals_are_priced_and_the_dearest_comes_first() -> None:
     contents = contents_of({name: len(content) for name, content in FILES.items()})
     touched = Sample(frozenset({"/usr/bin/used"}), frozenset())
     tools = cast("ToolsTree", None)
     found = judge(
-        Path("build"), contents, touched, KeepList(), everything=True, tools=tools, progress=RecordedProgress()
+        Path("build"),
+        contents,
+        touched,
+        KeepList(),
+        everything=True,
+        tools=tools,
+        progress=RecordedProgress(),
+        unpacked=unpacked,
     )
     assert [each.proposal.lines for each in found.proposals] == [("/usr/share/y",), ("/usr/share/x",)]
     assert [each.cost.raw_bytes for each in found.proposals] == [2048, 50_000]

@@ -9,7 +9,6 @@ import pytest
 from bedrock import strict
 from bedrock.errors import DocumentError
 from imagebuild.definition.image import Trim
-from imagebuild.trim import keeping
 from imagebuild.trim.keeping import KEEP_FILE, KeepFile, KeepList, load_keep_list
 
 KEPT_PATHS = (
@@ -113,12 +112,11 @@ def test_the_definition_keeps_its_own() -> None:
     assert not KeepList().keeps("/usr/bin/less")
 
 
-def test_errors_in_the_list_are_told_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_in_the_list_are_told_all_at_once(tmp_path: Path) -> None:
     wrong = tmp_path / "keep.yaml"
     wrong.write_text("sections:\n- {name: x, why: y, paths: [usr, '/a b'], modules: [nvme]}\n- {name: z}\n")
-    monkeypatch.setattr(keeping, "KEEP_FILE", wrong)
     with pytest.raises(DocumentError) as caught:
-        load_keep_list()
+        load_keep_list(wrong)
     assert [problem.path for problem in caught.value.problems] == [
         "sections[0].paths[0]",
         "sections[0].paths[1]",

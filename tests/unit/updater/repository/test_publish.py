@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -294,12 +293,10 @@ def test_lifetimes_follow_the_role(workshop: Publisher) -> None:
     }
 
 
-def test_full_disk_is_told_before_anything_is_written(workshop: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_told_before_anything_is_written(workshop: Publisher) -> None:
     before = snapshot_of(workshop.base)
-    usage = shutil.disk_usage(workshop.base)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=10))
     with pytest.raises(RepositoryError, match="bytes free"):
-        workshop.publish("1.0.0")
+        workshop.publish("1.0.0", free_bytes=lambda _: 10)
     assert {name: data for name, data in snapshot_of(workshop.base).items() if name != ".lock"} == before
 
 

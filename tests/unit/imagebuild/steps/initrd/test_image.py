@@ -9,18 +9,16 @@ from pathlib import Path
 import pytest
 
 from bedrock.errors import ProcessError
-from imagebuild.definition import initrd
 from imagebuild.definition.drivers import Drivers
-from imagebuild.definition.initrd import load_content
+from imagebuild.definition.initrd import FILES, load_content
 from imagebuild.errors import BuildError, RefusedInputError
 from imagebuild.inputs.archive import index_path
 from imagebuild.inputs.lockfile import Selection
 from imagebuild.inputs.supply import store_in
 from imagebuild.paths import EPOCH
-from imagebuild.steps.initrd import image
 from imagebuild.steps.initrd.firmware import microcode_files
 from imagebuild.steps.initrd.image import make_initrd, make_programs, needed_modules
-from imagebuild.steps.products import Initrd, Kernel, PackageTree
+from imagebuild.steps.products import Half, Initrd, Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
 from tests.fakes.debian_packages import Content, Link, deb, stored
 from tests.fakes.definitions import plan_in, selection_of
@@ -70,12 +68,10 @@ INDEXES = {
 
 
 @pytest.fixture(autouse=True)
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small(tmp_path: Path) -> Path:
     """A list of few things instead of our own."""
     path = tmp_path / "initrd.yaml"
     path.write_text(CONTENT)
-    monkeypatch.setattr(initrd, "CONTENT_FILE", path)
-    monkeypatch.setattr(image, "CONTENT_FILE", path)
     return path
 
 
@@ -120,9 +116,18 @@ def tree_of(shop: Workshop) -> PackageTree:
     return PackageTree(output / "tree", output / "dpkg", Kernel(KERNEL, output / "vmlinuz"), microcode=microcode)
 
 
+def list_of(shop: Workshop) -> Path:
+    """The list of few things, next to the build."""
+    return shop.work.parent.parent / "initrd.yaml"
+
+
+def programs_of(shop: Workshop) -> Half:
+    return make_programs(shop, content_file=list_of(shop))
+
+
 def initrd_of(shop: Workshop) -> Initrd:
     """Both halves, joined."""
-    return make_initrd(shop, tree_of(shop), make_programs(shop))
+    return make_initrd(shop, tree_of(shop), programs_of(shop), content_file=list_of(shop))
 
 
 def whole(shop: Workshop) -> bytes:
@@ -130,7 +135,7 @@ def whole(shop: Workshop) -> bytes:
 
 
 def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools) -> None:
-    found = read_archive(make_programs(shop_in(tmp_path / "a", tools)).archive.read_bytes())
+    found = read_archive(programs_of(shop_in(tmp_path / "a", tools)).archive.read_bytes())
     assert {name: row.content for name, row in found.items() if row.is_link} == {
         "bin": "usr/bin",
         "sbin": "usr/sbin",
@@ -143,7 +148,7 @@ def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools
         "usr/lib64/ld-linux-x86-64.so.2": "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
     }
     assert {"dev", "proc", "run", "sys", "sysroot", "tmp", "etc/modprobe.d/watchdog.conf"} <= found.keys()
-    assert found["init"].content == (initrd.FILES / "init").read_text()
+    assert found["init"].content == (FILES / "init").read_text()
     assert "usr/bin/podman" not in found
     # The kernel makes a folder before what is in it.
     assert list(found) == sorted(found, key=lambda name: Path(name).parts)
@@ -165,7 +170,7 @@ def test_the_programs_are_a_root_of_their_own(tmp_path: Path, tools: InitrdTools
     ],
 )
 def test_modes_are_by_kind(tmp_path: Path, tools: InitrdTools, name: str, mode: int) -> None:
-    found = read_archive(make_programs(shop_in(tmp_path / "a", tools)).archive.read_bytes())
+    found = read_archive(programs_of(shop_in(tmp_path / "a", tools)).archive.read_bytes())
     assert found[name].permissions == mode
 
 
@@ -245,16 +250,16 @@ def test_nothing_is_left_in_the_working_folder_that_a_build_does_not_need(tmp_pa
 def test_the_programs_are_kept_while_packages_change_that_they_do_not_need(
     tmp_path: Path, tools: InitrdTools, changed: str, made: int
 ) -> None:
-    make_programs(shop_in(tmp_path / "a", tools))
+    programs_of(shop_in(tmp_path / "a", tools))
     before = tools.programs_run().count("zstd")
-    make_programs(shop_in(tmp_path / "b", tools, changed=changed))
+    programs_of(shop_in(tmp_path / "b", tools, changed=changed))
     assert tools.programs_run().count("zstd") - before == made
 
 
 def test_another_list_gives_other_programs(tmp_path: Path, tools: InitrdTools, small: Path) -> None:
-    first = make_programs(shop_in(tmp_path / "a", tools))
+    first = programs_of(shop_in(tmp_path / "a", tools))
     small.write_text(CONTENT.replace("[cat, mount]", "[cat]"))
-    assert make_programs(shop_in(tmp_path / "b", tools)) != first
+    assert programs_of(shop_in(tmp_path / "b", tools)) != first
 
 
 def test_another_module_of_the_same_name_gives_another_half(tmp_path: Path, tools: InitrdTools) -> None:
@@ -273,11 +278,11 @@ def test_a_half_that_failed_is_not_kept_and_the_next_build_makes_it(
 ) -> None:
     tools.fails.append(program)
     with pytest.raises(ProcessError, match=program):
-        make_programs(shop_in(tmp_path / "a", tools))
+        programs_of(shop_in(tmp_path / "a", tools))
     kept = tmp_path / "cache/initrd"
     assert list(kept.iterdir()) == []
     tools.fails.clear()
-    made = make_programs(shop_in(tmp_path / "b", tools))
+    made = programs_of(shop_in(tmp_path / "b", tools))
     assert list(kept.iterdir()) == [made.folder]
 
 
@@ -298,7 +303,7 @@ def test_a_package_that_is_none_is_refused(tmp_path: Path, tools: InitrdTools) -
     index_path(shop.plan.supply.archive, "trixie").parent.mkdir(parents=True)
     index_path(shop.plan.supply.archive, "trixie").write_text(index)
     with pytest.raises(RefusedInputError, match="busybox 1 is not a Debian package"):
-        make_programs(shop)
+        programs_of(shop)
 
 
 def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: Path, tools: InitrdTools) -> None:
@@ -310,10 +315,11 @@ def test_a_module_that_the_image_lacks_is_told_with_what_can_be_done(tmp_path: P
     assert "drop_modules" in caught.value.hints[0]
 
 
-def test_the_definition_says_which_drivers_come_along(tmp_path: Path, tools: InitrdTools) -> None:
+def test_the_definition_says_which_drivers_come_along(tmp_path: Path, tools: InitrdTools, small: Path) -> None:
     shop = shop_in(tmp_path / "a", tools)
     tree = tree_of(shop)
-    cloud, server = (needed_modules(tree, load_content(), drivers) for drivers in (Drivers.CLOUD, Drivers.SERVER))
+    content = load_content(small)
+    cloud, server = (needed_modules(tree, content, drivers) for drivers in (Drivers.CLOUD, Drivers.SERVER))
     assert cloud == tuple(f"{MODULES}/{name}" for name in FOUND if "usb" not in name)
     assert server == tuple(f"{MODULES}/{name}" for name in FOUND)
     definition = replace(shop.plan.definition, kernel="linux-image-amd64", drivers=Drivers.SERVER)
