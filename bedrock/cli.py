@@ -18,6 +18,7 @@ from click.shell_completion import ShellComplete, get_completion_class
 
 from bedrock import strict
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, DocumentError, TwinhullError
+from bedrock.progress import LineProgress
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
@@ -79,6 +80,23 @@ def emit_json(value: object) -> None:
 def json_option(command: Command) -> Command:
     """Add `--json` to a command; it arrives as the keyword `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, for programs.")(command)
+
+
+def line_progress(*, tenths: bool = False) -> LineProgress:
+    """Progress on stderr: one line redrawn on a terminal, plain lines elsewhere.
+
+    Args:
+        tenths: Whether plain lines say how far a step is, too.
+    """
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    if not sys.stderr.isatty():
+        return LineProgress(say, far=say if tenths else None)
+    return LineProgress(
+        lambda line: say(f"\r\033[K{line}"), far=lambda line: click.echo(f"\r\033[K{line}", err=True, nl=False)
+    )
 
 
 def completion_command(program: click.Command, prog_name: str) -> click.Command:

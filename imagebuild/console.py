@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from bedrock.progress import Progress, Silent
+from bedrock.progress import LineProgress, Progress, Silent, stamped
 
 
 @contextmanager
@@ -27,9 +25,9 @@ def open_progress(*, quiet: bool) -> Iterator[Progress]:
             yield shown
             shown.finish()
     else:
-        lines = _LineProgress(console)
-        yield lines
-        lines.finish()
+        say = stamped(lambda line: print_line(console, line))
+        yield LineProgress(say)
+        say("done")
 
 
 class _TerminalProgress:
@@ -51,24 +49,6 @@ class _TerminalProgress:
         if self._task is not None:
             self._bars.update(self._task, total=1, completed=1)
             self._bars.stop_task(self._task)
-
-
-class _LineProgress:
-    """A line when a step begins; nothing in between."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._began = time.monotonic()
-
-    def step(self, name: str, *, total: int | None = None) -> None:
-        size = f" ({decimal(total)})" if total else ""
-        print_line(self._console, f"{time.monotonic() - self._began:7.1f} s  {name}{size}")
-
-    def advance(self, amount: int) -> None:
-        """Lines are printed for steps only."""
-
-    def finish(self) -> None:
-        print_line(self._console, f"{time.monotonic() - self._began:7.1f} s  done")
 
 
 def print_line(console: Console, line: str) -> None:

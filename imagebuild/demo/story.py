@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bedrock.persist import write_atomic
+from bedrock.progress import LineProgress, Progress, Say, stamped
 from imagebuild.demo.definitions import ADDED_PROGRAM, FIRST, IMAGE, SECOND, SICK, write_definition
 from imagebuild.demo.report import DemoReport
 from imagebuild.inputs.mirror import Mirrors
@@ -24,28 +24,18 @@ from imagebuild.vm.machine import Machine
 
 _VERITY = "test \"$(findmnt -no SOURCE /)\" = /dev/mapper/root && grep -q '^CRYPT-VERITY-' /sys/block/dm-0/dm/uuid"
 
-Say = Callable[[str], None]
-
 
 @dataclass
 class Timeline:
     """Prints the steps as they happen, and records how long the named parts took."""
 
-    say: Say
-    began: float = field(default_factory=time.monotonic)
+    print: Say
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def print(self, text: str) -> None:
-        """Print a line with the time since the start."""
-        self.say(f"{time.monotonic() - self.began:7.1f} s  {text}")
-
-    def step(self, name: str, *, total: int | None = None) -> None:
-        """A step of long work began (bedrock.progress.Progress)."""
-        size = f" ({total / 1e6:.0f} MB)" if total else ""
-        self.print(f"  {name}{size}")
-
-    def advance(self, amount: int) -> None:
-        """Lines are printed for steps only."""
+    @property
+    def progress(self) -> Progress:
+        """Steps within a part are set in."""
+        return LineProgress(lambda line: self.print(f"  {line}"))
 
     def timed(self, name: str, since: float) -> None:
         """Record how long a part took."""
@@ -59,14 +49,14 @@ def run_demo(out: Path, *, mirrors: Mirrors, say: Say) -> DemoReport:
         TwinhullError: A part failed; the report of this run is then not written.
     """
     out = out.absolute()
-    line = Timeline(say)
+    line = Timeline(stamped(say))
     write_to = out / "report.json"
     write_to.unlink(missing_ok=True)
     tools = _tools(line, mirrors)
     stage = set_stage(out, mirrors)
     line.print(f"keys and an empty repository in {out}")
     builds = {version: _build(stage, line, version) for version in (FIRST, SECOND, SICK)}
-    stage.publish(FIRST, SECOND, progress=line)
+    stage.publish(FIRST, SECOND, progress=line.progress)
     stage.point(IMAGE, FIRST)
     line.print(f"{FIRST} and {SECOND} are published, channel {CHANNEL} names {FIRST}")
     with stage.serve() as served, run_registry(tools, out / "registry") as registry:
@@ -89,7 +79,7 @@ def _build(stage: Stage, line: Timeline, version: str) -> dict[str, int]:
     began = time.monotonic()
     line.print(f"build {version}")
     folder = write_definition(stage.out / "definitions" / version, version)
-    built = stage.build(folder, version, line)
+    built = stage.build(folder, version, line.progress)
     line.timed(f"build_{version.replace('.', '_')}", began)
     line.print(f"{version} {'built' if built.fresh else 'was built before'}, root hash {built.summary.root_hash[:16]}…")
     return built.summary.size_bytes
@@ -172,7 +162,7 @@ class _Story:
 
     def _sick_update(self, guest: Guest) -> dict[str, Any]:
         began = time.monotonic()
-        self.stage.publish(SICK, progress=self.line)
+        self.stage.publish(SICK, progress=self.line.progress)
         self.stage.point(IMAGE, SICK)
         self.line.print(f"channel {CHANNEL} names {SICK}, whose health check fails on purpose")
         trial = guest.wait_status(lambda status: status["version"] == SICK)

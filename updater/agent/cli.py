@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from bedrock import process, strict
-from bedrock.cli import completion_command, emit_json, json_option, run_command
+from bedrock.cli import completion_command, emit_json, json_option, line_progress, run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError
 from partitions.cli import VERSION
 from partitions.version import Version
@@ -144,7 +144,7 @@ def update(retry: bool, allow_downgrade: bool, no_reboot: bool, as_json: bool) -
     """
     it = setting()
     options = UpdateOptions(retry=retry, allow_downgrade=allow_downgrade, by_hand=True)
-    outcome = it.agent.update(options, progress())
+    outcome = it.agent.update(options, line_progress(tenths=True))
     if isinstance(outcome.plan, Nothing) and outcome.plan.why.is_refusal:
         raise refusal(outcome.plan)
     if as_json:
@@ -332,7 +332,7 @@ def daemon() -> None:
     if it.agent.server is None:
         click.echo("no update server is configured: nothing to do", err=True)
         return
-    Daemon(it.agent, it.config, it.agent.machine.clock, random.random, progress()).run()
+    Daemon(it.agent, it.config, it.agent.machine.clock, random.random, line_progress(tenths=True)).run()
 
 
 def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> tuple[health.Result, ...]:
@@ -375,16 +375,6 @@ def plan_values(decided: Plan) -> dict[str, object]:
             "reason": decided.reason,
         }
     return {"plan": "nothing", "why": decided.why, "reason": decided.reason}
-
-
-def progress() -> report.LineProgress:
-    """Progress on stderr: one line redrawn on a terminal, plain lines elsewhere."""
-    if not sys.stderr.isatty():
-        return report.LineProgress(lambda line: click.echo(line, err=True))
-    return report.LineProgress(
-        lambda line: click.echo(f"\r\033[K{line}", err=True),
-        redraw=lambda line: click.echo(f"\r\033[K{line}", err=True, nl=False),
-    )
 
 
 updater.add_command(completion_command(updater, "updater"))

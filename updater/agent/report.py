@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bedrock import strict
@@ -13,8 +13,6 @@ from updater.agent import trial
 from updater.agent.config import Config, Loaded
 from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, SlotState
 from updater.provision.record import Record
-
-TENTHS = 10
 
 
 @dataclass(frozen=True)
@@ -127,28 +125,3 @@ def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:
         return
     for key, inner in value.items():
         yield from _leaves(f"{path}.{key}" if path else key, inner)
-
-
-class LineProgress:
-    """A `Progress` that prints a line at each step and at each tenth of it; `live` redraws one line instead."""
-
-    def __init__(self, say: Callable[[str], None], *, redraw: Callable[[str], None] | None = None) -> None:
-        self._say = say
-        self._redraw = redraw
-        self._name = ""
-        self._total = 0
-        self._done = 0
-        self._told = 0
-
-    def step(self, name: str, *, total: int | None = None) -> None:
-        """A new step began."""
-        self._name, self._total, self._done, self._told = name, total or 0, 0, 0
-        self._say(f"{name} ({total / 1e6:.1f} MB)" if total else name)
-
-    def advance(self, amount: int) -> None:
-        """More of the step is done; reported in tenths."""
-        self._done += amount
-        tenth = self._done * TENTHS // self._total if self._total else 0
-        if tenth > self._told:
-            self._told = tenth
-            (self._redraw or self._say)(f"{self._name}: {min(100, tenth * 100 // TENTHS)} %")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from bedrock import strict
-from bedrock.cli import FromText, emit_json, json_option
+from bedrock.cli import FromText, emit_json, json_option, line_progress
 from bedrock.clock import SYSTEM_CLOCK
 from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO, EXIT_REFUSED
 from bedrock.persist import write_new
@@ -72,30 +71,6 @@ SECONDS = FromText("duration", _seconds)
 MOMENT = FromText("moment", Instant.from_text)
 RELEASE = FromText("release", ReleaseChoice.from_text)
 DEAD_END = FromText("dead end", _dead_end)
-
-
-class Lines:
-    """Progress on a stream: a line per step, and on a terminal how far it is."""
-
-    def __init__(self) -> None:
-        self._total = 0
-        self._done = 0
-        self._shown = -1
-        self._live = sys.stderr.isatty()
-
-    def step(self, name: str, *, total: int | None = None) -> None:
-        """Print the step's name, and its size when it has one."""
-        self._total, self._done, self._shown = total or 0, 0, -1
-        size = f" ({self._total / _MIB:.1f} MiB)" if self._total else ""
-        click.echo(f"{name}{size}", err=True)
-
-    def advance(self, amount: int) -> None:
-        """Rewrite the percentage, on a terminal."""
-        self._done += amount
-        percent = 100 * self._done // self._total if self._total else 0
-        if self._live and self._total and percent != self._shown:
-            self._shown = percent
-            click.echo(f"\r  {percent:3d} %" + ("\n" if self._done >= self._total else ""), err=True, nl=False)
 
 
 def keys_options(command: Command) -> Command:
@@ -435,7 +410,7 @@ def _lifetimes(online: timedelta | None, delegated: timedelta | None) -> Lifetim
 
 
 def _progress(*, quiet: bool) -> Progress:
-    return Silent() if quiet else Lines()
+    return Silent() if quiet else line_progress()
 
 
 def _moment(when: datetime) -> str:
