@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from workbench import CHANNEL, OUT, Workbench, timed
+from workbench import OUT, Workbench, timed
 
+from imagebuild.rehearsal import guest as rehearsal
 from imagebuild.vm.config import Credential, VmConfig
-from imagebuild.vm.guest import Answer, GuestRebootedError
+from imagebuild.vm.guest import Answer
 from imagebuild.vm.machine import Machine
-from imagebuild.vm.waiting import wait_for
 
 # Everything here is some twenty times slower under software emulation on a busy machine than on hardware.
 BOOT_TIMEOUT_S = 300.0
@@ -32,10 +31,8 @@ def machine_folder(name: str) -> Path:
 
 
 def updater_credential(url: str, **settings: Any) -> Credential:
-    """The agent's configuration for a test host: follows the channel, loses no time."""
-    health = {"patience": "5s", "retry_interval": "1s"}
-    config = {"url": url, "channel": CHANNEL, "poll_jitter": 0, "tries": 2, "health": health, **settings}
-    return Credential("twinhull.updater", yaml.safe_dump(config).encode())
+    """The agent's settings for a test host: as in a rehearsal, and less patient."""
+    return rehearsal.updater_credential(url, **{"poll_jitter": 0, "tries": 2, **settings})
 
 
 def host_config(bench: Workbench, disk: Path, *credentials: Credential) -> VmConfig:
@@ -59,8 +56,7 @@ class Host:
 
     def status(self) -> dict[str, Any]:
         """`updater status --json`."""
-        status: dict[str, Any] = read_json(self.text("updater status --json 2>/dev/null"))
-        return status
+        return rehearsal.Guest(self.machine.shell).status()
 
     def update(self, arguments: str = "--no-reboot") -> Answer:
         """`updater update`, by hand."""
@@ -84,18 +80,7 @@ class Host:
 
     def wait_status(self, wanted: Callable[[dict[str, Any]], bool], *, timeout_s: float) -> dict[str, Any]:
         """Wait, over reboots, until the status is as `wanted` says."""
-
-        def look() -> dict[str, Any] | None:
-            try:
-                answer = self.run("updater status --json 2>/dev/null")
-            except GuestRebootedError:
-                return None
-            if answer.exit_code:
-                return None
-            status: dict[str, Any] = read_json(answer.output)
-            return status if wanted(status) else None
-
-        return wait_for(look, what="the status that was waited for", timeout_s=timeout_s)
+        return rehearsal.Guest(self.machine.shell).wait_status(wanted, timeout_s=timeout_s)
 
 
 def read_json(text: str) -> Any:

@@ -20,11 +20,12 @@ import pytest
 import yaml
 from hosts import Host, host_config, machine_folder
 from update_server import HOST_SEEN_BY_GUEST, UpdateServer, running
-from workbench import CHANNEL, PROVISIONED, SOURCE, Repository, Workbench
+from workbench import PROVISIONED, SOURCE, Repository, Workbench
 
 from imagebuild.provision.disks import open_disk
 from imagebuild.provision.placing import Placing
 from imagebuild.rehearsal.registry import Guard, Registry, run_registry
+from imagebuild.rehearsal.stage import CHANNEL
 from imagebuild.vm.config import Carrier, Credential
 from imagebuild.vm.guest import provisioned_shell
 from imagebuild.vm.machine import Machine

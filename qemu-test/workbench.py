@@ -27,6 +27,8 @@ from imagebuild.inputs.mirror import Mirrors, find_mirrors
 from imagebuild.inputs.supply import newest_supply
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.pipeline.build import build_image
+from imagebuild.rehearsal.definition import copy_definition
+from imagebuild.rehearsal.stage import point_channel
 from imagebuild.steps.plan import BuildPlan, plan_build
 from imagebuild.steps.signing import KeySource
 from imagebuild.vm.accelerator import AcceleratorChoice, find_accelerator
@@ -40,14 +42,12 @@ from partitions.version import Version
 from tests.fakes.builds import Publisher
 from tests.fakes.provisions import PUBLIC_PEM
 from updater.repository.access import KeyAccess
-from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.lifetime import Lifetimes
 from updater.repository.publish import init_repository
 
 SOURCE = Path(__file__).parent.parent
 OUT = SOURCE / "out" / "qemu-test"
 DEFINITION = SOURCE / "examples" / "container-host"
-CHANNEL = "stable"
 IMAGE = "container-host"
 
 FIRST = "1.0.0"
@@ -116,9 +116,7 @@ class Repository:
 
     def point(self, version: str) -> None:
         """Let the channel name a version, for every host at once."""
-        change = ChannelChange(release=ReleaseChoice(IMAGE, Version.from_text(version)))
-        now = datetime.now(UTC)
-        set_channel(self.base, CHANNEL, change, access=self.workshop.access, lifetimes=Lifetimes(), now=now)
+        point_channel(self.base, IMAGE, version, access=self.workshop.access)
 
     def copy(self, name: str) -> Repository:
         """The same repository again, to be tampered with."""
@@ -220,31 +218,30 @@ def write_definition(folder: Path, version: str) -> Path:
     The faulty version has a check that fails, the one for disks has every disk driver, those for content have services,
     users and files below `/var`, and the later of them one more user.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(DEFINITION, folder)
-    path = folder / "image.yaml"
-    definition: dict[str, Any] = yaml.safe_load(path.read_text())
+    copy_definition(DEFINITION, folder, lambda definition: _of_version(definition, version))
+    if version in PROVISIONED:
+        (folder / "provision.pub").write_bytes(PUBLIC_PEM)
+    return folder
+
+
+def _of_version(definition: dict[str, Any], version: str) -> None:
+    """What `image.yaml` says in one version."""
     files = list(definition.get("files") or [])
     files.append({"path": "/usr/share/twinhull-test/version", "content": f"{version}\n"})
     if version == SICK:
         script = f"#!/bin/sh\necho '{SICK_REASON}'\nexit 1\n"
         files.append({"path": _HEALTH_CHECK, "content": script, "mode": "0755"})
     if version == DISKS:
-        definition |= _EVERY_DISK
+        definition.update(_EVERY_DISK)
     if version in (CONTENT, CONTENT_NEXT):
-        definition |= _CONTENT
+        definition.update(_CONTENT)
         files.append({"path": "/var/lib/app/config", "content": f"of {version}\n", "mode": "0640"})
     if version == CONTENT_NEXT:
         definition["users"] = [*_CONTENT["users"], _LATE_USER]
     definition["files"] = files
-    # The tests' shell comes with every boot as an unsigned credential.
-    definition["provision"] = {"unsigned": "always"}
     if version in PROVISIONED:
-        (folder / "provision.pub").write_bytes(PUBLIC_PEM)
         definition["provision"] = {"signed_by": ["provision.pub"]}
-        definition |= {"packages": _WITH_TPM, "services": {"enable": ["ssh.service"]}, "budget": {}}
-    path.write_text(yaml.safe_dump(definition, sort_keys=False))
-    return folder
+        definition.update(packages=_WITH_TPM, services={"enable": ["ssh.service"]}, budget={})
 
 
 def extend_definition(folder: Path, more: dict[str, Any]) -> None:

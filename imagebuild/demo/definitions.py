@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
 
-import yaml
+from imagebuild.rehearsal.definition import copy_definition
 
 REFERENCE = Path(__file__).parents[2] / "examples" / "container-host"
 IMAGE = "container-host"
@@ -28,17 +26,10 @@ _CHECK = {
 
 def write_definition(folder: Path, version: str) -> Path:
     """Write the definition of one version into `folder`, replacing what is there."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(REFERENCE, folder)
-    path = folder / "image.yaml"
-    definition: dict[str, Any] = yaml.safe_load(path.read_text())
-    definition["files"] = [{"path": "/usr/share/demo/version", "content": f"{version}\n"}]
-    # The demo's shell comes with every boot as an unsigned credential.
-    definition["provision"] = {"unsigned": "always"}
+    marker = {"path": "/usr/share/demo/version", "content": f"{version}\n"}
+    files = [marker, _CHECK] if version == SICK else [marker]
+    copy_definition(REFERENCE, folder, lambda document: document.update(files=files))
     if version != FIRST:
         # mkosi installs it after its cached tree, so that the other packages are not installed again.
         (folder / "mkosi.conf").write_text(f"[Content]\nVolatilePackages={ADDED_PACKAGE}\n")
-    if version == SICK:
-        definition["files"].append(_CHECK)
-    path.write_text(yaml.safe_dump(definition, sort_keys=False))
     return folder

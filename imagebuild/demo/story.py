@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,11 @@ from imagebuild.demo.definitions import ADDED_PROGRAM, FIRST, IMAGE, SECOND, SIC
 from imagebuild.demo.report import DemoReport
 from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
-from imagebuild.rehearsal.guest import COMMAND_S, HOST, UPDATE_S, Guest, updater_credential
+from imagebuild.rehearsal.guest import COMMAND_S, HOST, UPDATE_S, Guest
+from imagebuild.rehearsal.host import host_config, run_host
 from imagebuild.rehearsal.registry import Registry, run_registry
 from imagebuild.rehearsal.stage import CHANNEL, Served, Stage, set_stage
 from imagebuild.vm.accelerator import find_accelerator
-from imagebuild.vm.config import VmConfig
-from imagebuild.vm.images import certificates_of
-from imagebuild.vm.machine import Machine
 
 _VERITY = "test \"$(findmnt -no SOURCE /)\" = /dev/mapper/root && grep -q '^CRYPT-VERITY-' /sys/block/dm-0/dm/uuid"
 
@@ -99,16 +96,9 @@ class _Story:
     def run(self) -> DemoReport:
         finding = find_accelerator(self.tools, cache=cache_folder())
         self.line.print(finding.line)
-        folder = self.stage.out / "machine"
-        shutil.rmtree(folder, ignore_errors=True)
-        config = VmConfig(
-            image=self.stage.out / "builds" / FIRST / "disk.raw",
-            certificates=certificates_of(self.stage.keyring),
-            credentials=(updater_credential(self.served.port, poll_interval="10s"),),
-            guest_shell=True,
-        )
+        config = host_config(self.stage, self.stage.out / "builds" / FIRST, self.served, poll_interval="10s")
         began = time.monotonic()
-        with Machine(config, tools=self.tools, accelerator=finding.accelerator, folder=folder) as machine:
+        with run_host(self.stage, config, tools=self.tools, accelerator=finding.accelerator) as machine:
             return self._live(Guest(machine.shell), finding.accelerator.value, began)
 
     def _live(self, guest: Guest, accelerator: str, began: float) -> DemoReport:

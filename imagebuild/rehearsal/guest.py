@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import yaml
 
@@ -24,10 +24,13 @@ COMMAND_S = 180.0
 CONTAINER = "demo"
 
 
-def updater_credential(port: int, **more: Any) -> Credential:
-    """The agent's configuration: the server on this host's port, and short intervals."""
+STATUS: Final = "updater status --json 2>/dev/null"
+
+
+def updater_credential(url: str, **more: Any) -> Credential:
+    """The agent's settings: where the update server is, and no time to lose."""
     settings = {
-        "url": f"http://{HOST}:{port}",
+        "url": url,
         "channel": CHANNEL,
         "health": {"patience": "5s", "retry_interval": "1s"},
         **more,
@@ -67,7 +70,7 @@ class Guest:
 
     def status(self) -> dict[str, Any]:
         """`updater status --json`."""
-        found: dict[str, Any] = json.loads(self.shell.check_run("updater status --json", timeout_s=COMMAND_S))
+        found: dict[str, Any] = json.loads(self.shell.check_run(STATUS, timeout_s=COMMAND_S))
         return found
 
     def wait_blessed(self, version: str) -> dict[str, Any]:
@@ -83,7 +86,11 @@ class Guest:
         )
 
     def wait_status(
-        self, wanted: Callable[[dict[str, Any]], bool], *, what: str = "the host's status"
+        self,
+        wanted: Callable[[dict[str, Any]], bool],
+        *,
+        what: str = "the host's status",
+        timeout_s: float = UPDATE_S,
     ) -> dict[str, Any]:
         """Wait, over reboots, until the host's status is as wanted.
 
@@ -93,7 +100,7 @@ class Guest:
 
         def look() -> dict[str, Any] | None:
             try:
-                answer = self.shell.run("updater status --json", timeout_s=COMMAND_S)
+                answer = self.shell.run(STATUS, timeout_s=COMMAND_S)
             except GuestRebootedError:
                 return None
             if answer.exit_code != 0:
@@ -104,7 +111,7 @@ class Guest:
                 raise VmError(f"`updater status --json` printed no JSON: {answer.output[:200]!r}") from error
             return status if wanted(status) else None
 
-        return wait_for(look, what=what, timeout_s=UPDATE_S, clock=self.clock)
+        return wait_for(look, what=what, timeout_s=timeout_s, clock=self.clock)
 
     def first_container(self, reference: str) -> bool:
         """Pull the image and run a container that says its kernel's name."""

@@ -88,8 +88,7 @@ class Stage:
 
     def point(self, image: str, version: str) -> None:
         """Let the channel name a version, for every host at once."""
-        change = ChannelChange(release=ReleaseChoice(image, Version.from_text(version)))
-        set_channel(self.repository, CHANNEL, change, access=self.access, lifetimes=Lifetimes(), now=SYSTEM_CLOCK.now())
+        point_channel(self.repository, image, version, access=self.access)
 
     @contextmanager
     def serve(self) -> Iterator[Served]:
@@ -118,6 +117,12 @@ class Stage:
             finally:
                 server.terminate()
                 server.wait(_START_TIMEOUT_S)
+
+
+def point_channel(repository: Path, image: str, version: str, *, access: KeyAccess) -> None:
+    """Let the channel of a repository name a version, for every host at once (writes to the disk)."""
+    change = ChannelChange(release=ReleaseChoice(image, Version.from_text(version)))
+    set_channel(repository, CHANNEL, change, access=access, lifetimes=Lifetimes(), now=SYSTEM_CLOCK.now())
 
 
 def _port_of(server: Running, ready: Path, log: Path) -> int:

@@ -8,24 +8,23 @@ Everything is below one folder and can be removed with it; builds and record are
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import yaml
 
 from bedrock import strict
 from bedrock.digest import texts_sha256
 from bedrock.errors import DocumentError
 from bedrock.persist import write_atomic
 from bedrock.progress import Progress
-from imagebuild.definition.image import FILE_NAME, load_definition
+from imagebuild.definition.image import load_definition
 from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.record import read_contents
-from imagebuild.rehearsal.guest import HOST, updater_credential
+from imagebuild.rehearsal.definition import copy_definition
+from imagebuild.rehearsal.guest import HOST
+from imagebuild.rehearsal.host import host_config, run_host
 from imagebuild.rehearsal.registry import run_registry
 from imagebuild.rehearsal.stage import Stage, set_stage
 from imagebuild.steps.plan import INPUTS_FILE
@@ -35,9 +34,6 @@ from imagebuild.trim.life import FIRST, SECOND, Life
 from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.recording import Recorder
 from imagebuild.vm.accelerator import find_accelerator
-from imagebuild.vm.config import VmConfig
-from imagebuild.vm.images import certificates_of
-from imagebuild.vm.machine import Machine
 
 RECORD_FILE = "recorded.json"
 _MARKER = "/usr/share/twinhull-trim/version"
@@ -111,19 +107,13 @@ def trim(options: TrimOptions, rehearsal: Rehearsal, *, progress: Progress) -> O
 
 
 def write_rehearsed(definition: Path, folder: Path, *, second: bool) -> Path:
-    """Write the definition for the rehearsal into `folder`; the second one, for the update, has one more small file.
+    """Write the definition as it is rehearsed into `folder`; the second one has a small file more, to update to."""
 
-    The shell that records comes with every boot as an unsigned credential.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(definition, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
-    path = folder / FILE_NAME
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
-    document["provision"] = {**(document.get("provision") or {}), "unsigned": "always"}
-    if second:
-        document["files"] = [*(document.get("files") or []), {"path": _MARKER, "content": f"{SECOND}\n"}]
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
-    return folder
+    def change(document: dict[str, Any]) -> None:
+        if second:
+            document["files"] = [*(document.get("files") or []), {"path": _MARKER, "content": f"{SECOND}\n"}]
+
+    return copy_definition(definition, folder, change)
 
 
 def read_record(path: Path, key: str) -> Record | None:
@@ -171,17 +161,10 @@ class MachineRehearsal:
         self.stage.point(contents.image, FIRST)
         finding = find_accelerator(self.tools, cache=cache_folder())
         self.progress.step(finding.line)
-        folder = self.stage.out / "machine"
-        shutil.rmtree(folder, ignore_errors=True)
+        settings, memory_mib = {"reboot": {"policy": "manual"}}, self.options.memory_mib
         with self.stage.serve() as served, run_registry(self.tools, self.stage.out / "registry") as registry:
-            config = VmConfig(
-                image=build / "disk.raw",
-                memory_mib=self.options.memory_mib,
-                certificates=certificates_of(self.stage.keyring),
-                credentials=(updater_credential(served.port, reboot={"policy": "manual"}),),
-                guest_shell=True,
-            )
-            with Machine(config, tools=self.tools, accelerator=finding.accelerator, folder=folder) as machine:
+            config = host_config(self.stage, build, served, memory_mib=memory_mib, **settings)
+            with run_host(self.stage, config, tools=self.tools, accelerator=finding.accelerator) as machine:
                 program = (self.tools.root / "usr/bin/fincore").read_bytes()
                 life = Life(
                     Recorder(machine.shell, program, self.progress),

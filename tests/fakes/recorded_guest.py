@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from imagebuild.rehearsal.guest import STATUS
 from imagebuild.trim.page_cache import CANARY, SAMPLE_SCRIPT
 from imagebuild.vm.guest import Answer
 from tests.fakes.trees import sample_text
@@ -49,7 +50,7 @@ class RecordedGuest:
             )
         if command.startswith("cat ") and not self.forgets:
             self.touched |= set(shlex.split(command)[1:-1])
-        if command == "updater status --json":
+        if command == STATUS:
             self.on_status()
             return Answer(0, json.dumps({"version": self.version, "blessed": not self.sick}))
         return Answer(0, "hello from 6.12\n") if command.startswith("podman start") else DONE

@@ -9,6 +9,7 @@ import pytest
 
 from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError, VmError
+from imagebuild.rehearsal.guest import STATUS
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.life import Life
 from imagebuild.trim.page_cache import CANARY, SAMPLE_SCRIPT, Sample
@@ -53,7 +54,7 @@ def test_the_order_of_a_life() -> None:
     guest = RecordedGuest()
     life_of(guest, own="echo mine").lead()
     kinds = {
-        "updater status --json": "blessed?",
+        STATUS: "blessed?",
         SAMPLE_SCRIPT: "sample",
         "reboot": "reboot",
         "offer": "offer",
