@@ -269,12 +269,6 @@ class Machine:
     def _ended(self) -> bool:
         return self._vm is None or self._vm.poll() is not None
 
-    @property
-    def _control(self) -> Qmp:
-        if self._qmp is None:
-            raise VmError("this machine is not running")
-        return self._qmp
-
     def _prepare(self) -> VmPaths:
         """Make the folder, overlay and firmware variables of a new machine (writes to the disk)."""
         self._folder.mkdir(parents=True, exist_ok=True)
