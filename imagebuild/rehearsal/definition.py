@@ -1,4 +1,4 @@
-"""A definition as it is rehearsed: a copy, changed, into whose host the shell comes at every boot."""
+"""The copy of a definition that is rehearsed: changed, and open to the shell at every boot."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def copy_definition(source: Path, folder: Path, change: Callable[[dict[str, Any]
     shutil.copytree(source, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
     path = folder / FILE_NAME
     document: dict[str, Any] = yaml.safe_load(path.read_text())
-    # The shell comes as a credential that nobody signed.
+    # The rehearsal's shell comes with every boot as an unsigned credential.
     document["provision"] = {**(document.get("provision") or {}), "unsigned": "always"}
     change(document)
     path.write_text(yaml.safe_dump(document, sort_keys=False))

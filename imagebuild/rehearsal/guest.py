@@ -28,7 +28,7 @@ STATUS: Final = "updater status --json 2>/dev/null"
 
 
 def updater_credential(url: str, **more: Any) -> Credential:
-    """The agent's settings: where the update server is, and no time to lose."""
+    """The agent's settings: the update server, and short intervals."""
     settings = {
         "url": url,
         "channel": CHANNEL,

@@ -107,7 +107,7 @@ def trim(options: TrimOptions, rehearsal: Rehearsal, *, progress: Progress) -> O
 
 
 def write_rehearsed(definition: Path, folder: Path, *, second: bool) -> Path:
-    """Write the definition as it is rehearsed into `folder`; the second one has a small file more, to update to."""
+    """Write the definition for the rehearsal into `folder`; the second one, for the update, has one more small file."""
 
     def change(document: dict[str, Any]) -> None:
         if second:

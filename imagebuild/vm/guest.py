@@ -261,7 +261,7 @@ class GuestShell:
         except OSError as error:
             raise VmError(f"the guest's port failed: {error}") from error
         if not data:
-            # QEMU closed its end: `check` knows better than we do what happened.
+            # QEMU closed its end: `check` can say why.
             self._clock.sleep(_SLICE_S)
             return
         *lines, self._buffer = (self._buffer + data).split(b"\n")

@@ -1,4 +1,4 @@
-"""Bounded waiting for something that shows itself (a line, a socket, an exit)."""
+"""Bounded waiting for an event (a line, a socket, an exit)."""
 
 from __future__ import annotations
 
