@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Lock:
+class FileLock:
     """A lock on an open file or folder, given up when that is closed."""
 
     handle: int
@@ -33,11 +33,11 @@ class Lock:
 
 
 @contextmanager
-def lock_file(path: Path, *, mode: int = 0o644) -> Iterator[Lock]:
+def lock_file(path: Path, *, mode: int = 0o644) -> Iterator[FileLock]:
     """Open a lock file, not yet taken (writes the empty file `path`; its folder must exist)."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        yield Lock(handle)
+        yield FileLock(handle)
     finally:
         os.close(handle)
 
@@ -64,6 +64,6 @@ def held_folder(folder: Path) -> Iterator[bool]:
     """Hold a folder itself for as long as the block runs; yields False when somebody else holds it."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield Lock(handle).take()
+        yield FileLock(handle).take()
     finally:
         os.close(handle)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bedrock.locks import Lock
+from bedrock.locks import FileLock
 from bedrock.persist import sync_folder
 
 _SUFFIX = ".partial"
@@ -92,7 +92,7 @@ def _locked(target: Path, make: Callable[[Path], Path]) -> tuple[Path, int]:
         path = make(target)
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         # In the moment before it is locked, another maker may take it for abandoned.
-        if Lock(handle).take() and path.exists():
+        if FileLock(handle).take() and path.exists():
             return path, handle
         os.close(handle)
 
@@ -114,7 +114,7 @@ def remove_abandoned(
         except FileNotFoundError:
             continue
         try:
-            if Lock(handle).take():
+            if FileLock(handle).take():
                 (remove if path.is_dir() else Path.unlink)(path)
         finally:
             os.close(handle)

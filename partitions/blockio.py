@@ -218,7 +218,7 @@ class FileBlockDevice:
             yield
 
 
-class Window:
+class DeviceWindow:
     """A part of another device, such as a partition; nothing outside it can be reached through it."""
 
     def __init__(self, device: BlockDevice, offset: int, size_bytes: int, *, name: str | None = None) -> None:

@@ -34,7 +34,7 @@ from partitions.hashtree import (
 
 __all__ = [
     "BLOCK_SIZE",
-    "BuiltTree",
+    "HashTree",
     "Superblock",
     "TreeLayout",
     "build_tree",
@@ -57,7 +57,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class BuiltTree:
+class HashTree:
     """A tree that was just built: the root hash as hexadecimal digits, and the bytes of the tree device."""
 
     root_hash: str
@@ -67,7 +67,7 @@ class BuiltTree:
 
 def build_tree(
     reader: Reader, data_blocks: int, *, salt: bytes, uuid: UUID, progress: Progress | None = None
-) -> BuiltTree:
+) -> HashTree:
     """Build the tree over exactly `data_blocks` blocks read from `reader`; memory use is the tree (1/128 of the data).
 
     Raises:
@@ -88,7 +88,7 @@ def build_tree(
         levels.append(bytes(digests).ljust(level.blocks * BLOCK_SIZE, b"\0"))
         digests = bytearray(_digests(memoryview(levels[-1]), salted))
     content = superblock.to_bytes().ljust(BLOCK_SIZE, b"\0") + b"".join(reversed(levels))
-    return BuiltTree(digests.hex(), superblock, content)
+    return HashTree(digests.hex(), superblock, content)
 
 
 def read_superblock(tree: BlockDevice) -> Superblock:

@@ -26,12 +26,12 @@ from typing import Any, TextIO
 
 from bench_build import make_peer
 from boot_times import read_blame, read_init, read_startup, split
-from figures import Bar, Facts, facts, median_of, table, write_document
+from figures import Bar, MachineFacts, facts, median_of, table, write_document
 from hosts import BOOT_TIMEOUT_S, machine_folder
 from workbench import FIRST, SOURCE, Workbench, make_workbench
 
 from imagebuild.vm.config import Credential, VmConfig
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 
 DOCUMENT = SOURCE / "out" / "bench-boot.json"
 ROUNDS = 3
@@ -62,7 +62,7 @@ CREDENTIALS = (
 
 
 @dataclass(frozen=True)
-class Boot:
+class MeasuredBoot:
     """One boot: seconds per part, and what systemd-analyze says."""
 
     kernel: str
@@ -74,15 +74,15 @@ class Boot:
 
 
 @dataclass(frozen=True)
-class Result:
+class BootResult:
     """What was measured, on what; the boots by round and image."""
 
-    facts: Facts
+    facts: MachineFacts
     accelerator: str
     cpus: int
     memory_mib: int
     mkosi: str
-    rounds: tuple[dict[str, Boot], ...]
+    rounds: tuple[dict[str, MeasuredBoot], ...]
 
     @property
     def medians(self) -> dict[str, dict[str, float]]:
@@ -122,11 +122,11 @@ class Result:
         ]
 
 
-def boot(bench: Workbench, name: str, disk: Path) -> Boot:
+def boot(bench: Workbench, name: str, disk: Path) -> MeasuredBoot:
     """Boot an image from a disk nothing was written to and measure."""
     config = VmConfig(image=disk, credentials=CREDENTIALS, guest_shell=True)
     folder = machine_folder(f"boot-{name}")
-    with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+    with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
         machine.wait_for_console(_FIRMWARE_ENDS, timeout_s=BOOT_TIMEOUT_S)
         firmware_s = time.monotonic() - machine.powered_on_at
         answer = machine.wait_for_console(_ANSWER, timeout_s=BOOT_TIMEOUT_S)
@@ -142,7 +142,7 @@ def boot(bench: Workbench, name: str, disk: Path) -> Boot:
         }
         startup = read_startup(said["time"])
         init_s = read_init(shell.check_run("dmesg", timeout_s=BOOT_TIMEOUT_S))
-        return Boot(
+        return MeasuredBoot(
             shell.check_run("uname -r").strip(),
             split(startup, init_s=init_s, firmware_s=firmware_s, podman_s=podman_s, uptime_s=float(match[1])),
             startup,
@@ -152,7 +152,7 @@ def boot(bench: Workbench, name: str, disk: Path) -> Boot:
         )
 
 
-def measure(rounds: int) -> Result:
+def measure(rounds: int) -> BootResult:
     """Make what is needed, boot both in turns and measure."""
     machine = facts()
     bench = make_workbench()
@@ -166,7 +166,7 @@ def measure(rounds: int) -> Result:
         measured.append(boots)
     config = VmConfig(image=disks[OURS])
     accelerator = bench.finding.accelerator.value
-    return Result(machine, accelerator, config.cpus, config.memory_mib, peer.version(), tuple(measured))
+    return BootResult(machine, accelerator, config.cpus, config.memory_mib, peer.version(), tuple(measured))
 
 
 def _say(text: str, *, to: TextIO) -> None:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from changed_package import Changed, changed
-from figures import Bar, Facts, facts, median_of, table, write_document
+from figures import Bar, MachineFacts, facts, median_of, table, write_document
 from plain_mkosi import PlainMkosi
 from workbench import OUT, SOURCE, Workbench, make_workbench, write_definition
 
@@ -63,10 +63,10 @@ _DOWNLOADED = ("tools", "files", "apt", "wheels")
 
 
 @dataclass(frozen=True)
-class Result:
+class BuildResult:
     """What was measured, on what: seconds per step of each build, and of the peer's, by round."""
 
-    facts: Facts
+    facts: MachineFacts
     accelerator: str
     mkosi: str
     rounds: tuple[dict[str, dict[str, float]], ...]
@@ -115,7 +115,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Course:
+class BuildCourse:
     """Builds one version after the other with the benchmark's own cache."""
 
     bench: Workbench
@@ -174,17 +174,17 @@ def make_peer(bench: Workbench) -> tuple[PlainMkosi, str]:
     return peer, supply.packages.digest
 
 
-def measure(rounds: int) -> Result:
+def measure(rounds: int) -> BuildResult:
     """Make what is needed and measure."""
     machine = facts()
     bench = make_workbench()
-    course, (peer, _) = Course(bench), make_peer(bench)
+    course, (peer, _) = BuildCourse(bench), make_peer(bench)
     measured = tuple(_round(course, peer) for _ in range(rounds))
     shutil.rmtree(FOLDER / "changed", ignore_errors=True)
-    return Result(machine, bench.finding.accelerator.value, peer.version(), measured)
+    return BuildResult(machine, bench.finding.accelerator.value, peer.version(), measured)
 
 
-def _round(course: Course, peer: PlainMkosi) -> dict[str, dict[str, float]]:
+def _round(course: BuildCourse, peer: PlainMkosi) -> dict[str, dict[str, float]]:
     course.clear()
     done: dict[str, dict[str, float]] = {}
     for number, (kind, change) in enumerate(

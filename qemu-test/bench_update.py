@@ -36,7 +36,7 @@ from hosts import UPDATE_TIMEOUT_S, Host, host_config, machine_folder, read_json
 from update_server import UpdateServer, running
 from workbench import FIRST, IMAGE, SECOND, make_workbench
 
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 from partitions.disk import DiskMap
 from updater.documents.release import parse_release
 
@@ -99,7 +99,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Result:
+class UpdateResult:
     """What was measured, on what, and whether the bars are met: medians of speed, the worst of memory."""
 
     load_before: float
@@ -170,7 +170,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Course:
+class UpdateCourse:
     """Where on the guest's disk the runs take place."""
 
     host: Host
@@ -180,7 +180,7 @@ class Course:
     boot: str
 
     @classmethod
-    def of(cls, host: Host, where: DiskMap, data_size_bytes: int) -> Course:
+    def of(cls, host: Host, where: DiskMap, data_size_bytes: int) -> UpdateCourse:
         """The course on a host that runs slot A."""
         a, b = (f"{DISK}{slot.data_index + 1}" for slot in (where.a, where.b))
         boot = host.text(f"lsblk -rno PATH,PARTUUID {DISK} | grep -i {where.xbootldr.uuid}").split()[0]
@@ -224,7 +224,7 @@ class Course:
         )
 
 
-def measure(rounds: int) -> Result:
+def measure(rounds: int) -> UpdateResult:
     """Make what is needed, boot the first build and measure."""
     load_before = os.getloadavg()[0]
     bench = make_workbench()
@@ -235,16 +235,16 @@ def measure(rounds: int) -> Result:
     with running(UpdateServer(repository.base)) as server:
         config = host_config(bench, disk, updater_credential(server.guest_url, enabled=False))
         accelerator = bench.finding.accelerator
-        machine = Machine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("bench"))
+        machine = VirtualMachine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("bench"))
         with machine:
             host = Host(machine)
             host.wait_boot()
             host.wait_settled()
-            course = Course.of(host, map_of(disk), release.artifacts.root.size_bytes)
+            course = UpdateCourse.of(host, map_of(disk), release.artifacts.root.size_bytes)
             course.prepare()
             measured = [_round(course) for _ in range(WARM_UPS + rounds)][WARM_UPS:]
     reports = [report for report, _ in measured]
-    return Result(
+    return UpdateResult(
         load_before,
         accelerator.value,
         config.cpus,
@@ -255,7 +255,7 @@ def measure(rounds: int) -> Result:
     )
 
 
-def _round(course: Course) -> tuple[dict[str, Any], Round]:
+def _round(course: UpdateCourse) -> tuple[dict[str, Any], Round]:
     dd = course.dd()
     report, group, resident = course.update()
     course.reset()

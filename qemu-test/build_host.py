@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from figures import Facts, facts, write_document
+from figures import MachineFacts, facts, write_document
 from workbench import OUT, SOURCE
 
 from bedrock import process
@@ -43,10 +43,10 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Result:
+class BuildHostResult:
     """What came out."""
 
-    machine: Facts
+    machine: MachineFacts
     commit: str
     python: str
     plain_chroot: str
@@ -95,7 +95,7 @@ def run_in(root: Path, words: Sequence[str], *, log: Path | None = None, bound: 
     return process.run([*entered(root, bound=bound), *clean, *words], timeout_s=_TIMEOUT_S, log=log, check=False)
 
 
-def measure(targets: Sequence[str]) -> Result:
+def measure(targets: Sequence[str]) -> BuildHostResult:
     """Run the commands until one fails."""
     with clean_root() as root:
         log = root.parent / "build-host.log"
@@ -108,7 +108,7 @@ def measure(targets: Sequence[str]) -> Result:
                 break
         python = run_in(root, ["python3", "--version"]).stdout.strip()
         commit = process.run(["git", "-C", SOURCE, "rev-parse", "HEAD"], timeout_s=30).stdout.strip()
-        return Result(facts(), commit, python, _plain_chroot(root), tuple(steps))
+        return BuildHostResult(facts(), commit, python, _plain_chroot(root), tuple(steps))
 
 
 def _plain_chroot(root: Path) -> str:

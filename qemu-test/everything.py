@@ -30,7 +30,7 @@ from workbench import OUT, Workbench, timed
 from imagebuild.inputs.tools import ToolsTree, cache_folder
 from imagebuild.steps.scratch import remove_tree
 from tests.fakes.debian_packages import deb
-from tests.fakes.signed_repository import Repository, signing_key, write_repository
+from tests.fakes.signed_repository import RepositoryOnDisk, signing_key, write_repository
 
 FOLDER = OUT / "everything"
 IMAGE = "everything"
@@ -87,7 +87,7 @@ def write_definition(folder: Path, *, tools: ToolsTree, public_key: str) -> Path
     scratch.mkdir()
     with signing_key(tools, "third-party") as key:
         debs = {f"{THIRD_PARTY}_1.0_amd64.deb": _program(THIRD_PARTY)}
-        write_repository(repository, Repository(key, debs).files(scratch))
+        write_repository(repository, RepositoryOnDisk(key, debs).files(scratch))
         (definition / "third-party.asc").write_bytes(key.armored)
     image = _image(repository, public_key)
     (definition / "image.yaml").write_text(yaml.safe_dump(image, sort_keys=False))

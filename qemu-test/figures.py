@@ -44,7 +44,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """The machine a benchmark ran on, and how busy it was before."""
 
     load_before: float
@@ -60,11 +60,11 @@ class Facts:
         return f"{machine}; load before {self.load_before:.2f}{busy}"
 
 
-def facts() -> Facts:
+def facts() -> MachineFacts:
     """This machine, and its current load."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     system = f"{platform.system()} {platform.release()}"
-    return Facts(os.getloadavg()[0], os.cpu_count() or 1, memory >> 20, system)
+    return MachineFacts(os.getloadavg()[0], os.cpu_count() or 1, memory >> 20, system)
 
 
 def median_of(rounds: Iterable[Mapping[str, float]]) -> dict[str, float]:

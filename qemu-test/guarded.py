@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imagebuild.inputs.tools import Access, ToolsTree
-from imagebuild.rehearsal.registry import REPOSITORY, TAG, Registry, run_registry
+from imagebuild.rehearsal.registry import REPOSITORY, TAG, RunningRegistry, run_registry
 
 SOURCE = Path(__file__).parent.parent
 FIREWALL = SOURCE / "examples/firewall/nftables.conf"
@@ -76,7 +76,7 @@ def guarded(folder: Path, keys: Keys) -> dict[str, Any]:
 
 
 @contextmanager
-def signing_registry(tools: ToolsTree, folder: Path, keys: Keys) -> Iterator[Registry]:
+def signing_registry(tools: ToolsTree, folder: Path, keys: Keys) -> Iterator[RunningRegistry]:
     """Run a registry that holds the image under every name above, signed as each says (writes below `folder`)."""
     with run_registry(tools, folder) as registry:
         settings = folder / "registries.d"

@@ -14,7 +14,7 @@ from workbench import OUT, Workbench, timed
 from imagebuild.rehearsal import guest as rehearsal
 from imagebuild.vm.config import Credential, VmConfig
 from imagebuild.vm.guest import Answer
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 
 # Everything here is some twenty times slower under software emulation on a busy machine than on hardware.
 BOOT_TIMEOUT_S = 300.0
@@ -44,7 +44,7 @@ def host_config(bench: Workbench, disk: Path, *credentials: Credential) -> VmCon
 class Host:
     """A running host."""
 
-    machine: Machine
+    machine: VirtualMachine
 
     def run(self, command: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Answer:
         """Run a shell command as root."""

@@ -40,7 +40,7 @@ _NOTHING = Access()
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """One build.
 
     Attributes:
@@ -87,7 +87,7 @@ class LateTools(ToolsTree):
         return super().run(words, access, timeout_s=timeout_s, cwd=cwd, env=env, log=log, check=check)
 
 
-def build(request: Request) -> None:
+def build(request: BuildRequest) -> None:
     """Build, as the process that this is."""
     if request.cpus is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request.cpus])
@@ -115,7 +115,7 @@ def build(request: Request) -> None:
     build_image(plan)
 
 
-def become_user(request: Request) -> None:
+def become_user(request: BuildRequest) -> None:
     """Turn this process (root, in a mount namespace of its own) into another user's and start over; does not return.
 
     The user and its subordinate ids exist in this namespace only; so does a second path to the interpreter, for root's
@@ -152,7 +152,7 @@ def _require_alone() -> None:
 
 def main(path: Path) -> None:
     """Read the request in the file and do it."""
-    request = strict.read_json(Request, path.read_bytes(), source=str(path))
+    request = strict.read_json(BuildRequest, path.read_bytes(), source=str(path))
     if request.user and os.geteuid() == 0:
         become_user(request)
     build(request)

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from figures import Facts, facts, write_document
-from one_build import USER, Request
+from figures import MachineFacts, facts, write_document
+from one_build import USER, BuildRequest
 from workbench import DEFINITION, OUT, SOURCE, make_workbench
 
 from bedrock import process, strict
@@ -161,7 +161,7 @@ def run(variant: Variant, inputs: Inputs, *, place: Path, cache: Path) -> Made:
         shutil.copyfile(inputs.root_of_trust, place / "root.json")
     finally:
         os.umask(umask)
-    request = Request(
+    request = BuildRequest(
         place=str(place),
         definition=str(definition),
         keys=str(keys),
@@ -238,7 +238,9 @@ def measure(variants: Sequence[Variant]) -> dict[str, Any]:
     return _document(machine, inputs, made, differences)
 
 
-def _document(machine: Facts, inputs: Inputs, made: Sequence[Made], differences: dict[str, Any]) -> dict[str, Any]:
+def _document(
+    machine: MachineFacts, inputs: Inputs, made: Sequence[Made], differences: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "facts": asdict(machine),
         "identical": not differences,
@@ -289,7 +291,7 @@ def _give_away(*folders: Path) -> None:
             os.chown(path, USER, USER, follow_symlinks=False)
 
 
-def _namespaces(request: Request) -> list[str]:
+def _namespaces(request: BuildRequest) -> list[str]:
     flags = [*(["--net"] if request.alone else []), *(["--mount", "--propagation=private"] if request.user else [])]
     return ["unshare", *flags, "--"] if flags else []
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from figures import Facts, facts, write_document
+from figures import MachineFacts, facts, write_document
 from hosts import Host, host_config, machine_folder
 from workbench import OUT, SOURCE, Workbench, make_workbench
 
@@ -26,7 +26,7 @@ from imagebuild.inputs.tools import cache_folder
 from imagebuild.pipeline.build import build_image
 from imagebuild.steps.plan import plan_build
 from imagebuild.steps.signing import KeySource
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 from keys.passphrase import NoPassphrase
 from partitions.version import Version
 
@@ -37,7 +37,7 @@ _IMAGE = "suite-host"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SuiteOutcome:
     """One release: what its host runs, or the error that kept it from there.
 
     Attributes:
@@ -66,14 +66,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Result:
+class SuitesResult:
     """What came out."""
 
-    machine: Facts
-    releases: tuple[Outcome, ...]
+    machine: MachineFacts
+    releases: tuple[SuiteOutcome, ...]
 
 
-def try_release(bench: Workbench, release: str, expired: ExpiredIndexes) -> Outcome:
+def try_release(bench: Workbench, release: str, expired: ExpiredIndexes) -> SuiteOutcome:
     """Build a host of a release and boot it."""
     folder = OUT / "suites" / release
     shutil.rmtree(folder, ignore_errors=True)
@@ -81,7 +81,7 @@ def try_release(bench: Workbench, release: str, expired: ExpiredIndexes) -> Outc
     text = f"id: {_IMAGE}\nrelease: {release}\nexpired_indexes: {expired.value}\n"
     (folder / "definition").mkdir()
     (folder / "definition/image.yaml").write_text(text)
-    outcome = Outcome(release)
+    outcome = SuiteOutcome(release)
     try:
         began = time.monotonic()
         definition, cache = folder / "definition", cache_folder()
@@ -106,13 +106,13 @@ def try_release(bench: Workbench, release: str, expired: ExpiredIndexes) -> Outc
         return replace(outcome, error=str(error))
 
 
-def boot(bench: Workbench, disk: Path, outcome: Outcome) -> Outcome:
+def boot(bench: Workbench, disk: Path, outcome: SuiteOutcome) -> SuiteOutcome:
     """Boot a host until it is blessed, and look at it."""
     # Without an update server: a check that asks it would fail here, whatever the release.
     config = host_config(bench, disk)
     folder = machine_folder(f"suite-{outcome.release}")
     began = time.monotonic()
-    with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+    with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
         host = Host(machine)
         host.wait_boot()
         status = host.wait_settled()
@@ -128,10 +128,10 @@ def boot(bench: Workbench, disk: Path, outcome: Outcome) -> Outcome:
         )
 
 
-def run(releases: Sequence[str], expired: ExpiredIndexes) -> Result:
+def run(releases: Sequence[str], expired: ExpiredIndexes) -> SuitesResult:
     """Try every release."""
     machine, bench = facts(), make_workbench()
-    return Result(machine, tuple(try_release(bench, release, expired) for release in releases))
+    return SuitesResult(machine, tuple(try_release(bench, release, expired) for release in releases))
 
 
 def main() -> None:

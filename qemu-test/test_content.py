@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 from hosts import Host, host_config, machine_folder, updater_credential
 from update_server import UpdateServer, running
-from workbench import CONTENT, CONTENT_NEXT, Repository, Workbench
+from workbench import CONTENT, CONTENT_NEXT, ScenarioRepository, Workbench
 
 from imagebuild.content.accounts import derived_id
 from imagebuild.inspection.record import read_contents
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 
 KINDS = ("ed25519", "ecdsa", "rsa")
 
@@ -23,7 +23,7 @@ class Life:
 
     bench: Workbench
     host: Host
-    repository: Repository
+    repository: ScenarioRepository
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def life(bench: Workbench) -> Iterator[Life]:
         credential = updater_credential(server.guest_url, poll_interval="5s")
         config = host_config(bench, bench.disk(CONTENT), credential)
         folder = machine_folder("content")
-        with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+        with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
             host = Host(machine)
             host.wait_boot()
             host.wait_settled()

@@ -13,12 +13,12 @@ import pytest
 from hosts import Host, host_config, machine_folder, updater_credential
 from workbench import DISKS, FIRST, Workbench
 
-from imagebuild.attest.materials import Part
+from imagebuild.attest.materials import ReleasePart
 from imagebuild.attest.sbom import PART
 from imagebuild.inputs.tools import Access
 from imagebuild.inspection.record import read_contents
 from imagebuild.vm.disks import DiskKind
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 
 # What must drive the disk, so that no other way to it can pass.
 DRIVERS = {
@@ -51,7 +51,7 @@ def test_a_host_starts_from_the_disk_and_is_blessed(bench: Workbench, kind: Disk
     config = host_config(bench, build / "disk.raw", updater_credential("http://10.0.2.2:9"))
     config = replace(config, disk_kind=kind, uki=None if kind.firmware_can_read else build / "uki.efi")
     folder = machine_folder(f"disk-{kind.value}")
-    with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+    with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
         host = Host(machine)
         host.wait_boot()
         status = host.wait_settled()
@@ -66,7 +66,7 @@ def test_a_disk_without_a_driver_is_named_on_the_console(bench: Workbench) -> No
     config = host_config(bench, build / "disk.raw")
     config = replace(config, disk_kind=DiskKind.MEGASAS, uki=build / "uki.efi", guest_shell=False)
     folder = machine_folder("disk-without-driver")
-    with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+    with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
         machine.wait_for_console(r"no driver for the controller \S+, 0x1000:0x005b of class 0x010400", timeout_s=300)
         machine.wait_for_console(r"set drivers: server", timeout_s=60)
 
@@ -86,5 +86,5 @@ def test_microcode_and_firmware_of_disk_drivers_are_in_the_initrd(bench: Workben
     assert "/usr/lib/firmware/ql2500_fw.bin" in shipped
     rows = json.loads((build / "sbom.cdx.json").read_text())["components"]
     parts = {row["name"]: {each["value"] for each in row["properties"] if each["name"] == PART} for row in rows}
-    assert Part.INITRD.value in parts["intel-microcode"]
-    assert parts["firmware-qlogic"] == {Part.ROOT.value, Part.INITRD.value}
+    assert ReleasePart.INITRD.value in parts["intel-microcode"]
+    assert parts["firmware-qlogic"] == {ReleasePart.ROOT.value, ReleasePart.INITRD.value}

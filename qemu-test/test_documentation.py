@@ -21,7 +21,7 @@ import pytest
 from workbench import OUT, SOURCE, timed
 
 from bedrock import process
-from tests.fenced_blocks import Block, Way, blocks_of, pages
+from tests.fenced_blocks import Block, BlockUse, blocks_of, pages
 
 FOLDER = OUT / "documentation"
 CLONE = FOLDER / "clone"
@@ -34,12 +34,12 @@ _GIVEN = {
         {"nosuchpackage": {"CVE-2026-0001": {"releases": {"trixie": {"status": "open", "urgency": "high"}}}}}
     )
 }
-_RUN = {Way.RUN, Way.EXITS, Way.UNTIL, Way.GIVEN} | ({Way.SLOW} if EVERYTHING else set())
+_RUN = {BlockUse.RUN, BlockUse.EXITS, BlockUse.UNTIL, BlockUse.GIVEN} | ({BlockUse.SLOW} if EVERYTHING else set())
 BLOCKS = [block for page in pages() for block in blocks_of(page) if block.language == "sh" and block.way in _RUN]
 
 
 @dataclass
-class Reader:
+class DocumentReader:
     """Somebody who types the blocks one after the other, in one terminal or in several."""
 
     clone: Path
@@ -62,12 +62,12 @@ class Reader:
         """Run a block, as its mark says."""
         log = FOLDER / f"{block.page.replace('/', '-')}-{block.line}.log"
         log.unlink(missing_ok=True)
-        if block.way is Way.GIVEN:
+        if block.way is BlockUse.GIVEN:
             (self.clone / block.detail).write_text(_GIVEN[block.detail])
-        if block.way is Way.UNTIL:
+        if block.way is BlockUse.UNTIL:
             self._start(block, log)
             return
-        wanted = int(block.detail) if block.way is Way.EXITS else 0
+        wanted = int(block.detail) if block.way is BlockUse.EXITS else 0
         words = ["bash", "-c", self._script(block.text)]
         done = process.run(words, timeout_s=_TIMEOUT_S, cwd=self.clone, log=log, check=False)
         assert done.returncode == wanted, f"{block} ended with {done.returncode}:\n{log.read_text()[-4000:]}"
@@ -98,12 +98,12 @@ class Reader:
 
 
 @pytest.fixture(scope="module")
-def reader() -> Iterator[Reader]:
+def reader() -> Iterator[DocumentReader]:
     """A reader in a new clone."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     make_clone(CLONE)
-    somebody = Reader(CLONE)
+    somebody = DocumentReader(CLONE)
     yield somebody
     somebody.turn_to("")
 
@@ -130,7 +130,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_the_block_runs_as_it_stands(reader: Reader, block: Block) -> None:
+def test_the_block_runs_as_it_stands(reader: DocumentReader, block: Block) -> None:
     assert not reader.failed, f"not tried: {reader.failed} before it failed"
     reader.turn_to(block.page)
     try:
@@ -141,7 +141,7 @@ def test_the_block_runs_as_it_stands(reader: Reader, block: Block) -> None:
         raise
 
 
-def test_git_sees_nothing_of_what_the_pages_leave_behind(reader: Reader) -> None:
+def test_git_sees_nothing_of_what_the_pages_leave_behind(reader: DocumentReader) -> None:
     assert not reader.failed
     left = git(reader.clone, "status", "--porcelain", "--untracked-files=all")
     assert left == ""

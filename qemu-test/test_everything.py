@@ -15,9 +15,9 @@ from workbench import FIRST, OUT, Workbench
 
 from bedrock import strict
 from imagebuild.inputs.tools import Access
-from imagebuild.rehearsal.registry import Registry, run_registry
+from imagebuild.rehearsal.registry import RunningRegistry, run_registry
 from imagebuild.vm.guest import Answer
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 
 HOST = "10.0.2.2"
 # What ssh itself ends with, whatever was asked of the other side.
@@ -26,16 +26,16 @@ _TOOL_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningGuest:
     """The host, and what it can reach of ours."""
 
     host: Host
     server: UpdateServer
-    registry: Registry
+    registry: RunningRegistry
 
 
 @pytest.fixture(scope="module")
-def guest(bench: Workbench, everything: Everything) -> Iterator[Running]:
+def guest(bench: Workbench, everything: Everything) -> Iterator[RunningGuest]:
     repository = bench.repository("everything", FIRST)
     with (
         running(UpdateServer(repository.base)) as server,
@@ -45,12 +45,12 @@ def guest(bench: Workbench, everything: Everything) -> Iterator[Running]:
         config = replace(config, guest_agent=True)
         folder = machine_folder("everything")
         accelerator = bench.finding.accelerator
-        with Machine(config, tools=bench.tools, accelerator=accelerator, folder=folder) as machine:
+        with VirtualMachine(config, tools=bench.tools, accelerator=accelerator, folder=folder) as machine:
             host = Host(machine)
             host.wait_boot()
             status = host.wait_settled()
             assert status["image"] == IMAGE
-            yield Running(host, server, registry)
+            yield RunningGuest(host, server, registry)
 
 
 def test_it_is_built_twice_without_a_network_and_has_the_same_bytes(everything: Everything) -> None:
@@ -68,39 +68,39 @@ def test_the_bill_of_materials_names_where_each_package_is_from(everything: Ever
     assert "non-free-firmware" in found[FIRMWARE] or "debian" in found[FIRMWARE]
 
 
-def test_no_unit_failed(guest: Running) -> None:
+def test_no_unit_failed(guest: RunningGuest) -> None:
     assert guest.host.text("systemctl --failed --no-legend --plain") == ""
 
 
-def test_python_has_its_library(guest: Running) -> None:
+def test_python_has_its_library(guest: RunningGuest) -> None:
     program = (
         "import ssl, sqlite3, lzma, ctypes; print(sqlite3.connect(':memory:').execute('select 6*7').fetchone()[0])"
     )
     assert guest.host.text(f"python3 -c {shlex.quote(program)}") == "42"
 
 
-def test_curl_fetches_from_a_server(guest: Running) -> None:
+def test_curl_fetches_from_a_server(guest: RunningGuest) -> None:
     since = len(guest.server.requests)
     text = guest.host.text(f"curl --fail --silent {guest.server.guest_url}/metadata/timestamp.json")
     assert '"timestamp"' in text
     assert guest.server.asked_for("timestamp.json", since=since)
 
 
-def test_ping_is_answered(guest: Running) -> None:
+def test_ping_is_answered(guest: RunningGuest) -> None:
     assert " 0% packet loss" in guest.host.text(f"ping -c 1 -W 10 {HOST}")
 
 
-def test_tcpdump_sees_a_packet(guest: Running) -> None:
+def test_tcpdump_sees_a_packet(guest: RunningGuest) -> None:
     script = "timeout 60 tcpdump -l -n -c 1 -i lo icmp 2>/dev/null & sleep 5; ping -c 20 127.0.0.1 >/dev/null; wait"
     assert "ICMP echo" in guest.host.text(script, timeout_s=180)
 
 
-def test_the_guest_agent_answers_the_machine_it_runs_on(guest: Running) -> None:
+def test_the_guest_agent_answers_the_machine_it_runs_on(guest: RunningGuest) -> None:
     assert guest.host.machine.ask_agent("guest-ping") == {}
     assert guest.host.text("systemctl is-active qemu-guest-agent") == "active"
 
 
-def test_a_share_of_its_own_nfs_server_is_mounted(guest: Running) -> None:
+def test_a_share_of_its_own_nfs_server_is_mounted(guest: RunningGuest) -> None:
     guest.host.text("mkdir -p /srv/share /run/share && echo through nfs > /srv/share/note")
     guest.host.text("exportfs -ra && systemctl is-active nfs-server")
     guest.host.text("mount -t nfs4 127.0.0.1:/var/srv/share /run/share", timeout_s=300)
@@ -110,7 +110,7 @@ def test_a_share_of_its_own_nfs_server_is_mounted(guest: Running) -> None:
     assert guest.host.text("cat /srv/share/answer") == "back"
 
 
-def test_a_person_logs_in_with_their_key_and_nobody_with_another(everything: Everything, guest: Running) -> None:
+def test_a_person_logs_in_with_their_key_and_nobody_with_another(everything: Everything, guest: RunningGuest) -> None:
     let_in = login(guest.host, everything.ssh_key)
     assert let_in.output.split()[-1] == IMAGE
     refused = login(guest.host, new_ssh_key())
@@ -126,13 +126,13 @@ def login(host: Host, key: SshKey) -> Answer:
     return host.run(f"ssh -i /run/login {options} root@127.0.0.1 {command}", timeout_s=180)
 
 
-def test_chrony_keeps_the_time_and_timesyncd_is_not_there(guest: Running) -> None:
+def test_chrony_keeps_the_time_and_timesyncd_is_not_there(guest: RunningGuest) -> None:
     assert guest.host.text("systemctl is-active chrony") == "active"
     assert "Reference ID" in guest.host.text("chronyc tracking")
     assert guest.host.run("systemctl cat systemd-timesyncd").exit_code != 0
 
 
-def test_a_logical_volume_holds_a_file_system(guest: Running) -> None:
+def test_a_logical_volume_holds_a_file_system(guest: RunningGuest) -> None:
     guest.host.text("truncate -s 64M /var/lvm.img && losetup -f --show /var/lvm.img > /run/lvm-device")
     guest.host.text("pvcreate -q $(cat /run/lvm-device) && vgcreate -q hull $(cat /run/lvm-device)", timeout_s=300)
     guest.host.text("lvcreate -q -n deck -L 32M hull && mkfs.ext4 -q /dev/hull/deck", timeout_s=300)
@@ -141,20 +141,20 @@ def test_a_logical_volume_holds_a_file_system(guest: Running) -> None:
     guest.host.text("umount /run/deck && vgremove -qf hull && losetup -d $(cat /run/lvm-device)", timeout_s=300)
 
 
-def test_a_wireguard_tunnel_carries_packets(guest: Running) -> None:
+def test_a_wireguard_tunnel_carries_packets(guest: RunningGuest) -> None:
     guest.host.text(_TUNNEL, timeout_s=300)
     assert " 0% packet loss" in guest.host.text("ip netns exec far ping -c 1 -W 30 192.168.77.1", timeout_s=120)
     assert guest.host.text("wg show near latest-handshakes").split()[1] != "0"
 
 
-def test_docker_runs_a_container_of_a_registry(guest: Running) -> None:
+def test_docker_runs_a_container_of_a_registry(guest: RunningGuest) -> None:
     reference = guest.registry.reference(HOST)
     guest.host.text(f"docker pull --quiet {reference}", timeout_s=600)
     assert guest.host.text(f"docker run --rm {reference} echo from docker", timeout_s=600) == "from docker"
     assert guest.host.run("command -v podman").exit_code != 0
 
 
-def test_packages_of_a_third_party_and_of_the_definition_run(guest: Running) -> None:
+def test_packages_of_a_third_party_and_of_the_definition_run(guest: RunningGuest) -> None:
     assert guest.host.text(THIRD_PARTY) == f"this is {THIRD_PARTY}"
     assert guest.host.text(LOCAL) == f"this is {LOCAL}"
 

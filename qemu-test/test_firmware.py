@@ -15,7 +15,7 @@ from workbench import FIRST, Workbench
 from imagebuild.inputs.tools import Access
 from imagebuild.vm.config import VmConfig
 from imagebuild.vm.console import SECURITY_VIOLATION
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 
 TIMEOUT_S = 60
 REFUSAL_TIMEOUT_S = 180
@@ -57,7 +57,7 @@ def test_a_uki_that_is_not_as_it_was_signed_does_not_start(bench: Workbench, nam
     assert not accepted(bench, read_back)
 
     config = VmConfig(image=disk, certificates=bench.certificates, snapshot=False)
-    machine = Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder)
+    machine = VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder)
     with machine:
         machine.panics_are_fatal = False
         machine.wait_for_console(SECURITY_VIOLATION, timeout_s=REFUSAL_TIMEOUT_S)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from hosts import Host, host_config, machine_folder, read_json, updater_credential
 from update_server import UpdateServer, running
-from workbench import FIRST, IMAGE, SECOND, SICK, SICK_REASON, THIRD, Repository, Workbench
+from workbench import FIRST, IMAGE, SECOND, SICK, SICK_REASON, THIRD, ScenarioRepository, Workbench
 
 from bedrock.progress import Silent
-from imagebuild.inspection.contents import Kind
+from imagebuild.inspection.contents import EntryKind
 from imagebuild.inspection.record import read_contents
 from imagebuild.trim.keeping import load_keep_list
 from imagebuild.trim.recording import Recorder
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 from imagebuild.vm.waiting import wait_for
 from updater.documents.release import parse_release
 
@@ -38,7 +38,7 @@ class Life:
     bench: Workbench
     host: Host
     server: UpdateServer
-    repository: Repository
+    repository: ScenarioRepository
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def life(bench: Workbench) -> Iterator[Life]:
         credential = updater_credential(server.guest_url, poll_interval="5s")
         config = replace(host_config(bench, bench.disk(FIRST), credential), tpm=True)
         accelerator = bench.finding.accelerator
-        machine = Machine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("life"))
+        machine = VirtualMachine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("life"))
         with machine:
             yield Life(bench, Host(machine), server, repository)
 
@@ -167,7 +167,7 @@ def test_what_the_host_touched_is_recorded_and_asking_touches_nothing(life: Life
     touched = recorder.touched
     assert {"/usr/bin/podman", "/usr/bin/crun", "/usr/lib/systemd/systemd-journald"} <= touched.files
     assert {"erofs", "dm_verity", "overlay"} <= touched.modules
-    files = {entry.path for entry in contents.entries if entry.kind is Kind.FILE}
+    files = {entry.path for entry in contents.entries if entry.kind is EntryKind.FILE}
     assert touched.files <= files
     assert len(touched.files) < len(files) / 2
 

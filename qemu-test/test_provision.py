@@ -20,15 +20,15 @@ import pytest
 import yaml
 from hosts import Host, host_config, machine_folder
 from update_server import HOST_SEEN_BY_GUEST, UpdateServer, running
-from workbench import PROVISIONED, SOURCE, Repository, Workbench
+from workbench import PROVISIONED, SOURCE, ScenarioRepository, Workbench
 
 from imagebuild.provision.disks import open_disk
 from imagebuild.provision.placing import Placing
-from imagebuild.rehearsal.registry import Guard, Registry, run_registry
+from imagebuild.rehearsal.registry import Guard, RunningRegistry, run_registry
 from imagebuild.rehearsal.stage import CHANNEL
 from imagebuild.vm.config import Carrier, Credential
 from imagebuild.vm.guest import provisioned_shell
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 from tests.fakes.provisions import CERTIFICATE, SSH_KEY, SSH_PRIVATE, signed
 from updater.provision.reading import CREDENTIAL
 
@@ -78,8 +78,8 @@ class Life:
 
     bench: Workbench
     host: Host
-    registry: Registry
-    repository: Repository
+    registry: RunningRegistry
+    repository: ScenarioRepository
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +99,11 @@ def life(bench: Workbench) -> Iterator[Life]:
         place(disk, bench, "Twinhull.Updater", yaml.safe_dump(health).encode())
         config = host_config(bench, disk)
         accelerator = bench.finding.accelerator
-        with Machine(config, tools=bench.tools, accelerator=accelerator, folder=folder) as machine:
+        with VirtualMachine(config, tools=bench.tools, accelerator=accelerator, folder=folder) as machine:
             yield Life(bench, Host(machine), registry, repository)
 
 
-def whole(server: UpdateServer, registry: Registry) -> dict[str, Any]:
+def whole(server: UpdateServer, registry: RunningRegistry) -> dict[str, Any]:
     """All that a host may want of its own."""
     at = f"{HOST_SEEN_BY_GUEST}:{registry.port}"
     return document(
@@ -199,12 +199,14 @@ class Restarts:
     bench: Workbench
     folder: Path
 
-    def boot(self, *credentials: Credential) -> Machine:
+    def boot(self, *credentials: Credential) -> VirtualMachine:
         config = replace(host_config(self.bench, self.bench.disk(FIRST), *credentials), tpm=True)
-        return Machine(config, tools=self.bench.tools, accelerator=self.bench.finding.accelerator, folder=self.folder)
+        return VirtualMachine(
+            config, tools=self.bench.tools, accelerator=self.bench.finding.accelerator, folder=self.folder
+        )
 
 
-def settled(machine: Machine) -> Host:
+def settled(machine: VirtualMachine) -> Host:
     host = Host(machine)
     host.wait_boot()
     host.wait_settled()
@@ -257,7 +259,7 @@ def seal(host: Host) -> None:
     assert SECRET not in host.text("cat /root/twinhull.provision.cred /etc/app/token.cred 2>/dev/null; true")
 
 
-def power_off(machine: Machine, host: Host) -> None:
+def power_off(machine: VirtualMachine, host: Host) -> None:
     host.run("sync; systemctl poweroff --no-block")
     machine.wait_exit(timeout_s=120)
 

@@ -17,10 +17,10 @@ import pytest
 from disks import BLOCK, flip_bit
 from hosts import Host, host_config, machine_folder, updater_credential
 from update_server import UpdateServer, running
-from workbench import FIRST, IMAGE, OUT, SECOND, Repository, Workbench
+from workbench import FIRST, IMAGE, OUT, SECOND, ScenarioRepository, Workbench
 
 from imagebuild.inputs.tools import Access
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 from keys.roles import TufRole
 from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, strangers_key
@@ -40,7 +40,7 @@ class Case:
     bench: Workbench
     host: Host
     server: UpdateServer
-    honest: Repository
+    honest: ScenarioRepository
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def case(bench: Workbench) -> Iterator[Case]:
         # `enabled: false` stops the daemon; `updater update` by hand still works.
         config = host_config(bench, bench.disk(FIRST), updater_credential(server.guest_url, enabled=False))
         accelerator = bench.finding.accelerator
-        machine = Machine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("refusals"))
+        machine = VirtualMachine(config, tools=bench.tools, accelerator=accelerator, folder=machine_folder("refusals"))
         with machine:
             host = Host(machine)
             host.wait_boot()
@@ -99,11 +99,11 @@ def test_metadata_signed_with_a_key_nobody_trusts_is_refused(case: Case, role: T
 def test_an_older_state_of_the_repository_is_refused(case: Case) -> None:
     assert case.host.run("updater check").exit_code == 0
     refuse_untouched(
-        case, Repository(Publisher(OUT / "repositories" / "before", case.honest.workshop.access)), "version"
+        case, ScenarioRepository(Publisher(OUT / "repositories" / "before", case.honest.workshop.access)), "version"
     )
 
 
-def refuse_untouched(case: Case, forged: Repository, word: str) -> None:
+def refuse_untouched(case: Case, forged: ScenarioRepository, word: str) -> None:
     """The host asks this repository, refuses with a reason, and has not touched slot B.
 
     Afterwards it forgets what it saw: a forgery can hold newer, well signed metadata next to what is forged, and the
@@ -203,7 +203,7 @@ def block_of(case: Case, path: str) -> int:
     return (int(extent[2]) + int(extent[1]) // 2) // BLOCK
 
 
-def stored_root(repository: Repository) -> Path:
+def stored_root(repository: ScenarioRepository) -> Path:
     """The file that carries the root filesystem of the channel's release."""
     (document,) = (
         path for path in (repository.base / "targets/releases" / IMAGE / SECOND).iterdir() if path.suffix == ".json"

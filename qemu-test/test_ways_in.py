@@ -26,9 +26,9 @@ from guarded import (
 from hosts import BOOT_TIMEOUT_S, Host, host_config, machine_folder, updater_credential
 from workbench import DEBUG, GUARDED, Workbench
 
-from imagebuild.rehearsal.registry import Registry
+from imagebuild.rehearsal.registry import RunningRegistry
 from imagebuild.vm.config import Forward
-from imagebuild.vm.machine import Machine, free_port
+from imagebuild.vm.machine import VirtualMachine, free_port
 from imagebuild.vm.waiting import wait_for
 
 pytestmark = pytest.mark.unproven
@@ -51,7 +51,7 @@ class Guarded:
     """The host, the registry it pulls from, and where its ports are on this machine."""
 
     host: Host
-    registry: Registry
+    registry: RunningRegistry
     keys: Keys
     ports: dict[int, int]
 
@@ -74,7 +74,7 @@ def guarded(bench: Workbench) -> Iterator[Guarded]:
     )
     with (
         signing_registry(bench.tools, folder / "registry", bench.guard_keys) as registry,
-        Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine,
+        VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine,
     ):
         host = Host(machine)
         host.wait_boot()
@@ -224,7 +224,7 @@ def test_the_rescue_entry_is_a_root_shell_and_changes_nothing(guarded: Guarded) 
 def test_the_debug_profile_has_a_root_shell_on_its_consoles(bench: Workbench) -> None:
     config = host_config(bench, bench.disk(DEBUG), updater_credential(NOBODY))
     folder = machine_folder("debug")
-    with Machine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
+    with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
         machine.wait_for_console(PROMPT, timeout_s=BOOT_TIMEOUT_S)
         with machine.keyboard() as press:
             press("echo uid=$(id -u) on=$(tty)\r")

@@ -23,7 +23,7 @@ class BrokenOffError(Exception):
 
 
 @dataclass(frozen=True)
-class Request:
+class AnsweredRequest:
     """The requests of a host."""
 
     path: str
@@ -40,7 +40,7 @@ class UpdateServer:
     def __init__(self, repository: Path) -> None:
         self._app: ASGIApp = create_app(repository)
         self.port = 0
-        self.requests: list[Request] = []
+        self.requests: list[AnsweredRequest] = []
         self.breaks: list[int] = []
         self.broken_off = 0
         self.gone = threading.Event()
@@ -55,7 +55,7 @@ class UpdateServer:
         """Serve another repository from now on."""
         self._app = create_app(repository)
 
-    def asked_for(self, part: str, *, since: int = 0) -> list[Request]:
+    def asked_for(self, part: str, *, since: int = 0) -> list[AnsweredRequest]:
         """The requests whose path holds `part`, from the `since`-th request on."""
         return [request for request in self.requests[since:] if part in request.path]
 
@@ -63,7 +63,7 @@ class UpdateServer:
         """Answer a request."""
         headers = dict(scope.get("headers") or [])
         wanted = headers.get(b"range")
-        self.requests.append(Request(scope["path"], wanted.decode() if wanted else None))
+        self.requests.append(AnsweredRequest(scope["path"], wanted.decode() if wanted else None))
         if self.gone.is_set():
             self.broken_off += 1
             raise BrokenOffError(scope["path"])

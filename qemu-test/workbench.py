@@ -105,7 +105,7 @@ _MAX_AGE_S = 60 * 86400
 
 
 @dataclass(frozen=True)
-class Repository:
+class ScenarioRepository:
     """A repository of one scenario."""
 
     workshop: Publisher
@@ -118,12 +118,12 @@ class Repository:
         """Let the channel name a version, for every host at once."""
         point_channel(self.base, IMAGE, version, access=self.workshop.access)
 
-    def copy(self, name: str) -> Repository:
+    def copy(self, name: str) -> ScenarioRepository:
         """The same repository again, to be tampered with."""
         folder = self.workshop.folder.with_name(name)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.workshop.folder, folder)
-        return Repository(Publisher(folder, self.workshop.access))
+        return ScenarioRepository(Publisher(folder, self.workshop.access))
 
 
 @dataclass(frozen=True)
@@ -170,12 +170,12 @@ class Workbench:
         folder.mkdir(parents=True, exist_ok=True)
         return _sparse_copy(self.disk(version), copy)
 
-    def repository(self, name: str, *versions: str) -> Repository:
+    def repository(self, name: str, *versions: str) -> ScenarioRepository:
         """A new repository with these versions published and the channel at the first of them."""
         folder = OUT / "repositories" / name
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(OUT / "trust", folder)
-        repository = Repository(Publisher(folder, KeyAccess(self.keyring, NoPassphrase())))
+        repository = ScenarioRepository(Publisher(folder, KeyAccess(self.keyring, NoPassphrase())))
         with timed(f"publish {', '.join(versions)}"):
             repository.workshop.publish_folders(*(self.build(version) for version in versions), now=datetime.now(UTC))
         repository.point(versions[0])

@@ -27,7 +27,7 @@ _EVERY_TARGET = ("--universal", "--python-version", "3.11")
 
 
 @dataclass(frozen=True)
-class Lock:
+class LockFile:
     """One lock file: its path, its purpose, and the resolver's arguments that make it."""
 
     path: str
@@ -36,13 +36,17 @@ class Lock:
 
 
 LOCKS = (
-    Lock("requirements.lock", "what Twinhull needs to run", (*_EVERY_TARGET, "pyproject.toml")),
-    Lock("requirements-dev.lock", "the same, and what tests it", (*_EVERY_TARGET, "--extra", "dev", "pyproject.toml")),
-    Lock("imagebuild/data/agent.lock", "what the on-host agent needs", (*_AGENT_TARGET, "imagebuild/data/agent.in")),
+    LockFile("requirements.lock", "what Twinhull needs to run", (*_EVERY_TARGET, "pyproject.toml")),
+    LockFile(
+        "requirements-dev.lock", "the same, and what tests it", (*_EVERY_TARGET, "--extra", "dev", "pyproject.toml")
+    ),
+    LockFile(
+        "imagebuild/data/agent.lock", "what the on-host agent needs", (*_AGENT_TARGET, "imagebuild/data/agent.in")
+    ),
 )
 
 
-def heading(lock: Lock) -> str:
+def heading(lock: LockFile) -> str:
     """The comment at the top of a lock file."""
     return f"# {lock.purpose[0].upper()}{lock.purpose[1:]}; made by `make lock`, not by hand.\n"
 

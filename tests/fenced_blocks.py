@@ -27,7 +27,7 @@ _SEPARATOR = re.compile(r"&&|\|\||[;|&]")
 _HERE = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 
 
-class Way(Enum):
+class BlockUse(Enum):
     """What becomes of a block of commands."""
 
     RUN = "run"
@@ -45,7 +45,7 @@ class Block:
     page: str
     line: int
     language: str
-    way: Way
+    way: BlockUse
     detail: str
     text: str
 
@@ -91,11 +91,11 @@ def _block(page: str, line: int, info: str, text: str) -> Block:
         message = f"{page}:{line}: a block of {language or 'no language'}; known are {', '.join(sorted(LANGUAGES))}"
         raise ValueError(message)
     word, _, detail = rest.strip().partition(" ")
-    name = word.removesuffix(":") or Way.RUN.value
-    if name not in {way.value for way in Way} or (rest and language != "sh"):
+    name = word.removesuffix(":") or BlockUse.RUN.value
+    if name not in {way.value for way in BlockUse} or (rest and language != "sh"):
         raise ValueError(f"{page}:{line}: {rest!r} says nothing about running a block")
-    way = Way(name)
-    if (way in {Way.EXITS, Way.UNTIL, Way.GIVEN, Way.SKIP}) is not bool(detail):
+    way = BlockUse(name)
+    if (way in {BlockUse.EXITS, BlockUse.UNTIL, BlockUse.GIVEN, BlockUse.SKIP}) is not bool(detail):
         raise ValueError(f"{page}:{line}: {rest!r} says too much or too little")
     return Block(page, line, language, way, detail, text)
 

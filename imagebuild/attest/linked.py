@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from imagebuild.elf import ElfError, read_section
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import Entry, Kind
+from imagebuild.inspection.contents import EntryKind, ImageEntry
 
 GO_SECTION, CARGO_SECTION = ".go.buildinfo", ".dep-v0"
 STANDARD_LIBRARY = "stdlib"
@@ -45,7 +45,7 @@ class Linked:
     version: str
 
 
-def linked_by_owner(root: Path, entries: Iterable[Entry]) -> dict[str, frozenset[Linked]]:
+def linked_by_owner(root: Path, entries: Iterable[ImageEntry]) -> dict[str, frozenset[Linked]]:
     """The components linked into the programs and libraries of the tree at `root`, by the package that brought them.
 
     Programs that only their own user may read are not examined.
@@ -55,7 +55,7 @@ def linked_by_owner(root: Path, entries: Iterable[Entry]) -> dict[str, frozenset
     """
     found: dict[str, set[Linked]] = defaultdict(set)
     for entry in entries:
-        if entry.kind is not Kind.FILE or not (entry.mode & 0o111 or ".so" in entry.path):
+        if entry.kind is not EntryKind.FILE or not (entry.mode & 0o111 or ".so" in entry.path):
             continue
         try:
             with (root / entry.path.lstrip("/")).open("rb") as stream:

@@ -29,7 +29,7 @@ from imagebuild.steps.products import Initrd, PackageTree
 from imagebuild.steps.workshop import Workshop
 
 
-class Part(enum.Enum):
+class ReleasePart(enum.Enum):
     """A part of a release that a component went into."""
 
     ROOT = "root file system"
@@ -59,7 +59,7 @@ class DebianPackage:
     summary: str
     licences: Licences
     sha256: str | None
-    parts: tuple[Part, ...]
+    parts: tuple[ReleasePart, ...]
     built_using: tuple[tuple[str, str], ...] = ()
     linked: frozenset[Linked] = frozenset()
     archive: str = DEBIAN
@@ -96,13 +96,13 @@ class Materials:
 
 
 @dataclass(frozen=True)
-class Tree:
+class InstalledTree:
     """A tree of installed packages: dpkg's record, copyright files, what of it went where, what is linked into it."""
 
     installed: tuple[InstalledPackage, ...]
     copyright: Path
     release: str
-    parts: Mapping[Part, frozenset[str]]
+    parts: Mapping[ReleasePart, frozenset[str]]
     nested: bool = False
     linked: Mapping[str, frozenset[Linked]] = field(default_factory=dict)
 
@@ -137,7 +137,7 @@ def gather(shop: Workshop, contents: Contents, tree: PackageTree, in_initrd: Ini
 
 def trees_of(
     shop: Workshop, packages: PackageTree, in_initrd: Initrd, *, agent: frozenset[str], shipped: frozenset[str]
-) -> tuple[Tree, Tree, Tree]:
+) -> tuple[InstalledTree, InstalledTree, InstalledTree]:
     """The image's, the initrd's and the tools tree.
 
     Args:
@@ -159,22 +159,24 @@ def trees_of(
     modules = owners_of(
         (name for name in names if name.startswith(("/usr/lib/modules/", "/usr/lib/firmware/"))), installed
     )
-    image = Tree(
+    image = InstalledTree(
         installed,
         packages.record / "copyright",
         release,
-        {Part.ROOT: shipped, Part.KERNEL: kernels, Part.INITRD: modules},
+        {ReleasePart.ROOT: shipped, ReleasePart.KERNEL: kernels, ReleasePart.INITRD: modules},
     )
-    initrd = Tree(unpacked, in_initrd.record / "copyright", release, {Part.INITRD: owners_of(names, unpacked)})
+    initrd = InstalledTree(
+        unpacked, in_initrd.record / "copyright", release, {ReleasePart.INITRD: owners_of(names, unpacked)}
+    )
     used = {
-        Part.INTERPRETER: interpreter_owners(agent, tools),
-        Part.LOADER: owners_of((f"/{LOADER_PROGRAM}",), tools),
-        Part.STUB: owners_of((f"/{STUB}",), tools),
+        ReleasePart.INTERPRETER: interpreter_owners(agent, tools),
+        ReleasePart.LOADER: owners_of((f"/{LOADER_PROGRAM}",), tools),
+        ReleasePart.STUB: owners_of((f"/{STUB}",), tools),
     }
-    return image, initrd, Tree(tools, shop.tools.root / "usr/share/doc", TOOLS_RELEASE, used, nested=True)
+    return image, initrd, InstalledTree(tools, shop.tools.root / "usr/share/doc", TOOLS_RELEASE, used, nested=True)
 
 
-def merge(trees: Iterable[Tree], hashes: Mapping[PackageId, str]) -> tuple[DebianPackage, ...]:
+def merge(trees: Iterable[InstalledTree], hashes: Mapping[PackageId, str]) -> tuple[DebianPackage, ...]:
     """One entry for each package of the trees, with all its parts; of the tools tree only what is shipped."""
     found: dict[PackageId, DebianPackage] = {}
     for tree in trees:
@@ -191,7 +193,7 @@ def merge(trees: Iterable[Tree], hashes: Mapping[PackageId, str]) -> tuple[Debia
                 summary=package.summary,
                 licences=found[key].licences if key in found else tree.licences(package.name),
                 sha256=hashes.get(key),
-                parts=tuple(part for part in Part if part in parts),
+                parts=tuple(part for part in ReleasePart if part in parts),
                 built_using=package.built_using,
                 linked=tree.linked.get(package.name, frozenset())
                 | (found[key].linked if key in found else frozenset()),
@@ -224,7 +226,7 @@ def read_wheel(path: Path, agent: Iterable[str]) -> Wheel:
     )
 
 
-def _used(tree: Tree) -> list[InstalledPackage]:
+def _used(tree: InstalledTree) -> list[InstalledPackage]:
     names = frozenset().union(*tree.parts.values())
     return [package for package in tree.installed if package.name in names]
 

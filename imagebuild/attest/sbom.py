@@ -27,7 +27,7 @@ from packageurl import PackageURL
 
 from imagebuild.attest.licences import Licences
 from imagebuild.attest.linked import Linked
-from imagebuild.attest.materials import DebianPackage, Materials, Part, Wheel
+from imagebuild.attest.materials import DebianPackage, Materials, ReleasePart, Wheel
 from imagebuild.definition.image import ImageDefinition
 from imagebuild.paths import EPOCH
 from partitions.version import Version
@@ -120,7 +120,7 @@ def linked_purls(package: DebianPackage) -> tuple[str, ...]:
 
 def _linked(packages: Iterable[DebianPackage], loose: Iterable[Linked]) -> Iterator[Component]:
     """What is linked in statically, each once, with the parts that its packages went into."""
-    parts: dict[str, set[Part]] = {linked_purl(each).to_string(): {Part.ROOT} for each in loose}
+    parts: dict[str, set[ReleasePart]] = {linked_purl(each).to_string(): {ReleasePart.ROOT} for each in loose}
     for package in packages:
         for text in linked_purls(package):
             parts.setdefault(text, set()).update(package.parts)
@@ -133,7 +133,7 @@ def _linked(packages: Iterable[DebianPackage], loose: Iterable[Linked]) -> Itera
             version=purl.version,
             purl=purl,
             bom_ref=text,
-            properties=_parts(part for part in Part if part in parts[text]),
+            properties=_parts(part for part in ReleasePart if part in parts[text]),
         )
 
 
@@ -172,7 +172,7 @@ def _wheel(wheel: Wheel) -> Component:
         purl=purl,
         bom_ref=purl.to_string(),
         hashes=_sha256(wheel.sha256),
-        properties=_parts((Part.AGENT,)),
+        properties=_parts((ReleasePart.AGENT,)),
     )
     return _licensed(component, wheel.licences)
 
@@ -186,7 +186,7 @@ def _own(version: str) -> Component:
         description="The on-host agent",
         purl=purl,
         bom_ref=purl.to_string(),
-        properties=_parts((Part.AGENT,)),
+        properties=_parts((ReleasePart.AGENT,)),
     )
     return _licensed(component, Licences(expression="Apache-2.0"))
 
@@ -205,5 +205,5 @@ def _sha256(digest: str | None) -> list[HashType]:
     return [HashType(alg=HashAlgorithm.SHA_256, content=digest)] if digest else []
 
 
-def _parts(parts: Iterable[Part]) -> list[Property]:
+def _parts(parts: Iterable[ReleasePart]) -> list[Property]:
     return [Property(name=PART, value=part.value) for part in parts]

@@ -17,12 +17,12 @@ from debian.debian_support import version_compare
 from packageurl import PackageURL
 
 from imagebuild.attest.inventory import Inventory, SourcePackage
-from imagebuild.attest.tracker import Entry, Status
-from imagebuild.attest.vex import Verdict, VexDocument
+from imagebuild.attest.tracker import TrackerEntry, TrackerStatus
+from imagebuild.attest.vex import VexDocument, VexStatus
 
 # An unrated vulnerability may be the worst, so it counts as that.
 _URGENCIES = {"unimportant": 0, "low": 1, "medium": 2, "high": 3, "not yet assigned": 3, "end-of-life": 3}
-_SETTLING = (Verdict.NOT_AFFECTED, Verdict.FIXED)
+_SETTLING = (VexStatus.NOT_AFFECTED, VexStatus.FIXED)
 
 
 class Threshold(enum.Enum):
@@ -37,10 +37,10 @@ class Threshold(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Settled:
+class AppliedVex:
     """A VEX statement that applies: what it says and why."""
 
-    status: Verdict
+    status: VexStatus
     reason: str
 
 
@@ -59,11 +59,11 @@ class Vulnerability:
     source: str
     version: str
     fixed_version: str | None
-    status: Status
+    status: TrackerStatus
     urgency: str
     description: str
     packages: tuple[str, ...]
-    vex: Settled | None = None
+    vex: AppliedVex | None = None
 
     @property
     def settled(self) -> bool:
@@ -72,7 +72,7 @@ class Vulnerability:
 
     def reaches(self, threshold: Threshold) -> bool:
         """Whether it fails a scan; what is undetermined or settled never does."""
-        if self.settled or self.status is not Status.OPEN or threshold is Threshold.NONE:
+        if self.settled or self.status is not TrackerStatus.OPEN or threshold is Threshold.NONE:
             return False
         if threshold is Threshold.FIXABLE:
             return self.fixed_version is not None
@@ -101,9 +101,11 @@ class Scan:
         return self.failing == 0
 
 
-def match(inventory: Inventory, entries: Iterable[Entry], *, vex: VexDocument | None, threshold: Threshold) -> Scan:
+def match(
+    inventory: Inventory, entries: Iterable[TrackerEntry], *, vex: VexDocument | None, threshold: Threshold
+) -> Scan:
     """Match what is shipped with the tracker's entries."""
-    by_source: dict[tuple[str, str], list[Entry]] = {}
+    by_source: dict[tuple[str, str], list[TrackerEntry]] = {}
     for entry in entries:
         by_source.setdefault((entry.source, entry.release), []).append(entry)
     findings = [
@@ -126,16 +128,16 @@ def match(inventory: Inventory, entries: Iterable[Entry], *, vex: VexDocument | 
     )
 
 
-def is_vulnerable(version: str, entry: Entry) -> bool:
+def is_vulnerable(version: str, entry: TrackerEntry) -> bool:
     """Whether a source package at `version` has a vulnerability, according to the tracker."""
-    if entry.status is Status.RESOLVED:
+    if entry.status is TrackerStatus.RESOLVED:
         return entry.fixed_version is not None and version_compare(version, entry.fixed_version) < 0
     return True
 
 
 def _finding(
     source: SourcePackage,
-    entry: Entry,
+    entry: TrackerEntry,
     purls: tuple[PackageURL, ...],
     image: PackageURL | None,
     vex: VexDocument | None,
@@ -144,8 +146,8 @@ def _finding(
         cve=entry.cve,
         source=source.name,
         version=source.version,
-        fixed_version=entry.fixed_version if entry.status is Status.RESOLVED else None,
-        status=Status.UNDETERMINED if entry.status is Status.UNDETERMINED else Status.OPEN,
+        fixed_version=entry.fixed_version if entry.status is TrackerStatus.RESOLVED else None,
+        status=TrackerStatus.UNDETERMINED if entry.status is TrackerStatus.UNDETERMINED else TrackerStatus.OPEN,
         urgency=entry.urgency,
         description=entry.description,
         packages=tuple(purl.name for purl in purls),
@@ -155,15 +157,15 @@ def _finding(
 
 def _settled(
     cve: str, source: SourcePackage, purls: tuple[PackageURL, ...], image: PackageURL | None, vex: VexDocument
-) -> Settled | None:
+) -> AppliedVex | None:
     """What VEX says of the source package, else of all its shipped packages alike."""
     whole = PackageURL("deb", "debian", source.name, source.version, {"arch": "source", "distro": source.release})
     stated = vex.verdict((cve,), whole, image)
     if stated is not None:
-        return Settled(stated.status, stated.reason)
+        return AppliedVex(stated.status, stated.reason)
     verdicts = [vex.verdict((cve,), purl, image) for purl in purls]
     found = [each for each in verdicts if each is not None]
     if len(found) < len(verdicts):
         return None
     worst = next((each for each in found if each.status not in _SETTLING), found[0])
-    return Settled(worst.status, worst.reason)
+    return AppliedVex(worst.status, worst.reason)

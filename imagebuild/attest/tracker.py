@@ -25,7 +25,7 @@ _TIMEOUT_S = 120
 _CHUNK_BYTES = 1 << 20
 
 
-class Status(enum.Enum):
+class TrackerStatus(enum.Enum):
     """What the tracker says of a vulnerability in one release."""
 
     RESOLVED = "resolved"
@@ -34,14 +34,14 @@ class Status(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrackerEntry:
     """A vulnerability of a source package in one Debian release; `fixed_version` `0` means it never had it."""
 
     cve: str
     source: str
     release: str
     description: str
-    status: Status
+    status: TrackerStatus
     fixed_version: str | None
     urgency: str
 
@@ -68,7 +68,7 @@ def load_tracker(place: str, *, most_bytes: int = MAX_TRACKER_BYTES) -> bytes:
     return data
 
 
-def parse_tracker(data: bytes, wanted: Iterable[tuple[str, str]], *, source: str) -> tuple[Entry, ...]:
+def parse_tracker(data: bytes, wanted: Iterable[tuple[str, str]], *, source: str) -> tuple[TrackerEntry, ...]:
     """The vulnerabilities of some source packages, each in one Debian release, by package and name.
 
     Args:
@@ -82,7 +82,7 @@ def parse_tracker(data: bytes, wanted: Iterable[tuple[str, str]], *, source: str
     document = strict.parse_json(data, source=source)
     if not isinstance(document, Mapping):
         raise DocumentError(source, (Problem("", "must be a mapping of source packages"),))
-    reader = _Reader()
+    reader = _TrackerReader()
     asked = sorted(set(wanted))
     entries = tuple(entry for name, release in asked for entry in reader.package(name, release, document.get(name, {})))
     if reader.problems:
@@ -90,13 +90,13 @@ def parse_tracker(data: bytes, wanted: Iterable[tuple[str, str]], *, source: str
     return entries
 
 
-class _Reader:
+class _TrackerReader:
     """Gathers errors instead of stopping at the first."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def package(self, name: str, release: str, value: object) -> Iterator[Entry]:
+    def package(self, name: str, release: str, value: object) -> Iterator[TrackerEntry]:
         for cve, item in sorted(self._mapping(name, value).items()):
             path = f"{name}.{cve}"
             row = self._mapping(path, item)
@@ -109,11 +109,11 @@ class _Reader:
             fixed = self._text(f"{path}.fixed_version", found.get("fixed_version"))
             urgency = self._text(f"{path}.urgency", found.get("urgency")) or "not yet assigned"
             described = self._text(f"{name}.{cve}.description", row.get("description")) or ""
-            if status is Status.RESOLVED and fixed is None:
+            if status is TrackerStatus.RESOLVED and fixed is None:
                 self.problems.append(Problem(f"{path}.fixed_version", "is missing, though the status is resolved"))
             elif status is not None:
                 # The tracker marks an urgency that its own people set with stars.
-                yield Entry(cve, name, release, described, status, fixed, urgency.rstrip("*"))
+                yield TrackerEntry(cve, name, release, described, status, fixed, urgency.rstrip("*"))
 
     def _mapping(self, path: str, value: object) -> Mapping[str, object]:
         if isinstance(value, Mapping):
@@ -127,8 +127,8 @@ class _Reader:
             return None
         return value
 
-    def _status(self, path: str, value: object) -> Status | None:
-        known = {status.value: status for status in Status}
+    def _status(self, path: str, value: object) -> TrackerStatus | None:
+        known = {status.value: status for status in TrackerStatus}
         if isinstance(value, str) and value in known:
             return known[value]
         self.problems.append(Problem(path, f"must be one of {', '.join(known)}, not {_shown(value)}"))

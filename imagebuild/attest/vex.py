@@ -23,7 +23,7 @@ from bedrock.errors import DocumentError, Problem
 _CONTEXT = r"https://openvex\.dev/ns(/v0\.2\.\d+)?"
 
 
-class Verdict(enum.Enum):
+class VexStatus(enum.Enum):
     """What is said of a vulnerability in a product."""
 
     NOT_AFFECTED = "not_affected"
@@ -81,7 +81,7 @@ class Subcomponent:
 
 
 @dataclass(frozen=True)
-class Vulnerability:
+class VexVulnerability:
     """A vulnerability by its names."""
 
     name: Annotated[str, strict.Pattern(r"\S+", "a vulnerability's name")]
@@ -94,9 +94,9 @@ class Vulnerability:
 class VexStatement:
     """What is said of one vulnerability in some products."""
 
-    vulnerability: Vulnerability
+    vulnerability: VexVulnerability
     products: tuple[Product, ...]
-    status: Verdict
+    status: VexStatus
     id: str | None = None
     version: int | None = None
     timestamp: Moment | None = None
@@ -109,7 +109,7 @@ class VexStatement:
     action_statement_timestamp: Moment | None = None
 
     def __post_init__(self) -> None:
-        if self.status is Verdict.NOT_AFFECTED and not (self.justification or self.impact_statement):
+        if self.status is VexStatus.NOT_AFFECTED and not (self.justification or self.impact_statement):
             raise ValueError("not_affected needs a justification or an impact_statement")
         if not self.products:
             raise ValueError("products must name at least one product")

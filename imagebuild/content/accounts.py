@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from imagebuild.definition.host import Group, User
+from imagebuild.definition.host import Group, ImageUser
 from imagebuild.errors import BuildError
 
 SYSUSERS_FILE = "/usr/lib/sysusers.d/twinhull.conf"
@@ -37,7 +37,7 @@ class Ids:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledAccounts:
     """Accounts with their final ids.
 
     Attributes:
@@ -61,7 +61,7 @@ def derived_id(name: str) -> int:
     return _FIRST + int.from_bytes(digest[:8], "big") % _COUNT
 
 
-def settle_ids(passwd: str, group: str, users: Iterable[User], groups: Iterable[Group]) -> Settled:
+def settle_ids(passwd: str, group: str, users: Iterable[ImageUser], groups: Iterable[Group]) -> SettledAccounts:
     """Give all accounts of the image their final ids.
 
     Args:
@@ -85,7 +85,7 @@ def settle_ids(passwd: str, group: str, users: Iterable[User], groups: Iterable[
         raise BuildError("\n".join(("the image's users and groups cannot get their ids", *dict.fromkeys(problems))))
     new_users = {int(row[2]): found.users[row[0]] for row in people}
     new_groups = {int(row[2]): found.groups[row[0]] for row in teams}
-    return Settled(
+    return SettledAccounts(
         passwd="".join(
             ":".join((*row[:2], str(new_users[int(row[2])]), str(new_groups.get(int(row[3]), int(row[3]))), *row[4:]))
             + "\n"

@@ -5,7 +5,7 @@ The C library knows C.UTF-8 by itself; any other is made from its source by loca
 
 from __future__ import annotations
 
-from imagebuild.content.tree import BuiltTree
+from imagebuild.content.tree import EditableTree
 from imagebuild.errors import BuildError
 
 BUILT_IN = "C.UTF-8"
@@ -18,7 +18,7 @@ def locale_name(locale: str) -> str:
     return name.replace(".UTF-8", ".utf8") + (f"@{modifier}" if modifier else "")
 
 
-def make_locale(tree: BuiltTree, locale: str) -> None:
+def make_locale(tree: EditableTree, locale: str) -> None:
     """Write the data of a locale into the tree, unless the C library or a package has it.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from imagebuild.content.sources import Source
+from imagebuild.content.sources import DefinitionText
 
 _AT = re.compile(r"^(?:[\w-]+\[\d+\]: )?(?P<path>/[^:\n]+):(?P<line>\d+)(?::[\d-]+)?:? +(?P<message>\S.*)$")
 _ABOUT_FILE = re.compile(r"^(?P<message>.*?)[:]? ?\"?(?P<path>/[^\s\":]+\.(?:netdev|network|link))\"?(?P<rest>.*)$")
@@ -34,7 +34,7 @@ _LATER = ("/var/", "/opt/", "/srv/", "/home/", "/root/", "/run/", "/tmp/", "/etc
 _TAIL = re.compile(r"[,.]? ?ignoring\.?$|\.? Ignoring\.$", re.IGNORECASE)
 
 
-def located(output: str, sources: Mapping[str, Source]) -> Iterator[str]:
+def located(output: str, sources: Mapping[str, DefinitionText]) -> Iterator[str]:
     """Problems that name a path and a line."""
     for line in output.splitlines():
         found = _AT.match(line.strip())
@@ -42,7 +42,7 @@ def located(output: str, sources: Mapping[str, Source]) -> Iterator[str]:
             yield source.at(int(found["line"]), _plain(found["message"]))
 
 
-def about_units(output: str, sources: Mapping[str, Source], generated: Mapping[str, str]) -> Iterator[str]:
+def about_units(output: str, sources: Mapping[str, DefinitionText], generated: Mapping[str, str]) -> Iterator[str]:
     """Problems of units: those with a line, and those that only name the unit.
 
     Args:
@@ -64,7 +64,7 @@ def about_units(output: str, sources: Mapping[str, Source], generated: Mapping[s
             yield from _about_unit(about, found["message"])
 
 
-def about_quadlets(output: str, sources: Mapping[str, Source], *, failed: bool) -> Iterator[str]:
+def about_quadlets(output: str, sources: Mapping[str, DefinitionText], *, failed: bool) -> Iterator[str]:
     """Problems of Quadlets, from what the generator's dry run said."""
     by_name = {path.rpartition("/")[2]: source for path, source in sources.items()}
     named = False
@@ -80,7 +80,7 @@ def about_quadlets(output: str, sources: Mapping[str, Source], *, failed: bool) 
         yield f"Quadlets: {' '.join(output.split()) or 'the generator failed without a word'}"
 
 
-def about_networks(output: str, sources: Mapping[str, Source]) -> Iterator[str]:
+def about_networks(output: str, sources: Mapping[str, DefinitionText]) -> Iterator[str]:
     """Problems of network files: those with a line, and those that only name the file."""
     for line in output.splitlines():
         if _AT.match(line.strip()):
@@ -92,7 +92,7 @@ def about_networks(output: str, sources: Mapping[str, Source]) -> Iterator[str]:
                 yield source.at(None, _plain(message))
 
 
-def setting_lines(source: Source) -> Iterator[tuple[int, str | None, str]]:
+def setting_lines(source: DefinitionText) -> Iterator[tuple[int, str | None, str]]:
     """Lines of a sysctl.d file: number, the setting's name (None when the line is none), and the line."""
     for number, line in enumerate(source.text.splitlines(), 1):
         stripped = line.strip()
@@ -111,7 +111,7 @@ def split_generated(output: str) -> dict[str, str]:
     return {name: text.removeprefix("\n") for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def _about_unit(source: Source, message: str) -> Iterator[str]:
+def _about_unit(source: DefinitionText, message: str) -> Iterator[str]:
     if _ADVICE.search(message):
         return
     if command := _COMMAND.search(message):
@@ -125,7 +125,7 @@ def _about_unit(source: Source, message: str) -> Iterator[str]:
         yield source.at(None, _plain(message))
 
 
-def _line_before(source: Source, generated: str, number: int) -> int | None:
+def _line_before(source: DefinitionText, generated: str, number: int) -> int | None:
     """The line of a Quadlet from which a line of the generated unit comes."""
     lines = generated.splitlines()
     return source.line_of(lines[number - 1].strip()) if 0 < number <= len(lines) else None

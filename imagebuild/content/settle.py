@@ -16,19 +16,19 @@ from bedrock import strict
 from bedrock.errors import TwinhullError
 from imagebuild.content import kernel
 from imagebuild.content.accounts import SYSUSERS_FILE as ACCOUNTS_FILE
-from imagebuild.content.accounts import Ids, Settled, changed_ids, settle_ids, sysusers_text
+from imagebuild.content.accounts import Ids, SettledAccounts, changed_ids, settle_ids, sysusers_text
 from imagebuild.content.effects import unknown_health_units, unread_files
 from imagebuild.content.locale import make_locale
 from imagebuild.content.overwrites import overwrite_problems
 from imagebuild.content.secrets import THROWN_AWAY, WAYS_OUT, allowed_paths, secret_problems, thrown_away_notes
 from imagebuild.content.services import UnitFile, disabled_services, read_unit_files, service_problems
-from imagebuild.content.sources import Source, sources_of
+from imagebuild.content.sources import DefinitionText, sources_of
 from imagebuild.content.sshd import LINKS, SERVER, host_key_files
-from imagebuild.content.state import RECORD_FILE, TMPFILES_FILE, State, read_record, state_of, tmpfiles_paths
-from imagebuild.content.tree import BuiltTree, Change, Found
+from imagebuild.content.state import RECORD_FILE, TMPFILES_FILE, FirstBootState, read_record, state_of, tmpfiles_paths
+from imagebuild.content.tree import EditableTree, TreeContents, TreeEdit
 from imagebuild.content.verify import settings_of, verify
 from imagebuild.definition.baked import definition_paths
-from imagebuild.definition.host import UTC, Services, User
+from imagebuild.definition.host import UTC, ImageUser, Services
 from imagebuild.definition.image import ImageDefinition
 from imagebuild.errors import BuildError
 from imagebuild.inspection.contents import Contents
@@ -57,7 +57,7 @@ _BACKUPS = tuple(f"etc/{name}-" for name in ("passwd", "group", "shadow", "gshad
 
 
 @dataclass(frozen=True)
-class Facts:
+class SettleFacts:
     """What a tree holds and where it comes from.
 
     Attributes:
@@ -70,13 +70,13 @@ class Facts:
         sources: What the definition itself brings.
     """
 
-    found: Found
+    found: TreeContents
     packages: frozenset[str]
     units: frozenset[str]
     unit_files: dict[str, UnitFile]
     owners: dict[str, str]
     own: frozenset[str]
-    sources: tuple[Source, ...]
+    sources: tuple[DefinitionText, ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def settle(shop: Workshop, package_tree: PackageTree) -> SettledTree:
             all problems are listed.
     """
     definition = shop.plan.definition
-    tree = BuiltTree(package_tree.root, shop.tools, shop.access, shop.work, EPOCH)
+    tree = EditableTree(package_tree.root, shop.tools, shop.access, shop.work, EPOCH)
     facts = _facts(shop, tree, package_tree)
     problems = _definition_problems(shop, tree, facts, package_tree.kernel)
     _require(shop, "image.yaml requests something that this image cannot have", problems)
@@ -137,7 +137,7 @@ def forgotten_services(settled: SettledTree, contents: Contents, services: Servi
     return disabled_services(settled.unit_files, owners, asked, services)
 
 
-def user_problems(users: Iterable[User], settled: Settled) -> tuple[str, ...]:
+def user_problems(users: Iterable[ImageUser], settled: SettledAccounts) -> tuple[str, ...]:
     """Problems for settings of a package's user that have no effect."""
     rows = {row[0]: row for row in (line.split(":") for line in settled.passwd.splitlines())}
     problems = []
@@ -149,19 +149,19 @@ def user_problems(users: Iterable[User], settled: Settled) -> tuple[str, ...]:
             for key, wanted, value in said
             if wanted is not None and str(wanted) != value
         ]
-        if user.shell != User.shell and str(user.shell) != shell:
+        if user.shell != ImageUser.shell and str(user.shell) != shell:
             problems.append(f"users[{index}].shell: {user.name} is a package's user and has {shell!r}")
     return tuple(problems)
 
 
-def _facts(shop: Workshop, tree: BuiltTree, package_tree: PackageTree) -> Facts:
+def _facts(shop: Workshop, tree: EditableTree, package_tree: PackageTree) -> SettleFacts:
     definition = shop.plan.definition
     units = tree.read(*_UNITS)
     masks = {path for path, target in units.links.items() if target == "/dev/null" and path.startswith("/etc/")}
     installed = read_database(package_tree.record)
     extra = shop.extra
     ours = {f"/{path.relative_to(extra)}" for path in extra.rglob("*") if path.is_symlink() or path.is_file()}
-    return Facts(
+    return SettleFacts(
         found=tree.read(*_SETTINGS),
         packages=frozenset(package.name for package in installed),
         units=frozenset(path.rpartition("/")[2] for path in units.names - masks),
@@ -178,7 +178,7 @@ def _data_paths() -> frozenset[str]:
     return frozenset(f"/{path.relative_to(tree)}" for path in tree.rglob("*") if path.is_file())
 
 
-def _definition_problems(shop: Workshop, tree: BuiltTree, facts: Facts, image: Kernel) -> list[str]:
+def _definition_problems(shop: Workshop, tree: EditableTree, facts: SettleFacts, image: Kernel) -> list[str]:
     definition = shop.plan.definition
     problems = [*overwrite_problems(definition, facts.owners, facts.own)]
     problems += unread_files(definition, facts.packages)
@@ -197,7 +197,7 @@ def _definition_problems(shop: Workshop, tree: BuiltTree, facts: Facts, image: K
 
 
 def _setting_problems(
-    said: Mapping[str, str], tree: BuiltTree, sources: Iterable[Source], image: Kernel
+    said: Mapping[str, str], tree: EditableTree, sources: Iterable[DefinitionText], image: Kernel
 ) -> Iterable[str]:
     """Kernel settings that the image's kernel does not know, of `sysctl` and of the definition's own files."""
     places = settings_of(sources)
@@ -234,20 +234,26 @@ def _id_problems(plan: BuildPlan, ids: Ids) -> tuple[str, ...]:
     return changed_ids(strict.read_json(Ids, path.read_bytes(), source=str(path)), ids, str(inputs.version))
 
 
-def _state(package_tree: PackageTree, facts: Facts) -> State:
+def _state(package_tree: PackageTree, facts: SettleFacts) -> FirstBootState:
     path = package_tree.record / RECORD_FILE
     texts = (text for name, text in facts.found.texts.items() if "tmpfiles.d/" in name)
     return state_of(read_record(path.read_bytes(), source=str(path)), tmpfiles_paths(texts))
 
 
-def _thrown_away(definition: ImageDefinition, tree: BuiltTree) -> frozenset[str]:
+def _thrown_away(definition: ImageDefinition, tree: EditableTree) -> frozenset[str]:
     """Keys that packages made during installation, and that the definition neither sets nor allows."""
     return tree.read(*THROWN_AWAY).names - {*definition_paths(definition), *allowed_paths(definition.secrets)}
 
 
 def _change(
-    shop: Workshop, tree: BuiltTree, facts: Facts, settled: Settled, state: State, *, thrown_away: Iterable[str]
-) -> Change:
+    shop: Workshop,
+    tree: EditableTree,
+    facts: SettleFacts,
+    settled: SettledAccounts,
+    state: FirstBootState,
+    *,
+    thrown_away: Iterable[str],
+) -> TreeEdit:
     """All changes to make in the tree."""
     texts = facts.found.texts
     shadow = texts.get("/etc/shadow", "")
@@ -265,7 +271,7 @@ def _change(
         # The definition may have put another generator there.
         links |= {path: target for path, target in LINKS.items() if not tree.read(path).names}
     replaced = tuple(path.lstrip("/") for path in texts if path.startswith("/usr/lib/sysusers.d/"))
-    return Change(
+    return TreeEdit(
         remove=(*replaced, *_BACKUPS, *(_escaped(path) for path in sorted(thrown_away))),
         write=write,
         copy=_missing(shop, tree),
@@ -280,7 +286,7 @@ def _zone(name: str) -> dict[str, str]:
     return {} if name == UTC else {"/etc/localtime": f"../usr/share/zoneinfo/{name}"}
 
 
-def _missing(shop: Workshop, tree: BuiltTree) -> dict[str, tuple[int, Path]]:
+def _missing(shop: Workshop, tree: EditableTree) -> dict[str, tuple[int, Path]]:
     """Files of the definition that are missing in the tree although nothing removed them on purpose."""
     definition = shop.plan.definition
     wanted = definition_paths(definition)

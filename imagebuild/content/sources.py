@@ -15,7 +15,7 @@ _LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class DefinitionText:
     """A text of the definition that is a file of the image.
 
     Attributes:
@@ -44,23 +44,23 @@ class Source:
         return None
 
 
-def sources_of(definition: ImageDefinition, folder: Path) -> tuple[Source, ...]:
+def sources_of(definition: ImageDefinition, folder: Path) -> tuple[DefinitionText, ...]:
     """The texts that a definition in `folder` puts into its image."""
     return tuple(_sources(definition, folder))
 
 
-def _sources(definition: ImageDefinition, folder: Path) -> Iterator[Source]:
+def _sources(definition: ImageDefinition, folder: Path) -> Iterator[DefinitionText]:
     for index, file in enumerate(definition.files):
         if file.source is None:
-            yield Source(file.path.in_image, f"files[{index}].content ({file.path})", file.content or "")
+            yield DefinitionText(file.path.in_image, f"files[{index}].content ({file.path})", file.content or "")
         elif (text := _text(folder / file.source)) is not None:
-            yield Source(file.path.in_image, file.source, text)
+            yield DefinitionText(file.path.in_image, file.source, text)
     for index, unit in enumerate(definition.units):
-        yield Source(unit.path, f"units[{index}].content ({unit.name})", unit.content)
+        yield DefinitionText(unit.path, f"units[{index}].content ({unit.name})", unit.content)
     extra = folder / "mkosi.extra"
     for path in sorted(extra.rglob("*")):
         if path.is_file() and not path.is_symlink() and (text := _text(path)) is not None:
-            yield Source(f"/{path.relative_to(extra)}", f"mkosi.extra/{path.relative_to(extra)}", text)
+            yield DefinitionText(f"/{path.relative_to(extra)}", f"mkosi.extra/{path.relative_to(extra)}", text)
 
 
 def _text(path: Path) -> str | None:

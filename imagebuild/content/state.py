@@ -61,7 +61,7 @@ _OF_FILES = ("/var/log/dpkg.log", "/var/log/alternatives.log", "/var/log/bootstr
 
 
 @dataclass(frozen=True)
-class Entry:
+class StateEntry:
     """A name below `/var` as the packages left it; `content` of what a package ships, `target` of links."""
 
     path: str
@@ -76,7 +76,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class State:
+class FirstBootState:
     """What the first boot must make.
 
     Attributes:
@@ -96,7 +96,7 @@ class State:
         return "".join(f"{line}\n" for line in (head, *self.lines)) if self.lines else ""
 
 
-def read_record(data: bytes, *, source: str) -> tuple[Entry, ...]:
+def read_record(data: bytes, *, source: str) -> tuple[StateEntry, ...]:
     """Parse the record that `state.postinst` wrote.
 
     Raises:
@@ -107,10 +107,10 @@ def read_record(data: bytes, *, source: str) -> tuple[Entry, ...]:
 
 @dataclass(frozen=True)
 class _Record:
-    entries: tuple[Entry, ...]
+    entries: tuple[StateEntry, ...]
 
 
-def state_of(entries: Iterable[Entry], known: Iterable[str]) -> State:
+def state_of(entries: Iterable[StateEntry], known: Iterable[str]) -> FirstBootState:
     """What the first boot must make of what the packages had.
 
     Args:
@@ -137,7 +137,7 @@ def state_of(entries: Iterable[Entry], known: Iterable[str]) -> State:
             lines.append(f"C {path} {owner} {tmpfiles_word(copy)}")
         else:
             left.append(entry.path)
-    return State(tuple(lines), factory, tuple(left))
+    return FirstBootState(tuple(lines), factory, tuple(left))
 
 
 def tmpfiles_paths(texts: Iterable[str]) -> Iterator[str]:

@@ -23,7 +23,7 @@ QUIET = {"SYSTEMD_LOG_TARGET": "console", "SYSTEMD_COLORS": "0", "SYSTEMD_LOG_CO
 
 
 @dataclass(frozen=True)
-class Found:
+class TreeContents:
     """The requested part of a tree: texts, links with their targets, and folders, by paths in the image."""
 
     texts: dict[str, str]
@@ -37,7 +37,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Change:
+class TreeEdit:
     """Changes to make in a tree.
 
     Attributes:
@@ -58,7 +58,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class BuiltTree:
+class EditableTree:
     """A tree on the build host.
 
     Attributes:
@@ -75,10 +75,10 @@ class BuiltTree:
     scratch: Path
     epoch: int
 
-    def read(self, *patterns: str) -> Found:
+    def read(self, *patterns: str) -> TreeContents:
         """What the patterns (paths in the image; `*` is any part of one name, `**` any folders) match."""
         answer = self._ask(tree_program.__file__, {"read": patterns})
-        return Found(answer["texts"], answer["links"], tuple(answer["folders"]))
+        return TreeContents(answer["texts"], answer["links"], tuple(answer["folders"]))
 
     def strings_of_modules(self, words: Iterable[str]) -> frozenset[str]:
         """Those of the words that some kernel module holds as a string."""
@@ -89,7 +89,7 @@ class BuiltTree:
         answer = self._ask(secret_program.__file__, {"packaged": sorted(packaged)})
         return tuple((path, what) for path, what in answer["found"])
 
-    def change(self, change: Change) -> None:
+    def change(self, change: TreeEdit) -> None:
         """Write a change into the tree."""
         request = {
             "epoch": self.epoch,

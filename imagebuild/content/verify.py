@@ -21,8 +21,8 @@ from imagebuild.content.messages import (
     setting_lines,
     split_generated,
 )
-from imagebuild.content.sources import Source
-from imagebuild.content.tree import BuiltTree
+from imagebuild.content.sources import DefinitionText
+from imagebuild.content.tree import EditableTree
 
 _UNITS = re.compile(
     r"/(usr/lib|etc)/systemd/system/(?P<unit>[^/]+\.(service|socket|timer|path|target|mount|automount|swap|slice))(\.d/[^/]+\.conf)?"
@@ -47,7 +47,7 @@ _NETWORKD_S = 3
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TextFindings:
     """The findings: problems, each with its place, files that could not be checked here, and the units of Quadlets."""
 
     problems: tuple[str, ...]
@@ -55,7 +55,7 @@ class Verdict:
     generated: frozenset[str] = frozenset()
 
 
-def verify(tree: BuiltTree, sources: Iterable[Source]) -> Verdict:
+def verify(tree: EditableTree, sources: Iterable[DefinitionText]) -> TextFindings:
     """Let the image's own programs read the definition's files."""
     found = {source.path: source for source in sources}
     quadlets = _matching(found, _QUADLETS)
@@ -82,12 +82,12 @@ def verify(tree: BuiltTree, sources: Iterable[Source]) -> Verdict:
         ]
     _check_nftables(tree, _matching(found, _NFT), problems, unchecked)
     units = frozenset(path.rpartition("/")[2] for path in generated)
-    return Verdict(tuple(dict.fromkeys(problems)), tuple(unchecked), units)
+    return TextFindings(tuple(dict.fromkeys(problems)), tuple(unchecked), units)
 
 
-def settings_of(sources: Iterable[Source]) -> dict[str, list[tuple[Source, int]]]:
+def settings_of(sources: Iterable[DefinitionText]) -> dict[str, list[tuple[DefinitionText, int]]]:
     """The kernel settings that a definition's sysctl.d files name, and where."""
-    found: dict[str, list[tuple[Source, int]]] = {}
+    found: dict[str, list[tuple[DefinitionText, int]]] = {}
     for source in sources:
         if _SYSCTL.fullmatch(source.path):
             for number, name, _ in setting_lines(source):
@@ -96,11 +96,11 @@ def settings_of(sources: Iterable[Source]) -> dict[str, list[tuple[Source, int]]
     return found
 
 
-def _matching(sources: Mapping[str, Source], pattern: re.Pattern[str]) -> dict[str, Source]:
+def _matching(sources: Mapping[str, DefinitionText], pattern: re.Pattern[str]) -> dict[str, DefinitionText]:
     return {path: source for path, source in sources.items() if pattern.fullmatch(path)}
 
 
-def _check_quadlets(tree: BuiltTree, quadlets: Mapping[str, Source], problems: list[str]) -> dict[str, str]:
+def _check_quadlets(tree: EditableTree, quadlets: Mapping[str, DefinitionText], problems: list[str]) -> dict[str, str]:
     """The units that the generator makes of the Quadlets, by the path they have on a host."""
     done = tree.run([QUADLET, "-dryrun"], shows={})
     problems += about_quadlets(done.stderr, quadlets, failed=done.returncode != 0)
@@ -108,7 +108,10 @@ def _check_quadlets(tree: BuiltTree, quadlets: Mapping[str, Source], problems: l
 
 
 def _check_units(
-    tree: BuiltTree, sources: Mapping[str, Source], quadlets: Mapping[str, Source], generated: Mapping[str, str]
+    tree: EditableTree,
+    sources: Mapping[str, DefinitionText],
+    quadlets: Mapping[str, DefinitionText],
+    generated: Mapping[str, str],
 ) -> Iterator[str]:
     units = _matching(sources, _UNITS)
     origins = {path: source for path, text in generated.items() if (source := _quadlet_of(text, quadlets))}
@@ -129,19 +132,19 @@ def _check_units(
     yield from about_units(done.stderr, {**named, **units, **origins}, generated)
 
 
-def _quadlet_of(text: str, quadlets: Mapping[str, Source]) -> Source | None:
+def _quadlet_of(text: str, quadlets: Mapping[str, DefinitionText]) -> DefinitionText | None:
     path = next((line.removeprefix("SourcePath=") for line in text.splitlines() if line.startswith("SourcePath=")), "")
     return quadlets.get(path)
 
 
-def _check_each(tree: BuiltTree, sources: Mapping[str, Source], *words: str) -> Iterator[str]:
+def _check_each(tree: EditableTree, sources: Mapping[str, DefinitionText], *words: str) -> Iterator[str]:
     """Files that a program takes by name."""
     if sources:
         done = tree.run([*words, *sources], shows={})
         yield from located(f"{done.stdout}\n{done.stderr}", sources)
 
 
-def _check_networks(tree: BuiltTree, sources: Mapping[str, Source]) -> Iterator[str]:
+def _check_networks(tree: EditableTree, sources: Mapping[str, DefinitionText]) -> Iterator[str]:
     if networks := _matching(sources, _NETWORKS):
         words = ["/usr/bin/timeout", "-s", "TERM", str(_NETWORKD_S), "/usr/lib/systemd/systemd-networkd"]
         yield from about_networks(tree.run(words, shows={}).stderr, networks)
@@ -150,7 +153,9 @@ def _check_networks(tree: BuiltTree, sources: Mapping[str, Source]) -> Iterator[
         yield from about_networks(tree.run(words, shows={}).stderr, links)
 
 
-def _check_nftables(tree: BuiltTree, rules: Mapping[str, Source], problems: list[str], unchecked: list[str]) -> None:
+def _check_nftables(
+    tree: EditableTree, rules: Mapping[str, DefinitionText], problems: list[str], unchecked: list[str]
+) -> None:
     """The ruleset that nftables.service loads, with what it includes, and each file that it does not include."""
     if not rules:
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imagebuild.definition.host import User
+from imagebuild.definition.host import ImageUser
 from imagebuild.definition.image import ImageDefinition
 from imagebuild.definition.paths import is_below, on_host, tmpfiles_word
 
@@ -104,7 +104,7 @@ def _made_at_boot(definition: ImageDefinition) -> Iterator[str]:
             yield f"d {tmpfiles_word(home)} 0700 {user.name} {user.group or user.name} -"
 
 
-def _own_home(user: User) -> str | None:
+def _own_home(user: ImageUser) -> str | None:
     """A home folder that is made on the host: one below `/var` that is not a folder of the system."""
     if user.home is None:
         return None

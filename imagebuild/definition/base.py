@@ -22,7 +22,7 @@ class TimeService(Enum):
 
 
 @dataclass(frozen=True)
-class Part:
+class BasePackages:
     """The result of one choice: Debian packages, and the units that start at boot.
 
     Twinhull's own preset starts those of the defaults.
@@ -33,15 +33,15 @@ class Part:
 
 
 ENGINES = {
-    Engine.PODMAN: Part(("podman", "crun", "netavark", "aardvark-dns", "conmon")),
-    Engine.DOCKER: Part(("docker.io", "docker-cli"), ("docker.service", "docker.socket", "containerd.service")),
-    Engine.CONTAINERD: Part(("containerd", "runc"), ("containerd.service",)),
-    Engine.NONE: Part(),
+    Engine.PODMAN: BasePackages(("podman", "crun", "netavark", "aardvark-dns", "conmon")),
+    Engine.DOCKER: BasePackages(("docker.io", "docker-cli"), ("docker.service", "docker.socket", "containerd.service")),
+    Engine.CONTAINERD: BasePackages(("containerd", "runc"), ("containerd.service",)),
+    Engine.NONE: BasePackages(),
 }
 TIME_SERVICES = {
-    TimeService.TIMESYNCD: Part(("systemd-timesyncd",)),
-    TimeService.CHRONY: Part(("chrony",), ("chrony.service",)),
-    TimeService.NONE: Part(),
+    TimeService.TIMESYNCD: BasePackages(("systemd-timesyncd",)),
+    TimeService.CHRONY: BasePackages(("chrony",), ("chrony.service",)),
+    TimeService.NONE: BasePackages(),
 }
 DEFAULTS = (ENGINES[Engine.PODMAN], TIME_SERVICES[TimeService.TIMESYNCD])
 # Debian lets one package be installed that sets the clock.

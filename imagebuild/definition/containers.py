@@ -29,7 +29,7 @@ Scope = Annotated[
 ]
 
 
-class Verdict(Enum):
+class PolicyDefault(Enum):
     """What happens to images that no line names."""
 
     ACCEPT = "accept"
@@ -70,7 +70,7 @@ class SignaturePolicy:
         accept: Images that need no signature.
     """
 
-    default: Verdict = Verdict.ACCEPT
+    default: PolicyDefault = PolicyDefault.ACCEPT
     signed: tuple[SignedScope, ...] = ()
     accept: tuple[Scope, ...] = ()
 
@@ -95,7 +95,7 @@ class SignaturePolicy:
             for each in self.signed
         }
         scopes |= {scope: [{"type": "insecureAcceptAnything"}] for scope in self.accept}
-        default = {Verdict.ACCEPT: "insecureAcceptAnything", Verdict.REJECT: "reject"}[self.default]
+        default = {PolicyDefault.ACCEPT: "insecureAcceptAnything", PolicyDefault.REJECT: "reject"}[self.default]
         document = {"default": [{"type": default}], "transports": {"docker": scopes}}
         return json.dumps(document, indent=4, sort_keys=True).encode() + b"\n"
 

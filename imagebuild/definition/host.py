@@ -51,7 +51,7 @@ Comment = Annotated[str, strict.Pattern(r"[^:\"\\\n]*", 'one line without :, " a
 
 
 @dataclass(frozen=True)
-class User:
+class ImageUser:
     """A user of the image, or the id of one that a package makes.
 
     Attributes:
@@ -120,7 +120,7 @@ class Secrets:
     allow: tuple[AbsolutePath, ...] = ()
 
 
-def account_problems(users: Iterable[User], groups: Iterable[Group]) -> tuple[str, ...]:
+def account_problems(users: Iterable[ImageUser], groups: Iterable[Group]) -> tuple[str, ...]:
     """Problems of users and groups together."""
     users, groups = tuple(users), tuple(groups)
     problems = [f"users holds {name} more than once" for name in _doubled(user.name for user in users)]

@@ -19,7 +19,7 @@ from typing import Annotated
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from imagebuild.definition.access import Ssh
-from imagebuild.definition.base import ENGINES, TIME_SERVICES, Part, TimeService, time_service
+from imagebuild.definition.base import ENGINES, TIME_SERVICES, BasePackages, TimeService, time_service
 from imagebuild.definition.containers import Containers, engine_problems, key_problems
 from imagebuild.definition.drivers import GENERIC_KERNEL, Drivers
 from imagebuild.definition.hardening import Hardening
@@ -27,6 +27,7 @@ from imagebuild.definition.host import (
     UTC,
     Group,
     HostName,
+    ImageUser,
     Locale,
     ModuleName,
     Secrets,
@@ -34,7 +35,6 @@ from imagebuild.definition.host import (
     SysctlName,
     SysctlValue,
     TimeZone,
-    User,
     account_problems,
 )
 from imagebuild.definition.mkosi import files_without_effect
@@ -46,8 +46,8 @@ from imagebuild.definition.sources import (
     DebianComponent,
     ExpiredIndexes,
     MirrorUrl,
+    PackageSource,
     SecurityUpdates,
-    Source,
     is_local,
     problems_between,
 )
@@ -267,7 +267,7 @@ class ImageDefinition:
     security: SecurityUpdates = SecurityUpdates.AUTO
     expired_indexes: ExpiredIndexes = ExpiredIndexes.REFUSE
     components: tuple[DebianComponent, ...] = (DebianComponent.MAIN,)
-    sources: tuple[Source, ...] = ()
+    sources: tuple[PackageSource, ...] = ()
     kernel: PackageName = "linux-image-cloud-amd64"
     drivers: Drivers = Drivers.CLOUD
     packages: tuple[PackageEntry, ...] = ()
@@ -287,7 +287,7 @@ class ImageDefinition:
     hostname: HostName | None = None
     timezone: TimeZone = UTC
     locale: Locale = "C.UTF-8"
-    users: tuple[User, ...] = ()
+    users: tuple[ImageUser, ...] = ()
     groups: tuple[Group, ...] = ()
     modules: tuple[ModuleName, ...] = ()
     sysctl: dict[SysctlName, SysctlValue] = field(default_factory=dict)
@@ -304,7 +304,7 @@ class ImageDefinition:
         return zone | dict.fromkeys(self.ssh.packages, "ssh")
 
     @property
-    def chosen(self) -> tuple[Part, ...]:
+    def chosen(self) -> tuple[BasePackages, ...]:
         """The container engine and what sets the clock."""
         return ENGINES[self.containers.engine], TIME_SERVICES[time_service(self.time, self.packages)]
 

@@ -60,7 +60,7 @@ class ExpiredIndexes(Enum):
 
 
 @dataclass(frozen=True)
-class Source:
+class PackageSource:
     """A repository in addition to Debian's.
 
     Attributes:
@@ -112,7 +112,7 @@ def is_local(package: str) -> bool:
     return package.startswith("./")
 
 
-def problems_between(components: Collection[DebianComponent], sources: Iterable[Source]) -> tuple[str, ...]:
+def problems_between(components: Collection[DebianComponent], sources: Iterable[PackageSource]) -> tuple[str, ...]:
     """Problems of components and sources together."""
     problems = [] if DebianComponent.MAIN in components else ["components must hold main, which every image needs"]
     names, listed = set[str](), dict[str, str]()

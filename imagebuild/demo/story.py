@@ -15,7 +15,7 @@ from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import ToolsTree, cache_folder, ensure_tools
 from imagebuild.rehearsal.guest import COMMAND_S, HOST, UPDATE_S, Guest
 from imagebuild.rehearsal.host import host_config, run_host
-from imagebuild.rehearsal.registry import Registry, run_registry
+from imagebuild.rehearsal.registry import RunningRegistry, run_registry
 from imagebuild.rehearsal.stage import CHANNEL, Served, Stage, set_stage
 from imagebuild.vm.accelerator import find_accelerator
 
@@ -90,7 +90,7 @@ class _Story:
     line: Timeline
     tools: ToolsTree
     served: Served
-    registry: Registry
+    registry: RunningRegistry
     sizes: dict[str, dict[str, int]]
 
     def run(self) -> DemoReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
-from imagebuild.inspection.contents import Contents, Kind
+from imagebuild.inspection.contents import Contents, EntryKind
 from imagebuild.steps.dpkg import InstalledPackage
 
 _DOCUMENTATION = tuple(f"/usr/share/{name}/" for name in ("bug", "doc", "info", "lintian", "locale", "man"))
@@ -15,7 +15,7 @@ _MICROCODE = ("/usr/lib/firmware/amd-ucode/", "/usr/lib/firmware/intel-ucode/")
 
 def absent_notes(contents: Contents, installed: Iterable[InstalledPackage]) -> Iterator[str]:
     """A line for each package of `packages:` that brought files besides documentation and has none in the image."""
-    there = {entry.owner for entry in contents.entries if entry.kind is not Kind.FOLDER}
+    there = {entry.owner for entry in contents.entries if entry.kind is not EntryKind.FOLDER}
     for package in installed:
         if contents.asked.get(package.name) != "image.yaml: packages" or package.name in there:
             continue

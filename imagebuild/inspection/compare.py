@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imagebuild.inspection.report import Brought, Inspection
+from imagebuild.inspection.report import Inspection, PackageCost
 from partitions.version import Version
 
 NAMES = ("executables", "setuid", "units", "enabled", "kernel_arguments")
@@ -22,7 +22,7 @@ class PackageChange:
 
 
 @dataclass(frozen=True)
-class Change:
+class NameChanges:
     """Names that are only in the new build, and only in the old one."""
 
     added: tuple[str, ...]
@@ -44,7 +44,7 @@ class Comparison:
     download_bytes: int
     wire_bytes: int
     packages: tuple[PackageChange, ...]
-    names: dict[str, Change]
+    names: dict[str, NameChanges]
 
 
 def compare(old: Inspection, new: Inspection) -> Comparison:
@@ -66,11 +66,11 @@ def _packages(old: Inspection, new: Inspection) -> tuple[PackageChange, ...]:
     return tuple(each for each in changes if each.old_version != each.new_version or each.raw_bytes or each.wire_bytes)
 
 
-def _package(name: str, old: Brought | None, new: Brought | None) -> PackageChange:
+def _package(name: str, old: PackageCost | None, new: PackageCost | None) -> PackageChange:
     raw = (new.cost.raw_bytes if new else 0) - (old.cost.raw_bytes if old else 0)
     sent = (new.cost.wire_bytes if new else 0) - (old.cost.wire_bytes if old else 0)
     return PackageChange(name, old.version if old else None, new.version if new else None, raw, sent)
 
 
-def _change(old: tuple[str, ...], new: tuple[str, ...]) -> Change:
-    return Change(tuple(sorted(set(new) - set(old))), tuple(sorted(set(old) - set(new))))
+def _change(old: tuple[str, ...], new: tuple[str, ...]) -> NameChanges:
+    return NameChanges(tuple(sorted(set(new) - set(old))), tuple(sorted(set(old) - set(new))))

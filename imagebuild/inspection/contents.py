@@ -25,7 +25,7 @@ FORMAT = 2
 AGENT, DEFINITION, BUILD = "(agent)", "(image.yaml)", "(build)"
 
 
-class Kind(enum.Enum):
+class EntryKind(enum.Enum):
     """What a name in the image is."""
 
     FILE = "file"
@@ -34,11 +34,11 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageEntry:
     """A name in the image; `size_bytes` counts the content of files only; `owner` is a package or one of our own."""
 
     path: str
-    kind: Kind
+    kind: EntryKind
     mode: int
     size_bytes: int
     owner: str
@@ -72,7 +72,7 @@ class Contents:
     version: Version
     asked: dict[str, str]
     packages: tuple[Package, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ImageEntry, ...]
     stays: dict[str, Reason] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Contents:
     @cached_property
     def shipped(self) -> tuple[Package, ...]:
         """The packages of which the image holds something, by name."""
-        owners = {entry.owner for entry in self.entries if entry.kind is not Kind.FOLDER}
+        owners = {entry.owner for entry in self.entries if entry.kind is not EntryKind.FOLDER}
         return tuple(package for package in self.packages if package.name in owners)
 
     @cached_property
@@ -115,7 +115,7 @@ def make_contents(
     version: Version,
     asked: Mapping[str, str],
     installed: Iterable[InstalledPackage],
-    names: Iterable[tuple[str, Kind, int, int]],
+    names: Iterable[tuple[str, EntryKind, int, int]],
     agent: Collection[str],
     definition: Collection[str],
     stays: Mapping[str, Reason] = MappingProxyType({}),
@@ -137,7 +137,7 @@ def make_contents(
     owners |= dict.fromkeys(agent, AGENT) | dict.fromkeys(definition, DEFINITION)
     # Kernel modules come compressed and are stored plain.
     owners |= {path.removesuffix(".xz"): owner for path, owner in owners.items() if path.endswith(".ko.xz")}
-    entries = (Entry(path, kind, mode, size, owners.get(path, BUILD)) for path, kind, mode, size in names)
+    entries = (ImageEntry(path, kind, mode, size, owners.get(path, BUILD)) for path, kind, mode, size in names)
     return Contents(
         format=FORMAT,
         image=image,

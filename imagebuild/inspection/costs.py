@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bedrock.progress import Progress
 from imagebuild.inputs.tools import Access, ToolsTree
-from imagebuild.inspection.contents import Entry
+from imagebuild.inspection.contents import ImageEntry
 from updater.repository.objects import QUICK_LEVEL, packed_bytes
 
 _TIMEOUT_S = 300
@@ -45,7 +45,7 @@ def unpacked_root(build: Path, *, tools: ToolsTree) -> Iterator[Path]:
         yield root
 
 
-def cost_of(root: Path, files: Sequence[Entry], progress: Progress) -> Cost:
+def cost_of(root: Path, files: Sequence[ImageEntry], progress: Progress) -> Cost:
     """The cost of some files of the unpacked root at `root` together."""
 
     def content() -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from imagebuild.definition.base import DEFAULTS
 from imagebuild.definition.config import installed_name
 from imagebuild.definition.image import ImageDefinition
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import CONTENTS_FILE, Contents, Kind, make_contents
+from imagebuild.inspection.contents import CONTENTS_FILE, Contents, EntryKind, make_contents
 from imagebuild.inspection.setuid import require_expected
 from imagebuild.paths import DATA
 from imagebuild.steps.dpkg import read_database
@@ -22,7 +22,7 @@ from imagebuild.steps.products import PackageTree
 from imagebuild.steps.workshop import Workshop
 
 BASE, ESSENTIAL = "every Twinhull image", "every Debian system"
-_KINDS = {"f": Kind.FILE, "l": Kind.LINK, "d": Kind.FOLDER}
+_KINDS = {"f": EntryKind.FILE, "l": EntryKind.LINK, "d": EntryKind.FOLDER}
 _TIMEOUT_S = 120
 _PACKAGES = re.compile(r"^Packages=(.*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 
@@ -95,7 +95,7 @@ def base_packages(text: str) -> tuple[str, ...]:
     return tuple(name for found in _PACKAGES.findall(text) for name in found.split())
 
 
-def parse_listing(text: str) -> Iterator[tuple[str, Kind, int, int]]:
+def parse_listing(text: str) -> Iterator[tuple[str, EntryKind, int, int]]:
     """Path, kind, mode and size of what `find` listed; devices and sockets have no place in an image.
 
     Raises:
@@ -106,4 +106,4 @@ def parse_listing(text: str) -> Iterator[tuple[str, Kind, int, int]]:
         if letter not in _KINDS:
             raise BuildError(f"the image holds {path}, which is neither file nor link nor folder")
         kind = _KINDS[letter]
-        yield path, kind, int(mode, 8), int(size) if kind is Kind.FILE else 0
+        yield path, kind, int(mode, 8), int(size) if kind is EntryKind.FILE else 0

@@ -15,7 +15,7 @@ from bedrock.progress import Progress
 from imagebuild.definition.drivers import Drivers
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import ToolsTree
-from imagebuild.inspection.contents import Contents, Entry, Kind
+from imagebuild.inspection.contents import Contents, EntryKind, ImageEntry
 from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
 from imagebuild.inspection.drivers import DriverSet, driver_sets
 from imagebuild.inspection.record import read_contents
@@ -31,7 +31,7 @@ _FOLDER_DEPTH = 3
 
 
 @dataclass(frozen=True)
-class Brought:
+class PackageCost:
     """A package of the image, or what did not come in one; `why` leads from where it is asked for to itself."""
 
     name: str
@@ -57,7 +57,7 @@ class Inspection:
     root_bytes: int
     packages: int
     artifacts: dict[str, Cost]
-    brought: tuple[Brought, ...]
+    brought: tuple[PackageCost, ...]
     trimmed: tuple[str, ...]
     folders: dict[str, Cost]
     executables: tuple[str, ...]
@@ -93,7 +93,7 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress, drivers:
     artifacts = {name: Cost(size, packed_file_bytes(build / name, progress=progress)) for name, size in raw.items()}
     progress.step("unpack the root filesystem")
     with unpacked_root(build, tools=tools) as root:
-        files = [entry for entry in contents.entries if entry.kind is Kind.FILE]
+        files = [entry for entry in contents.entries if entry.kind is EntryKind.FILE]
         progress.step("pack by package", total=len(files))
         by_owner = _costs(root, files, lambda entry: entry.owner, progress)
         progress.step("pack by folder", total=len(files))
@@ -124,14 +124,14 @@ def inspect_build(build: Path, *, tools: ToolsTree, progress: Progress, drivers:
     )
 
 
-def brought(contents: Contents, costs: dict[str, Cost]) -> tuple[Brought, ...]:
+def brought(contents: Contents, costs: dict[str, Cost]) -> tuple[PackageCost, ...]:
     """Who brought what, the largest first."""
     packages = {package.name: package for package in contents.packages}
     files: dict[str, int] = defaultdict(int)
     for entry in contents.entries:
-        files[entry.owner] += entry.kind is not Kind.FOLDER
+        files[entry.owner] += entry.kind is not EntryKind.FOLDER
     found = (
-        Brought(
+        PackageCost(
             name=owner,
             version=packages[owner].version if owner in packages else None,
             files=count,
@@ -149,8 +149,10 @@ def folder_of(path: str) -> str:
     return "/" + "/".join(PurePosixPath(path).parts[1:-1][:_FOLDER_DEPTH])
 
 
-def _costs(root: Path, files: Iterable[Entry], key: Callable[[Entry], str], progress: Progress) -> dict[str, Cost]:
-    groups: dict[str, list[Entry]] = defaultdict(list)
+def _costs(
+    root: Path, files: Iterable[ImageEntry], key: Callable[[ImageEntry], str], progress: Progress
+) -> dict[str, Cost]:
+    groups: dict[str, list[ImageEntry]] = defaultdict(list)
     for entry in files:
         groups[key(entry)].append(entry)
     return {name: cost_of(root, group, progress) for name, group in groups.items()}
@@ -161,21 +163,23 @@ def _require(build: Path, names: Iterable[str]) -> None:
         raise BuildError(f"{build} is not a finished build: it lacks {', '.join(missing)}")
 
 
-def _names(contents: Contents, wanted: Callable[[Entry], bool]) -> tuple[str, ...]:
+def _names(contents: Contents, wanted: Callable[[ImageEntry], bool]) -> tuple[str, ...]:
     return tuple(entry.path for entry in contents.entries if wanted(entry))
 
 
-def _is_program(entry: Entry) -> bool:
-    return str(PurePosixPath(entry.path).parent) in _PATH_FOLDERS and entry.kind is not Kind.FOLDER
+def _is_program(entry: ImageEntry) -> bool:
+    return str(PurePosixPath(entry.path).parent) in _PATH_FOLDERS and entry.kind is not EntryKind.FOLDER
 
 
-def _is_unit(entry: Entry) -> bool:
-    return str(PurePosixPath(entry.path).parent) == _UNIT_FOLDER and entry.kind is not Kind.FOLDER
+def _is_unit(entry: ImageEntry) -> bool:
+    return str(PurePosixPath(entry.path).parent) == _UNIT_FOLDER and entry.kind is not EntryKind.FOLDER
 
 
-def _is_enabling(entry: Entry) -> bool:
+def _is_enabling(entry: ImageEntry) -> bool:
     parent = PurePosixPath(entry.path).parent
-    return "/systemd/system/" in f"{parent}" and parent.suffix in {".wants", ".requires"} and entry.kind is Kind.LINK
+    return (
+        "/systemd/system/" in f"{parent}" and parent.suffix in {".wants", ".requires"} and entry.kind is EntryKind.LINK
+    )
 
 
 def _sockets(root: Path, contents: Contents) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import Contents, Kind
+from imagebuild.inspection.contents import Contents, EntryKind
 
 _SETUID = 0o6000
 
 
 def setuid_programs(contents: Contents) -> tuple[str, ...]:
     """The files of the image with a setuid or setgid bit."""
-    return tuple(entry.path for entry in contents.entries if entry.kind is Kind.FILE and entry.mode & _SETUID)
+    return tuple(entry.path for entry in contents.entries if entry.kind is EntryKind.FILE and entry.mode & _SETUID)
 
 
 def require_expected(contents: Contents, kept: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from imagebuild.steps.leave_out.patterns import merged
 from imagebuild.steps.leave_out.rules import Rules
 
 
-class State(Enum):
+class PathState(Enum):
     """Where a path is."""
 
     PRESENT = "present"
@@ -31,7 +31,7 @@ class Explanation:
     """
 
     path: str
-    state: State
+    state: PathState
     owner: str | None
     chain: tuple[str, ...]
 
@@ -43,9 +43,11 @@ def explain(contents: Contents, rules: Rules, path: str) -> Explanation:
     if place not in owners:
         section = rules.section_of(place)
         if section is None:
-            return Explanation(place, State.ABSENT, None, ("nothing brought it, or drop: of image.yaml removed it",))
-        return Explanation(place, State.LEFT_OUT, None, (f"{section.name}: {section.why}",))
-    state = State.STAYS if place in contents.stays else State.PRESENT
+            return Explanation(
+                place, PathState.ABSENT, None, ("nothing brought it, or drop: of image.yaml removed it",)
+            )
+        return Explanation(place, PathState.LEFT_OUT, None, (f"{section.name}: {section.why}",))
+    state = PathState.STAYS if place in contents.stays else PathState.PRESENT
     chain: list[str] = []
     cause = place
     while reason := contents.stays.get(cause):

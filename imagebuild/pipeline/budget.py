@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from imagebuild.definition.image import Budget
-from imagebuild.inspection.contents import Contents, Kind
+from imagebuild.inspection.contents import Contents, EntryKind
 from partitions.version import Version
 
 _FEW = 12
@@ -81,7 +81,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Boot:
+class BootSizes:
     """What is known of a UKI: the kernel's version and bytes, the initrd's bytes, its own; None is not known."""
 
     kernel: str
@@ -95,7 +95,7 @@ class Earlier:
     """The build that growth is measured against."""
 
     contents: Contents
-    boot: Boot
+    boot: BootSizes
 
     @property
     def version(self) -> Version:
@@ -116,7 +116,7 @@ class OverrunContext:
     """
 
     contents: Contents | None
-    boot: Boot | None
+    boot: BootSizes | None
     earlier: Earlier | None
     unread: tuple[str, ...]
     place: str
@@ -142,7 +142,7 @@ def owner_bytes(contents: Contents) -> dict[str, int]:
     """Raw bytes of files per owner of at least one file or link."""
     found: dict[str, int] = defaultdict(int)
     for entry in contents.entries:
-        if entry.kind is not Kind.FOLDER:
+        if entry.kind is not EntryKind.FOLDER:
             found[entry.owner] += entry.size_bytes
     return dict(found)
 

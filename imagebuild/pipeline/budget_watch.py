@@ -18,7 +18,7 @@ from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.record import read_contents
 from imagebuild.inspection.summary import read_summary
 from imagebuild.pipeline.budget import (
-    Boot,
+    BootSizes,
     Earlier,
     Excess,
     Measure,
@@ -40,7 +40,7 @@ class Watch:
         self._limits = limits_of(plan.definition.budget)
         self._unmeasured = set(self._limits)
         self._contents: Contents | None = None
-        self._boot: Boot | None = None
+        self._boot: BootSizes | None = None
 
     @property
     def limits_wire(self) -> bool:
@@ -63,7 +63,7 @@ class Watch:
             BudgetError: One of them is too large.
         """
         kernel_bytes, initrd_bytes = kernel.file.stat().st_size, initrd.archive.stat().st_size
-        self._boot = Boot(kernel.version, kernel_bytes, initrd_bytes, None)
+        self._boot = BootSizes(kernel.version, kernel_bytes, initrd_bytes, None)
         self._hold({Measure.INITRD: initrd_bytes, Measure.ROOT: root.root.stat().st_size})
 
     def uki(self, uki: Path) -> None:
@@ -136,7 +136,7 @@ def find_earlier(out: Path, inputs: BuildInputs) -> tuple[Earlier | None, tuple[
 def _read_earlier(folder: Path) -> Earlier:
     summary = read_summary(folder)
     sizes = summary.size_bytes
-    return Earlier(read_contents(folder), Boot(summary.kernel, None, sizes.get("initrd"), sizes.get("uki.efi")))
+    return Earlier(read_contents(folder), BootSizes(summary.kernel, None, sizes.get("initrd"), sizes.get("uki.efi")))
 
 
 def _not_compared(folder: Path, error: Exception) -> str:

@@ -31,7 +31,7 @@ from imagebuild.inspection.setuid import stripped_notes
 from imagebuild.inspection.summary import Summary, read_summary
 from imagebuild.paths import DATA, EPOCH, SOURCE_ROOT
 from imagebuild.pipeline.budget_watch import Watch
-from imagebuild.pipeline.documents import Made, write_documents
+from imagebuild.pipeline.documents import BuildProducts, write_documents
 from imagebuild.pipeline.runner import StepRunner, both
 from imagebuild.steps import boot, filesystems
 from imagebuild.steps.agent_program import build_payload
@@ -45,7 +45,7 @@ from imagebuild.steps.products import PackageTree
 from imagebuild.steps.scratch import remove_tree, scratch_folder
 from imagebuild.steps.workshop import Workshop
 
-MakeImage = Callable[[Workshop, StepRunner, Watch], Made]
+MakeImage = Callable[[Workshop, StepRunner, Watch], BuildProducts]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Built:
     summary: Summary
 
 
-def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> Made:
+def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> BuildProducts:
     """Run all steps of a build; writes to its working folder and below the cache.
 
     Raises:
@@ -92,7 +92,7 @@ def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> Made:
     if watch.limits_wire:
         steps.run("budget", lambda: watch.wire((signed.uki, root.root, root.verity), steps.progress))
     forgotten = forgotten_services(settled, contents, shop.plan.definition.services)
-    return Made(contents, tree.kernel, initrd, root, signed, disk, forgotten)
+    return BuildProducts(contents, tree.kernel, initrd, root, signed, disk, forgotten)
 
 
 def build_image(plan: BuildPlan, *, progress: Progress | None = None, make: MakeImage = make_image) -> Built:

@@ -13,7 +13,7 @@ from bedrock import strict
 from bedrock.digest import file_sha256
 from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.summary import SUMMARY_FILE, Summary
-from imagebuild.steps.products import Disk, Initrd, Kernel, RootImage, SignedBoot
+from imagebuild.steps.products import DiskImages, Initrd, Kernel, RootImage, SignedBoot
 from imagebuild.steps.workshop import Workshop
 from updater.documents.build_files import ATTACHMENT_FILES, RELEASE_FILE
 from updater.documents.release import FORMAT, Artifact, Artifacts, Release
@@ -31,7 +31,7 @@ class ShippedPackage:
 
 
 @dataclass(frozen=True)
-class Made:
+class BuildProducts:
     """Everything that the steps of a build made, and the packages of which nothing starts, with their units."""
 
     contents: Contents
@@ -39,11 +39,13 @@ class Made:
     initrd: Initrd
     root: RootImage
     boot: SignedBoot
-    disk: Disk
+    disk: DiskImages
     disabled_services: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def write_documents(shop: Workshop, made: Made, *, seconds: Mapping[str, float], notes: Iterable[str] = ()) -> Summary:
+def write_documents(
+    shop: Workshop, made: BuildProducts, *, seconds: Mapping[str, float], notes: Iterable[str] = ()
+) -> Summary:
     """Write `release.json`, `packages.json` and `summary.json` into the build's folder.
 
     Args:

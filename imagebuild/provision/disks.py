@@ -15,7 +15,7 @@ from typing import Protocol
 from bedrock.errors import ProcessError
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
-from imagebuild.provision.fat import Change
+from imagebuild.provision.fat import Patch
 from partitions.blockio import BlockDevice, FileBlockDevice
 from partitions.disk import read_table
 from partitions.gpt import SECTOR_SIZE, GptEntry
@@ -26,17 +26,17 @@ _TIMEOUT_S = 600
 _CHUNK = 1 << 20
 
 
-class Disk(Protocol):
+class TargetDisk(Protocol):
     """A disk whose boot partition can be copied out and changed."""
 
     def copy_boot_partition(self, target: Path) -> GptEntry:
         """Copy the boot partition into a new sparse file; where it is on the disk."""
 
-    def write(self, at: int, groups: Sequence[Sequence[Change]]) -> None:
+    def write(self, at: int, groups: Sequence[Sequence[Patch]]) -> None:
         """Write changes, counted from `at`, to the disk; each group is durable before the next begins."""
 
 
-def open_disk(path: Path, tools: ToolsTree, scratch: Path) -> Disk:
+def open_disk(path: Path, tools: ToolsTree, scratch: Path) -> TargetDisk:
     """The disk at a path: an image by its content, or a block device.
 
     Raises:
@@ -72,7 +72,7 @@ class RawDisk:
             copy_out(device, entry, target)
         return entry
 
-    def write(self, at: int, groups: Sequence[Sequence[Change]]) -> None:
+    def write(self, at: int, groups: Sequence[Sequence[Patch]]) -> None:
         """Write changes to the disk, group after group."""
         with FileBlockDevice.open(self._path, writable=True) as device:
             for group in groups:
@@ -96,7 +96,7 @@ class Qcow2Disk:
             copy_out(device, entry, target)
         return entry
 
-    def write(self, at: int, groups: Sequence[Sequence[Change]]) -> None:
+    def write(self, at: int, groups: Sequence[Sequence[Patch]]) -> None:
         """Write changes to the image, group after group."""
         words: list[str | Path] = ["qemu-io", "-f", "qcow2", "-t", "writeback"]
         for number, change in enumerate(change for group in groups for change in group):

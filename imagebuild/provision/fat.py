@@ -24,7 +24,7 @@ _BOOT_SECTOR = struct.Struct("<11xHBHBHHBH8xII")
 _MIN_BYTES = 512
 
 
-class Part(Enum):
+class SectorUse(Enum):
     """What a sector belongs to."""
 
     FREE = "clusters that were free"
@@ -32,12 +32,12 @@ class Part(Enum):
     FOLDERS = "folders and files that were there"
 
 
-ADDED = (Part.FREE, Part.TABLE, Part.FOLDERS)
-RENAMED = (Part.FREE, Part.FOLDERS, Part.TABLE)
+ADDED = (SectorUse.FREE, SectorUse.TABLE, SectorUse.FOLDERS)
+RENAMED = (SectorUse.FREE, SectorUse.FOLDERS, SectorUse.TABLE)
 
 
 @dataclass(frozen=True)
-class Change:
+class Patch:
     """Bytes to be written at a place of the file system."""
 
     offset: int
@@ -67,12 +67,12 @@ class Geometry:
         table = reserved * sector
         return cls(table, table + tables * large * sector, per_cluster * sector)
 
-    def part_of(self, offset: int, before: FreeClusters) -> Part:
+    def part_of(self, offset: int, before: FreeClusters) -> SectorUse:
         """What the sector at `offset` belonged to before the change."""
         if offset < self.data:
-            return Part.TABLE
+            return SectorUse.TABLE
         cluster = _FIRST_CLUSTER + (offset - self.data) // self.cluster
-        return Part.FREE if before.is_free(cluster) else Part.FOLDERS
+        return SectorUse.FREE if before.is_free(cluster) else SectorUse.FOLDERS
 
 
 @dataclass(frozen=True)
@@ -87,28 +87,28 @@ class FreeClusters:
         return int.from_bytes(raw, "little") & _ENTRY_MASK == 0
 
 
-def differences(before: bytes, after: bytes, *, offset: int) -> Iterator[Change]:
+def differences(before: bytes, after: bytes, *, offset: int) -> Iterator[Patch]:
     """The sectors in which two pieces of equal length differ; `offset` is where they begin."""
     for start in range(0, len(before), SECTOR):
         new = after[start : start + SECTOR]
         if new != before[start : start + SECTOR]:
-            yield Change(offset + start, new)
+            yield Patch(offset + start, new)
 
 
 def in_order(
-    changes: Iterable[Change], geometry: Geometry, before: FreeClusters, order: tuple[Part, ...]
-) -> tuple[tuple[Change, ...], ...]:
+    changes: Iterable[Patch], geometry: Geometry, before: FreeClusters, order: tuple[SectorUse, ...]
+) -> tuple[tuple[Patch, ...], ...]:
     """The changes in groups, each of which must be on the disk before the next begins; neighbours are joined."""
     parts = [(geometry.part_of(change.offset, before), change) for change in changes]
     groups = (_joined(change for part, change in parts if part is wanted) for wanted in order)
     return tuple(group for group in groups if group)
 
 
-def _joined(changes: Iterable[Change]) -> tuple[Change, ...]:
-    joined: list[Change] = []
+def _joined(changes: Iterable[Patch]) -> tuple[Patch, ...]:
+    joined: list[Patch] = []
     for change in changes:
         if joined and joined[-1].offset + len(joined[-1].data) == change.offset:
-            joined[-1] = Change(joined[-1].offset, joined[-1].data + change.data)
+            joined[-1] = Patch(joined[-1].offset, joined[-1].data + change.data)
         else:
             joined.append(change)
     return tuple(joined)

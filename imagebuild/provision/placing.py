@@ -13,8 +13,8 @@ from pathlib import Path
 from bedrock.errors import ProcessError
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
-from imagebuild.provision.disks import Disk, copy_sparse
-from imagebuild.provision.fat import ADDED, RENAMED, FreeClusters, Geometry, Part, differences, in_order
+from imagebuild.provision.disks import TargetDisk, copy_sparse
+from imagebuild.provision.fat import ADDED, RENAMED, FreeClusters, Geometry, SectorUse, differences, in_order
 from partitions.gpt import GptEntry
 
 FOLDER = "loader/credentials"
@@ -27,7 +27,7 @@ _CHUNK = 1 << 20
 class Placing:
     """The work on one disk, in a scratch folder of its own."""
 
-    disk: Disk
+    disk: TargetDisk
     tools: ToolsTree
     scratch: Path
 
@@ -79,7 +79,7 @@ class Placing:
         if self._content(again, f"{name}.cred") != data:
             raise BuildError(f"the boot partition does not hold {FOLDER}/{name}.cred as it was written")
 
-    def _write(self, before: Path, after: Path, entry: GptEntry, order: tuple[Part, ...]) -> None:
+    def _write(self, before: Path, after: Path, entry: GptEntry, order: tuple[SectorUse, ...]) -> None:
         with before.open("rb") as old, after.open("rb") as new:
             geometry = Geometry.read(old.read(512))
             old.seek(geometry.table)

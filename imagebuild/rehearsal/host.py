@@ -13,7 +13,7 @@ from imagebuild.rehearsal.guest import HOST, updater_credential
 from imagebuild.rehearsal.stage import Served, Stage
 from imagebuild.vm.config import Accelerator, VmConfig
 from imagebuild.vm.images import certificates_of
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 
 
 def host_config(stage: Stage, build: Path, served: Served, *, memory_mib: int = 2048, **settings: Any) -> VmConfig:
@@ -36,9 +36,9 @@ def host_config(stage: Stage, build: Path, served: Served, *, memory_mib: int = 
 
 
 @contextmanager
-def run_host(stage: Stage, config: VmConfig, *, tools: ToolsTree, accelerator: Accelerator) -> Iterator[Machine]:
+def run_host(stage: Stage, config: VmConfig, *, tools: ToolsTree, accelerator: Accelerator) -> Iterator[VirtualMachine]:
     """Run the machine for as long as the context lasts (writes below the stage)."""
     folder = stage.out / "machine"
     shutil.rmtree(folder, ignore_errors=True)
-    with Machine(config, tools=tools, accelerator=accelerator, folder=folder) as machine:
+    with VirtualMachine(config, tools=tools, accelerator=accelerator, folder=folder) as machine:
         yield machine

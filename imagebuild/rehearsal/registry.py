@@ -36,7 +36,7 @@ _APPLETS = ("sh", "echo", "cat", "uname", "sleep")
 
 
 @dataclass(frozen=True)
-class Registry:
+class RunningRegistry:
     """A running registry."""
 
     port: int
@@ -56,7 +56,7 @@ class Guard:
 
 
 @contextmanager
-def run_registry(tools: ToolsTree, folder: Path, guard: Guard | None = None) -> Iterator[Registry]:
+def run_registry(tools: ToolsTree, folder: Path, guard: Guard | None = None) -> Iterator[RunningRegistry]:
     """Run the registry, with the image pushed, for as long as the context lasts (writes below `folder`).
 
     Args:
@@ -86,7 +86,7 @@ def run_registry(tools: ToolsTree, folder: Path, guard: Guard | None = None) -> 
             base = f"http://127.0.0.1:{port}"
             _wait(base, headers, process, folder / "registry.log")
             _push(base, headers, (tools.root / "usr/bin/busybox").read_bytes())
-            yield Registry(port)
+            yield RunningRegistry(port)
         finally:
             process.terminate()
             process.wait(_TIMEOUT_S)

@@ -224,7 +224,7 @@ def _borrow(packages: Path, app: Path) -> None:
 
 
 def _freeze(tools: ToolsTree, app: Path, library: Path, code: Path, *, own: list[str]) -> None:
-    request = freeze.Request(
+    request = freeze.FreezeRequest(
         app=str(app),
         stdlib=f"/{_STDLIB}",
         library=str(library),

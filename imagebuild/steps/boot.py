@@ -15,7 +15,7 @@ from imagebuild.definition import config
 from imagebuild.errors import SpaceError
 from imagebuild.paths import EPOCH
 from imagebuild.steps.filesystems import seed_of, write_definitions
-from imagebuild.steps.products import Disk, Initrd, PackageTree, RootImage, SignedBoot
+from imagebuild.steps.products import DiskImages, Initrd, PackageTree, RootImage, SignedBoot
 from imagebuild.steps.signing import attach
 from imagebuild.steps.workshop import Workshop
 from partitions.entries import BootEntry
@@ -107,7 +107,7 @@ def sign(shop: Workshop, uki: Path) -> SignedBoot:
     return signed_boot
 
 
-def make_disk(shop: Workshop, root: RootImage, boot: SignedBoot) -> Disk:
+def make_disk(shop: Workshop, root: RootImage, boot: SignedBoot) -> DiskImages:
     """Let systemd-repart make `disk.raw` (sparse) with the release in slot A, and convert it to `disk.qcow2`.
 
     Raises:
@@ -119,7 +119,7 @@ def make_disk(shop: Workshop, root: RootImage, boot: SignedBoot) -> Disk:
     record_layout(shop)
     definitions = shop.config / "disk"
     write_definitions(definitions, config.disk_partitions(definition, version=version, root_hash=root.root_hash))
-    disk = Disk(shop.out / "disk.raw", shop.out / "disk.qcow2")
+    disk = DiskImages(shop.out / "disk.raw", shop.out / "disk.qcow2")
     size = sum((definition.slots.esp, definition.slots.boot, 2 * definition.slots.root, 2 * definition.slots.verity))
     shop.tools.run(
         [

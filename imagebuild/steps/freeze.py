@@ -25,7 +25,7 @@ _EXTENSIONS = (".cpython-313-x86_64-linux-gnu.so", ".cpython-313-aarch64-linux-g
 
 
 @dataclass(frozen=True)
-class Request:
+class FreezeRequest:
     """What to freeze.
 
     `app` holds the packages (host paths); `stdlib` is where this interpreter's library is; `library` and `code` are
@@ -95,7 +95,7 @@ def find(name: str, folders: Sequence[Path]) -> Path | None:
     return None
 
 
-def freeze(request: Request) -> tuple[str, ...]:
+def freeze(request: FreezeRequest) -> tuple[str, ...]:
     """Write the byte code of every module the program can reach, of packages and library; return their names."""
     app, stdlib = Path(request.app), Path(request.stdlib)
     modules = closure(request.roots, (stdlib, stdlib / "lib-dynload", app), request.drop)
@@ -165,7 +165,7 @@ def main() -> None:
     """Read the request in the file named on the command line, freeze, answer on stdout."""
     raw = json.loads(Path(sys.argv[1]).read_text())
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-    request = Request(**fields)
+    request = FreezeRequest(**fields)
     json.dump({"modules": freeze(request)}, sys.stdout)
 
 

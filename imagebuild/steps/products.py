@@ -100,7 +100,7 @@ class SignedBoot:
 
 
 @dataclass(frozen=True)
-class Disk:
+class DiskImages:
     """The disk with the release in slot A, as a sparse file and for QEMU."""
 
     raw: Path

@@ -16,7 +16,7 @@ from imagebuild.console import open_progress
 from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError
 from imagebuild.inputs.mirror import Mirrors, find_mirrors
-from imagebuild.trim.judging import Outcome, Priced
+from imagebuild.trim.judging import Priced, TrimOutcome
 from imagebuild.trim.render import show_outcome
 from imagebuild.trim.trimming import MachineRehearsal, TrimOptions, trim
 from imagebuild.trim.writing import lines_of, write_lines
@@ -25,7 +25,7 @@ _MOST_WORKLOAD_BYTES = 64 << 10
 _WORKLOAD_HELP = "Shell script that the host runs as well, once before the update and once after it."
 
 
-def _trim(options: TrimOptions, *, mirrors: Mirrors, progress: Progress) -> Outcome:
+def _trim(options: TrimOptions, *, mirrors: Mirrors, progress: Progress) -> TrimOutcome:
     rehearsal = MachineRehearsal.make(options, mirrors=mirrors, progress=progress)
     return trim(options, rehearsal, progress=progress)
 
@@ -34,7 +34,7 @@ def _trim(options: TrimOptions, *, mirrors: Mirrors, progress: Progress) -> Outc
 class Trimmer:
     """What trims here; another one stands in for it in tests."""
 
-    trim: Callable[..., Outcome] = _trim
+    trim: Callable[..., TrimOutcome] = _trim
 
 
 @click.command("trim")
@@ -95,7 +95,7 @@ def trim_command(
     return EXIT_NOTHING_TO_DO if write and not written else EXIT_DONE
 
 
-def outcome_values(found: Outcome, written: Path | None) -> dict[str, Any]:
+def outcome_values(found: TrimOutcome, written: Path | None) -> dict[str, Any]:
     """What `--json` prints."""
     return {
         "image": found.image,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bedrock.progress import Progress
 from imagebuild.inputs.tools import ToolsTree
-from imagebuild.inspection.contents import Contents, Entry, Kind
+from imagebuild.inspection.contents import Contents, EntryKind, ImageEntry
 from imagebuild.inspection.costs import Cost, cost_of, unpacked_root
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.needs import read_needs
@@ -30,7 +30,7 @@ class Priced:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrimOutcome:
     """The result of a trim.
 
     Attributes:
@@ -67,7 +67,7 @@ def judge(
     tools: ToolsTree,
     progress: Progress,
     unpacked: Unpacked = unpacked_root,
-) -> Outcome:
+) -> TrimOutcome:
     """Find what could be dropped from a build in which `touched` was touched, and what that saves; reads only.
 
     Args:
@@ -85,7 +85,7 @@ def judge(
         ProcessError: The root filesystem cannot be read.
     """
     progress.step("unpack the root filesystem")
-    files = [entry for entry in contents.entries if entry.kind is Kind.FILE]
+    files = [entry for entry in contents.entries if entry.kind is EntryKind.FILE]
     with unpacked(build, tools=tools) as root:
         tree = ImageTree(contents, read_needs(contents, root))
         stays = staying(tree, touched, keep)
@@ -96,7 +96,7 @@ def judge(
         listed = worth_listing(priced, everything=everything)
         progress.step("pack the image with and without that")
         together = _saved(root, files, listed, progress)
-    return Outcome(
+    return TrimOutcome(
         image=contents.image,
         files=len(files),
         touched_files=sum(entry.path in touched.files for entry in files),
@@ -118,7 +118,7 @@ def worth_listing(proposals: Sequence[Priced], *, everything: bool) -> tuple[Pri
     return tuple(each for place, each in enumerate(proposals) if place in chosen)
 
 
-def _saved(root: Path, files: Sequence[Entry], listed: Sequence[Priced], progress: Progress) -> Cost:
+def _saved(root: Path, files: Sequence[ImageEntry], listed: Sequence[Priced], progress: Progress) -> Cost:
     """The saving together: similar files share compressed bytes, so the single savings add up to more than this."""
     gone = {entry.path for each in listed for entry in each.proposal.files}
     if not gone:

@@ -20,7 +20,7 @@ KEEP_FILE = DATA / "keep.yaml"
 
 
 @dataclass(frozen=True)
-class Section:
+class KeepSection:
     """A part of the list: its subject, and why no test touches it."""
 
     name: str
@@ -33,7 +33,7 @@ class Section:
 class KeepFile:
     """The list as it is written."""
 
-    sections: tuple[Section, ...]
+    sections: tuple[KeepSection, ...]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _SETTLED_S = 300.0
 
 
 @dataclass(frozen=True)
-class Life:
+class RecordedLife:
     """One recorded host.
 
     Attributes:
@@ -57,7 +57,7 @@ class Life:
         recorder.do(workload.agent(), workload.engine(self.reference), workload.operator())
         self._own_workload(0)
         self.offer_update()
-        recorder.do(workload.Step("an update", "updater update --no-reboot"))
+        recorder.do(workload.WorkloadStep("an update", "updater update --no-reboot"))
         recorder.sample()
         recorder.progress.step("the boot after the update")
         recorder.shell.reboot(timeout_s=UPDATE_S)

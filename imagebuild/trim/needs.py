@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from imagebuild.elf import ElfError, read_elf
 from imagebuild.errors import TrimError
-from imagebuild.inspection.contents import Contents, Kind
+from imagebuild.inspection.contents import Contents, EntryKind
 from imagebuild.trim.patterns import module_name, module_place
 from imagebuild.trim.tree import Needs
 
@@ -25,9 +25,9 @@ def read_needs(contents: Contents, root: Path) -> Needs:
     for entry in contents.entries:
         path = root / entry.path.lstrip("/")
         try:
-            if entry.kind is Kind.LINK:
+            if entry.kind is EntryKind.LINK:
                 links[entry.path] = str(path.readlink())
-            elif entry.kind is Kind.FILE and module_place(entry.path) is None and (found := _named(path)):
+            elif entry.kind is EntryKind.FILE and module_place(entry.path) is None and (found := _named(path)):
                 names[entry.path] = found
         except OSError as error:
             raise TrimError(f"{entry.path} of the image's record is not in its root filesystem: {error}") from error

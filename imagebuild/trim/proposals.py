@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imagebuild.definition.image import MODULE_PATTERN
-from imagebuild.inspection.contents import AGENT, DEFINITION, Entry, Kind
+from imagebuild.inspection.contents import AGENT, DEFINITION, EntryKind, ImageEntry
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.patterns import drop_line, matched_by, module_name, module_place
@@ -41,7 +41,7 @@ class Proposal:
 
     lines: tuple[str, ...]
     modules: bool
-    files: tuple[Entry, ...]
+    files: tuple[ImageEntry, ...]
     needed_by: tuple[str, ...] = ()
 
     @property
@@ -58,7 +58,7 @@ class Proposal:
 def staying(tree: ImageTree, touched: Sample, keep: KeepList) -> frozenset[str]:
     """The names that stay: touched or kept ones, and everything they need."""
 
-    def begins(entry: Entry) -> bool:
+    def begins(entry: ImageEntry) -> bool:
         place = module_place(entry.path)
         if entry.path in touched.files or entry.owner in (AGENT, DEFINITION) or keep.keeps(entry.path):
             return True
@@ -72,7 +72,7 @@ def propose(tree: ImageTree, stays: frozenset[str]) -> tuple[Proposal, ...]:
     while True:
         found = _proposals(tree, stays)
         there = {entry.path for each in found for entry in each.files}
-        left = {e.path for e in tree.contents.entries if e.kind is Kind.FILE} - stays - there
+        left = {e.path for e in tree.contents.entries if e.kind is EntryKind.FILE} - stays - there
         if not left:
             return _with_users(tree, found)
         # A file that no line can name stays, and so does everything it needs.
@@ -116,8 +116,8 @@ def _going(tree: ImageTree, stays: frozenset[str]) -> frozenset[str]:
 
     Any other link stays: a unit is masked by one that leads nowhere, and others lead to what a boot makes.
     """
-    files = {e.path for e in tree.contents.entries if e.kind is Kind.FILE and e.path not in stays}
-    links = (e.path for e in tree.contents.entries if e.kind is Kind.LINK and e.path not in stays)
+    files = {e.path for e in tree.contents.entries if e.kind is EntryKind.FILE and e.path not in stays}
+    links = (e.path for e in tree.contents.entries if e.kind is EntryKind.LINK and e.path not in stays)
     return frozenset(files | {link for link in links if tree.resolve(link) in files})
 
 
@@ -128,7 +128,7 @@ def _paths(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> Iterator[P
 
     def line_of(path: str) -> str:
         folder = _topmost(path, folders)
-        if folder is None and tree.entries[path].kind is Kind.LINK:
+        if folder is None and tree.entries[path].kind is EntryKind.LINK:
             return line_of(str(tree.resolve(path)))
         return drop_line(folder) if folder else globs.get(path) or drop_line(path)
 
@@ -146,7 +146,9 @@ def _removes_only(line: str, tree: ImageTree, paths: set[str]) -> bool:
     """Whether a line removes no file but these, and nothing that stays; without a wildcard it does so by itself."""
     if "*" not in line and "?" not in line:
         return True
-    return all(path in paths for path in matched_by(line, tree.entries) if tree.entries[path].kind is not Kind.FOLDER)
+    return all(
+        path in paths for path in matched_by(line, tree.entries) if tree.entries[path].kind is not EntryKind.FOLDER
+    )
 
 
 def _whole_folders(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> frozenset[str]:
@@ -159,7 +161,7 @@ def _whole_folders(tree: ImageTree, goes: set[str], stays: frozenset[str]) -> fr
     whole = {
         path
         for path, entry in tree.entries.items()
-        if entry.kind is Kind.FOLDER and path not in blocked and path.count("/") >= _LEAST_PARTS
+        if entry.kind is EntryKind.FOLDER and path not in blocked and path.count("/") >= _LEAST_PARTS
     }
     return frozenset(path for path in whole if posixpath.dirname(path) not in whole)
 
@@ -176,7 +178,7 @@ def _library_globs(tree: ImageTree, goes: set[str]) -> dict[str, str]:
         for stem, paths in stems.items()
         if _removes_only(lines[stem], tree, paths)
         for path in paths
-        if tree.entries[path].kind is Kind.FILE
+        if tree.entries[path].kind is EntryKind.FILE
     }
 
 
@@ -193,8 +195,8 @@ def _modules(tree: ImageTree, goes: Mapping[str, str]) -> Iterator[Proposal]:
             yield Proposal((line,), modules=True, files=_files(tree, paths))
 
 
-def _files(tree: ImageTree, paths: Iterable[str]) -> tuple[Entry, ...]:
-    return tuple(tree.entries[path] for path in sorted(paths) if tree.entries[path].kind is Kind.FILE)
+def _files(tree: ImageTree, paths: Iterable[str]) -> tuple[ImageEntry, ...]:
+    return tuple(tree.entries[path] for path in sorted(paths) if tree.entries[path].kind is EntryKind.FILE)
 
 
 def _topmost(path: str, folders: frozenset[str]) -> str | None:

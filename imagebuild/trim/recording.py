@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from bedrock.progress import Progress
 from imagebuild.errors import TrimError
-from imagebuild.inspection.contents import Contents, Entry, Kind
+from imagebuild.inspection.contents import Contents, EntryKind, ImageEntry
 from imagebuild.rehearsal.guest import Shell
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.page_cache import SAMPLE_SCRIPT, Sample, delivery, read_sample, union
-from imagebuild.trim.workload import Step
+from imagebuild.trim.workload import WorkloadStep
 
 _SAMPLE_S = 300.0
 _STEP_S = 900.0
@@ -38,7 +38,7 @@ class Recorder:
         """Everything recorded so far."""
         return union(self.samples)
 
-    def do(self, *steps: Step) -> None:
+    def do(self, *steps: WorkloadStep) -> None:
         """Run steps of the workload.
 
         Raises:
@@ -75,7 +75,7 @@ class Recorder:
         if seen := sorted(again.intersection(probes)):
             raise TrimError(f"recording itself touched {', '.join(seen)}, so the record is worthless")
         words = " ".join(map(shlex.quote, probes))
-        self.do(Step("read the probes", f"cat {words} >/dev/null"))
+        self.do(WorkloadStep("read the probes", f"cat {words} >/dev/null"))
         if unseen := sorted(set(probes) - self.sample().files):
             raise TrimError(f"{', '.join(unseen)} was read but not recorded as touched, so the record is worthless")
 
@@ -102,6 +102,6 @@ def choose_probes(contents: Contents, keep: KeepList, sample: Sample) -> tuple[s
     return probes
 
 
-def _is_readable(entry: Entry) -> bool:
+def _is_readable(entry: ImageEntry) -> bool:
     # /etc is an overlay in the running host, with other files.
-    return entry.kind is Kind.FILE and entry.path.startswith("/usr/")
+    return entry.kind is EntryKind.FILE and entry.path.startswith("/usr/")

@@ -11,11 +11,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from imagebuild.inspection.costs import Cost
-from imagebuild.trim.judging import SMALL_BYTES, Outcome, Priced
+from imagebuild.trim.judging import SMALL_BYTES, Priced, TrimOutcome
 from imagebuild.trim.writing import added_text, lines_of
 
 
-def show_outcome(found: Outcome) -> None:
+def show_outcome(found: TrimOutcome) -> None:
     """Print what could be dropped on stdout, and the lines to add to `image.yaml`."""
     listed = found.listed
     rest = [each for each in found.proposals if each not in listed]

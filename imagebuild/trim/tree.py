@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from imagebuild.inspection.contents import Contents, Entry, Kind
+from imagebuild.inspection.contents import Contents, EntryKind, ImageEntry
 
 _MOST_LINKS = 40
 
@@ -42,7 +42,7 @@ class ImageTree:
     needs: Needs
 
     @cached_property
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, ImageEntry]:
         """Everything in the image by its path."""
         return {entry.path: entry for entry in self.contents.entries}
 
@@ -51,7 +51,7 @@ class ImageTree:
         """The paths of files and links by their last name."""
         found: dict[str, list[str]] = defaultdict(list)
         for entry in self.contents.entries:
-            if entry.kind is not Kind.FOLDER:
+            if entry.kind is not EntryKind.FOLDER:
                 found[posixpath.basename(entry.path)].append(entry.path)
         return found
 
@@ -89,7 +89,7 @@ class ImageTree:
 
     def needed(self, path: str) -> Iterator[str]:
         """The direct needs of a name: a link's target, a program's libraries, a module's modules."""
-        if self.entries[path].kind is Kind.LINK:
+        if self.entries[path].kind is EntryKind.LINK:
             target = self.resolve(path)
             # A link to a folder needs the folder, not all that is in it.
             if target is not None:

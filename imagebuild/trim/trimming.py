@@ -28,9 +28,9 @@ from imagebuild.rehearsal.host import host_config, run_host
 from imagebuild.rehearsal.registry import run_registry
 from imagebuild.rehearsal.stage import Stage, set_stage
 from imagebuild.steps.plan import INPUTS_FILE
-from imagebuild.trim.judging import Outcome, judge
+from imagebuild.trim.judging import TrimOutcome, judge
 from imagebuild.trim.keeping import KeepList, load_keep_list
-from imagebuild.trim.life import FIRST, SECOND, Life
+from imagebuild.trim.life import FIRST, SECOND, RecordedLife
 from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.recording import Recorder
 from imagebuild.vm.accelerator import find_accelerator
@@ -59,7 +59,7 @@ class TrimOptions:
 
 
 @dataclass(frozen=True)
-class Record:
+class TouchRecord:
     """What was touched in the recorded sequence, and the inputs of the record."""
 
     key: str
@@ -76,11 +76,11 @@ class Rehearsal(Protocol):
     def record(self, build: Path, contents: Contents, keep: KeepList) -> Sample:
         """What a host of this build touches in its life."""
 
-    def judge(self, build: Path, contents: Contents, touched: Sample, keep: KeepList) -> Outcome:
+    def judge(self, build: Path, contents: Contents, touched: Sample, keep: KeepList) -> TrimOutcome:
         """What could be dropped from this build, with its price."""
 
 
-def trim(options: TrimOptions, rehearsal: Rehearsal, *, progress: Progress) -> Outcome:
+def trim(options: TrimOptions, rehearsal: Rehearsal, *, progress: Progress) -> TrimOutcome:
     """Build, boot, record, and report what could be dropped (writes below `options.out` and the cache only).
 
     Raises:
@@ -98,7 +98,7 @@ def trim(options: TrimOptions, rehearsal: Rehearsal, *, progress: Progress) -> O
     record = read_record(place, key)
     if record is None:
         touched = rehearsal.record(builds[0], contents, keep)
-        record = Record(key, tuple(sorted(touched.files)), tuple(sorted(touched.modules)))
+        record = TouchRecord(key, tuple(sorted(touched.files)), tuple(sorted(touched.modules)))
         write_atomic(place, strict.dump_json(record))
     else:
         progress.step("nothing has changed since the last record, so it is reused")
@@ -116,10 +116,10 @@ def write_rehearsed(definition: Path, folder: Path, *, second: bool) -> Path:
     return copy_definition(definition, folder, change)
 
 
-def read_record(path: Path, key: str) -> Record | None:
+def read_record(path: Path, key: str) -> TouchRecord | None:
     """The record of an earlier run if it was made from the same inputs."""
     try:
-        record = strict.read_json(Record, path.read_bytes(), source=str(path))
+        record = strict.read_json(TouchRecord, path.read_bytes(), source=str(path))
     except (DocumentError, FileNotFoundError):
         return None
     return record if record.key == key else None
@@ -166,7 +166,7 @@ class MachineRehearsal:
             config = host_config(self.stage, build, served, memory_mib=memory_mib, **settings)
             with run_host(self.stage, config, tools=self.tools, accelerator=finding.accelerator) as machine:
                 program = (self.tools.root / "usr/bin/fincore").read_bytes()
-                life = Life(
+                life = RecordedLife(
                     Recorder(machine.shell, program, self.progress),
                     contents=contents,
                     keep=keep,
@@ -176,7 +176,7 @@ class MachineRehearsal:
                 )
                 return life.lead()
 
-    def judge(self, build: Path, contents: Contents, touched: Sample, keep: KeepList) -> Outcome:
+    def judge(self, build: Path, contents: Contents, touched: Sample, keep: KeepList) -> TrimOutcome:
         """What could be dropped, with its price."""
         everything = self.options.everything
         return judge(build, contents, touched, keep, everything=everything, tools=self.tools, progress=self.progress)

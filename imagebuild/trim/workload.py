@@ -16,14 +16,14 @@ _HELLO = "hello from a volume"
 
 
 @dataclass(frozen=True)
-class Step:
+class WorkloadStep:
     """A shell script for the guest, and its name."""
 
     name: str
     script: str
 
 
-def engine(reference: str) -> Step:
+def engine(reference: str) -> WorkloadStep:
     """Networks, names, volumes, published ports and a Quadlet, with containers of the image called `reference`."""
     quadlet = "\\n".join(
         (
@@ -64,20 +64,20 @@ def engine(reference: str) -> Step:
         systemctl start {_UNIT}.service
         podman exec {_UNIT} uname -r
     """
-    return Step("containers, networks, volumes, a Quadlet", _whole(script))
+    return WorkloadStep("containers, networks, volumes, a Quadlet", _whole(script))
 
 
-def quadlet_runs() -> Step:
+def quadlet_runs() -> WorkloadStep:
     """The Quadlet's container came up by itself with the boot."""
     script = f"""
         systemctl is-active {_UNIT}.service
         podman exec {_UNIT} uname -r
         systemctl restart {_UNIT}.service
     """
-    return Step("the Quadlet after the update", _whole(script))
+    return WorkloadStep("the Quadlet after the update", _whole(script))
 
 
-def agent() -> Step:
+def agent() -> WorkloadStep:
     """An operator's commands to the agent."""
     script = """
         updater status
@@ -86,10 +86,10 @@ def agent() -> Step:
         updater history
         updater health
     """
-    return Step("the agent's commands", _whole(script))
+    return WorkloadStep("the agent's commands", _whole(script))
 
 
-def operator() -> Step:
+def operator() -> WorkloadStep:
     """What an operator looks at first; a missing program is not an error."""
     script = """
         has() { command -v "$1" >/dev/null; }
@@ -107,12 +107,12 @@ def operator() -> Step:
         lsblk
         dmesg | tail -n 5
     """
-    return Step("an operator's first looks", _whole(script))
+    return WorkloadStep("an operator's first looks", _whole(script))
 
 
-def own(text: str, stage: str) -> Step:
+def own(text: str, stage: str) -> WorkloadStep:
     """The user's own script; `TWINHULL_STAGE` tells it the stage of the rehearsal."""
-    return Step(f"the workload, {stage}", f"TWINHULL_STAGE={stage}\nexport TWINHULL_STAGE\n{text}")
+    return WorkloadStep(f"the workload, {stage}", f"TWINHULL_STAGE={stage}\nexport TWINHULL_STAGE\n{text}")
 
 
 def _whole(script: str) -> str:

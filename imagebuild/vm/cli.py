@@ -19,7 +19,7 @@ from imagebuild.vm.accelerator import find_accelerator
 from imagebuild.vm.config import BootCertificates, Console, Credential, Forward, VmConfig
 from imagebuild.vm.disks import DiskKind
 from imagebuild.vm.images import FoundImage, certificates_of, find_image
-from imagebuild.vm.machine import Machine
+from imagebuild.vm.machine import VirtualMachine
 from keys.keyring import Keyring
 
 Parsed = TypeVar("Parsed")
@@ -122,7 +122,7 @@ def run(
     _say(finding.line)
     folder = Path(tempfile.mkdtemp(prefix="twinhull-vm-state-", dir="/var/tmp"))
     try:
-        return _run_to_the_end(Machine(config, tools=tools, accelerator=finding.accelerator, folder=folder))
+        return _run_to_the_end(VirtualMachine(config, tools=tools, accelerator=finding.accelerator, folder=folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -149,7 +149,7 @@ def _uki(found: FoundImage, kind: DiskKind) -> Path | None:
     return found.uki
 
 
-def _run_to_the_end(machine: Machine) -> int:
+def _run_to_the_end(machine: VirtualMachine) -> int:
     config = machine.config
     for pair in config.forwards:
         _say(f"127.0.0.1:{pair.host} leads to port {pair.guest} of the guest")

@@ -1,7 +1,7 @@
 """One running virtual machine: start, wait, talk, end.
 
-A machine's folder keeps its firmware variables, overlay, TPM and console log, so starting a `Machine` in the same
-folder again means switching on the same machine again.
+A machine's folder keeps its firmware variables, overlay, TPM and console log, so starting a `VirtualMachine` in the
+same folder again means switching on the same machine again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TYPING_TIMEOUT_S = 5.0
 _MAX_AGENT_BYTES = 1 << 20
 
 
-class Machine:
+class VirtualMachine:
     """A virtual machine; use it as a context manager, leaving it ends the machine.
 
     Args:

@@ -11,7 +11,7 @@ from bedrock import strict
 from imagebuild.attest.archive import PackageId
 from imagebuild.attest.licences import Licences
 from imagebuild.attest.linked import Ecosystem, Linked
-from imagebuild.attest.materials import DebianPackage, Materials, Own, Part, Wheel
+from imagebuild.attest.materials import DebianPackage, Materials, Own, ReleasePart, Wheel
 from imagebuild.attest.provenance import BuildEnvironment, make_provenance
 from imagebuild.attest.sbom import make_sbom
 from imagebuild.definition.image import ImageDefinition
@@ -28,7 +28,7 @@ GLIBC = DebianPackage(
     summary="GNU C Library",
     licences=Licences(names=("GPL-2+", "LGPL-2.1+")),
     sha256="aa" * 32,
-    parts=(Part.ROOT, Part.INITRD),
+    parts=(ReleasePart.ROOT, ReleasePart.INITRD),
 )
 KERNEL = DebianPackage(
     PackageId("linux-image-6.12-cloud-amd64", "6.12.5-1", "amd64"),
@@ -38,7 +38,7 @@ KERNEL = DebianPackage(
     summary="Linux",
     licences=Licences(names=("GPL-2",)),
     sha256=None,
-    parts=(Part.ROOT, Part.KERNEL),
+    parts=(ReleasePart.ROOT, ReleasePart.KERNEL),
 )
 # As Debian's podman is: its fields name the sources, its program the standard library.
 PODMAN = DebianPackage(
@@ -49,7 +49,7 @@ PODMAN = DebianPackage(
     summary="containers",
     licences=Licences(names=("Apache-2.0",)),
     sha256="ff" * 32,
-    parts=(Part.ROOT,),
+    parts=(ReleasePart.ROOT,),
     built_using=(("golang-1.24", "1.24.4-1"), ("runc", "1.1.15+ds1-2")),
     linked=frozenset((Linked(Ecosystem.GO, "stdlib", "1.24.4"),)),
 )

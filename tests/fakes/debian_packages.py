@@ -16,14 +16,14 @@ _AR_MAGIC = b"!<arch>\n"
 
 
 @dataclass(frozen=True)
-class Link:
+class ArchiveLink:
     """A link in a package; `hard`: another name of a file of the same package, as a path without a leading slash."""
 
     target: str
     hard: bool = False
 
 
-Content = bytes | Link
+Content = bytes | ArchiveLink
 
 
 def deb(name: str, version: str = "1", files: Mapping[str, Content] | None = None, *, depends: str = "libc6") -> bytes:
@@ -55,7 +55,7 @@ def tar_xz(members: Mapping[str, Content | None]) -> bytes:
             entry = tarfile.TarInfo(name)
             if content is None:
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            elif isinstance(content, Link):
+            elif isinstance(content, ArchiveLink):
                 entry.type = tarfile.LNKTYPE if content.hard else tarfile.SYMTYPE
                 entry.linkname = f"./{content.target}" if content.hard else content.target
             else:

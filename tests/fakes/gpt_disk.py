@@ -22,7 +22,7 @@ DISK_UUID = UUID("d15cd15c-0000-4000-8000-000000000001")
 
 
 @dataclass(frozen=True)
-class Part:
+class PartitionSpec:
     """A partition of an image."""
 
     type_uuid: UUID
@@ -40,7 +40,7 @@ def twin_parts(
     verity_sectors: int = 64,
     var_sectors: int = 64,
     start: int = 40,
-) -> list[Part]:
+) -> list[PartitionSpec]:
     """The seven partitions of a Twinhull disk, small, each starting on a 4096-byte boundary; UUIDs are 1 to 7."""
     wanted = [
         (ESP, boot_sectors, "esp"),
@@ -54,12 +54,12 @@ def twin_parts(
     parts = []
     first = start
     for number, (type_uuid, sectors, label) in enumerate(wanted, start=1):
-        parts.append(Part(type_uuid, UUID(int=number), first, first + sectors - 1, label))
+        parts.append(PartitionSpec(type_uuid, UUID(int=number), first, first + sectors - 1, label))
         first += -(-sectors // 8) * 8
     return parts
 
 
-def disk_image(parts: Sequence[Part], *, sectors: int | None = None) -> bytes:
+def disk_image(parts: Sequence[PartitionSpec], *, sectors: int | None = None) -> bytes:
     """An image with a protective MBR and both copies of the table."""
     count = sectors or max((part.last_lba for part in parts), default=FIRST_USABLE) + 1 + ENTRY_SECTORS + 1 + 8
     image = bytearray(count * SECTOR)
@@ -83,7 +83,7 @@ def with_header_field(image: bytes, *, lba: int, offset: int, value: bytes) -> b
     return bytes(changed)
 
 
-def _entry(part: Part) -> bytes:
+def _entry(part: PartitionSpec) -> bytes:
     label = part.label.encode("utf-16-le").ljust(72, b"\0")
     place = struct.pack("<QQQ", part.first_lba, part.last_lba, part.attributes)
     return part.type_uuid.bytes_le + part.uuid.bytes_le + place + label

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bedrock import strict
-from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, Entry, Kind, Package
+from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, EntryKind, ImageEntry, Package
 from imagebuild.pipeline.budget_watch import Watch
-from imagebuild.pipeline.documents import Made
+from imagebuild.pipeline.documents import BuildProducts
 from imagebuild.pipeline.runner import StepRunner
-from imagebuild.steps.products import Disk, Initrd, Kernel, RootImage, SignedBoot
+from imagebuild.steps.products import DiskImages, Initrd, Kernel, RootImage, SignedBoot
 from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
 from updater.documents.release import ArtifactKind
@@ -28,7 +28,7 @@ def contents_of(version: str, names: str = "ab", *, trimmed: str = "") -> Conten
         version=Version(version),
         asked={},
         packages=tuple(Package(name, "1", "amd64", name, "1", "", (), ()) for name in names + trimmed),
-        entries=tuple(Entry(f"/{name}", Kind.FILE, 0o644, ord(name), name) for name in names),
+        entries=tuple(ImageEntry(f"/{name}", EntryKind.FILE, 0o644, ord(name), name) for name in names),
     )
 
 
@@ -58,7 +58,7 @@ class FakeMaker:
     before: dict[str, Look] = field(default_factory=dict)
     shops: list[Workshop] = field(default_factory=list)
 
-    def __call__(self, shop: Workshop, steps: StepRunner, watch: Watch) -> Made:
+    def __call__(self, shop: Workshop, steps: StepRunner, watch: Watch) -> BuildProducts:
         """Make the image (`imagebuild.pipeline.build.MakeImage`)."""
         self.shops.append(shop)
         shop.log.write_text("what the tools said\n")
@@ -71,7 +71,7 @@ class FakeMaker:
         disk = steps.run("disk", lambda: self._disk(shop))
         if watch.limits_wire:
             steps.run("budget", lambda: watch.wire((signed.uki, root.root, root.verity), steps.progress))
-        return Made(contents, kernel, initrd, root, signed, disk)
+        return BuildProducts(contents, kernel, initrd, root, signed, disk)
 
     def _begin(self, name: str, shop: Workshop) -> None:
         if name in self.before:
@@ -100,9 +100,9 @@ class FakeMaker:
         signed.uki.write_bytes(self.artifacts[ArtifactKind.UKI])
         return signed
 
-    def _disk(self, shop: Workshop) -> Disk:
+    def _disk(self, shop: Workshop) -> DiskImages:
         self._begin("disk", shop)
-        disk = Disk(shop.out / "disk.raw", shop.out / "disk.qcow2")
+        disk = DiskImages(shop.out / "disk.raw", shop.out / "disk.qcow2")
         for path in (disk.raw, disk.qcow2):
             path.write_bytes(b"disk")
         return disk

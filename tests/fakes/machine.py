@@ -10,9 +10,9 @@ from partitions.blockio import BlockDevice
 from partitions.version import Version
 from tests.fakes.clock import FakeClock
 from tests.fakes.documents import document_sha256, reference_to, some_reference
-from tests.fakes.twin_host import Built, MemorySource, TwinHost
+from tests.fakes.twin_host import BuiltRelease, MemorySource, TwinHost
 from updater.agent.bootfolder import BootFolder
-from updater.agent.machine import Running
+from updater.agent.machine import RunningSystem
 from updater.documents.channel import Channel
 from updater.documents.release import Architecture, SignedRelease
 from updater.errors import FetchError, RefusedError
@@ -32,11 +32,11 @@ class FakeMachine:
         self.error: Exception | None = None
         self.one_shot_error: Exception | None = None
 
-    def running(self) -> Running:
+    def running(self) -> RunningSystem:
         if self.error is not None:
             raise self.error
         release = self.host.running.release
-        return Running(
+        return RunningSystem(
             image=release.image,
             version=release.version,
             root_hash=release.root_hash,
@@ -81,13 +81,13 @@ class FakeServer:
     """A `Server` with a channel and releases; `error` is what every question gets instead of an answer."""
 
     channel_now: Channel
-    releases: dict[str, Built] = field(default_factory=dict)
+    releases: dict[str, BuiltRelease] = field(default_factory=dict)
     error: Exception | None = None
     asked: list[str] = field(default_factory=list)
     transfer: MemorySource | None = None
-    last: Built | None = None
+    last: BuiltRelease | None = None
 
-    def repository(self, running: Running) -> FakeServer:
+    def repository(self, running: RunningSystem) -> FakeServer:
         return self
 
     def refresh(self) -> None:

@@ -75,7 +75,7 @@ def signing_key(tools: ToolsTree, name: str = "owner") -> Iterator[SigningKey]:
 
 
 @dataclass(frozen=True)
-class Repository:
+class RepositoryOnDisk:
     """What a repository holds: the bytes of each package by its file name."""
 
     key: SigningKey

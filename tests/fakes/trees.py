@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 
-from imagebuild.inspection.contents import FORMAT, Contents, Entry, Kind
+from imagebuild.inspection.contents import FORMAT, Contents, EntryKind, ImageEntry
 from imagebuild.trim.page_cache import CANARY
 from imagebuild.trim.tree import ImageTree, Needs
 from partitions.version import Version
@@ -17,9 +17,11 @@ def contents_of(
     """The record of an image with these files (sizes in bytes) and links, and the folders they are in."""
     names = [*files, *(links or {})]
     folders = {parent for name in names for parent in _parents(name)}
-    entries = [Entry(path, Kind.FOLDER, 0o755, 0, "base") for path in folders]
-    entries += [Entry(path, Kind.FILE, 0o644, size, (owners or {}).get(path, "base")) for path, size in files.items()]
-    entries += [Entry(path, Kind.LINK, 0o777, 0, "base") for path in links or {}]
+    entries = [ImageEntry(path, EntryKind.FOLDER, 0o755, 0, "base") for path in folders]
+    entries += [
+        ImageEntry(path, EntryKind.FILE, 0o644, size, (owners or {}).get(path, "base")) for path, size in files.items()
+    ]
+    entries += [ImageEntry(path, EntryKind.LINK, 0o777, 0, "base") for path in links or {}]
     by_path = tuple(sorted(entries, key=lambda entry: entry.path))
     return Contents(FORMAT, "host", Version("1.0.0"), {}, (), by_path)
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
-from partitions.blockio import Window
+from partitions.blockio import DeviceWindow
 from partitions.disk import DiskMap, find_slots, read_table, write_identity
 from partitions.entries import BootEntry, parse_entry
 from partitions.layout import WRITTEN_ATTRIBUTES, Slot, identity_of, root_types, slot_label
@@ -34,7 +34,7 @@ TYPES = root_types("x86-64")
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltRelease:
     """A release with the bytes of its artifacts."""
 
     release: Release
@@ -44,7 +44,7 @@ class Built:
         return self.contents[artifact.sha256]
 
 
-def built(version: str, *, blocks: int = 9, seed: int | None = None) -> Built:
+def built(version: str, *, blocks: int = 9, seed: int | None = None) -> BuiltRelease:
     """A release whose content depends on its version (or `seed`)."""
     unit = hashlib.sha256(f"{version if seed is None else seed}".encode()).digest()
     root = b"".join(hashlib.sha256(unit + bytes([n])).digest() * 128 for n in range(blocks))
@@ -54,14 +54,14 @@ def built(version: str, *, blocks: int = 9, seed: int | None = None) -> Built:
     parts = {hashlib.sha256(content).hexdigest(): content for content in (uki, root, verity)}
     artifacts = Artifacts(*(Artifact(sha, len(content)) for sha, content in parts.items()))
     release = Release(1, IMAGE, Version.from_text(version), Architecture.X86_64, tree.root_hash, artifacts)
-    return Built(release, parts)
+    return BuiltRelease(release, parts)
 
 
 @dataclass
 class MemorySource:
     """An `ArtifactSource` that has everything at hand; `damage` changes bytes, `break_at` ends a transfer early."""
 
-    built: Built
+    built: BuiltRelease
     damage: dict[str, bytes] = field(default_factory=dict)
     break_at: dict[str, int] = field(default_factory=dict)
 
@@ -82,12 +82,12 @@ class MemorySource:
 class TwinHost:
     """The machine; it starts with one release, blessed, in slot A."""
 
-    def __init__(self, first: Built) -> None:
+    def __init__(self, first: BuiltRelease) -> None:
         self.power = Power()
         self.disk = MemoryDisk(disk_image(twin_parts()), power=self.power)
         self.folder = FakeBootFolder(power=self.power)
-        self.running: Built = first
-        self.known: dict[str, Built] = {}
+        self.running: BuiltRelease = first
+        self.known: dict[str, BuiltRelease] = {}
         # Older loaders have the boot counter in an entry's id, newer ones do not (systemd pull request 38897).
         self.counter_in_id = True
         self._put(first, Slot.A)
@@ -153,8 +153,8 @@ class TwinHost:
             return False
         try:
             verify(
-                Window(self.disk, data[0].offset_bytes, data[0].size_bytes),
-                Window(self.disk, tree[0].offset_bytes, tree[0].size_bytes),
+                DeviceWindow(self.disk, data[0].offset_bytes, data[0].size_bytes),
+                DeviceWindow(self.disk, tree[0].offset_bytes, tree[0].size_bytes),
                 root_hash=root_hash,
             )
         except TwinhullError:
@@ -165,10 +165,10 @@ class TwinHost:
         """Names the loader may choose, with the root hash each one asks for."""
         return {entry.file_name: self.folder.durable[entry.file_name][4:68].decode() for entry in self.entries()}
 
-    def know(self, one: Built) -> None:
+    def know(self, one: BuiltRelease) -> None:
         self.known[one.release.root_hash] = one
 
-    def _put(self, one: Built, slot: Slot) -> None:
+    def _put(self, one: BuiltRelease, slot: Slot) -> None:
         self.know(one)
         release = one.release
         where = self.map().slot(slot)

@@ -10,9 +10,9 @@ from bedrock import process
 from imagebuild.content.accounts import settle_ids, sysusers_text
 from imagebuild.content.locale import make_locale
 from imagebuild.content.services import read_unit_files
-from imagebuild.content.sources import Source
-from imagebuild.content.tree import BuiltTree, Change
-from imagebuild.content.verify import Verdict, verify
+from imagebuild.content.sources import DefinitionText
+from imagebuild.content.tree import EditableTree, TreeEdit
+from imagebuild.content.verify import TextFindings, verify
 from imagebuild.inputs.tools import Access, ToolsTree, inside_user_namespace
 from imagebuild.paths import EPOCH
 
@@ -67,27 +67,27 @@ EXPECTED = (
 
 
 @pytest.fixture
-def tree(tools: ToolsTree, tmp_path: Path) -> BuiltTree:
+def tree(tools: ToolsTree, tmp_path: Path) -> EditableTree:
     root = tmp_path / "image"
     root.mkdir()
     for name in ("usr", "etc"):
         process.run([*inside_user_namespace(), "cp", "--archive", tools.root / name, root / name], timeout_s=300)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to(f"usr/{name}")
-    return BuiltTree(root, tools, Access(write=(tmp_path,)), tmp_path, EPOCH)
+    return EditableTree(root, tools, Access(write=(tmp_path,)), tmp_path, EPOCH)
 
 
-def checked(tree: BuiltTree, files: dict[str, str]) -> Verdict:
-    tree.change(Change(write={path: (0o644, text) for path, text in files.items()}))
-    return verify(tree, [Source(path, path.rpartition("/")[2], text) for path, text in files.items()])
+def checked(tree: EditableTree, files: dict[str, str]) -> TextFindings:
+    tree.change(TreeEdit(write={path: (0o644, text) for path, text in files.items()}))
+    return verify(tree, [DefinitionText(path, path.rpartition("/")[2], text) for path, text in files.items()])
 
 
-def test_what_is_right_passes_also_where_a_host_brings_the_rest(tree: BuiltTree) -> None:
+def test_what_is_right_passes_also_where_a_host_brings_the_rest(tree: EditableTree) -> None:
     verdict = checked(tree, GOOD)
     assert verdict.problems == ()
 
 
-def test_each_error_is_named_with_its_file_and_line(tree: BuiltTree) -> None:
+def test_each_error_is_named_with_its_file_and_line(tree: EditableTree) -> None:
     verdict = checked(tree, {**GOOD, **BAD})
     missed = [text for text in EXPECTED if not any(text in problem for problem in verdict.problems)]
     if verdict.unchecked:
@@ -96,23 +96,23 @@ def test_each_error_is_named_with_its_file_and_line(tree: BuiltTree) -> None:
     assert not any("good." in problem for problem in verdict.problems)
 
 
-def test_programs_that_the_image_lacks_are_lent_to_it(tree: BuiltTree) -> None:
+def test_programs_that_the_image_lacks_are_lent_to_it(tree: EditableTree) -> None:
     for name in ("systemd-analyze", "systemd-tmpfiles", "udevadm"):
-        tree.change(Change(remove=(f"usr/bin/{name}",)))
+        tree.change(TreeEdit(remove=(f"usr/bin/{name}",)))
     bad = {path: text for path, text in BAD.items() if path.endswith(("bad.service", "bad.conf", "bad.rules"))}
     problems = "\n".join(checked(tree, bad).problems)
     for text in ("Unknown key 'ExecStrat'", "Failed to resolve user", "Invalid key 'SUBSYTEM'"):
         assert text in problems
 
 
-def test_a_host_with_a_passwd_of_its_own_learns_of_later_users_with_the_images_ids(tree: BuiltTree) -> None:
+def test_a_host_with_a_passwd_of_its_own_learns_of_later_users_with_the_images_ids(tree: EditableTree) -> None:
     passwd = "root:x:0:0:root:/root:/bin/bash\nredis:x:100:102::/var/lib/redis:/usr/sbin/nologin\n"
     group = "root:x:0:\nadm:x:4:redis\nredis:x:102:\n"
     settled = settle_ids(passwd, group, (), ())
     number = settled.ids.users["redis"]
     host = "root:x:0:0:root:/root:/bin/bash\nme:x:1000:1000::/home/me:/bin/sh\n"
     tree.change(
-        Change(
+        TreeEdit(
             remove=("usr/lib/sysusers.d/*.conf",),
             write={
                 "/usr/lib/sysusers.d/twinhull.conf": (0o644, sysusers_text(settled.passwd, settled.group, "")),
@@ -131,7 +131,7 @@ def test_a_host_with_a_passwd_of_its_own_learns_of_later_users_with_the_images_i
     assert "conflict" not in said.lower()
 
 
-def test_a_locale_is_made_from_its_source(tree: BuiltTree) -> None:
+def test_a_locale_is_made_from_its_source(tree: EditableTree) -> None:
     make_locale(tree, "de_DE.UTF-8")
     assert tree.read("/usr/lib/locale/de_DE.utf8/*").names
     done = tree.tools.run_in(
@@ -140,13 +140,13 @@ def test_a_locale_is_made_from_its_source(tree: BuiltTree) -> None:
     assert 'decimal_point=","' in done.stdout
 
 
-def test_nothing_of_the_image_can_be_changed_by_what_reads_it(tree: BuiltTree) -> None:
+def test_nothing_of_the_image_can_be_changed_by_what_reads_it(tree: EditableTree) -> None:
     done = tree.run(["/usr/bin/touch", "/etc/new"], shows={})
     assert done.returncode != 0
     assert not (tree.root / "etc/new").exists()
 
 
-def test_the_unit_files_of_a_tree_are_systemctls_own_answer(tree: BuiltTree) -> None:
+def test_the_unit_files_of_a_tree_are_systemctls_own_answer(tree: EditableTree) -> None:
     units = read_unit_files(tree.systemctl("list-unit-files", "--output=json"))
     assert units["systemd-networkd.service"].state == "disabled"
     assert units["systemd-journald.service"].state == "static"

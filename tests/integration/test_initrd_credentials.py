@@ -8,7 +8,7 @@ from bedrock import strict
 from tests.fakes.played_initrd import PlayedInitrd
 from updater.provision.policy import Policy, Unsigned
 from updater.provision.reading import MAX_OFFERED_BYTES
-from updater.provision.record import Record
+from updater.provision.record import ProvisionRecord
 
 # systemd itself takes what systemd-stub found only in an initrd of its own; here the agent judges it later.
 KEPT = "run/twinhull/boot-credentials"
@@ -95,8 +95,8 @@ def test_a_credential_that_cannot_be_kept_is_no_reason_to_stop(machine: PlayedIn
 # With this variable set, systemd imports nothing from the firmware (import-creds.c, import_credentials()).
 CLOSED = "/run/credentials/@system"
 FIRST_BOOT = strict.dump_json(Policy(unsigned=Unsigned.FIRST_BOOT)).decode()
-OVER = strict.dump_json(Record(first_boot_over=True)).decode()
-NOT_OVER = strict.dump_json(Record(first_boot_over=False)).decode()
+OVER = strict.dump_json(ProvisionRecord(first_boot_over=True)).decode()
+NOT_OVER = strict.dump_json(ProvisionRecord(first_boot_over=False)).decode()
 
 
 @pytest.mark.parametrize(

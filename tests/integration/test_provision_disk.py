@@ -11,8 +11,8 @@ import pytest
 
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
-from imagebuild.provision.disks import Disk, open_disk
-from imagebuild.provision.fat import Change, Geometry
+from imagebuild.provision.disks import TargetDisk, open_disk
+from imagebuild.provision.fat import Geometry, Patch
 from imagebuild.provision.placing import Placing
 from partitions.gpt import GptEntry
 
@@ -37,14 +37,14 @@ class CutError(Exception):
 class Interrupted:
     """A disk that loses its power after so many writes."""
 
-    disk: Disk
+    disk: TargetDisk
     left: int
     written: int = field(default=0)
 
     def copy_boot_partition(self, target: Path) -> GptEntry:
         return self.disk.copy_boot_partition(target)
 
-    def write(self, at: int, groups: Sequence[Sequence[Change]]) -> None:
+    def write(self, at: int, groups: Sequence[Sequence[Patch]]) -> None:
         for group in groups:
             for change in group:
                 if self.written == self.left:

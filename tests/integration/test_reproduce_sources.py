@@ -38,7 +38,7 @@ from tests.fakes.builds import Publisher
 from tests.fakes.debian_packages import deb
 from tests.fakes.definitions import SUMMARY, plan_in, write_definition
 from tests.fakes.http_server import Site, serving
-from tests.fakes.signed_repository import Repository, SigningKey, signing_key
+from tests.fakes.signed_repository import RepositoryOnDisk, SigningKey, signing_key
 from updater.documents.release import parse_release
 from updater.documents.signatures import Detached, Signatures, dump_signatures
 from updater.repository.channels import ReleaseChoice
@@ -116,8 +116,8 @@ def case(tools: ToolsTree, tmp_path: Path, keys: tuple[SigningKey, SigningKey]) 
         "base-files_1_amd64.deb": deb("base-files", depends="jq"),
         "jq_1.7_amd64.deb": deb("jq", "1.7", depends="base-files"),
     }
-    debian = Repository(keys[0], base, suite="trixie", origin="Debian", extra={"base-files": ("Essential: yes",)})
-    third = Repository(keys[1], {"probe_2.0-1_amd64.deb": deb("probe", "2.0-1", depends="jq")})
+    debian = RepositoryOnDisk(keys[0], base, suite="trixie", origin="Debian", extra={"base-files": ("Essential: yes",)})
+    third = RepositoryOnDisk(keys[1], {"probe_2.0-1_amd64.deb": deb("probe", "2.0-1", depends="jq")})
     with serving(Site(debian.files(tmp_path))) as one, serving(Site(third.files(tmp_path))) as two:
         text = f"""
 id: host

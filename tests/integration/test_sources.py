@@ -21,7 +21,7 @@ from imagebuild.inputs.store import Store, fetch_packages
 from imagebuild.inputs.tools import ToolsTree
 from tests.fakes.debian_packages import deb
 from tests.fakes.http_server import Site, serving
-from tests.fakes.signed_repository import Repository, SigningKey, signing_key, write_repository
+from tests.fakes.signed_repository import RepositoryOnDisk, SigningKey, signing_key, write_repository
 
 BASE = {
     "base-files_1_amd64.deb": deb("base-files", depends="base-libs"),
@@ -48,8 +48,8 @@ class World:
 
     folder: Path
     tools: ToolsTree
-    debian: Repository
-    third: Repository
+    debian: RepositoryOnDisk
+    third: RepositoryOnDisk
     debian_site: Site
     third_site: Site
     listed: dict[str, str] = field(default_factory=dict)
@@ -96,12 +96,12 @@ class World:
 
 @pytest.fixture
 def world(tools: ToolsTree, tmp_path: Path, keys: tuple[SigningKey, SigningKey, SigningKey]) -> Iterator[World]:
-    debian = Repository(keys[0], BASE, suite="trixie", origin="Debian", extra={"base-libs": ("Essential: yes",)})
+    debian = RepositoryOnDisk(keys[0], BASE, suite="trixie", origin="Debian", extra={"base-libs": ("Essential: yes",)})
     (tmp_path / "definition").mkdir()
     (tmp_path / "definition/debian.asc").write_bytes(keys[0].armored)
     (tmp_path / "definition/tools.key").write_bytes(keys[1].armored)
     with serving(Site()) as one, serving(Site()) as two:
-        made = World(tmp_path, tools, debian, Repository(keys[1], TOOLS), one, two)
+        made = World(tmp_path, tools, debian, RepositoryOnDisk(keys[1], TOOLS), one, two)
         made.serve()
         yield made
 

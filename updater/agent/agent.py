@@ -20,11 +20,11 @@ from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
 from updater.agent.config import Config
-from updater.agent.install import ArtifactSource, Installation, Target, install
+from updater.agent.install import ArtifactSource, Installation, InstallTarget, install
 from updater.agent.lock import exclusive
-from updater.agent.machine import Machine, Running, disk_map, read_facts
+from updater.agent.machine import Machine, RunningSystem, disk_map, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, forbidden, plan
-from updater.agent.state import Hints, Hold, HostFacts, Kind, Pin, SlotState
+from updater.agent.state import EventKind, Hints, Hold, HostFacts, Pin, SlotState
 from updater.agent.store import HintStore
 from updater.documents.channel import Channel, Instant
 from updater.documents.release import Release, SignedRelease
@@ -51,7 +51,7 @@ class Repository(Protocol):
 class Server(Protocol):
     """Opens the documents and artifacts of a configured update server for a running system."""
 
-    def repository(self, running: Running) -> Repository:
+    def repository(self, running: RunningSystem) -> Repository:
         """Its signed documents."""
 
     def source(self) -> ArtifactSource:
@@ -59,7 +59,7 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class UpdateOutcome:
     """The decision and, when an update was installed, the installation's report."""
 
     plan: Plan
@@ -94,7 +94,7 @@ class Agent:
         """
         return self._decide(self.facts(), self._repository(), options)
 
-    def update(self, options: UpdateOptions, progress: Progress) -> Outcome:
+    def update(self, options: UpdateOptions, progress: Progress) -> UpdateOutcome:
         """Ask the server and, when an update is due, write it to the disk and stage it.
 
         Raises:
@@ -108,25 +108,25 @@ class Agent:
             # Before asking the server: while a slow one answers, blessing or leaving a trial must still get the lock.
             refused = forbidden(facts, self.hints())
             if refused is not None:
-                return Outcome(refused)
+                return UpdateOutcome(refused)
             repository = self._repository()
             decided = self._decide(facts, repository, options)
             if not isinstance(decided, Update):
-                return Outcome(decided)
+                return UpdateOutcome(decided)
             try:
                 found = repository.release(decided.version, sha256=decided.sha256)
                 if decided.sha256 is None:
                     self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
                 report = self._install(facts, found.release, progress)
             except (TwinhullError, OSError) as error:
-                self._note(Kind.FAILED, str(error), decided.version)
+                self._note(EventKind.FAILED, str(error), decided.version)
                 raise
             self._remember(lambda hints: self._installed(hints, decided))
             if decided.downgrade:
                 self._choose_once(decided.version)
-            return Outcome(decided, report)
+            return UpdateOutcome(decided, report)
 
-    def book_boot(self) -> trial.Verdict:
+    def book_boot(self) -> trial.TrialVerdict:
         """Record this boot; a trial without tries left is given up, which may request a reboot."""
         with self._exclusive(patience_s=PATIENCE_S):
             facts, now, boot_id = self.facts(), self._now(), self.machine.running().boot_id
@@ -135,7 +135,7 @@ class Agent:
             )
         return self._follow(verdict, force=False)
 
-    def bless(self) -> trial.Verdict:
+    def bless(self) -> trial.TrialVerdict:
         """Mark the running slot good on the disk.
 
         Raises:
@@ -153,7 +153,7 @@ class Agent:
             self._remember(lambda hints: trial.bless(facts, hints, now=now).hints)
         return verdict
 
-    def unhealthy(self, failure: str, *, force: bool) -> trial.Verdict:
+    def unhealthy(self, failure: str, *, force: bool) -> trial.TrialVerdict:
         """Record durably why this boot is not healthy; leave it when it is on trial and has a fallback.
 
         Raises:
@@ -168,7 +168,7 @@ class Agent:
             verdict = self._unhealthy(failure)
         return self._follow(verdict, force=force)
 
-    def _unhealthy(self, failure: str) -> trial.Verdict:
+    def _unhealthy(self, failure: str) -> trial.TrialVerdict:
         facts, now = self.facts(), self._now()
         return self._apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
 
@@ -203,7 +203,7 @@ class Agent:
 
     def pin(self, version: Version | None) -> Hints:
         """Stay on exactly this version, or (None) follow the channel again."""
-        kind = Kind.UNPINNED if version is None else Kind.PINNED
+        kind = EventKind.UNPINNED if version is None else EventKind.PINNED
         wish = None if version is None else Pin(version)
         return self._wishing(
             lambda hints: replace(hints, pin=wish),
@@ -215,11 +215,11 @@ class Agent:
     def hold(self, reason: str) -> Hints:
         """Take no update until released."""
         held = Hold(reason, self._now())
-        return self._wishing(lambda hints: replace(hints, hold=held), Kind.HELD, reason or "by the operator")
+        return self._wishing(lambda hints: replace(hints, hold=held), EventKind.HELD, reason or "by the operator")
 
     def release_hold(self) -> Hints:
         """Take updates again."""
-        return self._wishing(lambda hints: replace(hints, hold=None), Kind.RELEASED, "by the operator")
+        return self._wishing(lambda hints: replace(hints, hold=None), EventKind.RELEASED, "by the operator")
 
     def refresh(self) -> None:
         """Ask the update server for its newest metadata and verify them (a health check)."""
@@ -248,7 +248,7 @@ class Agent:
         if self.server is None:
             raise UpdaterError("no update server is configured")
         with self.machine.disk(writable=True) as disk, self.machine.boot_folder(writable=True) as folder:
-            target = Target(
+            target = InstallTarget(
                 disk=disk,
                 slot=disk_map(disk, release.architecture).slot(facts.slot.other),
                 folder=folder,
@@ -263,7 +263,7 @@ class Agent:
         kept = replace(
             hints.without_bad(update.version), attempts=(), wish=update.version if update.downgrade else None
         )
-        return kept.with_event(Kind.INSTALLED, f"staged in slot {update.slot.value}", self._now(), update.version)
+        return kept.with_event(EventKind.INSTALLED, f"staged in slot {update.slot.value}", self._now(), update.version)
 
     def _choose_once(self, version: Version) -> None:
         entry = self.facts().inactive_entry
@@ -273,7 +273,9 @@ class Agent:
     def _wish(self, back: BootEntry) -> None:
         text = f"going back to {back.version}"
         self.store.change(
-            lambda hints: replace(hints, wish=back.version).with_event(Kind.ROLLBACK, text, self._now(), back.version),
+            lambda hints: replace(hints, wish=back.version).with_event(
+                EventKind.ROLLBACK, text, self._now(), back.version
+            ),
             self._now(),
         )
         try:
@@ -284,14 +286,14 @@ class Agent:
             raise
 
     def _wishing(
-        self, change: Callable[[Hints], Hints], kind: Kind, text: str, version: Version | None = None
+        self, change: Callable[[Hints], Hints], kind: EventKind, text: str, version: Version | None = None
     ) -> Hints:
         now = self._now()
         return self.store.change(lambda hints: change(hints).with_event(kind, text, now, version), now)
 
-    def _apply(self, decide: Callable[[Hints], trial.Verdict]) -> trial.Verdict:
+    def _apply(self, decide: Callable[[Hints], trial.TrialVerdict]) -> trial.TrialVerdict:
         """Save the hints and make the renames; the reason is on the disk before anything changes."""
-        verdicts: list[trial.Verdict] = []
+        verdicts: list[trial.TrialVerdict] = []
 
         def decided(hints: Hints) -> Hints:
             verdicts.append(decide(hints))
@@ -310,7 +312,7 @@ class Agent:
         except OSError as error:
             _log.warning("%s could not be written: %s", self.store.path, error)
 
-    def _rename(self, verdict: trial.Verdict) -> None:
+    def _rename(self, verdict: trial.TrialVerdict) -> None:
         if not verdict.renames:
             return
         with self.machine.boot_folder(writable=True) as folder:
@@ -318,12 +320,12 @@ class Agent:
                 folder.rename(rename.old.file_name, rename.new.file_name)
                 folder.sync()
 
-    def _follow(self, verdict: trial.Verdict, *, force: bool) -> trial.Verdict:
+    def _follow(self, verdict: trial.TrialVerdict, *, force: bool) -> trial.TrialVerdict:
         if verdict.reboot:
             self.machine.reboot(force=force)
         return verdict
 
-    def _note(self, kind: Kind, text: str, version: Version) -> None:
+    def _note(self, kind: EventKind, text: str, version: Version) -> None:
         self._remember(lambda hints: hints.with_event(kind, text, self._now(), version))
 
     def _now(self) -> Instant:

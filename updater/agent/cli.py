@@ -23,7 +23,7 @@ from partitions.cli import VERSION
 from partitions.version import Version
 from updater.agent import config as configuration
 from updater.agent import etcdiff, health, report, trial
-from updater.agent.agent import Agent, Outcome, refusal
+from updater.agent.agent import Agent, UpdateOutcome, refusal
 from updater.agent.config import Config, Loaded
 from updater.agent.machine import ThisMachine, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait
@@ -122,7 +122,9 @@ def check(retry: bool, allow_downgrade: bool, as_json: bool) -> int:
     if as_json:
         emit_json(plan_values(decided))
     else:
-        click.echo(outcome_line(Outcome(decided)) if not isinstance(decided, Update) else f"{decided.version} is due")
+        click.echo(
+            outcome_line(UpdateOutcome(decided)) if not isinstance(decided, Update) else f"{decided.version} is due"
+        )
     return EXIT_DONE if isinstance(decided, Update) else EXIT_NOTHING_TO_DO
 
 
@@ -335,7 +337,7 @@ def daemon() -> None:
     Daemon(it.agent, it.config, it.agent.machine.clock, random.random, line_progress(tenths=True)).run()
 
 
-def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> tuple[health.Result, ...]:
+def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> tuple[health.CheckResult, ...]:
     """Run the configured checks; an image whose own settings have errors is not healthy."""
     refresh = it.agent.refresh if it.agent.server is not None else None
     checks = list(health.configured_checks(it.config.health, refresh))
@@ -343,7 +345,7 @@ def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> t
         checks.insert(0, health.Check("settings of the image", raiser(it.settings.problems[0])))
     bounds = it.config.health if patient and it.settings.image_is_sound else impatient(it.config.health)
 
-    def report(result: health.Result) -> None:
+    def report(result: health.CheckResult) -> None:
         say(f"{'ok  ' if result.ok else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}")
 
     return health.run_checks(checks, bounds, it.agent.machine.clock, report)

@@ -56,7 +56,7 @@ class TimeOfDay:
 
 
 @dataclass(frozen=True)
-class Window:
+class RebootWindow:
     """The daily time in which reboots are allowed.
 
     Attributes:
@@ -78,7 +78,7 @@ class Reboot:
     """
 
     policy: RebootPolicy = RebootPolicy.IMMEDIATE
-    window: Window = Window()
+    window: RebootWindow = RebootWindow()
 
 
 UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.\\@-]{1,255}\.[a-z]+", "a unit name such as nftables.service")]

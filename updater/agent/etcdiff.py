@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 
-class Change(Enum):
+class DifferenceKind(Enum):
     """How a path differs from the image's."""
 
     ADDED = "added"
@@ -22,7 +22,7 @@ class Difference:
     """One path below `/etc` that the host changed."""
 
     path: str
-    change: Change
+    change: DifferenceKind
 
 
 def differences(upper: Path, lower: Path) -> tuple[Difference, ...]:
@@ -42,18 +42,18 @@ def _links(folder: Path) -> list[str]:
     return [entry.name for entry in os.scandir(folder) if entry.is_symlink()]
 
 
-def _change(path: Path, original: Path) -> Change | None:
+def _change(path: Path, original: Path) -> DifferenceKind | None:
     kind = path.lstat()
     # Overlayfs marks a removed name with a character device 0:0.
     if stat.S_ISCHR(kind.st_mode) and kind.st_rdev == 0:
-        return Change.REMOVED
+        return DifferenceKind.REMOVED
     if not os.path.lexists(original):
-        return Change.ADDED
+        return DifferenceKind.ADDED
     if path.is_symlink() or original.is_symlink():
         same = path.is_symlink() and original.is_symlink() and path.readlink() == original.readlink()
-        return None if same else Change.CHANGED
+        return None if same else DifferenceKind.CHANGED
     before = original.lstat()
     same_owner = (kind.st_mode, kind.st_uid, kind.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     if stat.S_ISREG(kind.st_mode) and same_owner and path.read_bytes() == original.read_bytes():
         return None
-    return Change.CHANGED
+    return DifferenceKind.CHANGED

@@ -34,7 +34,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Result:
+class CheckResult:
     """How a check ended, after how many tries, and how long its last try took."""
 
     name: str
@@ -98,14 +98,14 @@ def own_check_passes(path: Path, timeout_s: float) -> None:
 
 
 def run_checks(
-    checks: Sequence[Check], config: Health, clock: Clock, report: Callable[[Result], None]
-) -> tuple[Result, ...]:
+    checks: Sequence[Check], config: Health, clock: Clock, report: Callable[[CheckResult], None]
+) -> tuple[CheckResult, ...]:
     """Run all checks; failed ones are repeated until they pass or the patience is used up.
 
     Every result is passed to `report` when it is final.
     """
     deadline = clock.steady() + config.patience
-    results: dict[str, Result] = {}
+    results: dict[str, CheckResult] = {}
     waiting = list(checks)
     tries = 0
     while waiting:
@@ -122,16 +122,16 @@ def run_checks(
     return tuple(results[check.name] for check in checks)
 
 
-def failure_text(results: Sequence[Result]) -> str:
+def failure_text(results: Sequence[CheckResult]) -> str:
     """All failed checks in one line; empty when there is none."""
     return "; ".join(f"{result.name}: {result.detail}" for result in results if not result.ok)
 
 
-def _run_one(check: Check, tries: int, clock: Clock) -> Result:
+def _run_one(check: Check, tries: int, clock: Clock) -> CheckResult:
     started = clock.steady()
     try:
         check.run()
     except (TwinhullError, OSError) as error:
         detail = " ".join(str(error).split())[:DETAIL_LIMIT]
-        return Result(check.name, ok=False, detail=detail, tries=tries, seconds=clock.steady() - started)
-    return Result(check.name, ok=True, detail="", tries=tries, seconds=clock.steady() - started)
+        return CheckResult(check.name, ok=False, detail=detail, tries=tries, seconds=clock.steady() - started)
+    return CheckResult(check.name, ok=True, detail="", tries=tries, seconds=clock.steady() - started)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bedrock.progress import Progress
 from partitions import verity
-from partitions.blockio import BlockDevice, StreamWriter, Window
+from partitions.blockio import BlockDevice, DeviceWindow, StreamWriter
 from partitions.disk import SlotPartitions, write_identity
 from partitions.entries import TEMPORARY_SUFFIX, BootEntry, parse_entry
 from partitions.gpt import GptEntry
@@ -59,7 +59,7 @@ class ArtifactSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class InstallTarget:
     """The slot to write and the interfaces to reach it; `free_uuid` returns an identity for an empty slot."""
 
     disk: BlockDevice
@@ -86,7 +86,7 @@ class Installation:
         return self.written_bytes / 1e6 / self.write_s if self.write_s > 0 else 0.0
 
 
-def install(target: Target, release: Release, source: ArtifactSource, progress: Progress) -> Installation:
+def install(target: InstallTarget, release: Release, source: ArtifactSource, progress: Progress) -> Installation:
     """Write `release` to the disk, into the inactive slot, and make it the next to boot.
 
     Raises:
@@ -113,7 +113,7 @@ def install(target: Target, release: Release, source: ArtifactSource, progress: 
     return Installation(downloaded, size_bytes, written - started, verified - written)
 
 
-def check_target(target: Target, release: Release) -> None:
+def check_target(target: InstallTarget, release: Release) -> None:
     """Refuse to violate I1 and I6, whatever was planned."""
     facts = target.facts
     if not facts.blessed:
@@ -132,7 +132,7 @@ def check_target(target: Target, release: Release) -> None:
         raise PolicyError(f"slot {target.slot.slot.value} or the release has the identity of the running slot")
 
 
-def check_space(target: Target, release: Release) -> None:
+def check_space(target: InstallTarget, release: Release) -> None:
     """Refuse what does not fit, before anything is changed."""
     wanted = (
         (release.artifacts.root, target.slot.data, "root"),
@@ -157,7 +157,7 @@ def probe(release: Release, source: ArtifactSource) -> None:
         source.probe(artifact)
 
 
-def removable_names(target: Target) -> tuple[str, ...]:
+def removable_names(target: InstallTarget) -> tuple[str, ...]:
     """Files of versions other than the running one, and leftovers that the loader ignores.
 
     A leftover of the running version stays: an interrupted rename on FAT may leave two names for the same clusters, and
@@ -172,20 +172,20 @@ def removable_names(target: Target) -> tuple[str, ...]:
     return tuple(found)
 
 
-def remove_inactive_entries(target: Target) -> None:
+def remove_inactive_entries(target: InstallTarget) -> None:
     """Remove from the disk every entry that boots the inactive slot."""
     for name in removable_names(target):
         target.folder.remove(name)
     target.folder.sync()
 
 
-def mark_empty(target: Target) -> None:
+def mark_empty(target: InstallTarget) -> None:
     """Give both partitions of the slot, on the disk, an identity that nothing boots; data first."""
     for index in (target.slot.data_index, target.slot.verity_index):
         write_identity(target.disk, index, uuid=target.free_uuid(), label=EMPTY_LABEL, attributes=EMPTY_ATTRIBUTES)
 
 
-def write_slot(target: Target, release: Release, source: ArtifactSource, progress: Progress) -> int:
+def write_slot(target: InstallTarget, release: Release, source: ArtifactSource, progress: Progress) -> int:
     """Stream root and tree to the disk and sync; returns the number of bytes downloaded.
 
     The raw root is not hashed during the transfer: verifying it later against the signed root hash proves more.
@@ -205,7 +205,7 @@ def write_slot(target: Target, release: Release, source: ArtifactSource, progres
     return downloaded
 
 
-def verify_slot(target: Target, release: Release, progress: Progress) -> None:
+def verify_slot(target: InstallTarget, release: Release, progress: Progress) -> None:
     """Verify the data on the disk, read past the cache, against the signed root hash."""
     tree = _window(target, target.slot.verity)
     found = verity.verify(_window(target, target.slot.data), tree, root_hash=release.root_hash, progress=progress)
@@ -217,7 +217,7 @@ def verify_slot(target: Target, release: Release, progress: Progress) -> None:
         )
 
 
-def set_identity(target: Target, release: Release) -> None:
+def set_identity(target: InstallTarget, release: Release) -> None:
     """Name both partitions on the disk after the root hash: the tree first, the data last."""
     identity = identity_of(release.root_hash)
     label = slot_label(release.image, release.version)
@@ -229,7 +229,7 @@ def set_identity(target: Target, release: Release) -> None:
 
 
 def write_entry(
-    target: Target, entry: BootEntry, artifact: Artifact, source: ArtifactSource, progress: Progress
+    target: InstallTarget, entry: BootEntry, artifact: Artifact, source: ArtifactSource, progress: Progress
 ) -> int:
     """Write the UKI to the disk under a name that the loader ignores, and check its content on the disk.
 
@@ -245,7 +245,7 @@ def write_entry(
     return downloaded
 
 
-def flip(target: Target, entry: BootEntry) -> None:
+def flip(target: InstallTarget, entry: BootEntry) -> None:
     """Rename the verified UKI on the disk to the name that the loader boots: this is the flip."""
     target.folder.rename(entry.temporary_name, entry.file_name)
     target.folder.sync()
@@ -253,5 +253,7 @@ def flip(target: Target, entry: BootEntry) -> None:
         raise SlotError(f"boot entry {entry.file_name} is not there after its rename")
 
 
-def _window(target: Target, partition: GptEntry) -> Window:
-    return Window(target.disk, partition.offset_bytes, partition.size_bytes, name=f"slot {target.slot.slot.value}")
+def _window(target: InstallTarget, partition: GptEntry) -> DeviceWindow:
+    return DeviceWindow(
+        target.disk, partition.offset_bytes, partition.size_bytes, name=f"slot {target.slot.slot.value}"
+    )

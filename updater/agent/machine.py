@@ -31,7 +31,7 @@ _MACHINES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningSystem:
     """What was booted."""
 
     image: str
@@ -49,7 +49,7 @@ class Machine(Protocol):
     def clock(self) -> Clock:
         """The machine's clocks."""
 
-    def running(self) -> Running:
+    def running(self) -> RunningSystem:
         """What was booted."""
 
     def disk(self, *, writable: bool) -> AbstractContextManager[BlockDevice]:
@@ -77,7 +77,7 @@ class ThisMachine:
     # Mounts a FAT partition for as long as a context lasts.
     mount: Callable[..., AbstractContextManager[Path]] = mounted
 
-    def running(self) -> Running:
+    def running(self) -> RunningSystem:
         """Read what was booted.
 
         Raises:
@@ -91,7 +91,7 @@ class ThisMachine:
         machine = platform.machine()
         if machine not in _MACHINES:
             raise UpdaterError(f"machine type {machine} is not one of {', '.join(_MACHINES)}")
-        return Running(
+        return RunningSystem(
             image=image,
             version=version,
             root_hash=root_hash_of((self.root / "proc/cmdline").read_text()),

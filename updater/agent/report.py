@@ -12,7 +12,7 @@ from partitions.version import Version
 from updater.agent import trial
 from updater.agent.config import Config, Loaded
 from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, SlotState
-from updater.provision.record import Record
+from updater.provision.record import ProvisionRecord
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class InactiveSlot:
 
 
 @dataclass(frozen=True)
-class Status:
+class HostStatus:
     """Everything `updater status` shows."""
 
     image: str
@@ -44,15 +44,17 @@ class Status:
     hold: Hold | None
     newest_blessed: Version | None
     bad: tuple[BadVersion, ...]
-    provision: Record
+    provision: ProvisionRecord
     settings_problems: tuple[str, ...]
 
 
-def status(facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: bool | None, provision: Record) -> Status:
+def status(
+    facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: bool | None, provision: ProvisionRecord
+) -> HostStatus:
     """The status from the facts."""
     entry = facts.inactive_entry
     config = settings.config
-    return Status(
+    return HostStatus(
         image=facts.image,
         version=facts.running_version,
         slot=facts.slot.value,
@@ -74,7 +76,7 @@ def status(facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: boo
     )
 
 
-def status_lines(shown: Status) -> list[str]:
+def status_lines(shown: HostStatus) -> list[str]:
     """The status for a person."""
     secure = {True: "enforced", False: "off", None: "unknown"}[shown.secure_boot]
     other = f"{shown.inactive.state.value}"
@@ -97,7 +99,7 @@ def status_lines(shown: Status) -> list[str]:
     return lines
 
 
-def provision_lines(record: Record) -> list[str]:
+def provision_lines(record: ProvisionRecord) -> list[str]:
     """The provisioning document in force, and what was refused."""
     lines = []
     if record.applied is not None:

@@ -14,7 +14,7 @@ from updater.agent.client import Origin, TrustedRepository
 from updater.agent.config import Config
 from updater.agent.fetch import HttpSource
 from updater.agent.http import pool
-from updater.agent.machine import Running
+from updater.agent.machine import RunningSystem
 from updater.errors import RefusedError
 
 
@@ -32,7 +32,7 @@ class HttpServerClient:
     def _http(self) -> urllib3.PoolManager:
         return pool(self.config.timeouts)
 
-    def repository(self, running: Running) -> Repository:
+    def repository(self, running: RunningSystem) -> Repository:
         """Its signed documents.
 
         Raises:

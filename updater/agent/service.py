@@ -14,7 +14,7 @@ from typing import Protocol
 from bedrock.clock import Clock
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
-from updater.agent.agent import Outcome
+from updater.agent.agent import UpdateOutcome
 from updater.agent.config import Config
 from updater.agent.plan import Nothing, Update, UpdateOptions, Wait, Why
 from updater.agent.window import reboot_at
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Updating(Protocol):
     """The part of the agent the daemon needs."""
 
-    def update(self, options: UpdateOptions, progress: Progress) -> Outcome:
+    def update(self, options: UpdateOptions, progress: Progress) -> UpdateOutcome:
         """Ask the server and install what is due."""
 
     def reboot(self) -> None:
@@ -80,12 +80,12 @@ class Daemon:
         return None
 
 
-def is_staged(outcome: Outcome) -> bool:
+def is_staged(outcome: UpdateOutcome) -> bool:
     """Whether a version waits for a reboot."""
     return isinstance(outcome.plan, Update) or (isinstance(outcome.plan, Nothing) and outcome.plan.why is Why.STAGED)
 
 
-def outcome_line(outcome: Outcome) -> str:
+def outcome_line(outcome: UpdateOutcome) -> str:
     """An outcome in one line."""
     if isinstance(outcome.plan, Update):
         where = f"{outcome.plan.version} is staged in slot {outcome.plan.slot.value}"

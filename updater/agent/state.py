@@ -35,7 +35,7 @@ class SlotState(Enum):
     DEMOTED = "demoted"
 
 
-class Kind(Enum):
+class EventKind(Enum):
     """What an event in the history describes."""
 
     INSTALLED = "installed"
@@ -173,7 +173,7 @@ class Event:
     """One line of the history."""
 
     at: Instant
-    kind: Kind
+    kind: EventKind
     text: str
     version: Version | None = None
 
@@ -223,7 +223,7 @@ class Hints:
             return self
         return replace(self, pin=replace(self.pin, sha256=sha256))
 
-    def with_event(self, kind: Kind, text: str, at: Instant, version: Version | None = None) -> Hints:
+    def with_event(self, kind: EventKind, text: str, at: Instant, version: Version | None = None) -> Hints:
         """Add a line to the history; the oldest lines are dropped past the limit."""
         event = Event(at, kind, text[:REASON_LIMIT], version)
         return replace(self, history=(*self.history, event)[-HISTORY_LIMIT:])

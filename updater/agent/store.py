@@ -12,7 +12,7 @@ from pathlib import Path
 from bedrock import persist, strict
 from bedrock.errors import DocumentError
 from bedrock.locks import only_one
-from updater.agent.state import Hints, Kind, parse_hints
+from updater.agent.state import EventKind, Hints, parse_hints
 from updater.documents.channel import Instant
 
 MAX_STATE_BYTES = 4 << 20
@@ -39,7 +39,7 @@ class HintStore:
             self.path.replace(aside)
             persist.sync_folder(self.path.parent)
             _log.warning("the state file was unreadable and is now %s: %s", aside, error)
-            return Hints().with_event(Kind.REBUILT, f"the state file was unreadable: {error.problems[0]}", now)
+            return Hints().with_event(EventKind.REBUILT, f"the state file was unreadable: {error.problems[0]}", now)
 
     def change(self, decide: Callable[[Hints], Hints], now: Instant) -> Hints:
         """Read the hints, change them and write changed ones to the disk, one process at a time."""

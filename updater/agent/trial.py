@@ -12,7 +12,7 @@ from enum import Enum
 
 from partitions.entries import BootEntry
 from partitions.version import Version
-from updater.agent.state import Hints, HostFacts, Kind
+from updater.agent.state import EventKind, Hints, HostFacts
 from updater.documents.channel import Instant
 
 NOT_REACHED = "did not reach its health checks"
@@ -38,7 +38,7 @@ class Rename:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialVerdict:
     """Renames to make in order (each durable before the next), hints to keep, and whether to reboot afterwards."""
 
     hints: Hints
@@ -59,7 +59,7 @@ def can_fall_back(facts: HostFacts, hints: Hints) -> bool:
     return standing(facts, hints) in (Standing.TRIAL, Standing.WISHED) and facts.has_fallback
 
 
-def at_boot(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: Instant) -> Verdict:
+def at_boot(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: Instant) -> TrialVerdict:
     """Record this boot: count it when it is a trial, record failed versions when it is not.
 
     Args:
@@ -74,23 +74,23 @@ def at_boot(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: In
     noted = _note_failed(facts, _count_passed_over(facts, hints, boot_id=boot_id), tries=tries, now=now)
     if noted.wish is not None and noted.wish != facts.running_version:
         noted = replace(noted, wish=None)
-    return Verdict(noted)
+    return TrialVerdict(noted)
 
 
-def _count_trial(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: Instant) -> Verdict:
+def _count_trial(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, now: Instant) -> TrialVerdict:
     version = facts.running_version
     attempt = hints.attempt(version)
     if attempt.boot_id == boot_id:
-        return Verdict(hints)
+        return TrialVerdict(hints)
     counted = replace(attempt, boots=attempt.boots + 1, boot_id=boot_id)
     kept = hints.with_attempt(counted)
     if counted.boots <= tries or not facts.has_fallback:
-        return Verdict(kept.with_event(Kind.BOOTED, f"trial boot {counted.boots} of {tries}", now, version))
+        return TrialVerdict(kept.with_event(EventKind.BOOTED, f"trial boot {counted.boots} of {tries}", now, version))
     reason = attempt.failure or f"was not blessed in {tries} boots"
     return give_up(facts, kept, reason=reason, now=now)
 
 
-def give_up(facts: HostFacts, hints: Hints, *, reason: str, now: Instant) -> Verdict:
+def give_up(facts: HostFacts, hints: Hints, *, reason: str, now: Instant) -> TrialVerdict:
     """Take the last tries from the running trial and leave it; without a fallback only record it."""
     version = facts.running_version
     done = max(1, hints.attempt(version).boots)
@@ -99,10 +99,10 @@ def give_up(facts: HostFacts, hints: Hints, *, reason: str, now: Instant) -> Ver
         for entry in facts.running_entries
         if not entry.blessed and not entry.exhausted
     )
-    kept = hints.with_bad(version, reason, now).with_event(Kind.MARKED_BAD, reason, now, version)
+    kept = hints.with_bad(version, reason, now).with_event(EventKind.MARKED_BAD, reason, now, version)
     if not facts.has_fallback:
-        return Verdict(kept)
-    return Verdict(kept, renames, reboot=True)
+        return TrialVerdict(kept)
+    return TrialVerdict(kept, renames, reboot=True)
 
 
 def marked_bad(entry: BootEntry, done: int) -> BootEntry:
@@ -130,7 +130,7 @@ def _note_failed(facts: HostFacts, hints: Hints, *, tries: int, now: Instant) ->
             attempt = hints.attempt(version)
             reason = attempt.failure or (NOT_TAKEN if attempt.passed_over >= tries else NOT_REACHED)
             text = f"returned to {facts.running_version}: {reason}"
-            hints = hints.with_bad(version, reason, now).with_event(Kind.FELL_BACK, text, now, version)
+            hints = hints.with_bad(version, reason, now).with_event(EventKind.FELL_BACK, text, now, version)
         hints = hints.without_attempt(version)
     return hints
 
@@ -151,16 +151,16 @@ def _failed_versions(facts: HostFacts, hints: Hints, tries: int) -> tuple[Versio
     return tuple(dict.fromkeys([*used_up, *one_shot, *passed_over, *vanished]))
 
 
-def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> Verdict:
+def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> TrialVerdict:
     """Record why the running slot failed its health checks; leave it when it is on trial and there is a fallback."""
     version = facts.running_version
-    kept = hints.with_event(Kind.UNHEALTHY, failure, now, version)
+    kept = hints.with_event(EventKind.UNHEALTHY, failure, now, version)
     if standing(facts, hints) is Standing.TRIAL:
         kept = kept.with_attempt(replace(kept.attempt(version), failure=failure))
-    return Verdict(kept, reboot=can_fall_back(facts, hints))
+    return TrialVerdict(kept, reboot=can_fall_back(facts, hints))
 
 
-def bless(facts: HostFacts, hints: Hints, *, now: Instant) -> Verdict:
+def bless(facts: HostFacts, hints: Hints, *, now: Instant) -> TrialVerdict:
     """Mark the running slot good: its entry loses its counter; newer entries that an operator left are demoted."""
     version = facts.running_version
     where = standing(facts, hints)
@@ -172,8 +172,8 @@ def bless(facts: HostFacts, hints: Hints, *, now: Instant) -> Verdict:
     newest = max(v for v in (version, hints.newest_known(facts)) if v is not None)
     kept = replace(kept, newest_blessed=newest, wish=None if hints.wish == version else hints.wish)
     if where in (Standing.TRIAL, Standing.WISHED):
-        kept = kept.with_event(Kind.BLESSED, "healthy", now, version)
+        kept = kept.with_event(EventKind.BLESSED, "healthy", now, version)
     for entry in leave:
         kept = kept.with_bad(entry.version, ROLLED_BACK, now)
-        kept = kept.with_event(Kind.DEMOTED, f"{ROLLED_BACK} to {version}", now, entry.version)
-    return Verdict(kept, renames)
+        kept = kept.with_event(EventKind.DEMOTED, f"{ROLLED_BACK} to {version}", now, entry.version)
+    return TrialVerdict(kept, renames)

@@ -21,7 +21,7 @@ _ID_DIGITS = 12
 LayoutId = Annotated[str, strict.Pattern(rf"[0-9a-f]{{{_ID_DIGITS}}}", f"a layout's id of {_ID_DIGITS} digits")]
 
 
-class Part(Enum):
+class BoundPartition(Enum):
     """A partition that bounds how large a release may be."""
 
     ROOT = "root"
@@ -71,9 +71,13 @@ class SlotLayout:
         """Whose disk it is."""
         return Family(self.image, self.architecture)
 
-    def room(self, part: Part) -> int:
+    def room(self, part: BoundPartition) -> int:
         """Bytes of a partition."""
-        return {Part.ROOT: self.root_bytes, Part.VERITY: self.verity_bytes, Part.BOOT: self.boot_bytes}[part]
+        return {
+            BoundPartition.ROOT: self.root_bytes,
+            BoundPartition.VERITY: self.verity_bytes,
+            BoundPartition.BOOT: self.boot_bytes,
+        }[part]
 
 
 def parse_layout(data: bytes, *, source: str) -> SlotLayout:

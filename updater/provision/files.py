@@ -26,7 +26,7 @@ SECRET_MODE = 0o600
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetFile:
     """A file to write."""
 
     path: str
@@ -36,21 +36,21 @@ class Target:
     group: str = "root"
 
 
-def files_of(document: Provision) -> tuple[Target, ...]:
+def files_of(document: Provision) -> tuple[TargetFile, ...]:
     """Every file the document itself names or implies."""
-    found = [Target(HOSTNAME_FILE, f"{document.hostname}\n".encode())] if document.hostname else []
-    found += [Target(link.path, link.text.encode()) for link in document.network]
+    found = [TargetFile(HOSTNAME_FILE, f"{document.hostname}\n".encode())] if document.hostname else []
+    found += [TargetFile(link.path, link.text.encode()) for link in document.network]
     if lines := user_lines(document.users):
-        found.append(Target(USERS_FILE, lines.encode()))
+        found.append(TargetFile(USERS_FILE, lines.encode()))
     found += _registries(document)
     if document.proxy is not None:
-        found.append(Target(PROXY_FILE, proxy_text(document.proxy).encode()))
+        found.append(TargetFile(PROXY_FILE, proxy_text(document.proxy).encode()))
     if document.ca_certificates:
-        found.append(Target(CERTIFICATES_FILE, "".join(map(str, document.ca_certificates)).encode()))
+        found.append(TargetFile(CERTIFICATES_FILE, "".join(map(str, document.ca_certificates)).encode()))
     if document.updater is not None:
-        found.append(Target(UPDATER_FILE, updater_settings(document.updater)))
-    found += [Target(str(one.path), one.data, int(one.mode, 8), one.owner, one.group) for one in document.files]
-    found += [Target(unit.path, unit.content.encode()) for unit in document.units]
+        found.append(TargetFile(UPDATER_FILE, updater_settings(document.updater)))
+    found += [TargetFile(str(one.path), one.data, int(one.mode, 8), one.owner, one.group) for one in document.files]
+    found += [TargetFile(unit.path, unit.content.encode()) for unit in document.units]
     return tuple(found)
 
 
@@ -83,14 +83,14 @@ def updater_settings(settings: UpdaterSettings) -> bytes:
     return strict.dump_json({key: value for key, value in plain.items() if value is not None})
 
 
-def _registries(document: Provision) -> list[Target]:
+def _registries(document: Provision) -> list[TargetFile]:
     if not document.registries:
         return []
-    found = [Target(REGISTRIES_FILE, registries_text(document.registries).encode())]
+    found = [TargetFile(REGISTRIES_FILE, registries_text(document.registries).encode())]
     found += [
-        Target(f"{CERTIFICATES_FOLDER}/{registry.host}/provision.crt", str(registry.ca).encode())
+        TargetFile(f"{CERTIFICATES_FOLDER}/{registry.host}/provision.crt", str(registry.ca).encode())
         for registry in document.registries
         if registry.ca is not None
     ]
     logins = logins_text(document.registries)
-    return [*found, Target(LOGINS_FILE, logins, SECRET_MODE)] if logins is not None else found
+    return [*found, TargetFile(LOGINS_FILE, logins, SECRET_MODE)] if logins is not None else found

@@ -16,7 +16,7 @@ from securesystemslib.signer import SSlibKey
 
 from bedrock import strict
 from updater.provision.reading import Offered
-from updater.provision.record import Record, Way
+from updater.provision.record import ProvisionRecord, Way
 
 POLICY_FILE = "/usr/lib/twinhull/provision.json"
 FORMAT = 1
@@ -56,7 +56,7 @@ class Policy:
         """The keys whose signatures count."""
         return tuple(key_of(value) for value in self.keys)
 
-    def admits_unsigned(self, record: Record) -> bool:
+    def admits_unsigned(self, record: ProvisionRecord) -> bool:
         """Whether unsigned documents count at this boot."""
         if self.unsigned is Unsigned.FIRST_BOOT:
             return not record.first_boot_over
@@ -92,7 +92,7 @@ def key_of(public: str) -> SSlibKey:
     return SSlibKey(public[:16], "ed25519", "ed25519", {"public": public})
 
 
-def decide(candidates: Sequence[Candidate], record: Record, policy: Policy) -> Decision:
+def decide(candidates: Sequence[Candidate], record: ProvisionRecord, policy: Policy) -> Decision:
     """Choose: signed before unsigned, of signed ones the newest, of unsigned ones the firmware's.
 
     Args:
@@ -123,7 +123,7 @@ def _rank(candidate: Candidate) -> int:
     return (offered.document.serial or 0) if offered.signed_by else -1
 
 
-def _refusal(offered: Offered, record: Record, policy: Policy) -> str | None:
+def _refusal(offered: Offered, record: ProvisionRecord, policy: Policy) -> str | None:
     """Why a document must not be applied; empty when it is already in force, None when it may be applied."""
     if record.applied is not None and offered.sha256 == record.applied.sha256:
         return ""
@@ -133,14 +133,14 @@ def _refusal(offered: Offered, record: Record, policy: Policy) -> str | None:
     return reason
 
 
-def _unsigned_refusal(record: Record, policy: Policy) -> str | None:
+def _unsigned_refusal(record: ProvisionRecord, policy: Policy) -> str | None:
     if not policy.admits_unsigned(record):
         over = policy.unsigned is Unsigned.FIRST_BOOT
         return "it is not signed, and the first boot is over" if over else "it is not signed"
     return None if record.newest_serial is None else "it is not signed, and this host follows signed documents"
 
 
-def _serial_refusal(offered: Offered, record: Record) -> str | None:
+def _serial_refusal(offered: Offered, record: ProvisionRecord) -> str | None:
     serial, newest = offered.document.serial, record.newest_serial
     if serial is None or newest is None or serial > newest:
         return None

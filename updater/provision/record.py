@@ -56,7 +56,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Record:
+class ProvisionRecord:
     """`/var/lib/twinhull/provision.json`; `bundle_of`: the version whose certificates the host's bundle begins with."""
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)] = FORMAT
@@ -67,10 +67,10 @@ class Record:
     bundle_of: str | None = None
 
 
-def parse_record(data: bytes, *, source: str) -> Record:
+def parse_record(data: bytes, *, source: str) -> ProvisionRecord:
     """Read the record.
 
     Raises:
         DocumentError: It is not a record of this format.
     """
-    return evolution.read_json(Record, data, source=source)
+    return evolution.read_json(ProvisionRecord, data, source=source)

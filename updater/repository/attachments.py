@@ -25,7 +25,7 @@ from updater.repository.field.room import family_problems
 from updater.repository.releases import artifacts_of
 
 
-class _Parser(Protocol):
+class _AttachmentParser(Protocol):
     def __call__(self, data: bytes, /, *, source: str) -> object: ...
 
 
@@ -38,7 +38,7 @@ class Trust:
 
 
 # Documents that are read here; a lock belongs to the build, and here it is only a file.
-_PARSED: Mapping[str, _Parser] = {SBOM: parse_bom, SIGNATURES: parse_signatures, LOCK: strict.parse_json}
+_PARSED: Mapping[str, _AttachmentParser] = {SBOM: parse_bom, SIGNATURES: parse_signatures, LOCK: strict.parse_json}
 
 
 def subjects_of(release: Release, files: Mapping[str, str]) -> dict[str, str]:

@@ -33,7 +33,7 @@ from updater.repository.access import KeyAccess
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
-from updater.repository.metadata import State, commit, load_state
+from updater.repository.metadata import RepositoryState, commit, load_state
 from updater.repository.releases import published, read_release, reference_to
 from updater.repository.targets import read_target, write_target
 
@@ -76,14 +76,14 @@ class ChannelChange:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenRelease:
     """A published release, and how a channel names it."""
 
     release: Release
     reference: ReleaseReference
 
 
-class _Parser(Protocol):
+class _ChannelParser(Protocol):
     def __call__(self, data: bytes, *, source: str) -> Channel: ...
 
 
@@ -113,7 +113,7 @@ def set_channel(
         state = load_state(layout, access.keyring)
         current = _read(layout, state, name, parse_channel_to_change) if has_channel(state, name) else None
         release = find_release(layout, state, change.release) if change.release else None
-        chosen = Chosen(release, reference_to(state, release)) if release else None
+        chosen = ChosenRelease(release, reference_to(state, release)) if release else None
         floor = _find_floor(layout, state, change.floor, release or current) if change.floor else None
         channel = changed_channel(name, current, change, chosen=chosen, floor=floor, now=now)
         if channel == current:
@@ -149,18 +149,18 @@ def list_channels(base: Path) -> tuple[Channel, ...]:
     return tuple(read_channel(layout, state, name) for name in channel_names(state))
 
 
-def channel_names(state: State) -> tuple[str, ...]:
+def channel_names(state: RepositoryState) -> tuple[str, ...]:
     """The names of all channels, sorted."""
     paths = sorted(state.channels.signed.targets)
     return tuple(path.removeprefix("channels/").removesuffix(".json") for path in paths)
 
 
-def has_channel(state: State, name: str) -> bool:
+def has_channel(state: RepositoryState, name: str) -> bool:
     """Whether there is a channel of that name."""
     return channel_path(name) in state.channels.signed.targets
 
 
-def read_channel(layout: Layout, state: State, name: str) -> Channel:
+def read_channel(layout: Layout, state: RepositoryState, name: str) -> Channel:
     """A channel by name.
 
     Raises:
@@ -170,7 +170,7 @@ def read_channel(layout: Layout, state: State, name: str) -> Channel:
     return _read(layout, state, name, parse_channel)
 
 
-def _read(layout: Layout, state: State, name: str, parse: _Parser) -> Channel:
+def _read(layout: Layout, state: RepositoryState, name: str, parse: _ChannelParser) -> Channel:
     path = channel_path(name)
     target = state.channels.signed.targets.get(path)
     if target is None:
@@ -182,7 +182,7 @@ def _read(layout: Layout, state: State, name: str, parse: _Parser) -> Channel:
     return channel
 
 
-def find_release(layout: Layout, state: State, choice: ReleaseChoice) -> Release:
+def find_release(layout: Layout, state: RepositoryState, choice: ReleaseChoice) -> Release:
     """The published release of a choice; the architecture may be left out when there is only one.
 
     Raises:
@@ -209,7 +209,7 @@ def changed_channel(
     current: Channel | None,
     change: ChannelChange,
     *,
-    chosen: Chosen | None,
+    chosen: ChosenRelease | None,
     floor: ReleaseReference | None,
     now: datetime,
 ) -> Channel:
@@ -250,7 +250,9 @@ def changed_channel(
     return parse_channel(strict.dump_json(channel), source=f"channel {name}")
 
 
-def _find_floor(layout: Layout, state: State, floor: Version, of: Release | Channel | None) -> ReleaseReference:
+def _find_floor(
+    layout: Layout, state: RepositoryState, floor: Version, of: Release | Channel | None
+) -> ReleaseReference:
     """The published release that is the floor: with another one, older hosts could never update."""
     if of is None:
         raise RepositoryError("a floor belongs to a release").with_hint("make the channel with --release IMAGE/VERSION")
@@ -262,7 +264,7 @@ def _find_floor(layout: Layout, state: State, floor: Version, of: Release | Chan
     return reference_to(state, found)
 
 
-def _fresh(name: str, chosen: Chosen | None, now: datetime) -> Channel:
+def _fresh(name: str, chosen: ChosenRelease | None, now: datetime) -> Channel:
     if chosen is None:
         raise TypeError("a new channel needs a release")
     return Channel(

@@ -23,7 +23,7 @@ from updater.errors import RefusedError
 from updater.repository.attachments import statement_problems
 from updater.repository.channels import ReleaseChoice, find_release
 from updater.repository.layout import Layout
-from updater.repository.metadata import State, load_state, read_document
+from updater.repository.metadata import RepositoryState, load_state, read_document
 from updater.repository.objects import extract_object
 from updater.repository.releases import artifacts_of, without_objects
 from updater.repository.verify import trust_in
@@ -83,7 +83,7 @@ def extract(
     return Extracted(folder, release, _statement(state, release, folder), tuple(_roots(layout, trusted_root)))
 
 
-def _statement(state: State, release: Release, folder: Path) -> Statement | None:
+def _statement(state: RepositoryState, release: Release, folder: Path) -> Statement | None:
     if PROVENANCE not in release.attachments:
         return None
     trust = trust_in(state.targets.signed, TufRole.RELEASES)

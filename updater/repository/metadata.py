@@ -70,7 +70,7 @@ class Document(Generic[T]):
 
 
 @dataclass(frozen=True)
-class State:
+class RepositoryState:
     """All role documents of a repository at one moment."""
 
     root: Document[Root]
@@ -92,7 +92,7 @@ class State:
         }
 
 
-def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes | None = None) -> State:
+def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes | None = None) -> RepositoryState:
     """Read the current state along its chain of signatures.
 
     Args:
@@ -110,7 +110,7 @@ def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes |
     meta = timestamp.signed.snapshot_meta
     snapshot = load_named(layout, TufRole.SNAPSHOT, Snapshot, meta, root.signed)
     targets = load_targets(layout, TufRole.TARGETS, snapshot.signed, root.signed)
-    return State(
+    return RepositoryState(
         root=root,
         targets=targets,
         releases=load_targets(layout, TufRole.RELEASES, snapshot.signed, targets.signed),
@@ -222,13 +222,13 @@ def initial_documents(keyring: Keyring) -> dict[TufRole, Signed]:
 
 def commit(
     layout: Layout,
-    state: State | None,
+    state: RepositoryState | None,
     *,
     changed: Mapping[TufRole, Signed],
     signers: Signers,
     lifetimes: Lifetimes,
     now: datetime,
-) -> State:
+) -> RepositoryState:
     """Write changed documents to the disk, then the snapshot that names them, then the timestamp that makes them valid.
 
     Args:
@@ -261,7 +261,7 @@ class _Writer:
     """Signs, checks and writes one document after the other, keeping what is current."""
 
     def __init__(
-        self, layout: Layout, state: State | None, *, signers: Signers, lifetimes: Lifetimes, now: datetime
+        self, layout: Layout, state: RepositoryState | None, *, signers: Signers, lifetimes: Lifetimes, now: datetime
     ) -> None:
         self._layout = layout
         self._signers = signers
@@ -288,9 +288,9 @@ class _Writer:
         self.documents[role] = document
         return document
 
-    def state(self) -> State:
+    def state(self) -> RepositoryState:
         """The current documents of the repository."""
-        return State(**{role.value: document for role, document in self.documents.items()})
+        return RepositoryState(**{role.value: document for role, document in self.documents.items()})
 
     def _next_version(self, role: TufRole) -> int:
         """One more than every version seen, so that a cache never serves a left-over file as a new one."""

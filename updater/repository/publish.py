@@ -36,14 +36,14 @@ from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.repository.access import KeyAccess
 from updater.repository.attachments import statement_problems
-from updater.repository.field.layouts import Candidate, bring_back, require_room
+from updater.repository.field.layouts import NewRelease, bring_back, require_room
 from updater.repository.field.room import family_problems
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
 from updater.repository.metadata import (
     WRITING_ORDER,
-    State,
+    RepositoryState,
     commit,
     initial_documents,
     load_state,
@@ -96,7 +96,7 @@ class Publication:
         return sum(stored.size_bytes for artifact in artifacts for stored in artifact.objects)
 
 
-def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now: datetime) -> State:
+def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now: datetime) -> RepositoryState:
     """Write a new, empty repository to the disk, completely or not at all.
 
     Raises:
@@ -194,7 +194,7 @@ def publish(
         news = [build for build in _unique(builds) if _is_new(layout, state, build.release)]
         releases = {}
         if news:
-            back = require_room(layout, state, [Candidate(build.release, build.slots) for build in news])
+            back = require_room(layout, state, [NewRelease(build.release, build.slots) for build in news])
             signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
             _check_space(layout, news, free_bytes)
             remove_leftovers(layout)
@@ -256,7 +256,7 @@ def _unique(builds: Sequence[Build]) -> tuple[Build, ...]:
     return tuple(chosen.values())
 
 
-def _is_new(layout: Layout, state: State, release: Release) -> bool:
+def _is_new(layout: Layout, state: RepositoryState, release: Release) -> bool:
     """Whether a release must be published.
 
     Raises:
@@ -317,7 +317,7 @@ class _Store:
             return self._carried(path, Artifact(bytes_sha256(envelope), len(envelope)))
 
 
-def _with_releases(layout: Layout, state: State, releases: dict[str, Release]) -> Targets:
+def _with_releases(layout: Layout, state: RepositoryState, releases: dict[str, Release]) -> Targets:
     """Write the release documents to the disk; the metadata that names them."""
     changed = state.releases.copy()
     for path, release in releases.items():
@@ -325,7 +325,7 @@ def _with_releases(layout: Layout, state: State, releases: dict[str, Release]) -
     return changed
 
 
-def _publication(layout: Layout, state: State, path: str, releases: dict[str, Release]) -> Publication:
+def _publication(layout: Layout, state: RepositoryState, path: str, releases: dict[str, Release]) -> Publication:
     if path in releases:
         return Publication(releases[path], new=True)
     return Publication(read_release(layout, state, path), new=False)

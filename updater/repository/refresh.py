@@ -17,7 +17,7 @@ from updater.repository.access import KeyAccess, Signers
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
-from updater.repository.metadata import WRITING_ORDER, State, commit, load_state
+from updater.repository.metadata import WRITING_ORDER, RepositoryState, commit, load_state
 
 DEFAULT_WITHIN = timedelta(days=30)
 _ONLINE = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
@@ -77,7 +77,7 @@ def refresh(
     return Refreshed((*changed, *_ONLINE), expiry_by_role(state), tuple(expiring))
 
 
-def expiring_roles(state: State, *, now: datetime, within: timedelta) -> tuple[TufRole, ...]:
+def expiring_roles(state: RepositoryState, *, now: datetime, within: timedelta) -> tuple[TufRole, ...]:
     """The roles, snapshot and timestamp aside, that expire within a span; pure."""
     documents = state.documents()
     return tuple(
@@ -85,6 +85,6 @@ def expiring_roles(state: State, *, now: datetime, within: timedelta) -> tuple[T
     )
 
 
-def expiry_by_role(state: State) -> dict[str, datetime]:
+def expiry_by_role(state: RepositoryState) -> dict[str, datetime]:
     """When each role's document expires; pure."""
     return {role.value: document.signed.expires for role, document in state.documents().items()}

@@ -16,11 +16,11 @@ from updater.documents.channel import ReleaseReference
 from updater.documents.release import Architecture, Artifact, Artifacts, Release, parse_release
 from updater.errors import RefusedError, RepositoryError
 from updater.repository.layout import Layout
-from updater.repository.metadata import Document, State
+from updater.repository.metadata import Document, RepositoryState
 from updater.repository.targets import read_target
 
 
-def read_release(layout: Layout, state: State, path: str) -> Release:
+def read_release(layout: Layout, state: RepositoryState, path: str) -> Release:
     """A published release by its target path.
 
     Raises:
@@ -37,23 +37,23 @@ def read_release(layout: Layout, state: State, path: str) -> Release:
     return release
 
 
-def reference_to(state: State, release: Release) -> ReleaseReference:
+def reference_to(state: RepositoryState, release: Release) -> ReleaseReference:
     """A published release by the bytes of its document, as a channel names it."""
     return ReleaseReference(release.version, state.releases.signed.targets[release.target_path].hashes["sha256"])
 
 
-def published(state: State, image: str) -> tuple[tuple[str, Architecture], ...]:
+def published(state: RepositoryState, image: str) -> tuple[tuple[str, Architecture], ...]:
     """Version text and architecture of every published release of an image, as the target paths have them."""
     return tuple((version, arch) for name, version, arch in _split_all(state.releases) if name == image)
 
 
-def published_images(state: State) -> tuple[tuple[str, Architecture], ...]:
+def published_images(state: RepositoryState) -> tuple[tuple[str, Architecture], ...]:
     """The images that have published releases, with their architectures, sorted."""
     found = {(image, architecture) for image, _, architecture in _split_all(state.releases)}
     return tuple(sorted(found, key=lambda each: (each[0], each[1].value)))
 
 
-def rivals(state: State, release: Release) -> tuple[str, ...]:
+def rivals(state: RepositoryState, release: Release) -> tuple[str, ...]:
     """Published versions of the same image and architecture that rank equal to `release` but are spelt differently.
 
     Neither hosts nor systemd-boot could tell which of the two is newer.

@@ -22,7 +22,7 @@ _FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
-class Health:
+class ServerHealth:
     """The answer of `/healthz`."""
 
     ok: bool
@@ -46,24 +46,26 @@ def health_routes(repository: Path, clock: Clock) -> list[Route]:
     return [Route("/healthz", endpoint, methods=["GET"])]
 
 
-def read_health(repository: Path, now: datetime) -> Health:
+def read_health(repository: Path, now: datetime) -> ServerHealth:
     """Read the repository's timestamp and judge it."""
     try:
         content = (repository / "metadata" / "timestamp.json").read_bytes()
     except OSError as error:
-        return Health(
+        return ServerHealth(
             ok=False, timestamp_version=None, timestamp_expires=None, problem=f"no timestamp: {error.strerror}"
         )
     return judge(content, now)
 
 
-def judge(timestamp: bytes, now: datetime) -> Health:
+def judge(timestamp: bytes, now: datetime) -> ServerHealth:
     """Whether a timestamp document is readable and valid at `now`.  Pure."""
     try:
         signed = json.loads(timestamp)["signed"]
         version, text = int(signed["version"]), str(signed["expires"])
         expires = datetime.strptime(text, _FORM).replace(tzinfo=UTC)
     except (ValueError, KeyError, TypeError):
-        return Health(ok=False, timestamp_version=None, timestamp_expires=None, problem="the timestamp is not readable")
+        return ServerHealth(
+            ok=False, timestamp_version=None, timestamp_expires=None, problem="the timestamp is not readable"
+        )
     problem = None if now < expires else f"the timestamp expired at {text}"
-    return Health(ok=problem is None, timestamp_version=version, timestamp_expires=text, problem=problem)
+    return ServerHealth(ok=problem is None, timestamp_version=version, timestamp_expires=text, problem=problem)

@@ -18,7 +18,7 @@ _is_documentation = covers(f"/usr/share/{name}" for name in ("bug", "doc", "info
 
 
 @dataclass(frozen=True)
-class Item:
+class TreeItem:
     """A name in the tree and what it needs; paths in `runs`, `calls` and `mentions` are of the leave-out set.
 
     Attributes:
@@ -51,7 +51,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Request:
+class PackageRequest:
     """How an installed package was requested: by name, or by one that depends on it.
 
     Attributes:
@@ -78,7 +78,7 @@ class Requests:
         drop: Patterns of `image.yaml` for paths to remove, whatever needs them.
     """
 
-    packages: Mapping[str, Request] = field(default_factory=dict)
+    packages: Mapping[str, PackageRequest] = field(default_factory=dict)
     ours: frozenset[str] = frozenset()
     definition: frozenset[str] = frozenset()
     keep: tuple[str, ...] = ()
@@ -86,10 +86,10 @@ class Requests:
 
 
 @dataclass(frozen=True)
-class Tree:
+class TreeFacts:
     """Everything in a package tree; `owners` maps paths to the package that brought them."""
 
-    items: Mapping[str, Item]
+    items: Mapping[str, TreeItem]
     owners: Mapping[str, str]
 
     @cached_property
@@ -112,7 +112,7 @@ class Tree:
             path = self.through_folders(posixpath.normpath(posixpath.join(posixpath.dirname(path), target)))
         return tuple(found)
 
-    def interpreters(self, item: Item) -> tuple[str, ...]:
+    def interpreters(self, item: TreeItem) -> tuple[str, ...]:
         """Where the program may be that runs a script; empty for what is no script."""
         if not item.interpreter or item.interpreter.startswith("/"):
             return (item.interpreter,) if item.interpreter else ()
@@ -139,14 +139,14 @@ def folders_of(path: str) -> Iterator[str]:
     return (path[:at] for at, letter in enumerate(path) if letter == "/" and at)
 
 
-def read_items(rows: Iterable[Mapping[str, Any]]) -> dict[str, Item]:
+def read_items(rows: Iterable[Mapping[str, Any]]) -> dict[str, TreeItem]:
     """Parse the output of the survey."""
     return {row["path"]: _item(row) for row in rows}
 
 
-def _item(row: Mapping[str, Any]) -> Item:
+def _item(row: Mapping[str, Any]) -> TreeItem:
     dlopen = row.get("dlopen", ())
-    return Item(
+    return TreeItem(
         path=row["path"],
         folder=row["kind"] == "d",
         executable=row.get("executable", False),
@@ -169,7 +169,7 @@ def owners_of(installed: Iterable[InstalledPackage]) -> dict[str, str]:
 
 def requested_packages(
     installed: Iterable[InstalledPackage], *, asked: Mapping[str, str], base: Collection[str]
-) -> dict[str, Request]:
+) -> dict[str, PackageRequest]:
     """The requested packages, and those that came only because of them.
 
     A package without files of its own (such as `gnupg`) requests its dependencies.
@@ -190,8 +190,8 @@ def requested_packages(
         return [found for each in wanted for found in providers.get(each, ())]
 
     always = _closure((name for name in base if name in packages), needed)
-    found: dict[str, Request] = {}
-    waiting = deque((name, Request((where, name))) for name, where in asked.items() if name in packages)
+    found: dict[str, PackageRequest] = {}
+    waiting = deque((name, PackageRequest((where, name))) for name, where in asked.items() if name in packages)
     while waiting:
         name, request = waiting.popleft()
         if name in found:
@@ -199,10 +199,10 @@ def requested_packages(
         found[name] = request
         empty = request.by_name and not has_content(packages[name])
         follow = (each for each in needed(name) if empty or each not in always)
-        waiting += ((each, Request((*request.chain, each), by_name=empty)) for each in follow)
+        waiting += ((each, PackageRequest((*request.chain, each), by_name=empty)) for each in follow)
     # The mkosi.conf of a definition requests packages as well.
     others = (name for name in packages if name not in always and name not in found)
-    return found | {name: Request(("mkosi.conf", name), by_name=False) for name in others}
+    return found | {name: PackageRequest(("mkosi.conf", name), by_name=False) for name in others}
 
 
 def _closure(start: Iterable[str], needed: Callable[[str], Iterable[str]]) -> frozenset[str]:

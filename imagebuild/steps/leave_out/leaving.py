@@ -13,10 +13,10 @@ from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access
 from imagebuild.paths import EPOCH, SOURCE_ROOT
 from imagebuild.steps.dpkg import InstalledPackage, read_database
-from imagebuild.steps.leave_out.facts import Requests, Tree, folders_of, owners_of, read_items, requested_packages
+from imagebuild.steps.leave_out.facts import Requests, TreeFacts, folders_of, owners_of, read_items, requested_packages
 from imagebuild.steps.leave_out.lost import losses
 from imagebuild.steps.leave_out.patterns import covers
-from imagebuild.steps.leave_out.reach import Decision, Reason, decide
+from imagebuild.steps.leave_out.reach import LeaveOutDecision, Reason, decide
 from imagebuild.steps.leave_out.rules import Rules, load_rules
 from imagebuild.steps.placed import placed_files
 from imagebuild.steps.products import PackageTree
@@ -71,7 +71,7 @@ def _wish(
 
 def _surveyed(
     shop: Workshop, made: PackageTree, rules: Rules, installed: Sequence[InstalledPackage], requests: Requests
-) -> Tree:
+) -> TreeFacts:
     owners = owners_of(installed)
     order = {
         "root": str(made.root),
@@ -83,10 +83,10 @@ def _surveyed(
     access = Access(read=(*shop.access.read, SOURCE_ROOT), write=shop.access.write)
     words = ("python3", "-IS", "-c", _ENTRY, SOURCE_ROOT, path)
     done = shop.tools.run(words, access, timeout_s=_TIMEOUT_S)
-    return Tree(read_items(json.loads(done.stdout)), owners)
+    return TreeFacts(read_items(json.loads(done.stdout)), owners)
 
 
-def _require_kept(tree: Tree, requests: Requests) -> None:
+def _require_kept(tree: TreeFacts, requests: Requests) -> None:
     """Refuse a line of `keep:` that matches nothing."""
     for pattern in requests.keep:
         matches = covers((pattern,))
@@ -106,7 +106,7 @@ def _broken(lost: Sequence[str]) -> BuildError:
     return error
 
 
-def _remove(shop: Workshop, root: Path, decision: Decision) -> None:
+def _remove(shop: Workshop, root: Path, decision: LeaveOutDecision) -> None:
     """Remove files (writes to the package tree); folders that lose files keep the fixed time of all files."""
     changed = {folder for path in decision.removals for folder in folders_of(path)} - decision.out
     removals = [root / path[1:] for path in decision.removals]

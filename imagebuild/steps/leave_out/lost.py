@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from imagebuild.steps.leave_out.facts import Item, Tree
+from imagebuild.steps.leave_out.facts import TreeFacts, TreeItem
 from imagebuild.steps.leave_out.patterns import merged
-from imagebuild.steps.leave_out.reach import Decision
+from imagebuild.steps.leave_out.reach import LeaveOutDecision
 from imagebuild.steps.leave_out.survey import PATH_FOLDERS
 
 
-def losses(tree: Tree, decision: Decision) -> tuple[str, ...]:
+def losses(tree: TreeFacts, decision: LeaveOutDecision) -> tuple[str, ...]:
     """The files that stay but lack something, each with what it lacks, sorted.
 
     A library that no package of the image brought counts only for programs on the path: others, such as a plugin for
@@ -29,24 +29,24 @@ def losses(tree: Tree, decision: Decision) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _libraries(item: Item, names: set[str], brought: set[str]) -> Iterator[str]:
+def _libraries(item: TreeItem, names: set[str], brought: set[str]) -> Iterator[str]:
     for name in item.needed:
         if name not in names and (name in brought or _is_on_path(item)):
             yield f"{item.path} needs {name}"
 
 
-def _interpreter(tree: Tree, item: Item, there: set[str]) -> Iterator[str]:
+def _interpreter(tree: TreeFacts, item: TreeItem, there: set[str]) -> Iterator[str]:
     if item.interpreter and item.executable and _is_on_path(item):
         places = (tree.through_folders(merged(path)) for path in tree.interpreters(item))
         if there.isdisjoint(places):
             yield f"{item.path} wants {item.interpreter}"
 
 
-def _is_on_path(item: Item) -> bool:
+def _is_on_path(item: TreeItem) -> bool:
     return posixpath.dirname(item.path) in PATH_FOLDERS
 
 
-def _leads_somewhere(tree: Tree, decision: Decision, path: str) -> bool:
+def _leads_somewhere(tree: TreeFacts, decision: LeaveOutDecision, path: str) -> bool:
     """Whether a name is not a link, or a link whose target stays."""
     if tree.items[path].target is None:
         return True

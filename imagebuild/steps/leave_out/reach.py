@@ -20,9 +20,9 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from imagebuild.steps.leave_out.facts import Item, Requests, Tree, folders_of
+from imagebuild.steps.leave_out.facts import Requests, TreeFacts, TreeItem, folders_of
 from imagebuild.steps.leave_out.patterns import covers, merged
-from imagebuild.steps.leave_out.rules import Kind, Rules
+from imagebuild.steps.leave_out.rules import Rules, SectionKind
 
 _ALTERNATIVES = "/etc/alternatives/"
 
@@ -36,7 +36,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Decision:
+class LeaveOutDecision:
     """The files of the leave-out set that stay, with reasons, and the files to remove.
 
     Attributes:
@@ -53,7 +53,7 @@ class Decision:
         return tuple(sorted(path for path in self.out if posixpath.dirname(path) not in self.out))
 
 
-def decide(tree: Tree, rules: Rules, requests: Requests) -> Decision:
+def decide(tree: TreeFacts, rules: Rules, requests: Requests) -> LeaveOutDecision:
     """Decide for each name in the tree whether it stays."""
     return _Search(tree, rules, requests).result()
 
@@ -61,7 +61,7 @@ def decide(tree: Tree, rules: Rules, requests: Requests) -> Decision:
 class _Search:
     """One search from the files that always stay to everything that they need."""
 
-    def __init__(self, tree: Tree, rules: Rules, requests: Requests) -> None:
+    def __init__(self, tree: TreeFacts, rules: Rules, requests: Requests) -> None:
         self._tree, self._wish = tree, requests
         self._own = requests.ours | requests.definition
         self._keeps = covers(requests.keep)
@@ -69,7 +69,7 @@ class _Search:
         self._sections = {path: section for path, section in found if section is not None}
         drops = covers(requests.drop)
         self._never = {
-            path for path in tree.items if self._is(path, Kind.NEVER) or (drops(path) and path not in self._own)
+            path for path in tree.items if self._is(path, SectionKind.NEVER) or (drops(path) and path not in self._own)
         }
         self._members: dict[str, list[str]] = defaultdict(list)
         self._names: dict[str, list[str]] = defaultdict(list)
@@ -82,7 +82,7 @@ class _Search:
         self._stays: dict[str, Reason] = {}
         self._waiting: deque[str] = deque()
 
-    def result(self) -> Decision:
+    def result(self) -> LeaveOutDecision:
         """Search, and return the result."""
         firm = [path for path in self._tree.items if path not in self._sections and path not in self._never]
         self._waiting += firm
@@ -96,7 +96,7 @@ class _Search:
         there = (*firm, *self._stays)
         used = {folder for path in there for folder in folders_of(path)}
         out = frozenset(self._tree.items.keys() - used - set(there))
-        return Decision(dict(sorted(self._stays.items())), out)
+        return LeaveOutDecision(dict(sorted(self._stays.items())), out)
 
     def _asked_for(self, path: str) -> Reason | None:
         """Why a name of the leave-out set stays by itself, if it does."""
@@ -119,7 +119,7 @@ class _Search:
             self._stays[path] = reason
             self._waiting.append(path)
 
-    def _reached(self, item: Item) -> Iterator[tuple[str, str]]:
+    def _reached(self, item: TreeItem) -> Iterator[tuple[str, str]]:
         """The names of the leave-out set that a file which stays needs directly, and the phrases for it."""
         asked = self._is_asked(item.path)
         yield from self._sections_of(item)
@@ -135,11 +135,13 @@ class _Search:
             yield from ((path, "leads to it") for path in self._tree.way(item.path)[1:])
         yield from ((path, "is another name of it") for path in self._names.get(item.path, ()))
         if asked:
-            yield from self._at((path for path in item.calls if not self._is(path, Kind.DOCUMENTATION)), "calls it")
-            passed = (path for path in item.mentions if not self._is(path, Kind.DOCUMENTATION, Kind.TOOL))
+            yield from self._at(
+                (path for path in item.calls if not self._is(path, SectionKind.DOCUMENTATION)), "calls it"
+            )
+            passed = (path for path in item.mentions if not self._is(path, SectionKind.DOCUMENTATION, SectionKind.TOOL))
             yield from self._at(passed, "names it")
 
-    def _sections_of(self, item: Item) -> Iterator[tuple[str, str]]:
+    def _sections_of(self, item: TreeItem) -> Iterator[tuple[str, str]]:
         """The sections that stay as a whole because this file stays."""
         own = self._sections.get(item.path)
         # A file of the definition that replaces Debian's, such as a masked unit, is not a reason for the others.
@@ -157,7 +159,7 @@ class _Search:
             or (path in self._stays and self._keeps(path))
         )
 
-    def _is(self, path: str, *kinds: Kind) -> bool:
+    def _is(self, path: str, *kinds: SectionKind) -> bool:
         section = self._sections.get(path)
         return section is not None and section.kind in kinds
 

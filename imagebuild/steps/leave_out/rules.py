@@ -18,7 +18,7 @@ Text = Annotated[str, strict.Pattern(r"\S(.*\S)?", "text in one line")]
 PackageText = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9+.-]*", "a Debian package name")]
 
 
-class Kind(Enum):
+class SectionKind(Enum):
     """The kind of a section, which decides what keeps its files."""
 
     NEVER = "never"
@@ -32,15 +32,15 @@ class Kind(Enum):
 
     def stays_with(self, *, by_name: bool) -> bool:
         """Whether a requested package, or a dependency of one, keeps its own files of this kind."""
-        return self not in {Kind.NEVER, Kind.DOCUMENTATION} and (by_name or self is not Kind.TOOL)
+        return self not in {SectionKind.NEVER, SectionKind.DOCUMENTATION} and (by_name or self is not SectionKind.TOOL)
 
 
 @dataclass(frozen=True)
-class Section:
+class LeaveOutSection:
     """A part of the leave-out set; see the head of the file."""
 
     name: Text
-    kind: Kind
+    kind: SectionKind
     why: Text
     paths: tuple[DropPath, ...]
     together: bool = False
@@ -70,7 +70,7 @@ class NeededModules:
 class Rules:
     """The leave-out set."""
 
-    sections: tuple[Section, ...]
+    sections: tuple[LeaveOutSection, ...]
     modules: tuple[NeededModules, ...] = ()
 
     @property
@@ -78,7 +78,7 @@ class Rules:
         """All paths of all sections."""
         return tuple(path for section in self.sections for path in section.paths)
 
-    def section_of(self, path: str) -> Section | None:
+    def section_of(self, path: str) -> LeaveOutSection | None:
         """The first section that a path belongs to; None when it is not in the leave-out set."""
         return next((section for section in self.sections if section.covers(path)), None)
 

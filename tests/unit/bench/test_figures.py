@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench_build import PEER, Result
+from bench_build import PEER, BuildResult
 from changed_package import next_version
-from figures import Bar, Facts, median_of, table, write_document
+from figures import Bar, MachineFacts, median_of, table, write_document
 
-FACTS = Facts(load_before=0.1, cores=2, memory_mib=4096, system="Linux")
+FACTS = MachineFacts(load_before=0.1, cores=2, memory_mib=4096, system="Linux")
 
 
 def a_round(cold: float, peer: float) -> dict[str, dict[str, float]]:
@@ -40,22 +40,22 @@ def test_the_table_shows_a_dash_where_a_run_has_no_such_part() -> None:
 
 
 def test_a_busy_machine_is_told() -> None:
-    assert "other work" in Facts(load_before=0.31, cores=2, memory_mib=1, system="Linux").line
+    assert "other work" in MachineFacts(load_before=0.31, cores=2, memory_mib=1, system="Linux").line
     assert "other work" not in FACTS.line
 
 
 def test_the_ratio_is_the_median_of_the_rounds() -> None:
     rounds = (a_round(50, 100), a_round(90, 300), a_round(80, 100))
-    assert Result(FACTS, "tcg", "mkosi 25", rounds).ratio == 0.5
+    assert BuildResult(FACTS, "tcg", "mkosi 25", rounds).ratio == 0.5
 
 
 def test_one_missed_bar_is_enough_to_miss() -> None:
-    assert Result(FACTS, "tcg", "mkosi 25", (a_round(100, 300),)).met
-    assert not Result(FACTS, "tcg", "mkosi 25", (a_round(121, 300),)).met
+    assert BuildResult(FACTS, "tcg", "mkosi 25", (a_round(100, 300),)).met
+    assert not BuildResult(FACTS, "tcg", "mkosi 25", (a_round(121, 300),)).met
 
 
 def test_the_document_holds_rounds_medians_and_bars(tmp_path: Path) -> None:
-    result = Result(FACTS, "tcg", "mkosi 25", (a_round(100, 300),))
+    result = BuildResult(FACTS, "tcg", "mkosi 25", (a_round(100, 300),))
     write_document(tmp_path / "out" / "bench.json", result.values())
     document = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert document["medians"]["cold"]["total"] == 100

@@ -13,7 +13,7 @@ from bedrock import strict
 from bedrock.errors import DocumentError
 from imagebuild.cli import twinhull
 from imagebuild.definition.image import ImageDefinition
-from tests.fenced_blocks import ROOT, Block, Way, blocks_of, command_lines, pages, parse
+from tests.fenced_blocks import ROOT, Block, BlockUse, blocks_of, command_lines, pages, parse
 from updater.agent.cli import updater
 from updater.agent.config import Config
 from updater.provision.document import Provision
@@ -28,7 +28,7 @@ _EXAMPLE = re.compile(r"^ +((?:twinhull|updater) .*)$", re.MULTILINE)
 
 
 def test_there_are_blocks_and_most_of_them_run() -> None:
-    run = [block for block in BLOCKS if block.way not in {Way.SKIP, Way.SLOW}]
+    run = [block for block in BLOCKS if block.way not in {BlockUse.SKIP, BlockUse.SLOW}]
     assert len(run) > len(BLOCKS) / 2
     assert any(block.page == "README.md" for block in run)
 
@@ -65,7 +65,7 @@ def test_a_wrong_yaml_block_is_seen() -> None:
         read_example("packges: [less]\n")
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.way is Way.SKIP], ids=str)
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.way is BlockUse.SKIP], ids=str)
 def test_a_block_that_is_not_run_has_a_reason(block: Block) -> None:
     assert len(block.detail.split()) >= 3
 
@@ -138,9 +138,9 @@ def test_blocks_are_read_with_their_marks() -> None:
     text = "x\n```sh until listening on\na\n```\n- y\n  ```yaml\n  a:\n    b\n  ```\n```sh\n```\n"
     found = list(parse(text, "p"))
     assert [(block.line, block.language, block.way, block.detail) for block in found] == [
-        (2, "sh", Way.UNTIL, "listening on"),
-        (6, "yaml", Way.RUN, ""),
-        (10, "sh", Way.RUN, ""),
+        (2, "sh", BlockUse.UNTIL, "listening on"),
+        (6, "yaml", BlockUse.RUN, ""),
+        (10, "sh", BlockUse.RUN, ""),
     ]
     assert found[1].text == "a:\n  b\n"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partitions.blockio import ALIGNMENT, CHUNK_BYTES, FileBlockDevice, StreamWriter, Window, aligned_buffer
+from partitions.blockio import ALIGNMENT, CHUNK_BYTES, DeviceWindow, FileBlockDevice, StreamWriter, aligned_buffer
 from partitions.errors import BlockIOError
 from tests.fakes.memory_disk import MemoryDisk, Power, PowerCut
 
@@ -118,7 +118,7 @@ def test_file_that_shrank_under_us_is_an_error_not_zeros(image: Image) -> None:
 @given(offset=st.integers(-10, 120), length=st.integers(-10, 120))
 def test_window_reaches_its_own_bytes_and_no_others(offset: int, length: int) -> None:
     disk = MemoryDisk(bytes(range(200)))
-    window = Window(disk, 50, 100)
+    window = DeviceWindow(disk, 50, 100)
     inside = offset >= 0 and length >= 0 and offset + length <= 100
     if inside:
         assert window.pread(offset, length) == bytes(range(50 + offset, 50 + offset + length))
@@ -137,12 +137,12 @@ def test_window_reaches_its_own_bytes_and_no_others(offset: int, length: int) ->
 
 def test_window_outside_its_device_is_refused() -> None:
     with pytest.raises(BlockIOError, match="not within"):
-        Window(MemoryDisk(100), 50, 51)
+        DeviceWindow(MemoryDisk(100), 50, 51)
 
 
 def test_windows_nest_and_leave_the_device_open() -> None:
     disk = MemoryDisk(bytes(range(100)))
-    inner = Window(Window(disk, 10, 50), 10, 10, name="inner")
+    inner = DeviceWindow(DeviceWindow(disk, 10, 50), 10, 10, name="inner")
     buffer = memoryview(bytearray(3))
     inner.preadinto_uncached(2, buffer)
     assert bytes(buffer) == bytes([22, 23, 24])

@@ -10,7 +10,7 @@ import pytest
 from partitions.disk import find_slots, read_table, write_identity
 from partitions.errors import GptError
 from partitions.layout import EMPTY_ATTRIBUTES, Slot, identity_of, root_types
-from tests.fakes.gpt_disk import ROOT, ROOT_VERITY, SECTOR, Part, disk_image, twin_parts
+from tests.fakes.gpt_disk import ROOT, ROOT_VERITY, SECTOR, PartitionSpec, disk_image, twin_parts
 from tests.fakes.memory_disk import MemoryDisk, PowerCut
 
 TYPES = root_types("x86-64")
@@ -56,7 +56,7 @@ def test_two_slots_of_one_identity_are_refused() -> None:
         find_slots(read_table(disk), TYPES).slot_booted_from(HASH_1)
 
 
-def without(index: int) -> list[Part]:
+def without(index: int) -> list[PartitionSpec]:
     parts = twin_parts()
     del parts[index]
     return parts
@@ -71,7 +71,7 @@ def without(index: int) -> list[Part]:
         ([*twin_parts()[:2], *twin_parts()[4:6], *without(5)[2:4], *twin_parts()[6:]], None),
     ],
 )
-def test_disk_of_another_kind_is_refused(parts: list[Part], message: str | None) -> None:
+def test_disk_of_another_kind_is_refused(parts: list[PartitionSpec], message: str | None) -> None:
     table = read_table(MemoryDisk(disk_image(parts, sectors=2048)))
     if message is None:
         assert find_slots(table, TYPES).a.data.uuid == UUID(int=5)
@@ -84,7 +84,8 @@ def test_slots_out_of_order_are_refused() -> None:
     parts = twin_parts()
     kinds = [ROOT_VERITY, ROOT, ROOT, ROOT_VERITY]
     parts[2:6] = [
-        Part(kind, part.uuid, part.first_lba, part.last_lba) for kind, part in zip(kinds, parts[2:6], strict=True)
+        PartitionSpec(kind, part.uuid, part.first_lba, part.last_lba)
+        for kind, part in zip(kinds, parts[2:6], strict=True)
     ]
     with pytest.raises(GptError, match="not in the order"):
         find_slots(read_table(MemoryDisk(disk_image(parts))), TYPES)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from partitions.disk import read_table
 from partitions.errors import GptError
 from partitions.gpt import Copy, GptTable
-from tests.fakes.gpt_disk import DISK_UUID, SECTOR, Part, disk_image, twin_parts, with_header_field
+from tests.fakes.gpt_disk import DISK_UUID, SECTOR, PartitionSpec, disk_image, twin_parts, with_header_field
 from tests.fakes.memory_disk import MemoryDisk
 
 IMAGE = disk_image(twin_parts())
@@ -196,7 +196,7 @@ def test_any_damage_to_the_primary_copy_leaves_the_partitions_readable(noise: by
 
 
 def test_free_places_between_partitions_keep_their_numbers() -> None:
-    gap = Part(UUID(int=0), UUID(int=0), 0, 0)
+    gap = PartitionSpec(UUID(int=0), UUID(int=0), 0, 0)
     parts = twin_parts()
     table = table_of(disk_image([parts[0], gap, *parts[1:]]))
     assert not table.entries[1].used

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bedrock.errors import EXIT_REFUSED
 from partitions.errors import BlockIOError, VerityError
 from partitions.hashtree import BLOCK_SIZE, Level, Superblock, tree_layout
-from partitions.verity import BuiltTree, build_tree, verify
+from partitions.verity import HashTree, build_tree, verify
 from tests.fakes.memory_disk import MemoryDisk
 
 UUID_1 = UUID(int=1)
@@ -30,7 +30,7 @@ def content_of(blocks: int) -> bytes:
 
 
 @cache
-def built(blocks: int) -> BuiltTree:
+def built(blocks: int) -> HashTree:
     return build_tree(io.BytesIO(content_of(blocks)), blocks, salt=SALT, uuid=UUID_1)
 
 

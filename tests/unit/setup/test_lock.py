@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from setup.lock import LOCKS, Lock, heading
+from setup.lock import LOCKS, LockFile, heading
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)", re.MULTILINE)
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.path)
-def test_every_package_of_a_lock_is_exact_and_has_hashes(lock: Lock) -> None:
+def test_every_package_of_a_lock_is_exact_and_has_hashes(lock: LockFile) -> None:
     text = (ROOT / lock.path).read_text()
     assert text.startswith(heading(lock))
     entries = re.split(r"(?m)^(?=[a-z0-9])", text)[1:]
@@ -25,7 +25,7 @@ def test_every_package_of_a_lock_is_exact_and_has_hashes(lock: Lock) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.path)
-def test_no_lock_names_a_package_index(lock: Lock) -> None:
+def test_no_lock_names_a_package_index(lock: LockFile) -> None:
     assert not re.search(r"://|--index|--find-links", (ROOT / lock.path).read_text())
 
 

@@ -15,7 +15,7 @@ from bedrock.digest import bytes_sha256
 from updater.agent.provisioning.host_files import Account, HostFiles
 from updater.errors import UpdaterError
 from updater.provision.document import Provision, Unit, User
-from updater.provision.files import CERTIFICATES_FILE, USERS_FILE, Target, files_of
+from updater.provision.files import CERTIFICATES_FILE, USERS_FILE, TargetFile, files_of
 from updater.provision.places import UNITS
 from updater.provision.record import Applied
 
@@ -29,7 +29,7 @@ Run = Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True)
-class Host:
+class ProvisionedHost:
     """The host that a document is applied to.
 
     Attributes:
@@ -55,7 +55,7 @@ class Done:
     units_changed: bool
 
 
-def apply(document: Provision, host: Host, before: Applied | None) -> Done:
+def apply(document: Provision, host: ProvisionedHost, before: Applied | None) -> Done:
     """Apply a document to the disk and to the running host.
 
     Raises:
@@ -78,7 +78,7 @@ def apply(document: Provision, host: Host, before: Applied | None) -> Done:
     return Done(written, units_changed=any(path.startswith(_UNIT_FOLDERS) for path in (*changed, *gone)))
 
 
-def _set_units(units: Sequence[Unit], was: dict[str, str], host: Host) -> None:
+def _set_units(units: Sequence[Unit], was: dict[str, str], host: ProvisionedHost) -> None:
     """Enable units as the document says, and disable those that the previous document may have enabled."""
     off = [unit.name for unit in units if not unit.enable and unit.path in was and unit.path.startswith(str(UNITS))]
     if off:
@@ -88,14 +88,14 @@ def _set_units(units: Sequence[Unit], was: dict[str, str], host: Host) -> None:
         host.run(("systemctl", "--root=/", "reenable", *on))
 
 
-def write_bundle(host: Host) -> None:
+def write_bundle(host: ProvisionedHost) -> None:
     """Write the bundle of certificates: the running image's own, followed by those of the document."""
     with host.image() as root:
         own = (root / BUNDLE_FILE.lstrip("/")).read_bytes()
-    _write(Target(BUNDLE_FILE, own + (host.files.read(CERTIFICATES_FILE) or b"")), host)
+    _write(TargetFile(BUNDLE_FILE, own + (host.files.read(CERTIFICATES_FILE) or b"")), host)
 
 
-def _check(document: Provision, targets: Sequence[Target], host: Host) -> None:
+def _check(document: Provision, targets: Sequence[TargetFile], host: ProvisionedHost) -> None:
     coming = {user.name for user in document.users} | {group for user in document.users for group in user.groups}
     for target in targets:
         host.files.require_place(target.path)
@@ -116,7 +116,7 @@ def _check(document: Provision, targets: Sequence[Target], host: Host) -> None:
             _require_home(user, account, host)
 
 
-def _make_users(document: Provision, targets: Sequence[Target], host: Host) -> None:
+def _make_users(document: Provision, targets: Sequence[TargetFile], host: ProvisionedHost) -> None:
     for target in targets:
         if target.path == USERS_FILE:
             _write(target, host)
@@ -129,21 +129,21 @@ def _make_users(document: Provision, targets: Sequence[Target], host: Host) -> N
             host.files.make_home(account.home, account)
 
 
-def _write(target: Target, host: Host) -> bool:
+def _write(target: TargetFile, host: ProvisionedHost) -> bool:
     return host.files.write(target, host.files.owner_of(target))
 
 
-def _write_keys(user: User, host: Host) -> Target:
+def _write_keys(user: User, host: ProvisionedHost) -> TargetFile:
     account = host.files.account(user.name)
     if account is None:
         raise UpdaterError(f"this host knows no user {user.name}")
     text = "".join(f"{key}\n" for key in user.ssh_keys)
-    target = Target(_require_home(user, account, host), text.encode(), 0o600)
+    target = TargetFile(_require_home(user, account, host), text.encode(), 0o600)
     host.files.write(target, (account.uid, account.gid), folder_mode=_PRIVATE)
     return target
 
 
-def _require_home(user: User, account: Account, host: Host) -> str:
+def _require_home(user: User, account: Account, host: ProvisionedHost) -> str:
     """The path of a user's ssh keys, which must be inside the user's home.
 
     The folder belongs to the user, who may have put a link to somebody else's files there.
@@ -155,7 +155,7 @@ def _require_home(user: User, account: Account, host: Host) -> str:
     return path
 
 
-def _leave(was: dict[str, str], written: dict[str, str], host: Host) -> list[str]:
+def _leave(was: dict[str, str], written: dict[str, str], host: ProvisionedHost) -> list[str]:
     """Remove files that the previous document wrote and this one does not name, unless somebody changed them since."""
     gone = []
     for path, sha256 in was.items():
@@ -169,5 +169,5 @@ def _leave(was: dict[str, str], written: dict[str, str], host: Host) -> list[str
     return gone
 
 
-def _text(path: str, host: Host) -> str:
+def _text(path: str, host: ProvisionedHost) -> str:
     return (host.files.read(path) or b"").decode(errors="replace")

@@ -12,7 +12,7 @@ from pathlib import Path
 from bedrock.digest import bytes_sha256
 from bedrock.persist import sync_folder
 from updater.errors import UpdaterError
-from updater.provision.files import Target
+from updater.provision.files import TargetFile
 
 _PLACES = ("etc", "var")
 # Folders that systemd-tmpfiles makes later in a boot, with their modes.
@@ -80,7 +80,7 @@ class HostFiles:
         if not any(place.is_relative_to(folder) and place != folder for folder in allowed):
             raise UpdaterError(f"{path} leads to {place}, which is not below /etc or /var")
 
-    def owner_of(self, target: Target) -> tuple[int, int]:
+    def owner_of(self, target: TargetFile) -> tuple[int, int]:
         """The ids of a file's owner and group.
 
         Raises:
@@ -91,7 +91,7 @@ class HostFiles:
             raise UpdaterError(f"{target.path}: this host knows no {target.owner}:{target.group}")
         return account.uid, gid
 
-    def write(self, target: Target, owner: tuple[int, int], *, folder_mode: int = 0o755) -> bool:
+    def write(self, target: TargetFile, owner: tuple[int, int], *, folder_mode: int = 0o755) -> bool:
         """Write a file to the disk, durably and in one step; False: it was already the same.
 
         Args:
@@ -161,7 +161,7 @@ class HostFiles:
 _PRIVATE = 0o700
 
 
-def _is_just_so(place: Path, target: Target, owner: tuple[int, int]) -> bool:
+def _is_just_so(place: Path, target: TargetFile, owner: tuple[int, int]) -> bool:
     if place.is_symlink() or not place.is_file():
         return False
     found = place.stat()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bedrock import persist, strict
 from bedrock.errors import DocumentError, TwinhullError
-from updater.agent.provisioning.applying import Done, Host, apply, write_bundle
+from updater.agent.provisioning.applying import Done, ProvisionedHost, apply, write_bundle
 from updater.agent.provisioning.ways import OWN, boot_credentials, find_documents, hand_on
 from updater.documents.channel import Instant
 from updater.errors import PolicyError, UpdaterError
@@ -21,7 +21,7 @@ from updater.provision.encrypted import is_encrypted
 from updater.provision.files import CERTIFICATES_FILE
 from updater.provision.policy import Candidate, Policy, decide
 from updater.provision.reading import CREDENTIAL, MAX_OFFERED_BYTES, read_offered
-from updater.provision.record import REASON_LIMIT, Applied, Record, Trouble, Way, parse_record
+from updater.provision.record import REASON_LIMIT, Applied, ProvisionRecord, Trouble, Way, parse_record
 
 RECORD_NAME = "provision.json"
 # Exists while a document is being applied, and stays when that failed: then the first boot is not over.
@@ -35,17 +35,17 @@ class RecordStore:
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORD_NAME
 
-    def load(self) -> Record:
+    def load(self) -> ProvisionRecord:
         """The record; if it cannot be read, the first boot counts as over, which is the safe choice."""
         try:
             return parse_record(self.path.read_bytes(), source=str(self.path))
         except FileNotFoundError:
-            return Record()
+            return ProvisionRecord()
         except DocumentError as error:
             _log.warning("%s; unsigned documents are ignored", error)
-            return Record(first_boot_over=True)
+            return ProvisionRecord(first_boot_over=True)
 
-    def save(self, record: Record) -> None:
+    def save(self, record: ProvisionRecord) -> None:
         """Write the record to the disk, durably."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         persist.write_atomic(self.path, strict.dump_json(record), mode=0o600)
@@ -55,13 +55,13 @@ class RecordStore:
 class Provisioner:
     """Everything one boot needs; `decrypt` opens a named encrypted credential, or raises `TwinhullError`."""
 
-    host: Host
+    host: ProvisionedHost
     store: RecordStore
     policy: Policy
     decrypt: Callable[[str, bytes], bytes]
     now: Callable[[], Instant]
 
-    def run(self) -> Outcome:
+    def run(self) -> ProvisionOutcome:
         """Apply the documents and credentials of this boot; writes below `/etc`, `/var` and `/run`."""
         mark = self._root / UNDER_WAY
         mark.parent.mkdir(parents=True, exist_ok=True)
@@ -84,9 +84,11 @@ class Provisioner:
             mark.unlink()
         for trouble in troubles:
             _log.error("the document from %s was not applied: %s", trouble.way.value, trouble.reason)
-        return Outcome(record, applied=applied is not None, units_changed=done is not None and done.units_changed)
+        return ProvisionOutcome(
+            record, applied=applied is not None, units_changed=done is not None and done.units_changed
+        )
 
-    def _record(self, record: Record, applied: Applied | None, troubles: Sequence[Trouble]) -> Record:
+    def _record(self, record: ProvisionRecord, applied: Applied | None, troubles: Sequence[Trouble]) -> ProvisionRecord:
         after = replace(record, troubles=tuple(troubles))
         if applied is not None:
             newest = applied.serial if applied.signed_by else record.newest_serial
@@ -113,7 +115,7 @@ class Provisioner:
                 troubles.append(self._trouble(one.way, str(error)))
         return candidates, troubles
 
-    def _sort(self, record: Record) -> list[Trouble]:
+    def _sort(self, record: ProvisionRecord) -> list[Trouble]:
         """Pass on the boot partition's other credentials; of our own only those that can be decrypted.
 
         A unit does not start if it imports a credential that cannot be decrypted, and the agent's units guard a trial.
@@ -152,10 +154,10 @@ class Provisioner:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProvisionOutcome:
     """The result of one boot."""
 
-    record: Record
+    record: ProvisionRecord
     applied: bool
     units_changed: bool
 

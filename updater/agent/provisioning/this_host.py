@@ -12,7 +12,7 @@ from pathlib import Path
 from bedrock import process, strict
 from bedrock.clock import Clock
 from updater.agent.machine import parse_os_release
-from updater.agent.provisioning.applying import Host
+from updater.agent.provisioning.applying import ProvisionedHost
 from updater.agent.provisioning.host_files import HostFiles
 from updater.agent.provisioning.provisioning import Provisioner, RecordStore
 from updater.documents.channel import Instant
@@ -31,7 +31,7 @@ def this_provisioner(clock: Clock, state: Path) -> Provisioner:
     """
     release = parse_os_release(Path("/usr/lib/os-release").read_text())
     policy = strict.read_json(Policy, Path(POLICY_FILE).read_bytes(), source=POLICY_FILE)
-    host = Host(
+    host = ProvisionedHost(
         files=HostFiles(), run=run, image=image_root, set_name=socket.sethostname, version=release["IMAGE_VERSION"]
     )
     return Provisioner(host, RecordStore(state), policy, decrypt, lambda: Instant.of(clock.now()))

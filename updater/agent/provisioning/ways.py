@@ -30,7 +30,7 @@ OWN = "twinhull."
 
 
 @dataclass(frozen=True)
-class Brought:
+class RawDocument:
     """A document as received, not parsed yet."""
 
     way: Way
@@ -38,14 +38,14 @@ class Brought:
 
 
 @dataclass(frozen=True)
-class Credential:
+class BootCredential:
     """A credential of the boot partition."""
 
     name: str
     data: bytes
 
 
-def find_documents(root: Path) -> Iterator[Brought]:
+def find_documents(root: Path) -> Iterator[RawDocument]:
     """The documents received, the firmware's first."""
     firmware = _read(root / SYSTEM / CREDENTIAL)
     if firmware is None:
@@ -54,10 +54,10 @@ def find_documents(root: Path) -> Iterator[Brought]:
         tables = sorted((root / _TABLES).glob("11-*/raw"))
         firmware = next(filter(None, (oem_credential(path.read_bytes(), CREDENTIAL) for path in tables)), None)
     if firmware is not None:
-        yield Brought(Way.FIRMWARE, firmware)
+        yield RawDocument(Way.FIRMWARE, firmware)
     for name, path in _boot_files(root):
         if name == CREDENTIAL and (boot := _read(path)) is not None:
-            yield Brought(Way.BOOT_PARTITION, boot)
+            yield RawDocument(Way.BOOT_PARTITION, boot)
 
 
 def oem_credential(table: bytes, name: str) -> bytes | None:
@@ -76,14 +76,14 @@ def oem_credential(table: bytes, name: str) -> bytes | None:
     return None
 
 
-def boot_credentials(root: Path) -> Iterator[Credential]:
+def boot_credentials(root: Path) -> Iterator[BootCredential]:
     """The boot partition's credentials except the document."""
     for name, path in _boot_files(root):
         if name != CREDENTIAL and (data := _read(path)) is not None:
-            yield Credential(name, data)
+            yield BootCredential(name, data)
 
 
-def hand_on(root: Path, credential: Credential) -> None:
+def hand_on(root: Path, credential: BootCredential) -> None:
     """Write a credential below `/run`, where units look for it; plain and encrypted ones are separate."""
     store = root / STORES[is_encrypted(credential.data)]
     store.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import click
 from bedrock import strict
 from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
-from updater.documents.slot_layout import Part
+from updater.documents.slot_layout import BoundPartition
 from updater.repository.field.layouts import Listed, list_layouts, retire_layout
 from updater.repository.field.room import fill, in_mib
 
@@ -60,14 +60,15 @@ def _fields(listed: Listed) -> dict[str, object]:
         "releases": len(known.versions),
         "retired": known.retired,
         "newest": listed.newest.version,
-        "filled": {part.value: round(fill(listed.newest, slots, part), 4) for part in Part},
+        "filled": {part.value: round(fill(listed.newest, slots, part), 4) for part in BoundPartition},
     }
 
 
 def _sentence(listed: Listed) -> str:
     known, slots = listed.known, listed.known.slots
     sizes = (
-        f"{part.value} {in_mib(slots.room(part))} ({100 * fill(listed.newest, slots, part):.0f} %)" for part in Part
+        f"{part.value} {in_mib(slots.room(part))} ({100 * fill(listed.newest, slots, part):.0f} %)"
+        for part in BoundPartition
     )
     retired = ", RETIRED" if known.retired else ""
     return (

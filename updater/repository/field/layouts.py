@@ -21,7 +21,7 @@ from updater.errors import OutgrownError, RefusedError, RepositoryError
 from updater.repository.field.room import Known, Misfit, Outlook, family_of, family_problems, misfits, outlooks
 from updater.repository.layout import Layout
 from updater.repository.lock import writing
-from updater.repository.metadata import State, load_state
+from updater.repository.metadata import RepositoryState, load_state
 from updater.repository.objects import read_object
 from updater.repository.releases import published, published_images, read_release
 
@@ -37,7 +37,7 @@ class Retired:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class NewRelease:
     """A release to be published, and the layout of its own disk image if it records one."""
 
     release: Release
@@ -60,7 +60,7 @@ class Listed:
     newest: Release
 
 
-def require_room(layout: Layout, state: State, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+def require_room(layout: Layout, state: RepositoryState, candidates: Sequence[NewRelease]) -> tuple[str, ...]:
     """Check that releases fit every layout in the field, those of their own disk images included; reads only.
 
     Returns:
@@ -87,7 +87,7 @@ def require_room(layout: Layout, state: State, candidates: Sequence[Candidate]) 
     return tuple(sorted(back))
 
 
-def read_field(layout: Layout, state: State, family: Family) -> Field:
+def read_field(layout: Layout, state: RepositoryState, family: Family) -> Field:
     """The releases of a family and the layouts they record; a release may record none.
 
     Raises:
@@ -185,7 +185,7 @@ def _write_retired(layout: Layout, layout_ids: Iterable[str]) -> None:
     write_atomic(layout.retired_layouts_file, strict.dump_json(Retired(layouts=tuple(sorted(layout_ids)))))
 
 
-def _listed(layout: Layout, state: State) -> tuple[Listed, ...]:
+def _listed(layout: Layout, state: RepositoryState) -> tuple[Listed, ...]:
     families = (Family(image, architecture) for image, architecture in published_images(state))
     fields = (read_field(layout, state, family) for family in families)
     return tuple(Listed(known, field.releases[-1]) for field in fields for known in field.layouts)
@@ -203,7 +203,7 @@ def _recorded(layout: Layout, release: Release) -> SlotLayout:
     return slots
 
 
-def _with_own(known: Iterable[Known], candidates: Iterable[Candidate]) -> tuple[Known, ...]:
+def _with_own(known: Iterable[Known], candidates: Iterable[NewRelease]) -> tuple[Known, ...]:
     """The layouts of a family after these releases are published, theirs included."""
     found = {each.slots: each for each in known}
     for candidate in candidates:

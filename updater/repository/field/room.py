@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from partitions.layout import boot_bytes_for
 from partitions.version import Version
 from updater.documents.release import Architecture, Release
-from updater.documents.slot_layout import Family, Part, SlotLayout
+from updater.documents.slot_layout import BoundPartition, Family, SlotLayout
 
 HISTORY = 8
 DEFAULT_WARN_WITHIN = 12
 _FEW = 3  # versions named one by one
 
 # The tree grows with the root, so the same growth would be reported twice.
-GROWING = (Part.ROOT, Part.BOOT)
+GROWING = (BoundPartition.ROOT, BoundPartition.BOOT)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Misfit:
 
     release: Release
     known: Known
-    part: Part
+    part: BoundPartition
 
     @property
     def missing_bytes(self) -> int:
@@ -60,7 +60,7 @@ class Misfit:
 
     def __str__(self) -> str:
         slots = self.known.slots
-        sizes = ", ".join(f"{part.value} {in_mib(slots.room(part))}" for part in Part)
+        sizes = ", ".join(f"{part.value} {in_mib(slots.room(part))}" for part in BoundPartition)
         return (
             f"{self.release.image} {self.release.version}: {_WANTED[self.part]} {need(self.release, self.part)} bytes, "
             f"and the {self.part.value} partition has {slots.room(self.part)}: {self.missing_bytes} missing "
@@ -86,7 +86,7 @@ class Outlook:
     layout: str
     image: str
     architecture: Architecture
-    part: Part
+    part: BoundPartition
     needed_bytes: int
     room_bytes: int
     growth_bytes: int
@@ -115,17 +115,17 @@ def family_problems(slots: SlotLayout, release: Release) -> tuple[str, ...]:
     return (f"the layout is one of {slots.family}, and the release is of {family_of(release)}",)
 
 
-def need(release: Release, part: Part) -> int:
+def need(release: Release, part: BoundPartition) -> int:
     """Bytes a partition must have for a release."""
     artifacts = release.artifacts
     return {
-        Part.ROOT: artifacts.root.size_bytes,
-        Part.VERITY: artifacts.verity.size_bytes,
-        Part.BOOT: boot_bytes_for(artifacts.uki.size_bytes),
+        BoundPartition.ROOT: artifacts.root.size_bytes,
+        BoundPartition.VERITY: artifacts.verity.size_bytes,
+        BoundPartition.BOOT: boot_bytes_for(artifacts.uki.size_bytes),
     }[part]
 
 
-def fill(release: Release, slots: SlotLayout, part: Part) -> float:
+def fill(release: Release, slots: SlotLayout, part: BoundPartition) -> float:
     """The fraction of a partition that a release needs."""
     return need(release, part) / slots.room(part)
 
@@ -136,7 +136,7 @@ def misfits(releases: Iterable[Release], layouts: Sequence[Known]) -> tuple[Misf
         Misfit(release, known, part)
         for release in releases
         for known in layouts
-        for part in Part
+        for part in BoundPartition
         if not known.retired and need(release, part) > known.slots.room(part)
     )
 
@@ -171,7 +171,7 @@ def in_mib(size_bytes: int) -> str:
     return f"{size_bytes / (1 << 20):.1f}".removesuffix(".0") + " MiB"
 
 
-def _outlook(recent: Sequence[Release], slots: SlotLayout, part: Part, *, within: int) -> Outlook | None:
+def _outlook(recent: Sequence[Release], slots: SlotLayout, part: BoundPartition, *, within: int) -> Outlook | None:
     needs = [need(release, part) for release in recent]
     left = releases_left(needs, slots.room(part))
     if left is None or left > within:
@@ -190,7 +190,7 @@ def _outlook(recent: Sequence[Release], slots: SlotLayout, part: Part, *, within
 
 
 _WANTED = {
-    Part.ROOT: "the root filesystem has",
-    Part.VERITY: "the verity tree has",
-    Part.BOOT: "its UKI twice and FAT itself take",
+    BoundPartition.ROOT: "the root filesystem has",
+    BoundPartition.VERITY: "the verity tree has",
+    BoundPartition.BOOT: "its UKI twice and FAT itself take",
 }

@@ -16,7 +16,7 @@ from imagebuild.attest.linked import GO_SECTION
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import ToolsTree
 from imagebuild.inputs.wheels import LOCK
-from imagebuild.inspection.contents import AGENT, FORMAT, Contents, Entry, Kind, Package
+from imagebuild.inspection.contents import AGENT, FORMAT, Contents, EntryKind, ImageEntry, Package
 from imagebuild.steps.products import Initrd, Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
@@ -47,9 +47,9 @@ def dpkg(folder: Path, **files: str) -> None:
 def contents() -> Contents:
     agent = "/usr/lib/twinhull/app/tuf/api.pyc"
     entries = (
-        Entry("/usr/bin/podman", Kind.FILE, 0o755, 1, "podman"),
-        Entry("/usr/lib/twinhull/bin/python3", Kind.FILE, 0o755, 1, AGENT),
-        Entry(agent, Kind.FILE, 0o644, 1, AGENT),
+        ImageEntry("/usr/bin/podman", EntryKind.FILE, 0o755, 1, "podman"),
+        ImageEntry("/usr/lib/twinhull/bin/python3", EntryKind.FILE, 0o755, 1, AGENT),
+        ImageEntry(agent, EntryKind.FILE, 0o644, 1, AGENT),
     )
     packages = tuple(Package(name, "1", "amd64", name, "1", "", (), ()) for name in ("perl", "podman"))
     return Contents(FORMAT, "host", Version.from_text("1.0.0"), {}, packages, entries)

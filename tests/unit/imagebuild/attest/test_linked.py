@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from imagebuild.attest.linked import CARGO_SECTION, GO_SECTION, Ecosystem, Linked, linked_by_owner, read_linked
 from imagebuild.elf import ElfError
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import Entry, Kind
+from imagebuild.inspection.contents import EntryKind, ImageEntry
 from tests.fakes.elf_files import sections_file
 
 # `.go.buildinfo` of /usr/bin/podman, podman 5.4.2+ds1-2+b2, packed.
@@ -130,10 +130,10 @@ def test_what_is_linked_is_told_by_owner_and_only_programs_are_opened(tmp_path: 
     (tmp_path / "usr/bin/podman").write_bytes(sections_file({GO_SECTION: PODMAN}))
     (tmp_path / "usr/bin/true").write_bytes(sections_file({}))
     entries = (
-        Entry("/usr/bin/podman", Kind.FILE, 0o755, 1, "podman"),
-        Entry("/usr/bin/true", Kind.FILE, 0o755, 1, "coreutils"),
-        Entry("/usr/bin/podmansh", Kind.LINK, 0o777, 0, "podman"),
-        Entry("/usr/share/not-there", Kind.FILE, 0o644, 1, "podman"),
+        ImageEntry("/usr/bin/podman", EntryKind.FILE, 0o755, 1, "podman"),
+        ImageEntry("/usr/bin/true", EntryKind.FILE, 0o755, 1, "coreutils"),
+        ImageEntry("/usr/bin/podmansh", EntryKind.LINK, 0o777, 0, "podman"),
+        ImageEntry("/usr/share/not-there", EntryKind.FILE, 0o644, 1, "podman"),
     )
     assert linked_by_owner(tmp_path, entries) == {"podman": {Linked(Ecosystem.GO, "stdlib", "1.24.4")}}
     (tmp_path / "usr/bin/true").write_bytes(sections_file({GO_SECTION: b"x"}))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from imagebuild.attest.licences import NO_FILE, Licences
-from imagebuild.attest.materials import Part, Tree, merge, read_wheel
+from imagebuild.attest.materials import InstalledTree, ReleasePart, merge, read_wheel
 from imagebuild.attest.owners import interpreter_owners, owners_of, wheel_is_shipped
 from imagebuild.errors import BuildError
 from imagebuild.steps.dpkg import InstalledPackage
@@ -84,20 +84,22 @@ def test_a_wheel_is_shipped_when_something_of_it_is_left() -> None:
 
 def test_a_package_of_several_trees_is_one_with_all_its_parts(tmp_path: Path) -> None:
     installed = (package("libc6"), package("perl"))
-    image = Tree(installed, tmp_path, "trixie", {Part.ROOT: frozenset({"libc6"})})
-    initrd = Tree((package("libc6"),), tmp_path, "trixie", {Part.INITRD: frozenset({"libc6"})})
+    image = InstalledTree(installed, tmp_path, "trixie", {ReleasePart.ROOT: frozenset({"libc6"})})
+    initrd = InstalledTree((package("libc6"),), tmp_path, "trixie", {ReleasePart.INITRD: frozenset({"libc6"})})
     tools = (package("systemd-boot-efi"), package("gcc"))
-    loader = Tree(tools, tmp_path, "trixie", {Part.LOADER: frozenset({"systemd-boot-efi"})}, nested=True)
+    loader = InstalledTree(
+        tools, tmp_path, "trixie", {ReleasePart.LOADER: frozenset({"systemd-boot-efi"})}, nested=True
+    )
     found = {each.id.name: each for each in merge((image, initrd, loader), {})}
-    assert found["libc6"].parts == (Part.ROOT, Part.INITRD)
+    assert found["libc6"].parts == (ReleasePart.ROOT, ReleasePart.INITRD)
     assert found["perl"].parts == ()
-    assert found["systemd-boot-efi"].parts == (Part.LOADER,)
+    assert found["systemd-boot-efi"].parts == (ReleasePart.LOADER,)
     assert found["libc6"].licences == Licences(unknown=NO_FILE)
     assert "gcc" not in found
 
 
 def test_two_versions_of_a_package_are_two(tmp_path: Path) -> None:
-    trees = [Tree((package("libc6", version=version),), tmp_path, "trixie", {}) for version in "12"]
+    trees = [InstalledTree((package("libc6", version=version),), tmp_path, "trixie", {}) for version in "12"]
     assert [each.id.version for each in merge(trees, {})] == ["1", "2"]
 
 

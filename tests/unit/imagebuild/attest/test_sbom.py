@@ -6,7 +6,7 @@ from typing import Any
 
 from imagebuild.attest.inventory import take_inventory
 from imagebuild.attest.linked import Ecosystem, Linked
-from imagebuild.attest.materials import Materials, Part
+from imagebuild.attest.materials import Materials, ReleasePart
 from imagebuild.attest.sbom import ARCHIVE, PART, UNKNOWN_LICENCE, debian_purl, make_sbom
 from partitions.version import Version
 from tests.fakes.attested import GLIBC, KERNEL, MATERIALS, PODMAN, definition
@@ -85,7 +85,10 @@ def depends_on(data: bytes) -> dict[str, list[str]]:
 
 def test_what_is_linked_in_statically_is_listed_once_and_what_holds_it_depends_on_it() -> None:
     other = replace(
-        PODMAN, id=PODMAN.id._replace(name="buildah"), parts=(Part.INITRD,), built_using=(("runc", "1.1.15+ds1-2"),)
+        PODMAN,
+        id=PODMAN.id._replace(name="buildah"),
+        parts=(ReleasePart.INITRD,),
+        built_using=(("runc", "1.1.15+ds1-2"),),
     )
     data = sbom(replace(MATERIALS, packages=(PODMAN, other)))
     purls = [each["purl"] for each in json.loads(data)["components"]]

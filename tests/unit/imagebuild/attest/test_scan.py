@@ -20,8 +20,8 @@ from imagebuild.attest.cli import scan
 from imagebuild.attest.inventory import take_inventory
 from imagebuild.attest.sbom import make_sbom
 from imagebuild.attest.scan import Scan, Threshold, is_vulnerable, match
-from imagebuild.attest.tracker import Entry, Status, load_tracker, parse_tracker
-from imagebuild.attest.vex import Verdict, VexDocument, parse_vex
+from imagebuild.attest.tracker import TrackerEntry, TrackerStatus, load_tracker, parse_tracker
+from imagebuild.attest.vex import VexDocument, VexStatus, parse_vex
 from imagebuild.errors import ImageBuildError
 from partitions.version import Version
 from tests.fakes.attested import MATERIALS, PODMAN, attested_build, definition
@@ -141,7 +141,7 @@ def test_the_newest_statement_counts_and_of_equals_the_last() -> None:
     for statements in ((old, STATEMENT), (STATEMENT, old), (STATEMENT | {"status": "affected"}, STATEMENT)):
         verdict = document(*statements).verdict(("CVE-1",), libc, None)
         assert verdict is not None
-        assert verdict.status is Verdict.NOT_AFFECTED
+        assert verdict.status is VexStatus.NOT_AFFECTED
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,10 @@ def test_the_tracker_comes_from_a_server_too_and_not_endlessly(tmp_path: Path) -
     ],
 )
 def test_versions_are_ordered_as_debian_does(shipped: str, fixed: str, *, vulnerable: bool) -> None:
-    assert is_vulnerable(shipped, Entry("CVE-1", "x", "trixie", "", Status.RESOLVED, fixed, "low")) is vulnerable
+    assert (
+        is_vulnerable(shipped, TrackerEntry("CVE-1", "x", "trixie", "", TrackerStatus.RESOLVED, fixed, "low"))
+        is vulnerable
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from imagebuild.content.accounts import Ids, changed_ids, derived_id, settle_ids, sysusers_text
-from imagebuild.definition.host import Group, User
+from imagebuild.definition.host import Group, ImageUser
 from imagebuild.errors import BuildError
 
 PASSWD = """\
@@ -57,7 +57,7 @@ def test_numbers_that_are_the_same_on_every_debian_system_stay() -> None:
 
 
 def test_the_definition_sets_an_id_also_of_a_packages_user() -> None:
-    settled = settle_ids(PASSWD, GROUP, (User("redis", id=345),), (Group("kvm", id=346),))
+    settled = settle_ids(PASSWD, GROUP, (ImageUser("redis", id=345),), (Group("kvm", id=346),))
     assert "redis:x:345:345:" in settled.passwd
     assert "kvm:x:346:\n" in settled.group
 
@@ -65,7 +65,7 @@ def test_the_definition_sets_an_id_also_of_a_packages_user() -> None:
 def test_two_names_with_one_number_end_the_build_with_the_line_that_settles_it() -> None:
     number = derived_id("redis")
     with pytest.raises(BuildError) as caught:
-        settle_ids(PASSWD, GROUP, (User("statd", id=number),), ())
+        settle_ids(PASSWD, GROUP, (ImageUser("statd", id=number),), ())
     message = str(caught.value)
     assert f"redis and statd both get the id {number}" in message
     assert f"write users: [{{name: redis, id: {number + 1}}}]" in message
@@ -73,12 +73,12 @@ def test_two_names_with_one_number_end_the_build_with_the_line_that_settles_it()
 
 def test_the_line_that_settles_it_does_settle_it() -> None:
     number = derived_id("redis")
-    settle_ids(PASSWD, GROUP, (User("statd", id=number), User("redis", id=number + 1)), ())
+    settle_ids(PASSWD, GROUP, (ImageUser("statd", id=number), ImageUser("redis", id=number + 1)), ())
 
 
 def test_a_number_that_debian_fixes_cannot_be_set() -> None:
     with pytest.raises(BuildError, match="nobody has the id 65534 on every Debian system"):
-        settle_ids(PASSWD, GROUP, (User("nobody", id=300),), ())
+        settle_ids(PASSWD, GROUP, (ImageUser("nobody", id=300),), ())
 
 
 def test_well_known_packages_never_meet() -> None:

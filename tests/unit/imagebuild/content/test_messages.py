@@ -12,15 +12,15 @@ from imagebuild.content.messages import (
     setting_lines,
     split_generated,
 )
-from imagebuild.content.sources import Source
+from imagebuild.content.sources import DefinitionText
 
 SERVICE = "/usr/lib/systemd/system/bad.service"
-BAD = Source(
+BAD = DefinitionText(
     SERVICE,
     "units[0].content (bad.service)",
     "[Unit]\nRequires=nowhere.service\n[Service]\nExecStrat=/usr/bin/true\nExecStart=/usr/bin/none x\n[Instal]\n",
 )
-WEB = Source(
+WEB = DefinitionText(
     "/usr/share/containers/systemd/web.container",
     "units[1].content (web.container)",
     "[Container]\nImgae=registry.test/web\n[Service]\nRestrat=always\n[Instal]\nWantedBy=multi-user.target\n",
@@ -138,12 +138,12 @@ def test_several_generated_units_are_told_apart() -> None:
     ],
 )
 def test_lines_are_read_as_each_program_writes_them(line: str, problem: str) -> None:
-    assert list(located(line, {"/etc/x": Source("/etc/x", "x", "")})) == [problem]
+    assert list(located(line, {"/etc/x": DefinitionText("/etc/x", "x", "")})) == [problem]
 
 
 def test_network_files_that_are_ignored_as_a_whole_are_a_problem() -> None:
-    network = Source("/etc/systemd/network/10-x.network", "net", "")
-    device = Source("/etc/systemd/network/20-x.netdev", "dev", "")
+    network = DefinitionText("/etc/systemd/network/10-x.network", "net", "")
+    device = DefinitionText("/etc/systemd/network/20-x.netdev", "dev", "")
     output = f"""\
 {device.path}:3: Unknown key 'Knd' in section [NetDev], ignoring.
 NetDev has no Kind= configured in "{device.path}", ignoring.
@@ -159,7 +159,7 @@ sysctl monitor disabled, as BPF support is not available.
 
 def test_sysctl_lines_are_settings_exclusions_comments_or_wrong() -> None:
     text = "# x\n; y\nnet.ipv4.ip_forward = 1\n-net.ipv4.conf.*.rp_filter=2\n-kernel.x.y\nnet.ipv4.ip_forward\n = 4\n"
-    found = list(setting_lines(Source("/etc/sysctl.d/x.conf", "x", text)))
+    found = list(setting_lines(DefinitionText("/etc/sysctl.d/x.conf", "x", text)))
     assert [(number, name) for number, name, _ in found] == [
         (3, "net.ipv4.ip_forward"),
         (4, "net.ipv4.conf.*.rp_filter"),

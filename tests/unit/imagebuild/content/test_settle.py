@@ -14,7 +14,7 @@ from bedrock.process import Argument, Finished
 from imagebuild.content.accounts import Ids, derived_id
 from imagebuild.content.settle import IDS_FILE, forgotten_services, settle
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import FORMAT, Contents, Entry, Kind, Package
+from imagebuild.inspection.contents import FORMAT, Contents, EntryKind, ImageEntry, Package
 from imagebuild.steps import filesystems
 from imagebuild.steps.products import Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
@@ -269,8 +269,8 @@ def test_packages_of_which_nothing_starts_are_named(tmp_path: Path) -> None:
         {"openssh-server": "image.yaml: packages", "base": "every Twinhull image"},
         packages,
         (
-            Entry(f"{folder}/ssh.service", Kind.FILE, 0o644, 1, "openssh-server"),
-            Entry(f"{folder}/base.service", Kind.FILE, 0o644, 1, "base"),
+            ImageEntry(f"{folder}/ssh.service", EntryKind.FILE, 0o644, 1, "openssh-server"),
+            ImageEntry(f"{folder}/base.service", EntryKind.FILE, 0o644, 1, "base"),
         ),
     )
     services = case.shop.plan.definition.services

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import json
 
-from imagebuild.content.state import Entry, read_record, state_of, tmpfiles_paths
+from imagebuild.content.state import StateEntry, read_record, state_of, tmpfiles_paths
 
 
-def folder(path: str, mode: int = 0o755, user: str = "root", group: str = "root") -> Entry:
-    return Entry(path, "folder", mode, user, group, shipped=True, size_bytes=4096)
+def folder(path: str, mode: int = 0o755, user: str = "root", group: str = "root") -> StateEntry:
+    return StateEntry(path, "folder", mode, user, group, shipped=True, size_bytes=4096)
 
 
-def file(path: str, content: str | None, *, size_bytes: int = 1) -> Entry:
-    return Entry(
+def file(path: str, content: str | None, *, size_bytes: int = 1) -> StateEntry:
+    return StateEntry(
         path, "file", 0o640, "redis", "adm", shipped=content is not None, size_bytes=size_bytes, content=content
     )
 
@@ -37,7 +37,7 @@ def test_what_a_maintainers_script_wrote_is_left_behind_and_named() -> None:
 
 
 def test_links_are_made_again() -> None:
-    entry = Entry("/var/lib/a", "link", 0o777, "root", "root", shipped=True, size_bytes=3, target="b c")
+    entry = StateEntry("/var/lib/a", "link", 0o777, "root", "root", shipped=True, size_bytes=3, target="b c")
     assert state_of([entry], ()).lines == ('L /var/lib/a - - - - "b c"',)
 
 
@@ -68,5 +68,5 @@ def test_the_record_is_read_strictly() -> None:
         "size_bytes": 1,
     }
     assert read_record(json.dumps([row]).encode(), source="var.json") == (
-        Entry("/var/a", "folder", 0o755, "root", "root", shipped=True, size_bytes=1),
+        StateEntry("/var/a", "folder", 0o755, "root", "root", shipped=True, size_bytes=1),
     )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from imagebuild.inspection.absent import absent_notes
-from imagebuild.inspection.contents import FORMAT, Contents, Entry, Kind
+from imagebuild.inspection.contents import FORMAT, Contents, EntryKind, ImageEntry
 from imagebuild.steps.dpkg import InstalledPackage
 from partitions.version import Version
 
@@ -26,8 +26,8 @@ def package(name: str, *files: str) -> InstalledPackage:
 
 def notes(*installed: InstalledPackage, asked: str = ASKED) -> list[str]:
     entries = (
-        Entry("/usr/bin/curl", Kind.FILE, 0o755, 1, "curl"),
-        Entry("/usr/lib/firmware", Kind.FOLDER, 0o755, 0, "firmware-x"),
+        ImageEntry("/usr/bin/curl", EntryKind.FILE, 0o755, 1, "curl"),
+        ImageEntry("/usr/lib/firmware", EntryKind.FOLDER, 0o755, 0, "firmware-x"),
     )
     contents = Contents(FORMAT, "host", Version("1"), {one.name: asked for one in installed}, (), entries)
     return list(absent_notes(contents, installed))

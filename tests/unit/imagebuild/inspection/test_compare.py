@@ -14,12 +14,12 @@ from imagebuild.inspection.compare import compare
 from imagebuild.inspection.costs import Cost
 from imagebuild.inspection.drivers import DriverSet
 from imagebuild.inspection.render import show_comparison, show_inspection
-from imagebuild.inspection.report import Brought, Inspection, folder_of
+from imagebuild.inspection.report import Inspection, PackageCost, folder_of
 from partitions.version import Version
 
 
-def brought(name: str, version: str | None, size: int) -> Brought:
-    return Brought(name, version, 1, Cost(size, size // 2), ("every Twinhull image", name))
+def brought(name: str, version: str | None, size: int) -> PackageCost:
+    return PackageCost(name, version, 1, Cost(size, size // 2), ("every Twinhull image", name))
 
 
 OLD = Inspection(

@@ -7,7 +7,7 @@ import pytest
 from bedrock import strict
 from bedrock.errors import DocumentError
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION, Contents, Kind, make_contents
+from imagebuild.inspection.contents import AGENT, BUILD, DEFINITION, Contents, EntryKind, make_contents
 from imagebuild.inspection.record import base_packages, parse_listing
 from imagebuild.paths import DATA
 from imagebuild.steps.dpkg import InstalledPackage
@@ -42,14 +42,14 @@ def contents() -> Contents:
             package("crun", "/usr/bin/crun", "/lib/modules/x/kernel/a.ko.xz", provides="runtime"),
         ),
         names=(
-            ("/usr", Kind.FOLDER, 0o755, 0),
-            ("/usr/sbin/init", Kind.LINK, 0o777, 0),
-            ("/usr/bin/podman", Kind.FILE, 0o755, 10),
-            ("/usr/bin/crun", Kind.FILE, 0o755, 5),
-            ("/usr/bin/updater", Kind.FILE, 0o755, 7),
-            ("/usr/lib/modules/x/kernel/a.ko", Kind.FILE, 0o644, 1),
-            ("/etc/motd", Kind.FILE, 0o644, 3),
-            ("/etc/ld.so.cache", Kind.FILE, 0o644, 2),
+            ("/usr", EntryKind.FOLDER, 0o755, 0),
+            ("/usr/sbin/init", EntryKind.LINK, 0o777, 0),
+            ("/usr/bin/podman", EntryKind.FILE, 0o755, 10),
+            ("/usr/bin/crun", EntryKind.FILE, 0o755, 5),
+            ("/usr/bin/updater", EntryKind.FILE, 0o755, 7),
+            ("/usr/lib/modules/x/kernel/a.ko", EntryKind.FILE, 0o644, 1),
+            ("/etc/motd", EntryKind.FILE, 0o644, 3),
+            ("/etc/ld.so.cache", EntryKind.FILE, 0o644, 2),
         ),
         agent={"/usr/bin/updater"},
         definition={"/etc/motd"},
@@ -92,9 +92,9 @@ def test_a_record_of_another_format_is_refused() -> None:
 def test_a_listing_is_read_with_spaces_in_names() -> None:
     listing = "f 4755 12 /usr/bin/a b\0d 755 4096 /usr\0l 777 9 /bin\0"
     assert list(parse_listing(listing)) == [
-        ("/usr/bin/a b", Kind.FILE, 0o4755, 12),
-        ("/usr", Kind.FOLDER, 0o755, 0),
-        ("/bin", Kind.LINK, 0o777, 0),
+        ("/usr/bin/a b", EntryKind.FILE, 0o4755, 12),
+        ("/usr", EntryKind.FOLDER, 0o755, 0),
+        ("/bin", EntryKind.LINK, 0o777, 0),
     ]
 
 

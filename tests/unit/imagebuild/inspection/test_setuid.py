@@ -3,21 +3,21 @@ from __future__ import annotations
 import pytest
 
 from imagebuild.errors import BuildError
-from imagebuild.inspection.contents import FORMAT, Contents, Entry, Kind
+from imagebuild.inspection.contents import FORMAT, Contents, EntryKind, ImageEntry
 from imagebuild.inspection.setuid import require_expected, setuid_programs, stripped_notes
 from partitions.version import Version
 
 
-def contents(*entries: Entry, asked: dict[str, str] | None = None) -> Contents:
+def contents(*entries: ImageEntry, asked: dict[str, str] | None = None) -> Contents:
     return Contents(FORMAT, "host", Version("1"), asked or {}, (), entries)
 
 
-def entry(path: str, mode: int = 0o755, kind: Kind = Kind.FILE, owner: str = "x") -> Entry:
-    return Entry(path, kind, mode, 1, owner)
+def entry(path: str, mode: int = 0o755, kind: EntryKind = EntryKind.FILE, owner: str = "x") -> ImageEntry:
+    return ImageEntry(path, kind, mode, 1, owner)
 
 
 def test_folders_and_plain_programs_lend_no_rights() -> None:
-    found = contents(entry("/a", 0o4755), entry("/b", 0o2755), entry("/c"), entry("/d", 0o2775, Kind.FOLDER))
+    found = contents(entry("/a", 0o4755), entry("/b", 0o2755), entry("/c"), entry("/d", 0o2775, EntryKind.FOLDER))
     assert setuid_programs(found) == ("/a", "/b")
 
 

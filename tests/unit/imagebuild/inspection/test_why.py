@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from bedrock import strict
 from imagebuild.inspection.cli import inspect
-from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, Entry, Kind, Package
-from imagebuild.inspection.why import State, explain
+from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, EntryKind, ImageEntry, Package
+from imagebuild.inspection.why import PathState, explain
 from imagebuild.steps.leave_out.reach import Reason
 from imagebuild.steps.leave_out.rules import load_rules
 from partitions.version import Version
@@ -23,7 +23,7 @@ CONTENTS = Contents(
     asked={"curl": "image.yaml: packages"},
     packages=(Package("curl", "1", "amd64", "curl", "1", "", (), ()),),
     entries=tuple(
-        Entry(path, Kind.FILE, 0o644, 1, owner)
+        ImageEntry(path, EntryKind.FILE, 0o644, 1, owner)
         for path, owner in (
             ("/usr/bin/curl", "curl"),
             ("/usr/bin/openssl", "openssl"),
@@ -45,26 +45,26 @@ CONTENTS = Contents(
     [
         (
             "/lib/libb.so",
-            State.STAYS,
+            PathState.STAYS,
             (
                 "/usr/lib/liba.so is linked to it",
                 "/usr/bin/curl is linked to it",
                 "/usr/bin/curl came with image.yaml: packages → curl",
             ),
         ),
-        ("/usr/bin/openssl", State.STAYS, ("image.yaml: keep",)),
-        ("/usr/bin/curl", State.PRESENT, ("/usr/bin/curl came with image.yaml: packages → curl",)),
-        ("/etc/machine-id", State.PRESENT, ("/etc/machine-id came with (build)",)),
-        ("/usr/share/man/man1", State.LEFT_OUT, ("documentation and translations: nobody reads it on a host",)),
+        ("/usr/bin/openssl", PathState.STAYS, ("image.yaml: keep",)),
+        ("/usr/bin/curl", PathState.PRESENT, ("/usr/bin/curl came with image.yaml: packages → curl",)),
+        ("/etc/machine-id", PathState.PRESENT, ("/etc/machine-id came with (build)",)),
+        ("/usr/share/man/man1", PathState.LEFT_OUT, ("documentation and translations: nobody reads it on a host",)),
     ],
 )
-def test_a_path_is_explained_from_itself_to_its_cause(path: str, state: State, chain: tuple[str, ...]) -> None:
+def test_a_path_is_explained_from_itself_to_its_cause(path: str, state: PathState, chain: tuple[str, ...]) -> None:
     found = explain(CONTENTS, load_rules(), path)
     assert (found.state, found.chain) == (state, chain)
 
 
 def test_what_nothing_brought_is_absent() -> None:
-    assert explain(CONTENTS, load_rules(), "/usr/bin/none").state is State.ABSENT
+    assert explain(CONTENTS, load_rules(), "/usr/bin/none").state is PathState.ABSENT
 
 
 def test_the_command_prints_it_for_people_and_for_programs(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuild.definition.image import Budget
-from imagebuild.inspection.contents import AGENT, FORMAT, Contents, Entry, Kind, Package
+from imagebuild.inspection.contents import AGENT, FORMAT, Contents, EntryKind, ImageEntry, Package
 from imagebuild.pipeline.budget import (
-    Boot,
+    BootSizes,
     Earlier,
     Excess,
     Measure,
@@ -22,7 +22,7 @@ from imagebuild.pipeline.budget import (
 )
 from partitions.version import Version
 
-BOOT = Boot("6.12.2", 11_000_000, 9_000_000, 20_000_000)
+BOOT = BootSizes("6.12.2", 11_000_000, 9_000_000, 20_000_000)
 OWNERS = st.dictionaries(st.sampled_from(["podman", "crun", "zlib1g", AGENT]), st.integers(0, 1 << 30))
 
 
@@ -38,15 +38,18 @@ def contents(held: dict[str, int], *, version: str = "1.0.1", package_version: s
             for name in (*(owner for owner in held if not owner.startswith("(")), "perl-base")
         ),
         entries=(
-            Entry("/usr", Kind.FOLDER, 0o755, 0, "perl-base"),
-            *(Entry(f"/usr/{owner}", Kind.FILE, 0o644, held_bytes, owner) for owner, held_bytes in held.items()),
+            ImageEntry("/usr", EntryKind.FOLDER, 0o755, 0, "perl-base"),
+            *(
+                ImageEntry(f"/usr/{owner}", EntryKind.FILE, 0o644, held_bytes, owner)
+                for owner, held_bytes in held.items()
+            ),
         ),
     )
 
 
 def around(new: dict[str, int], old: dict[str, int] | None, *, package_version: str = "1") -> OverrunContext:
     earlier = contents(old, version="1.0.0") if old is not None else None
-    before = Earlier(earlier, Boot("6.12.1", None, 8_000_000, 19_000_000)) if earlier else None
+    before = Earlier(earlier, BootSizes("6.12.1", None, 8_000_000, 19_000_000)) if earlier else None
     return OverrunContext(contents(new, package_version=package_version), BOOT, before, (), "out/host")
 
 

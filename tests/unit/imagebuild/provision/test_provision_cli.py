@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from bedrock.errors import DocumentError
 from imagebuild.cli import twinhull
 from imagebuild.errors import BuildError
-from imagebuild.provision.fat import ADDED, RENAMED, Change, FreeClusters, Geometry, Part, in_order
+from imagebuild.provision.fat import ADDED, RENAMED, FreeClusters, Geometry, Patch, SectorUse, in_order
 from keys.errors import BadKeyError
 from keys.public import read_ed25519
 from tests.fakes.provisions import WHOLE
@@ -96,12 +96,12 @@ def test_what_was_free_is_written_first_and_the_name_last() -> None:
     geometry = Geometry(table=512, data=2048, cluster=1024)
     # Clusters 2 and 3 are in use, 4 is free.
     free = FreeClusters(b"\0" * 8 + b"\xff\xff\xff\x0f" * 2 + b"\0" * 4)
-    changes = [Change(512, b"t" * 512), Change(2048, b"f" * 512), Change(4096, b"n" * 512), Change(4608, b"m" * 512)]
+    changes = [Patch(512, b"t" * 512), Patch(2048, b"f" * 512), Patch(4096, b"n" * 512), Patch(4608, b"m" * 512)]
     assert [geometry.part_of(change.offset, free) for change in changes] == [
-        Part.TABLE,
-        Part.FOLDERS,
-        Part.FREE,
-        Part.FREE,
+        SectorUse.TABLE,
+        SectorUse.FOLDERS,
+        SectorUse.FREE,
+        SectorUse.FREE,
     ]
     groups = in_order(changes, geometry, free, ADDED)
     assert [[change.offset for change in group] for group in groups] == [[4096], [512], [2048]]

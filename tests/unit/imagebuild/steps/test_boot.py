@@ -19,7 +19,7 @@ from partitions.layout import verity_size_for
 from tests.fakes.definitions import plan_in
 from tests.fakes.played_tools import Call, PlayedTools
 from updater.documents.signatures import parse_signatures
-from updater.documents.slot_layout import Part, parse_layout
+from updater.documents.slot_layout import BoundPartition, parse_layout
 
 ROOT_HASH = "ef" * 32
 
@@ -156,7 +156,7 @@ def test_the_build_records_the_sizes_its_disk_was_made_with(shop: Workshop) -> N
     boot.make_disk(shop, root_of(shop), signed(shop))
     slots = parse_layout((shop.out / "layout.json").read_bytes(), source="layout.json")
     assert (slots.image, slots.architecture.value) == ("host", "x86-64")
-    assert [slots.room(part) for part in Part] == [512 << 20, verity_size_for(512 << 20), 512 << 20]
+    assert [slots.room(part) for part in BoundPartition] == [512 << 20, verity_size_for(512 << 20), 512 << 20]
 
 
 def joined(shop: Workshop) -> list[list[str]]:

@@ -65,7 +65,7 @@ def frozen(tmp_path: Path, name: str) -> Path:
     (app / "theirs.py").write_text("NAMES = frozenset({'a', 'b', 'c'})\n")
     (app / "unreached.py").write_text("import idle\n")
     write(stdlib, needed="X = 1", idle="")
-    request = freeze.Request(
+    request = freeze.FreezeRequest(
         app=str(app),
         stdlib=str(stdlib),
         library=str(out / "lib"),

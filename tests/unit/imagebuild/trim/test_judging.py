@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from imagebuild.inputs.tools import ToolsTree
-from imagebuild.inspection.contents import Kind
+from imagebuild.inspection.contents import EntryKind
 from imagebuild.inspection.costs import Cost
 from imagebuild.trim.judging import SMALL_BYTES, Priced, judge, worth_listing
 from imagebuild.trim.keeping import KeepList
@@ -50,12 +50,12 @@ def test_proposals_are_priced_and_the_dearest_comes_first(tmp_path: Path) -> Non
     assert found.listed == found.proposals
     assert found.together.raw_bytes == 52_048
     assert 0 < found.together.wire_bytes < sum(each.cost.wire_bytes for each in found.proposals)
-    assert found.raw_bytes == sum(e.size_bytes for e in contents.entries if e.kind is Kind.FILE)
+    assert found.raw_bytes == sum(e.size_bytes for e in contents.entries if e.kind is EntryKind.FILE)
 
 
 def test_small_proposals_are_listed_only_when_a_large_one_brings_them_or_all_are_asked_for() -> None:
     def one(name: str, sent: int, *needed_by: str) -> Priced:
-        files = tuple(e for e in contents_of({name: 1}).entries if e.kind is Kind.FILE)
+        files = tuple(e for e in contents_of({name: 1}).entries if e.kind is EntryKind.FILE)
         return Priced(Proposal((name,), modules=False, files=files, needed_by=needed_by), Cost(1, sent))
 
     library, user, small = one("/l", SMALL_BYTES, "/u"), one("/u", 5), one("/s", SMALL_BYTES - 1)

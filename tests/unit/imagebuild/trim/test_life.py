@@ -11,10 +11,10 @@ from imagebuild.definition.image import load_definition
 from imagebuild.errors import TrimError, VmError
 from imagebuild.rehearsal.guest import STATUS
 from imagebuild.trim.keeping import KeepList
-from imagebuild.trim.life import Life
+from imagebuild.trim.life import RecordedLife
 from imagebuild.trim.page_cache import CANARY, SAMPLE_SCRIPT, Sample
 from imagebuild.trim.recording import Recorder, choose_probes
-from imagebuild.trim.trimming import Record, read_record, write_rehearsed
+from imagebuild.trim.trimming import TouchRecord, read_record, write_rehearsed
 from tests.fakes.clock import FakeClock
 from tests.fakes.definitions import RecordedProgress, write_definition
 from tests.fakes.recorded_guest import RecordedGuest
@@ -26,9 +26,9 @@ CONTENTS = contents_of({SMALL: 100, LARGE: 100_000, OTHER: 50, "/usr/bin/podman"
 KEEP = KeepList(paths=("/usr/share", "/etc"))
 
 
-def life_of(guest: RecordedGuest, own: str | None = None) -> Life:
+def life_of(guest: RecordedGuest, own: str | None = None) -> RecordedLife:
     recorder = Recorder(guest, b"program", RecordedProgress())
-    return Life(
+    return RecordedLife(
         recorder,
         contents=CONTENTS,
         keep=KEEP,
@@ -149,7 +149,7 @@ def test_a_record_is_taken_again_only_for_the_same_inputs(tmp_path: Path) -> Non
     path = tmp_path / "recorded.json"
     assert read_record(path, "k") is None
     path.write_text('{"key": "k", "files": ["/a"], "modules": []}')
-    assert read_record(path, "k") == Record("k", ("/a",), ())
+    assert read_record(path, "k") == TouchRecord("k", ("/a",), ())
     assert read_record(path, "other") is None
     path.write_text('{"key": "k"')
     assert read_record(path, "k") is None

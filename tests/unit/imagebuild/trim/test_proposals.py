@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagebuild.inspection.contents import AGENT, DEFINITION, Kind
+from imagebuild.inspection.contents import AGENT, DEFINITION, EntryKind
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.page_cache import Sample
 from imagebuild.trim.patterns import matched_by, module_keeper, module_place
@@ -185,7 +185,7 @@ def test_no_line_removes_anything_that_stays_and_no_two_the_same(image: tuple[Im
     tree, touched, keep = image
     stays = staying(tree, touched, keep)
     found = propose(tree, stays)
-    there = {path for path, entry in tree.entries.items() if entry.kind is Kind.FILE}
+    there = {path for path, entry in tree.entries.items() if entry.kind is EntryKind.FILE}
     removed: list[str] = []
     for each in found:
         if each.modules:
@@ -210,7 +210,7 @@ def test_what_stays_has_everything_it_needs(image: tuple[ImageTree, Sample, Keep
     for path in stays:
         for name in tree.needs.names.get(path, ()):
             assert set(tree.by_name.get(name, ())) <= stays
-        if tree.entries[path].kind is Kind.LINK:
+        if tree.entries[path].kind is EntryKind.LINK:
             assert tree.resolve(path) in stays
 
 
@@ -223,5 +223,5 @@ def test_whatever_is_taken_leaves_nothing_behind_that_misses_something(
     taken = with_users(found, [place for place, each in enumerate(found) if each.raw_bytes >= least_bytes])
     gone = {entry.path for place in taken for entry in found[place].files}
     for path in tree.entries.keys() - gone:
-        if tree.entries[path].kind is Kind.FILE:
+        if tree.entries[path].kind is EntryKind.FILE:
             assert not gone.intersection(tree.resolve(needed) or needed for needed in tree.needed(path))

@@ -14,7 +14,7 @@ from imagebuild.definition.image import load_definition
 from imagebuild.inputs.mirror import VARIABLE
 from imagebuild.inspection.costs import Cost
 from imagebuild.trim.cli import Trimmer
-from imagebuild.trim.judging import Outcome, Priced
+from imagebuild.trim.judging import Priced, TrimOutcome
 from imagebuild.trim.proposals import Proposal
 from imagebuild.trim.trimming import TrimOptions
 from tests.fakes.definitions import write_definition
@@ -37,8 +37,8 @@ PROPOSALS = (
 )
 
 
-def outcome(*, everything: bool) -> Outcome:
-    return Outcome(
+def outcome(*, everything: bool) -> TrimOutcome:
+    return TrimOutcome(
         image="host",
         files=10,
         touched_files=3,
@@ -56,7 +56,7 @@ class Program:
     def __init__(self) -> None:
         self.asked: list[TrimOptions] = []
 
-    def trim(self, options: TrimOptions, **_: object) -> Outcome:
+    def trim(self, options: TrimOptions, **_: object) -> TrimOutcome:
         self.asked.append(options)
         return outcome(everything=options.everything)
 

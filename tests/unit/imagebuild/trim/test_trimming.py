@@ -13,7 +13,7 @@ from imagebuild.errors import TrimError
 from imagebuild.inspection.contents import CONTENTS_FILE, Contents
 from imagebuild.inspection.costs import Cost
 from imagebuild.steps.plan import INPUTS_FILE
-from imagebuild.trim.judging import Outcome
+from imagebuild.trim.judging import TrimOutcome
 from imagebuild.trim.keeping import KeepList
 from imagebuild.trim.page_cache import CANARY, Sample
 from imagebuild.trim.trimming import RECORD_FILE, TrimOptions, trim
@@ -42,9 +42,9 @@ class Bench:
         self.recorded += 1
         return Sample(frozenset({CANARY}), frozenset({"erofs"}))
 
-    def judge(self, _build: Path, contents: Contents, touched: Sample, keep: KeepList) -> Outcome:
+    def judge(self, _build: Path, contents: Contents, touched: Sample, keep: KeepList) -> TrimOutcome:
         self.judged.append((touched, keep))
-        return Outcome(contents.image, 2, 1, 1, 12, (), (), Cost(0, 0))
+        return TrimOutcome(contents.image, 2, 1, 1, 12, (), (), Cost(0, 0))
 
 
 @pytest.fixture

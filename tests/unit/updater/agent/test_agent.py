@@ -19,10 +19,10 @@ from tests.fakes.documents import channel_at, document_sha256, reference_to
 from tests.fakes.machine import FakeMachine, FakeServer
 from tests.fakes.memory_disk import PowerCut
 from tests.fakes.twin_host import MemorySource, TwinHost, built
-from updater.agent.agent import PATIENCE_S, Agent, Outcome
+from updater.agent.agent import PATIENCE_S, Agent, UpdateOutcome
 from updater.agent.config import Config
 from updater.agent.plan import Nothing, Update, UpdateOptions, Why
-from updater.agent.state import Hints, Kind, Pin
+from updater.agent.state import EventKind, Hints, Pin
 from updater.agent.store import HintStore
 from updater.agent.trial import NOT_TAKEN
 from updater.documents.channel import Instant
@@ -42,7 +42,7 @@ class Story:
     server: FakeServer
     agent: Agent
 
-    def update(self, **options: bool) -> Outcome:
+    def update(self, **options: bool) -> UpdateOutcome:
         return self.agent.update(UpdateOptions(**options), Silent())
 
     def why(self, **options: bool) -> Why:
@@ -156,7 +156,7 @@ def test_an_unreadable_state_file_is_set_aside(story: Story) -> None:
     assert story.why() is Why.UP_TO_DATE
     assert story.agent.store.path.with_name("state.json.broken").exists()
     story.agent.hold("look")
-    assert [event.kind for event in story.agent.hints().history] == [Kind.HELD]
+    assert [event.kind for event in story.agent.hints().history] == [EventKind.HELD]
 
 
 @pytest.mark.parametrize("counter_in_id", [False, True])
@@ -294,7 +294,7 @@ def test_a_release_that_was_changed_after_it_was_promoted_is_refused_before_anyt
     with pytest.raises(RefusedError, match="chosen"):
         story.update()
     assert not story.machine.host.disk.journal
-    assert story.agent.hints().history[-1].kind is Kind.FAILED
+    assert story.agent.hints().history[-1].kind is EventKind.FAILED
 
 
 def test_a_pin_keeps_to_the_bytes_it_was_first_seen_with(story: Story) -> None:
@@ -394,7 +394,7 @@ def test_a_failed_update_is_in_the_history_and_the_next_one_works(story: Story) 
     story.server.transfer = MemorySource(RELEASES["1.0.1"], break_at={artifact.sha256: 5000})
     with pytest.raises(FetchError):
         story.update()
-    assert story.agent.hints().history[-1].kind is Kind.FAILED
+    assert story.agent.hints().history[-1].kind is EventKind.FAILED
     story.server.transfer = None
     story.update()
     assert story.start() == "1.0.1"

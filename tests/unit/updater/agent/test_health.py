@@ -11,7 +11,7 @@ from bedrock.errors import ProcessError, TwinhullError
 from tests.fakes.clock import FakeClock
 from updater.agent import health
 from updater.agent.config import Engine, Health
-from updater.agent.health import Check, Result
+from updater.agent.health import Check, CheckResult
 
 
 def script(folder: Path, name: str, body: str, mode: int = 0o755) -> Path:
@@ -33,7 +33,7 @@ class Flaky:
             raise TwinhullError("not yet")
 
 
-def run(*checks: Check, patience: float = 60.0) -> tuple[tuple[Result, ...], list[str], FakeClock]:
+def run(*checks: Check, patience: float = 60.0) -> tuple[tuple[CheckResult, ...], list[str], FakeClock]:
     clock, told = FakeClock(), list[str]()
     results = health.run_checks(
         checks, Health(patience=patience, retry_interval=5.0), clock, lambda result: told.append(result.name)

@@ -14,8 +14,8 @@ from partitions.errors import VerityError
 from partitions.layout import identity_of
 from partitions.version import Version
 from tests.fakes.memory_disk import PowerCut
-from tests.fakes.twin_host import Built, MemorySource, TwinHost, built, random_uuid
-from updater.agent.install import Installation, Target, install
+from tests.fakes.twin_host import BuiltRelease, MemorySource, TwinHost, built, random_uuid
+from updater.agent.install import Installation, InstallTarget, install
 from updater.errors import FetchError, NoSpaceError, PolicyError, RefusedError
 
 OLD = built("1.0.0")
@@ -30,9 +30,9 @@ def host() -> TwinHost:
     return machine
 
 
-def target(machine: TwinHost) -> Target:
+def target(machine: TwinHost) -> InstallTarget:
     facts = machine.facts()
-    return Target(
+    return InstallTarget(
         disk=machine.disk,
         slot=machine.map().slot(facts.slot.other),
         folder=machine.folder,
@@ -43,7 +43,7 @@ def target(machine: TwinHost) -> Target:
     )
 
 
-def run(machine: TwinHost, new: Built = NEW, source: MemorySource | None = None) -> Installation:
+def run(machine: TwinHost, new: BuiltRelease = NEW, source: MemorySource | None = None) -> Installation:
     return install(target(machine), new.release, source or MemorySource(new), Silent())
 
 

@@ -18,10 +18,10 @@ from tests.fakes.twin_host import TwinHost, built
 from updater.agent import bootfolder, etcdiff
 from updater.agent.bootfolder import MountedBootFolder
 from updater.agent.efi import GLOBAL, LOADER, EfiVariables
-from updater.agent.etcdiff import Change, Difference
+from updater.agent.etcdiff import Difference, DifferenceKind
 from updater.agent.lock import exclusive
 from updater.agent.machine import ThisMachine, read_facts, root_hash_of
-from updater.agent.state import Hints, Hold, Kind, SlotState
+from updater.agent.state import EventKind, Hints, Hold, SlotState
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant
 from updater.errors import BusyError, SlotError
@@ -219,7 +219,7 @@ def test_a_machine_without_efi_variables_is_told(tmp_path: Path) -> None:
 def test_hints_survive_a_round_trip(tmp_path: Path) -> None:
     store = HintStore(tmp_path / "new/state.json")
     hints = Hints(hold=Hold("audit", NOW)).with_bad(RELEASE.release.version, "x", NOW)
-    hints = hints.with_event(Kind.HELD, "x", NOW)
+    hints = hints.with_event(EventKind.HELD, "x", NOW)
     assert store.change(lambda _: hints, NOW) == hints
     assert store.load(NOW) == hints
 
@@ -243,7 +243,7 @@ def test_changes_in_etc_are_told(tmp_path: Path) -> None:
     (upper / "ssh/own.conf").write_text("x")
     (upper / "localtime").symlink_to("/usr/share/zoneinfo/UTC")
     assert etcdiff.differences(upper, lower) == (
-        Difference("hostname", Change.CHANGED),
-        Difference("localtime", Change.ADDED),
-        Difference("ssh/own.conf", Change.ADDED),
+        Difference("hostname", DifferenceKind.CHANGED),
+        Difference("localtime", DifferenceKind.ADDED),
+        Difference("ssh/own.conf", DifferenceKind.ADDED),
     )

@@ -11,8 +11,8 @@ from bedrock.progress import Progress, Silent
 from partitions.layout import Slot
 from partitions.version import Version
 from tests.fakes.clock import START, FakeClock
-from updater.agent.agent import Outcome
-from updater.agent.config import Config, Reboot, RebootPolicy, TimeOfDay, Window
+from updater.agent.agent import UpdateOutcome
+from updater.agent.config import Config, Reboot, RebootPolicy, RebootWindow, TimeOfDay
 from updater.agent.install import Installation
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, Why
 from updater.agent.service import Daemon, outcome_line
@@ -32,12 +32,12 @@ class Answers:
     reboots: int = 0
     options: list[UpdateOptions] = field(default_factory=list)
 
-    def update(self, options: UpdateOptions, progress: Progress) -> Outcome:
+    def update(self, options: UpdateOptions, progress: Progress) -> UpdateOutcome:
         self.options.append(options)
         answer = self.plans.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return Outcome(answer)
+        return UpdateOutcome(answer)
 
     def reboot(self) -> None:
         self.reboots += 1
@@ -49,7 +49,7 @@ def daemon(*plans: Plan | Exception, config: Config | None = None, jitter: float
 
 
 def rebooting(policy: RebootPolicy, start: str = "13:00") -> Config:
-    return replace(Config(), reboot=Reboot(policy, Window(TimeOfDay.from_text(start))))
+    return replace(Config(), reboot=Reboot(policy, RebootWindow(TimeOfDay.from_text(start))))
 
 
 def test_an_update_reboots_at_once_by_default() -> None:
@@ -99,10 +99,10 @@ def test_a_disabled_daemon_asks_nobody() -> None:
 
 
 def test_an_outcome_tells_bytes_seconds_and_speed() -> None:
-    line = outcome_line(Outcome(UPDATE, Installation(73_000_000, 300_000_000, 6.0, 3.0)))
+    line = outcome_line(UpdateOutcome(UPDATE, Installation(73_000_000, 300_000_000, 6.0, 3.0)))
     assert "73000000 bytes downloaded" in line
     assert "50.0 MB/s" in line
-    assert outcome_line(Outcome(CURRENT)) == "current"
+    assert outcome_line(UpdateOutcome(CURRENT)) == "current"
 
 
 def test_the_clock_of_these_tests_starts_at_noon() -> None:

@@ -12,18 +12,18 @@ from partitions.version import Version
 from tests.fakes.loader import selected
 from tests.unit.updater.agent.test_plan import entry, facts, v
 from updater.agent import trial
-from updater.agent.state import Attempt, Hints, HostFacts, Kind
-from updater.agent.trial import Standing, Verdict
+from updater.agent.state import Attempt, EventKind, Hints, HostFacts
+from updater.agent.trial import Standing, TrialVerdict
 from updater.documents.channel import Instant
 
 AT = Instant(datetime(2026, 3, 1, tzinfo=UTC))
 
 
-def boot(host: HostFacts, hints: Hints, boot_id: str = "b1") -> Verdict:
+def boot(host: HostFacts, hints: Hints, boot_id: str = "b1") -> TrialVerdict:
     return trial.at_boot(host, hints, tries=3, boot_id=boot_id, now=AT)
 
 
-def after(host: HostFacts, verdict: Verdict) -> tuple[BootEntry, ...]:
+def after(host: HostFacts, verdict: TrialVerdict) -> tuple[BootEntry, ...]:
     """The entries once the verdict's renames are made."""
     entries = list(host.entries)
     for rename in verdict.renames:
@@ -39,7 +39,7 @@ BACK = facts("1.0", entry("1.0"), entry("1.1", 0, 3), other="1.1")
 def test_a_trial_boot_is_counted_once() -> None:
     counted = boot(TRIAL, Hints())
     assert counted.hints.attempt(v("1.1")) == Attempt(v("1.1"), 1, "b1")
-    assert boot(TRIAL, counted.hints) == Verdict(counted.hints)
+    assert boot(TRIAL, counted.hints) == TrialVerdict(counted.hints)
     assert boot(TRIAL, counted.hints, "b2").hints.attempt(v("1.1")).boots == 2
 
 
@@ -74,7 +74,7 @@ def test_an_unhealthy_trial_reboots_and_its_reason_is_kept() -> None:
     bad = back.hints.bad_version(v("1.1"))
     assert bad is not None
     assert bad.reason == "unit web.service failed"
-    assert back.hints.history[-1].kind is Kind.FELL_BACK
+    assert back.hints.history[-1].kind is EventKind.FELL_BACK
 
 
 def test_an_unhealthy_last_try_reboots_too() -> None:
@@ -84,7 +84,7 @@ def test_an_unhealthy_last_try_reboots_too() -> None:
 def test_an_unhealthy_blessed_slot_never_reboots() -> None:
     verdict = trial.unhealthy(facts("1.0", entry("1.0"), entry("0.9"), other="0.9"), Hints(), failure="x", now=AT)
     assert not verdict.reboot
-    assert verdict.hints.history[-1].kind is Kind.UNHEALTHY
+    assert verdict.hints.history[-1].kind is EventKind.UNHEALTHY
 
 
 def test_a_version_that_never_reached_its_checks_is_bad_with_that_reason() -> None:
@@ -193,6 +193,6 @@ def test_the_only_blessed_entry_is_never_renamed() -> None:
 def test_the_history_keeps_the_last_lines_only() -> None:
     hints = Hints()
     for number in range(300):
-        hints = hints.with_event(Kind.BOOTED, str(number), AT, Version.from_text("1"))
+        hints = hints.with_event(EventKind.BOOTED, str(number), AT, Version.from_text("1"))
     assert len(hints.history) == 200
     assert hints.history[-1].text == "299"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from updater.agent.config import Reboot, RebootPolicy, TimeOfDay, Window
+from updater.agent.config import Reboot, RebootPolicy, RebootWindow, TimeOfDay
 from updater.agent.window import reboot_at
 
 
@@ -16,7 +16,7 @@ def at(hour: int, minute: int = 0, day: int = 10) -> datetime:
     return datetime(2026, 3, day, hour, minute, tzinfo=UTC)
 
 
-NIGHT = Reboot(RebootPolicy.WINDOW, Window(TimeOfDay(23, 0), 2 * 3600.0))
+NIGHT = Reboot(RebootPolicy.WINDOW, RebootWindow(TimeOfDay(23, 0), 2 * 3600.0))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_at_once_and_never() -> None:
     length=st.floats(60, 86400),
 )
 def test_the_moment_is_in_the_window_and_within_a_day(now: datetime, hour: int, minute: int, length: float) -> None:
-    moment = reboot_at(now, Reboot(RebootPolicy.WINDOW, Window(TimeOfDay(hour, minute), length)))
+    moment = reboot_at(now, Reboot(RebootPolicy.WINDOW, RebootWindow(TimeOfDay(hour, minute), length)))
     assert moment is not None
     assert now <= moment <= now + timedelta(days=1)
     opened = moment.replace(hour=hour, minute=minute, second=0, microsecond=0)

@@ -22,7 +22,7 @@ from tests.fakes.builds import slots_of
 from tests.fakes.documents import channel_at, some_reference
 from tests.fakes.twin_host import built
 from updater.agent.fetch import chosen_object
-from updater.agent.state import Hints, Kind, Pin, parse_hints
+from updater.agent.state import EventKind, Hints, Pin, parse_hints
 from updater.documents.channel import DeadEnd, Instant, Pace, parse_channel, parse_channel_to_change
 from updater.documents.release import Compression, ObjectKind, StoredObject, parse_release
 from updater.documents.signatures import Detached, Signatures, parse_signatures
@@ -43,7 +43,7 @@ from updater.documents.statement import (
     parse_statement,
 )
 from updater.errors import RefusedError
-from updater.provision.record import Applied, Record, Trouble, Way, parse_record
+from updater.provision.record import Applied, ProvisionRecord, Trouble, Way, parse_record
 
 HASH = "ab" * 32
 AT = Instant(datetime(2026, 3, 1, tzinfo=UTC))
@@ -65,10 +65,10 @@ PROVENANCE = Provenance(
     RunDetails(Builder(BUILDER_ID)),
 )
 HINTS = replace(Hints(pin=Pin(Version("1.0.1"), HASH)), newest_blessed=Version("1.0.0")).with_event(
-    Kind.BLESSED, "well", AT
+    EventKind.BLESSED, "well", AT
 )
 
-RECORD = Record(
+RECORD = ProvisionRecord(
     first_boot_over=True, applied=Applied(HASH, Way.FIRMWARE, AT), troubles=(Trouble(Way.FIRMWARE, "x", AT),)
 )
 

@@ -21,11 +21,11 @@ from updater.provision.encrypted import is_encrypted
 from updater.provision.files import files_of
 from updater.provision.policy import Candidate, Policy, Unsigned, UpdaterFrom, decide
 from updater.provision.reading import read_offered, read_unverified
-from updater.provision.record import Applied, Record, Way
+from updater.provision.record import Applied, ProvisionRecord, Way
 
 POLICY = Policy(keys=(PUBLIC,))
 NOW = Instant.from_text("2026-03-01T12:00:00Z")
-FRESH, OVER = Record(), Record(first_boot_over=True)
+FRESH, OVER = ProvisionRecord(), ProvisionRecord(first_boot_over=True)
 
 
 def offer(data: str | bytes, way: Way = Way.FIRMWARE, policy: Policy = POLICY) -> Candidate:
@@ -33,8 +33,8 @@ def offer(data: str | bytes, way: Way = Way.FIRMWARE, policy: Policy = POLICY) -
     return Candidate(way, read_offered(raw, policy.public_keys, source=way.value))
 
 
-def follows(serial: int) -> Record:
-    return Record(first_boot_over=True, newest_serial=serial)
+def follows(serial: int) -> ProvisionRecord:
+    return ProvisionRecord(first_boot_over=True, newest_serial=serial)
 
 
 def test_unsigned_counts_at_the_first_boot() -> None:
@@ -56,7 +56,7 @@ def test_unsigned_never_and_always_do_what_they_say() -> None:
 
 def test_what_is_in_force_is_neither_applied_again_nor_complained_about() -> None:
     one = offer("hostname: one")
-    record = Record(first_boot_over=True, applied=Applied(one.offered.sha256, Way.FIRMWARE, NOW))
+    record = ProvisionRecord(first_boot_over=True, applied=Applied(one.offered.sha256, Way.FIRMWARE, NOW))
     decision = decide([one], record, POLICY)
     assert (decision.apply, decision.ignored) == (None, ())
 

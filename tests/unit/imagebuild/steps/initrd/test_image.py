@@ -20,7 +20,7 @@ from imagebuild.steps.initrd.firmware import microcode_files
 from imagebuild.steps.initrd.image import make_initrd, make_programs, needed_modules
 from imagebuild.steps.products import Half, Initrd, Kernel, PackageTree
 from imagebuild.steps.workshop import Workshop
-from tests.fakes.debian_packages import Content, Link, deb, stored
+from tests.fakes.debian_packages import ArchiveLink, Content, deb, stored
 from tests.fakes.definitions import plan_in, selection_of
 from tests.fakes.elf_files import elf_file, sections_file
 from tests.fakes.initrd_tools import MAGIC, InitrdTools, read_archive
@@ -46,7 +46,7 @@ PACKAGES: Mapping[str, Mapping[str, Content]] = {
         f"{LIBRARIES}/libc.so.6": elf_file(),
         f"{LIBRARIES}/libname.so.1": elf_file("libc.so.6"),
         f"{LIBRARIES}/ld-linux-x86-64.so.2": elf_file(),
-        "/usr/lib64/ld-linux-x86-64.so.2": Link("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
+        "/usr/lib64/ld-linux-x86-64.so.2": ArchiveLink("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
         "/usr/share/doc/libc6/copyright": b"LGPL",
     },
     "podman": {"/usr/bin/podman": elf_file()},

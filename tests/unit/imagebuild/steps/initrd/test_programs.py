@@ -12,14 +12,14 @@ from imagebuild.errors import BuildError, RefusedInputError
 from imagebuild.inputs.store import Store
 from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.initrd.programs import unpack_programs
-from tests.fakes.debian_packages import Content, Link, ar, deb, stored, tar_xz
+from tests.fakes.debian_packages import ArchiveLink, Content, ar, deb, stored, tar_xz
 from tests.fakes.elf_files import elf_file
 
 LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 LIBC: Mapping[str, Content] = {
     f"{LIBRARIES}/libc.so.6": elf_file("ld-linux-x86-64.so.2"),
     f"{LIBRARIES}/ld-linux-x86-64.so.2": elf_file(),
-    "/usr/lib64/ld-linux-x86-64.so.2": Link("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
+    "/usr/lib64/ld-linux-x86-64.so.2": ArchiveLink("../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"),
     "/usr/share/doc/libc6/copyright": b"LGPL",
 }
 TOOL: Mapping[str, Content] = {
@@ -28,7 +28,7 @@ TOOL: Mapping[str, Content] = {
     "/usr/share/doc/tool/changelog": b"much",
 }
 LIBTOOL: Mapping[str, Content] = {
-    f"{LIBRARIES}/libtool.so.1": Link("libtool.so.1.2"),
+    f"{LIBRARIES}/libtool.so.1": ArchiveLink("libtool.so.1.2"),
     f"{LIBRARIES}/libtool.so.1.2": elf_file("libc.so.6"),
 }
 ALWAYS = {
@@ -98,7 +98,7 @@ PLAIN: Mapping[str, Content] = {"/usr/sbin/tool": elf_file(), "/etc/tool.conf": 
 def test_another_name_of_a_file_brings_its_content(tmp_path: Path) -> None:
     tool: Mapping[str, Content] = {
         "/usr/sbin/first": elf_file("libc.so.6"),
-        "/usr/sbin/tool": Link("usr/sbin/first", hard=True),
+        "/usr/sbin/tool": ArchiveLink("usr/sbin/first", hard=True),
     }
     root = unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=tool)
     assert names(root) == {"usr/sbin/tool"} | ALWAYS
@@ -107,8 +107,8 @@ def test_another_name_of_a_file_brings_its_content(tmp_path: Path) -> None:
 
 def test_every_link_of_a_chain_stays(tmp_path: Path) -> None:
     chain: Mapping[str, Content] = {
-        f"{LIBRARIES}/libtool.so.1": Link("libtool.so.1.2"),
-        f"{LIBRARIES}/libtool.so.1.2": Link("libtool.so.1.2.3"),
+        f"{LIBRARIES}/libtool.so.1": ArchiveLink("libtool.so.1.2"),
+        f"{LIBRARIES}/libtool.so.1.2": ArchiveLink("libtool.so.1.2.3"),
         f"{LIBRARIES}/libtool.so.1.2.3": elf_file(),
     }
     root = unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=TOOL, libtool1=chain)
@@ -136,7 +136,7 @@ def test_a_library_that_is_loaded_by_name_and_is_in_no_package_is_named(tmp_path
 @pytest.mark.parametrize("target", ["libtool.so.1.2", "../../../../../outside", "/etc/hostname", "libtool.so.1"])
 def test_a_link_that_leads_nowhere_or_outside_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "outside").write_bytes(elf_file())
-    wrong = {f"{LIBRARIES}/libtool.so.1": Link(target)}
+    wrong = {f"{LIBRARIES}/libtool.so.1": ArchiveLink(target)}
     with pytest.raises(BuildError, match=r"/libtool\.so\.1 of the initrd leads nowhere"):
         unpack(tmp_path, content_of("/usr/sbin/tool"), libc6=LIBC, tool=TOOL, libtool1=wrong)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imagebuild.steps.dpkg import InstalledPackage
-from imagebuild.steps.leave_out.facts import Item, Tree, owners_of, read_items, requested_packages
+from imagebuild.steps.leave_out.facts import TreeFacts, TreeItem, owners_of, read_items, requested_packages
 
 
 def package(
@@ -75,8 +75,13 @@ def test_rows_become_items() -> None:
 
 
 def test_a_way_follows_links_of_folders_too() -> None:
-    items = [Item("/usr/x", target="y"), Item("/usr/y", folder=True), Item("/usr/y/a"), Item("/usr/b", target="x/a")]
-    tree = Tree({item.path: item for item in items}, {})
+    items = [
+        TreeItem("/usr/x", target="y"),
+        TreeItem("/usr/y", folder=True),
+        TreeItem("/usr/y/a"),
+        TreeItem("/usr/b", target="x/a"),
+    ]
+    tree = TreeFacts({item.path: item for item in items}, {})
     assert tree.way("/usr/b") == ("/usr/b", "/usr/y/a")
     assert tree.through_folders("/usr/x/a") == "/usr/y/a"
     assert tree.way("/none") == ()

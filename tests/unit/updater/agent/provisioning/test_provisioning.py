@@ -16,13 +16,13 @@ import yaml
 from bedrock import strict
 from bedrock.errors import ProcessError, TwinhullError
 from tests.fakes.provisions import CERTIFICATE, PUBLIC, SSH_KEY, STRANGER, WHOLE, signed
-from updater.agent.provisioning.applying import BUNDLE_FILE, Host
+from updater.agent.provisioning.applying import BUNDLE_FILE, ProvisionedHost
 from updater.agent.provisioning.host_files import HostFiles
-from updater.agent.provisioning.provisioning import Outcome, Provisioner, RecordStore, end_first_boot
+from updater.agent.provisioning.provisioning import Provisioner, ProvisionOutcome, RecordStore, end_first_boot
 from updater.agent.provisioning.ways import oem_credential
 from updater.agent.report import provision_lines
 from updater.documents.channel import Instant
-from updater.provision.files import Target
+from updater.provision.files import TargetFile
 from updater.provision.policy import Policy, Unsigned
 from updater.provision.reading import CREDENTIAL
 from updater.provision.record import Way
@@ -88,8 +88,8 @@ class FakeHost:
     def store(self) -> RecordStore:
         return RecordStore(self.root / "var/lib/twinhull")
 
-    def boot(self) -> Outcome:
-        host = Host(HostFiles(self.root), self.run, self.image, self.set_name, self.version)
+    def boot(self) -> ProvisionOutcome:
+        host = ProvisionedHost(HostFiles(self.root), self.run, self.image, self.set_name, self.version)
         return Provisioner(host, self.store, self.policy, self.decrypt, lambda: NOW).run()
 
     def next_boot(self) -> None:
@@ -334,7 +334,7 @@ def test_the_record_is_written_so_that_the_initrd_finds_its_word(host: FakeHost)
 
 def test_a_file_is_replaced_in_one_step_and_left_alone_when_it_is_so_already(host: FakeHost) -> None:
     files, owner = HostFiles(host.root), (os.getuid(), os.getgid())
-    target = Target("/etc/x", b"one", 0o640)
+    target = TargetFile("/etc/x", b"one", 0o640)
     assert files.write(target, owner)
     assert (host.root / "etc/x").stat().st_mode & 0o7777 == 0o640
     assert not files.write(target, owner)
@@ -344,7 +344,7 @@ def test_a_file_is_replaced_in_one_step_and_left_alone_when_it_is_so_already(hos
     assert files.remove("/etc/x", hashlib.sha256(b"one").hexdigest())
     (host.root / "etc/folder").mkdir()
     with pytest.raises(TwinhullError, match="is a folder"):
-        files.write(Target("/etc/folder", b""), owner)
+        files.write(TargetFile("/etc/folder", b""), owner)
 
 
 def test_a_unit_that_is_to_be_enabled_no_longer_is_disabled(host: FakeHost) -> None:

@@ -17,7 +17,7 @@ from partitions.layout import boot_bytes_for
 from partitions.version import Version
 from tests.fakes.builds import slots_of
 from updater.documents.release import FORMAT, Architecture, Artifact, Artifacts, Release
-from updater.documents.slot_layout import Part, parse_layout
+from updater.documents.slot_layout import BoundPartition, parse_layout
 from updater.repository.field.room import Known, family_problems, fill, in_mib, misfits, need, outlooks, releases_left
 
 MIB = 1 << 20
@@ -88,12 +88,12 @@ def test_a_layout_of_another_architecture_or_image_is_told() -> None:
 @pytest.mark.parametrize(
     ("part", "fits", "too_large"),
     [
-        (Part.ROOT, release(root=64 * MIB), release(root=64 * MIB + 4096)),
-        (Part.VERITY, release(verity=MIB), release(verity=MIB + 4096)),
-        (Part.BOOT, release(uki=20 * MIB), release(uki=20 * MIB + 1)),
+        (BoundPartition.ROOT, release(root=64 * MIB), release(root=64 * MIB + 4096)),
+        (BoundPartition.VERITY, release(verity=MIB), release(verity=MIB + 4096)),
+        (BoundPartition.BOOT, release(uki=20 * MIB), release(uki=20 * MIB + 1)),
     ],
 )
-def test_a_release_fits_up_to_the_last_byte(part: Part, fits: Release, too_large: Release) -> None:
+def test_a_release_fits_up_to_the_last_byte(part: BoundPartition, fits: Release, too_large: Release) -> None:
     assert misfits([fits], [known()]) == ()
     (found,) = misfits([too_large], [known()])
     assert found.part is part
@@ -116,7 +116,7 @@ def test_a_misfit_names_sizes_versions_and_what_is_missing() -> None:
 def test_a_uki_fits_exactly_when_two_and_the_slack_do(uki: int, boot: int) -> None:
     slots = replace(SLOTS, boot_bytes=boot)
     found = misfits([release(uki=uki)], [replace(known(), slots=slots)])
-    assert bool(found) == (boot_bytes_for(uki) > boot) == (fill(release(uki=uki), slots, Part.BOOT) > 1)
+    assert bool(found) == (boot_bytes_for(uki) > boot) == (fill(release(uki=uki), slots, BoundPartition.BOOT) > 1)
 
 
 @given(SIZES, st.integers(1, 1 << 41))
@@ -141,7 +141,12 @@ def test_a_limit_that_is_reached_within_the_span_is_told() -> None:
     # 59 of 64 MiB, 1 MiB more each: the sixth from now does not fit.
     assert outlooks(history, [known()], within=5) == ()
     (found,) = outlooks(history, [known()], within=6)
-    assert (found.part, found.releases_left, found.growth_bytes, found.over_releases) == (Part.ROOT, 6, MIB, 8)
+    assert (found.part, found.releases_left, found.growth_bytes, found.over_releases) == (
+        BoundPartition.ROOT,
+        6,
+        MIB,
+        8,
+    )
     assert str(found) == (
         f"host (x86-64): 6 more releases will outgrow the root partition of layout {SLOTS.id}: 59 MiB of 64 MiB are "
         "needed now, 1048576 bytes more per release (mean of the last 8)"
@@ -151,7 +156,7 @@ def test_a_limit_that_is_reached_within_the_span_is_told() -> None:
 def test_growth_of_the_uki_counts_twice() -> None:
     history = [release("1", uki=16 * MIB), release("2", uki=17 * MIB)]
     (found,) = outlooks(history, [known()], within=12)
-    assert (found.part, found.releases_left, found.growth_bytes) == (Part.BOOT, 4, 2 * MIB)
+    assert (found.part, found.releases_left, found.growth_bytes) == (BoundPartition.BOOT, 4, 2 * MIB)
 
 
 def test_only_the_last_releases_tell_the_growth() -> None:
