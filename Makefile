@@ -15,7 +15,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs reproducible bench-update bench-build bench-boot lock clean distclean test-unproven test-suites test-build-host
+.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs reproducible bench-update bench-build bench-boot lock clean distclean test-suites test-build-host
 
 help: ## List the targets
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -32,7 +32,6 @@ help: ## List the targets
 	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
 	@echo "  make test-disks    a host on each kind of disk: NVMe, AHCI, virtio, USB, VMware, RAID"
 	@echo "  make test-docs     every command block of README and docs/, the slow ones too"
-	@echo "  make test-unproven provisioning and ways in: machines without a complete passing run yet"
 	@echo "  make test-suites   a host of Debian testing and one of unstable: built and booted (out/suites.json)"
 	@echo "  make test-build-host  the README's first commands on a clean Debian 13, as root (out/build-host.json)"
 	@echo "  make reproducible  ten builds of one lock, compared byte by byte (out/reproducible.json)"

@@ -32,8 +32,6 @@ from imagebuild.vm.machine import VirtualMachine
 from tests.fakes.provisions import CERTIFICATE, SSH_KEY, SSH_PRIVATE, signed
 from updater.provision.reading import CREDENTIAL
 
-pytestmark = pytest.mark.unproven
-
 FIRST, SECOND = PROVISIONED
 GUARD = Guard("deploy", "test-pass", "deploy:$2b$05$abcdefghijklmnopqrstuuM4ZN2JOZh0ZE3I3ZYZ0Q37kLl/ryOPG")
 ADDRESS = "10.0.2.77"
