@@ -5,7 +5,8 @@
     └── ProcessError              1  another program failed or ran out of time
 
 Each package derives its own root from `TwinhullError`.  Codes: 0 done, 1 failed, 2 wrong usage, 3 refused because
-verification failed, 4 nothing to do.  What the user can do next is attached with `add_note`.
+verification failed, 4 nothing to do, 5 something must be done soon, 6 it is overdue.
+What the user can do next is attached with `add_note`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_NOTHING_TO_DO = 4
+EXIT_DUE = 5
+EXIT_OVERDUE = 6
 
 
 class TwinhullError(Exception):

@@ -116,7 +116,7 @@ def set_channel(
         chosen = ChosenRelease(release, reference_to(state, release)) if release else None
         floor = _find_floor(layout, state, change.floor, release or current) if change.floor else None
         channel = changed_channel(name, current, change, chosen=chosen, floor=floor, now=now)
-        if channel == current:
+        if channel == current and not state.unfinished:
             return ChannelSet(channel, new=False)
         signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
         signed = state.channels.copy()

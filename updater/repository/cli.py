@@ -13,11 +13,12 @@ import click
 from bedrock import strict
 from bedrock.cli import FromText, emit_json, json_option, line_progress
 from bedrock.clock import SYSTEM_CLOCK
-from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO, EXIT_REFUSED
-from bedrock.persist import write_new
+from bedrock.errors import EXIT_DONE, EXIT_DUE, EXIT_NOTHING_TO_DO, EXIT_OVERDUE, EXIT_REFUSED
+from bedrock.persist import write_atomic, write_new
 from bedrock.progress import Progress, Silent
 from keys.cli import keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
+from keys.roles import TufRole
 from partitions.cli import VERSION
 from partitions.version import Version
 from updater.documents.channel import Channel, DeadEnd, Instant
@@ -37,6 +38,8 @@ from updater.repository.lifetime import Lifetimes
 from updater.repository.objects import DEFAULT_LEVEL, MAX_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
 from updater.repository.refresh import DEFAULT_WITHIN, refresh
+from updater.repository.status import Validity, read_status
+from updater.repository.status import lines as status_lines
 from updater.repository.verify import Verification, verify
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -221,31 +224,64 @@ def refresh_command(
     release_lifetime: timedelta | None,
     within: timedelta | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Sign snapshot and timestamp again, and other roles that expire soon if their keys are here.
 
-    Run it from a timer, more often than the online lifetime (7 days by default).
+    Run it from a timer, more often than the online lifetime (7 days by default). Exit code 6: a role
+    has expired, and its keys are not here, so hosts refuse what this repository says. A new root is
+    also written next to the keys as root.json, for the images built from then on.
 
     \b
     Example:
       twinhull repo refresh repo --within 60d
     """
+    now = SYSTEM_CLOCK.now()
     done = refresh(
         base,
         access=_access(keys, passphrase_file),
         lifetimes=_lifetimes(online_lifetime, release_lifetime),
-        now=SYSTEM_CLOCK.now(),
+        now=now,
         within=DEFAULT_WITHIN if within is None else within,
     )
     expires = {role: _moment(when) for role, when in done.expires.items()}
     late = {item.role.value: _moment(item.expires) for item in done.expiring}
+    past = [item.role.value for item in done.expiring if item.expires <= now]
+    if TufRole.ROOT in done.signed:
+        write_atomic(keys / ROOT_OF_TRUST_FILE, done.root)
     if as_json:
         emit_json({"signed": [role.value for role in done.signed], "expires": expires, "keys_elsewhere": late})
-        return
-    for role in done.signed:
-        click.echo(f"{role.value}: signed, valid until {expires[role.value]}")
+    else:
+        for role in done.signed:
+            click.echo(f"{role.value}: signed, valid until {expires[role.value]}")
     for name, when in late.items():
-        click.echo(f"warning: {name} expires at {when} and its keys are not here", err=True)
+        told = f"error: {name} expired" if name in past else f"warning: {name} expires"
+        click.echo(f"{told} at {when} and its keys are not here", err=True)
+    return EXIT_OVERDUE if past else EXIT_DONE
+
+
+@repo.command("status")
+@click.argument("base", metavar="REPO", type=_FOLDER)
+@click.option("--within", type=SPAN, help="A role is due when it expires within this time (default 30d).")
+@json_option
+def status_command(base: Path, within: timedelta | None, as_json: bool) -> int:
+    """Show each role: its version, when it expires, who signed it, and whose turn it is.
+
+    Needs no keys. A role is due when it expires within --within and half of its life is over.
+    Exit code 5: a role is due. Exit code 6: a role has expired, and hosts refuse what this repository says.
+
+    \b
+    Example:
+      twinhull repo status repo --within 60d
+    """
+    now = SYSTEM_CLOCK.now()
+    status = read_status(base, now=now, within=DEFAULT_WITHIN if within is None else within)
+    if as_json:
+        roles = [{**strict.plain(role), "expires": _moment(role.expires)} for role in status.roles]
+        emit_json({"validity": status.validity, "unfinished": status.unfinished, "roles": roles})
+    else:
+        for line in status_lines(status, now):
+            click.echo(line)
+    return {Validity.FINE: EXIT_DONE, Validity.DUE: EXIT_DUE, Validity.EXPIRED: EXIT_OVERDUE}[status.validity]
 
 
 @repo.command("verify")

@@ -27,6 +27,13 @@ class Lifetimes:
         """When a document of `role` signed at `now` expires (TUF writes whole seconds in UTC)."""
         return now.astimezone(UTC).replace(microsecond=0) + self._of(role)
 
+    def due(self, role: TufRole, expires: datetime, *, now: datetime, within: timedelta) -> bool:
+        """Whether a document that expires then is to be signed again: within a span, but not before half of its life.
+
+        A long span in a daily timer would otherwise make a new root every day.
+        """
+        return expires - now <= min(within, self._of(role) / 2)
+
     def _of(self, role: TufRole) -> timedelta:
         if role.online:
             return self.online

@@ -1,8 +1,9 @@
 """The signed role documents of a repository: reads and verifies them, builds, signs and writes new ones.
 
-Rules: nothing is signed on top of a state whose signatures do not hold; a new document is checked against the role
-that delegates to it before it is written; order on the disk is root, targets, releases, channels, snapshot, timestamp,
-each durable before the next, and a version number that has a file is never used again.
+Rules: nothing is signed on top of a state whose signatures do not hold; all new documents are signed and checked
+against the roles that delegate to them before the first of them is written; order on the disk is root, targets,
+releases, channels, snapshot, timestamp, each durable before the next, and a version number that has a file is never
+used again.  No role goes back behind what a signed snapshot named, whatever became of the timestamp.
 Expired metadata are accepted here: an expired repository must stay repairable.
 Source: TUF specification 1.0.34, sections 4 (formats), 5 (client workflow) and 6.2 (consistent snapshots).
 """
@@ -10,7 +11,7 @@ Source: TUF specification 1.0.34, sections 4 (formats), 5 (client workflow) and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -71,7 +72,10 @@ class Document(Generic[T]):
 
 @dataclass(frozen=True)
 class RepositoryState:
-    """All role documents of a repository at one moment."""
+    """All role documents of a repository at one moment.
+
+    `unfinished`: a snapshot was signed that the timestamp does not name, and the documents are those of that snapshot.
+    """
 
     root: Document[Root]
     targets: Document[Targets]
@@ -79,6 +83,7 @@ class RepositoryState:
     channels: Document[Targets]
     snapshot: Document[Snapshot]
     timestamp: Document[Timestamp]
+    unfinished: bool = False
 
     def documents(self) -> dict[TufRole, Document[Any]]:
         """The documents by role."""
@@ -95,6 +100,9 @@ class RepositoryState:
 def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes | None = None) -> RepositoryState:
     """Read the current state along its chain of signatures.
 
+    With a keyring it is the state to go on from: what a newer snapshot names than the timestamp does (a command was cut
+    short, or the timestamp was put back), hosts may have seen, and no role may go back behind it.
+
     Args:
         layout: The repository.
         keyring: Whose root keys to trust; None trusts the repository's own root, for commands that only show.
@@ -109,6 +117,14 @@ def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes |
     check_signatures(root.signed, TufRole.TIMESTAMP, timestamp.metadata)
     meta = timestamp.signed.snapshot_meta
     snapshot = load_named(layout, TufRole.SNAPSHOT, Snapshot, meta, root.signed)
+    state = _named_by(layout, root, snapshot, timestamp)
+    return state if keyring is None else _newest(layout, state)
+
+
+def _named_by(
+    layout: Layout, root: Document[Root], snapshot: Document[Snapshot], timestamp: Document[Timestamp]
+) -> RepositoryState:
+    """The state whose documents a snapshot names."""
     targets = load_targets(layout, TufRole.TARGETS, snapshot.signed, root.signed)
     return RepositoryState(
         root=root,
@@ -118,6 +134,21 @@ def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes |
         snapshot=snapshot,
         timestamp=timestamp,
     )
+
+
+def _newest(layout: Layout, state: RepositoryState) -> RepositoryState:
+    """The state that the newest whole snapshot on the disk names."""
+    for version in reversed(layout.versions_on_disk(TufRole.SNAPSHOT)):
+        if version <= state.snapshot.signed.version:
+            break
+        try:
+            snapshot = read_document(layout.role_file(TufRole.SNAPSHOT, version), Snapshot)
+            check_signatures(state.root.signed, TufRole.SNAPSHOT, snapshot.metadata)
+            return replace(_named_by(layout, state.root, snapshot, state.timestamp), unfinished=True)
+        except (RefusedError, RepositoryError):
+            # Not signed, or not whole: no host can have taken it.
+            continue
+    return state
 
 
 def read_document(path: Path, kind: type[T]) -> Document[T]:
@@ -240,25 +271,26 @@ def commit(
         now: The moment of signing.
 
     Raises:
-        RefusedError: The keys are not those the repository trusts for a role; nothing of that role was written.
-        RepositoryError: A file that must be new exists already.
+        RefusedError: The keys are not those the repository trusts for a role; nothing was written.
+        RepositoryError: A file that must be new exists already; nothing was written.
     """
     writer = _Writer(layout, state, signers=signers, lifetimes=lifetimes, now=now)
     for role in WRITING_ORDER[:-2]:
         if role in changed:
-            writer.write(role, changed[role])
+            writer.sign(role, changed[role])
     snapshot = state.snapshot.copy() if state else Snapshot()
     for role in IN_SNAPSHOT:
         snapshot.meta[f"{role.value}.json"] = writer.documents[role].meta()
-    written = writer.write(TufRole.SNAPSHOT, snapshot)
+    signed = writer.sign(TufRole.SNAPSHOT, snapshot)
     timestamp = state.timestamp.copy() if state else Timestamp()
-    timestamp.snapshot_meta = written.meta()
-    writer.write(TufRole.TIMESTAMP, timestamp)
+    timestamp.snapshot_meta = signed.meta()
+    writer.sign(TufRole.TIMESTAMP, timestamp)
+    writer.write()
     return writer.state()
 
 
 class _Writer:
-    """Signs, checks and writes one document after the other, keeping what is current."""
+    """Signs and checks one document after the other, keeping what is current, and then writes them."""
 
     def __init__(
         self, layout: Layout, state: RepositoryState | None, *, signers: Signers, lifetimes: Lifetimes, now: datetime
@@ -267,30 +299,44 @@ class _Writer:
         self._signers = signers
         self._lifetimes = lifetimes
         self._now = now
+        self._new: dict[Path, bytes] = {}
         self.documents: dict[TufRole, Document[Any]] = state.documents() if state else {}
 
-    def write(self, role: TufRole, signed: Signed) -> Document[Any]:
-        """Write the next version of a role to the disk, durably."""
+    def sign(self, role: TufRole, signed: Signed) -> Document[Any]:
+        """Make the next version of a role; it is on the disk after `write`."""
         signed.version = self._next_version(role)
         signed.expires = self._lifetimes.expiry(role, self._now)
         metadata: Metadata[Any] = Metadata(signed)
         for signer in self._signers[role]:
             metadata.sign(signer, append=True)
         for delegator in self._delegators(role, signed):
-            check_signatures(delegator, role, metadata)
+            _check_own_signatures(delegator, role, metadata)
         document: Document[Any] = Document(metadata, metadata.to_bytes())
         path = self._layout.timestamp_file
         if role is not TufRole.TIMESTAMP:
             path = self._layout.role_file(role, signed.version)
             if path.exists():
                 raise RepositoryError(f"{path} exists and would have been overwritten")
-        write_atomic(path, document.raw)
+        self._new[path] = document.raw
         self.documents[role] = document
         return document
 
+    def write(self) -> None:
+        """Write what was signed to the disk, each document durable before the next."""
+        for path, raw in self._new.items():
+            write_atomic(path, raw)
+
     def state(self) -> RepositoryState:
         """The current documents of the repository."""
-        return RepositoryState(**{role.value: document for role, document in self.documents.items()})
+        new = self.documents
+        return RepositoryState(
+            root=new[TufRole.ROOT],
+            targets=new[TufRole.TARGETS],
+            releases=new[TufRole.RELEASES],
+            channels=new[TufRole.CHANNELS],
+            snapshot=new[TufRole.SNAPSHOT],
+            timestamp=new[TufRole.TIMESTAMP],
+        )
 
     def _next_version(self, role: TufRole) -> int:
         """One more than every version seen, so that a cache never serves a left-over file as a new one."""
@@ -308,22 +354,42 @@ class _Writer:
         return (self.documents[TufRole.ROOT].signed,)
 
 
+def _check_own_signatures(delegator: Delegator, role: TufRole, metadata: Metadata[T]) -> None:
+    """Check what was signed just now: the keys at hand may be others than the repository's."""
+    try:
+        check_signatures(delegator, role, metadata)
+    except RefusedError as error:
+        raise error.with_hint(
+            f"the keys folder names other keys for {role.value} than the repository trusts; nothing was written"
+        ) from error
+
+
 def _load_root(layout: Layout, keyring: Keyring | None) -> Document[Root]:
-    versions = layout.versions_on_disk(TufRole.ROOT)
-    root = read_document(layout.role_file(TufRole.ROOT, versions[-1] if versions else 1), Root)
-    check_signatures(root.signed, TufRole.ROOT, root.metadata)
-    if keyring is not None:
-        entry = keyring.role(TufRole.ROOT)
-        trusted = Root()
-        trusted.roles[TufRole.ROOT.value] = Role([], entry.threshold)
-        for key in entry.keys:
-            trusted.add_key(key.public, TufRole.ROOT.value)
+    versions = layout.versions_on_disk(TufRole.ROOT) or (1,)
+    if keyring is None:
+        root = read_document(layout.role_file(TufRole.ROOT, versions[-1]), Root)
+        check_signatures(root.signed, TufRole.ROOT, root.metadata)
+        return root
+    # The keys folder may be older than the newest root: a rotation is followed, as hosts follow it.
+    for version in reversed(versions):
+        root = read_document(layout.role_file(TufRole.ROOT, version), Root)
         try:
-            check_signatures(trusted, TufRole.ROOT, root.metadata)
-        except RefusedError as error:
-            message = f"the repository {layout.base} was not made with the root keys of {keyring.folder}"
-            raise RefusedError(message).with_hint("give the keys folder the repository was made with") from error
-    return root
+            check_signatures(_root_of(keyring), TufRole.ROOT, root.metadata)
+        except RefusedError:
+            continue
+        return follow_roots(layout, root)
+    message = f"the repository {layout.base} was not made with the root keys of {keyring.folder}"
+    raise RefusedError(message).with_hint("give the keys folder the repository was made with")
+
+
+def _root_of(keyring: Keyring) -> Root:
+    """What a keys folder says of the role root, in the form that signatures are checked against."""
+    entry = keyring.role(TufRole.ROOT)
+    trusted = Root()
+    trusted.roles[TufRole.ROOT.value] = Role([], entry.threshold)
+    for key in entry.keys:
+        trusted.add_key(key.public, TufRole.ROOT.value)
+    return trusted
 
 
 def load_targets(layout: Layout, role: TufRole, snapshot: Snapshot, delegator: Delegator) -> Document[Targets]:

@@ -191,9 +191,9 @@ def publish(
     _check_files(builds, progress)
     with writing(layout):
         state = load_state(layout, access.keyring)
+        shown = load_state(layout, None).releases if state.unfinished else state.releases
         news = [build for build in _unique(builds) if _is_new(layout, state, build.release)]
-        releases = {}
-        if news:
+        if news or state.unfinished:
             back = require_room(layout, state, [NewRelease(build.release, build.slots) for build in news])
             signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
             _check_space(layout, news, free_bytes)
@@ -204,9 +204,12 @@ def publish(
             # Before the release is written: an additional layout in the field is harmless.
             bring_back(layout, back)
             progress.step("signing the metadata")
-            changes = {TufRole.RELEASES: changed}
+            changes = {TufRole.RELEASES: changed} if news else {}
             state = commit(layout, state, changed=changes, signers=signers, lifetimes=lifetimes, now=now)
-        return tuple(_publication(layout, state, build.release.target_path, releases) for build in builds)
+        paths = (build.release.target_path for build in builds)
+        return tuple(
+            Publication(read_release(layout, state, path), new=path not in shown.signed.targets) for path in paths
+        )
 
 
 def _refuse_profiles(builds: Sequence[Build]) -> None:
@@ -323,9 +326,3 @@ def _with_releases(layout: Layout, state: RepositoryState, releases: dict[str, R
     for path, release in releases.items():
         changed.targets[path] = write_target(layout, path, strict.dump_json(release))
     return changed
-
-
-def _publication(layout: Layout, state: RepositoryState, path: str, releases: dict[str, Release]) -> Publication:
-    if path in releases:
-        return Publication(releases[path], new=True)
-    return Publication(read_release(layout, state, path), new=False)

@@ -33,11 +33,12 @@ class Expiring:
 
 @dataclass(frozen=True)
 class Refreshed:
-    """The roles that were signed again, when each role expires now, and the roles that need other keys."""
+    """The roles that were signed again, when each role expires now, the roles that need other keys, and the root."""
 
     signed: tuple[TufRole, ...]
     expires: dict[str, datetime]
     expiring: tuple[Expiring, ...]
+    root: bytes
 
 
 def refresh(
@@ -50,7 +51,7 @@ def refresh(
         access: Keys of snapshot and timestamp at least.
         lifetimes: How long the new documents are valid.
         now: The moment of signing.
-        within: Other roles are signed when they expire within this span.
+        within: Other roles are signed when they expire within this span, and half of their life is over.
 
     Raises:
         RefusedError: The repository's signatures do not hold.
@@ -63,7 +64,7 @@ def refresh(
         signers: dict[TufRole, Signers] = {}
         changed: dict[TufRole, Signed] = {}
         expiring: list[Expiring] = []
-        for role in expiring_roles(state, now=now, within=within):
+        for role in expiring_roles(state, lifetimes, now=now, within=within):
             opened = access.open_if_present(role)
             if opened:
                 signers[role] = opened
@@ -74,14 +75,18 @@ def refresh(
         for opened in signers.values():
             usable.update(opened)
         state = commit(layout, state, changed=changed, signers=usable, lifetimes=lifetimes, now=now)
-    return Refreshed((*changed, *_ONLINE), expiry_by_role(state), tuple(expiring))
+    return Refreshed((*changed, *_ONLINE), expiry_by_role(state), tuple(expiring), state.root.raw)
 
 
-def expiring_roles(state: RepositoryState, *, now: datetime, within: timedelta) -> tuple[TufRole, ...]:
-    """The roles, snapshot and timestamp aside, that expire within a span; pure."""
+def expiring_roles(
+    state: RepositoryState, lifetimes: Lifetimes, *, now: datetime, within: timedelta
+) -> tuple[TufRole, ...]:
+    """The roles, snapshot and timestamp aside, that are due to be signed again; pure."""
     documents = state.documents()
     return tuple(
-        role for role in WRITING_ORDER if role not in _ONLINE and documents[role].signed.expires - now <= within
+        role
+        for role in WRITING_ORDER
+        if role not in _ONLINE and lifetimes.due(role, documents[role].signed.expires, now=now, within=within)
     )
 
 

@@ -31,8 +31,8 @@ def server(*, repository: Path, host: str, port: int, ready_file: Path | None, q
 
     Prints 'listening on URL' when it answers requests, and a line per request on stderr.
     Hosts verify every byte, so plain HTTP is safe against forgery; put a TLS proxy in front
-    if nobody may see what is downloaded. /healthz answers 503 when the signed timestamp
-    is missing or expired (twinhull repo refresh signs a new one).
+    if nobody may see what is downloaded. /healthz answers 503 when any signed
+    role is missing or expired (twinhull repo status shows which).
 
     \b
     Example:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bedrock.cli import run_command
+from bedrock.clock import SYSTEM_CLOCK
+from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
+from keys.roles import TufRole
 from tests.fakes.builds import write_build
 from tests.fakes.keyrings import PASSPHRASE, dev_folder, production_folder
+from updater.repository.access import KeyAccess
 from updater.repository.cli import channel, repo
+from updater.repository.layout import Layout
+from updater.repository.lifetime import Lifetimes
+from updater.repository.metadata import WRITING_ORDER, commit, load_state
 
 
 @click.group()
@@ -96,11 +105,68 @@ def test_verify_takes_the_root_hosts_start_from(folder: Path) -> None:
 
 def test_refresh_tells_what_it_signed_and_what_is_left_to_others(folder: Path) -> None:
     (folder / "keys" / "channels-1.pem").unlink()
-    done = answered("repo", "refresh", "repo", "--keys", "keys", "--within", "100d")
-    assert done["signed"] == ["releases", "snapshot", "timestamp"]
-    assert list(done["keys_elsewhere"]) == ["channels"]
-    told = ran("repo", "refresh", "repo", "--keys", "keys", "--within", "100d")
+    words = ("repo", "refresh", "repo", "--keys", "keys", "--within", "100d", "--release-lifetime", "900d")
+    told = ran(*words)
     assert "warning: channels expires at" in told.stderr
+    assert "releases: signed" in told.stdout
+    done = answered(*words, "--release-lifetime", "2d")
+    assert done["signed"] == ["snapshot", "timestamp"]
+    assert list(done["keys_elsewhere"]) == []
+
+
+def signed_ago(folder: Path, role: TufRole, *, days: int) -> None:
+    """Sign a role's next document, and the snapshot and timestamp over it, as if some days ago."""
+    layout = Layout(folder / "repo")
+    state = load_state(layout, None)
+    signers = KeyAccess(Keyring.load(folder / "keys"), NoPassphrase()).open(*TufRole)
+    then = SYSTEM_CLOCK.now() - timedelta(days=days)
+    changed = {role: state.documents()[role].copy()}
+    commit(layout, state, changed=changed, signers=signers, lifetimes=Lifetimes(), now=then)
+
+
+def test_a_new_root_is_written_for_the_images_built_from_then_on(folder: Path) -> None:
+    before = (folder / "keys" / "root.json").read_bytes()
+    ran("repo", "refresh", "repo", "--keys", "keys")
+    assert (folder / "keys" / "root.json").read_bytes() == before
+    signed_ago(folder, TufRole.ROOT, days=300)
+    done = answered("repo", "refresh", "repo", "--keys", "keys", "--within", "100d")
+    assert "root" in done["signed"]
+    assert (folder / "keys" / "root.json").read_bytes() == (folder / "repo/metadata/3.root.json").read_bytes()
+
+
+def test_a_role_that_stays_expired_is_an_exit_code_of_its_own(folder: Path) -> None:
+    signed_ago(folder, TufRole.CHANNELS, days=91)
+    (folder / "keys" / "channels-1.pem").unlink()
+    assert exit_code("repo", "refresh", "repo", "--keys", "keys") == 6
+    assert "error: channels expired at" in ran("repo", "refresh", "repo", "--keys", "keys").stderr
+
+
+def test_status_shows_every_role_and_whose_turn_it_is(folder: Path) -> None:
+    shown = answered("repo", "status", "repo")
+    assert (shown["validity"], shown["unfinished"]) == ("fine", False)
+    assert [role["role"] for role in shown["roles"]] == [role.value for role in WRITING_ORDER]
+    assert all(set(role["signed_by"]) <= set(role["keys"]) and role["signed_by"] for role in shown["roles"])
+    assert ran("repo", "status", "repo").stdout.count("expires in") == len(shown["roles"])
+
+
+@pytest.mark.parametrize(
+    ("days", "code", "told"), [(4, 5, "expires in 3.0 days"), (8, 6, "expired 1.0 days ago"), (0, 0, "expires in 7.0")]
+)
+def test_status_has_an_exit_code_for_due_and_one_for_overdue(folder: Path, days: int, code: int, told: str) -> None:
+    signed_ago(folder, TufRole.CHANNELS, days=days)
+    assert told in ran("repo", "status", "repo").stdout
+    assert ("to be signed by 1 of" in ran("repo", "status", "repo").stdout) == (code > 0)
+    assert exit_code("repo", "status", "repo") == code
+
+
+def test_status_says_that_a_command_was_cut_short(folder: Path) -> None:
+    old = (folder / "repo/metadata/timestamp.json").read_bytes()
+    ran("repo", "refresh", "repo", "--keys", "keys")
+    (folder / "repo/metadata/timestamp.json").write_bytes(old)
+    assert answered("repo", "status", "repo")["unfinished"] is True
+    assert "cut short" in ran("repo", "status", "repo").stdout
+    ran("repo", "refresh", "repo", "--keys", "keys")
+    assert answered("repo", "status", "repo")["unfinished"] is False
 
 
 def test_conflict_exits_1_with_a_hint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

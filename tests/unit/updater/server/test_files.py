@@ -212,34 +212,3 @@ def test_no_servable_path_has_a_part_that_leads_elsewhere(parts: list[str]) -> N
 def test_absent_condition_matches_nothing() -> None:
     assert not matches(None, '"a"')
     assert not matches('"b", W/"c"', '"a"')
-
-
-def test_healthy_while_the_timestamp_is_valid(repository: Path) -> None:
-    answer = get(repository, "/healthz")
-    assert answer.status_code == 200
-    assert answer.json() == {
-        "ok": True,
-        "problem": None,
-        "timestamp": {"version": 7, "expires": "2026-03-02T00:00:00Z"},
-    }
-
-
-def test_unhealthy_once_the_timestamp_expired(repository: Path) -> None:
-    answer = request(repository, "GET", "/healthz", now=NOW + timedelta(days=1))
-    assert answer.status_code == 503
-    assert answer.json()["problem"] == "the timestamp expired at 2026-03-02T00:00:00Z"
-
-
-def test_unhealthy_without_a_timestamp(repository: Path) -> None:
-    (repository / "metadata" / "timestamp.json").unlink()
-    answer = get(repository, "/healthz")
-    assert answer.status_code == 503
-    assert answer.json()["ok"] is False
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"signed": {"version": 1, "expires": "tomorrow"}}', "\x00"])
-def test_unhealthy_with_an_unreadable_timestamp(repository: Path, content: str) -> None:
-    (repository / "metadata" / "timestamp.json").write_text(content)
-    answer = get(repository, "/healthz")
-    assert answer.status_code == 503
-    assert answer.json()["problem"] == "the timestamp is not readable"

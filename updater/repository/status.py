@@ -1,0 +1,129 @@
+"""What keeps a repository valid: each role's document, until when, signed by whom, and whose turn it is.
+
+Pure, but for `read_status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from keys.roles import TufRole
+from updater.repository.layout import Layout
+from updater.repository.lifetime import Lifetimes
+from updater.repository.metadata import DELEGATED_PATHS, WRITING_ORDER, RepositoryState, load_state
+
+
+class Validity(Enum):
+    """Whether somebody has to sign."""
+
+    FINE = "fine"
+    DUE = "due"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class RoleStatus:
+    """One role's current document.
+
+    Attributes:
+        role: The role's name.
+        version: The document's version.
+        expires: When it expires.
+        validity: Whether it is to be signed again.
+        signed_by: The ids of the keys that signed it and count.
+        keys: The ids of all the keys that may.
+        threshold: How many of them must.
+    """
+
+    role: str
+    version: int
+    expires: datetime
+    validity: Validity
+    signed_by: tuple[str, ...]
+    keys: tuple[str, ...]
+    threshold: int
+
+
+@dataclass(frozen=True)
+class RepositoryStatus:
+    """Every role in the order of their signing; `unfinished`: a command was cut short before its timestamp."""
+
+    roles: tuple[RoleStatus, ...]
+    unfinished: bool
+
+    @property
+    def validity(self) -> Validity:
+        """That of the role which is worst."""
+        found = [role.validity for role in self.roles]
+        return max(found, key=list(Validity).index)
+
+
+def read_status(
+    base: Path, *, now: datetime, within: timedelta, lifetimes: Lifetimes | None = None
+) -> RepositoryStatus:
+    """The status of a repository, trusting its own root.
+
+    Args:
+        base: The repository.
+        now: The moment that expiry is judged at.
+        within: A role is due when it expires within this span, and half of its life is over.
+        lifetimes: How long documents are signed for here.
+
+    Raises:
+        RepositoryError: There is no repository.
+        RefusedError: Its signatures do not hold.
+    """
+    layout = Layout(base)
+    state = load_state(layout, None)
+    newest = layout.versions_on_disk(TufRole.SNAPSHOT)[-1]
+    return RepositoryStatus(
+        tuple(_role(state, role, lifetimes or Lifetimes(), now=now, within=within) for role in WRITING_ORDER),
+        unfinished=newest > state.snapshot.signed.version,
+    )
+
+
+def lines(status: RepositoryStatus, now: datetime) -> tuple[str, ...]:
+    """The status for a terminal, a line a role."""
+    told = [_line(role, now) for role in status.roles]
+    if status.unfinished:
+        told.append("a snapshot is newer than the timestamp says: a command was cut short; the next one completes it")
+    return tuple(told)
+
+
+def _role(
+    state: RepositoryState, role: TufRole, lifetimes: Lifetimes, *, now: datetime, within: timedelta
+) -> RoleStatus:
+    document = state.documents()[role]
+    signed: Any = document.signed
+    delegator: Any = state.targets.signed if role in DELEGATED_PATHS else state.root.signed
+    result = delegator.get_verification_result(role.value, document.metadata.signed_bytes, document.metadata.signatures)
+    keys: Sequence[str] = delegator.get_delegated_role(role.value).keyids
+    validity = Validity.FINE
+    if now >= signed.expires:
+        validity = Validity.EXPIRED
+    elif lifetimes.due(role, signed.expires, now=now, within=within):
+        validity = Validity.DUE
+    return RoleStatus(
+        role.value,
+        signed.version,
+        signed.expires,
+        validity,
+        tuple(sorted(result.signed)),
+        tuple(keys),
+        result.threshold,
+    )
+
+
+def _line(role: RoleStatus, now: datetime) -> str:
+    days = abs(role.expires - now) / timedelta(days=1)
+    when = f"expired {days:.1f} days ago" if role.validity is Validity.EXPIRED else f"expires in {days:.1f} days"
+    signers = ", ".join(keyid[:8] for keyid in role.signed_by)
+    turn = ""
+    if role.validity is not Validity.FINE:
+        turn = f"; to be signed by {role.threshold} of {', '.join(keyid[:8] for keyid in role.keys)}"
+    return f"{role.role:<10} version {role.version}, {when}, signed by {signers}{turn}"
