@@ -16,8 +16,8 @@ from imagebuild.inputs.tools import cache_folder
 from imagebuild.reproduction.rebuild import Reproduction, ReproductionRequest, reproduce
 from imagebuild.reproduction.render import show_report
 from imagebuild.steps.scratch import remove_tree
+from updater.repository.arguments.cli import RELEASE
 from updater.repository.channels import ReleaseChoice
-from updater.repository.cli import RELEASE
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

@@ -146,10 +146,9 @@ class Publisher:
 
 
 def snapshot_of(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, to compare before and after."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    """Every file below a folder but locks, to compare before and after."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if path.name != ".lock"}
 
 
 def _artifact(content: bytes) -> Artifact:

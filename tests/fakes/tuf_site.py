@@ -38,6 +38,7 @@ class SignedSite:
     trusted: dict[str, CryptoSigner] = field(default_factory=dict)
     version: int = 1
     targets: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"releases": {}, "channels": {}})
+    withdrawn: dict[str, str] = field(default_factory=dict)
     timestamp_expires: datetime | None = None
     root_bytes: bytes = b""
 
@@ -53,6 +54,10 @@ class SignedSite:
         data = document if isinstance(document, bytes) else strict.dump_json(document)
         self.targets[path.split("/", 1)[0]][path] = data
 
+    def withdraw(self, path: str, reason: str) -> None:
+        """Mark a target as `twinhull repo withdraw` does."""
+        self.withdrawn[path] = reason
+
     def write(self) -> None:
         """Sign everything anew with a higher version and put it on the site."""
         number = self.version
@@ -60,6 +65,8 @@ class SignedSite:
         meta = {}
         for role, found in self.targets.items():
             listed = {path: TargetFile.from_data(path, data, ["sha256"]) for path, data in found.items()}
+            for path in self.withdrawn.keys() & listed.keys():
+                listed[path].unrecognized_fields["custom"] = {"withdrawn": self.withdrawn[path]}
             files[f"/metadata/{number}.{role}.json"] = self._signed(
                 Targets(number, expires=soon(), targets=listed), role
             )

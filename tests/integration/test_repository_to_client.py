@@ -42,8 +42,8 @@ from updater.repository.channels import ChannelChange, ReleaseChoice, set_channe
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.publish import init_repository
-from updater.repository.refresh import refresh
-from updater.repository.verify import Verification, verify
+from updater.repository.upkeep.refresh import refresh
+from updater.repository.upkeep.verify import Verification, verify
 from updater.server.app import create_app
 from updater.server.listen import bind, make_server
 

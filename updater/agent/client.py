@@ -22,6 +22,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     SlowRetrievalError,
 )
+from tuf.api.metadata import TargetFile
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
@@ -38,7 +39,7 @@ from updater.documents import channel as channels
 from updater.documents import release as releases
 from updater.documents.channel import Channel
 from updater.documents.release import Architecture, SignedRelease
-from updater.errors import FetchError, RefusedError
+from updater.errors import FetchError, PolicyError, RefusedError
 
 CHUNK_BYTES = 64 << 10
 TRIES = 3
@@ -114,7 +115,7 @@ class TrustedRepository:
             FetchError: It cannot be fetched, or there is no channel with that name.
         """
         path = channels.channel_path(name)
-        data = self._target(path, channels.MAX_DOCUMENT_BYTES)
+        data = self._target(self._info(path), channels.MAX_DOCUMENT_BYTES)
         with _refusing_bad_documents(path):
             found = channels.parse_channel(data, source=path)
         if found.name != name:
@@ -130,11 +131,15 @@ class TrustedRepository:
             sha256: What its document must hash to: whoever chose the release named these bytes; None when nobody did.
 
         Raises:
+            PolicyError: It was withdrawn.
             RefusedError: It does not verify, is not what its path says, or not the document that was chosen.
             FetchError: It cannot be fetched, or there is no release with that version.
         """
         path = releases.release_path(self._origin.image, version, self._origin.architecture)
-        data = self._target(path, releases.MAX_DOCUMENT_BYTES)
+        info = self._info(path)
+        if isinstance(info.custom, dict) and releases.WITHDRAWN in info.custom:
+            raise PolicyError(f"{version} was withdrawn: {info.custom[releases.WITHDRAWN]}")
+        data = self._target(info, releases.MAX_DOCUMENT_BYTES)
         digest = bytes_sha256(data)
         if sha256 is not None and digest != sha256:
             raise RefusedError(
@@ -154,13 +159,17 @@ class TrustedRepository:
                 f"this host runs {self._origin.image} on {self._origin.architecture.value}"
             )
 
-    def _target(self, path: str, limit: int) -> bytes:
+    def _info(self, path: str) -> TargetFile:
+        """What the verified metadata say of a target."""
         with _translated(self._origin.url):
             info = self._updater.get_targetinfo(path)
         if info is None:
             raise FetchError(f"{self._origin.url} has no {path}")
+        return info
+
+    def _target(self, info: TargetFile, limit: int) -> bytes:
         if info.length > limit:
-            raise RefusedError(f"{path} is {info.length} bytes long, at most {limit} are read")
+            raise RefusedError(f"{info.path} is {info.length} bytes long, at most {limit} are read")
         with tempfile.TemporaryDirectory(prefix="twinhull-") as folder, _translated(self._origin.url):
             data = Path(self._updater.download_target(info, str(Path(folder) / "document"))).read_bytes()
         self._sync()

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from bedrock import evolution, strict
 from partitions.version import Version
-from updater.documents.release import Architecture, Name, Sha256
+from updater.documents.release import Architecture, Name, Sha256, release_path
 
 FORMAT = 1
 MAX_DOCUMENT_BYTES = 1 << 16
@@ -103,6 +103,12 @@ class Channel:
     def version(self) -> Version:
         """The version it points to."""
         return self.release.version
+
+    @property
+    def release_paths(self) -> tuple[str, ...]:
+        """The target paths of the releases it names: its own and its floor."""
+        named = (self.release,) if self.floor is None else (self.release, self.floor)
+        return tuple(release_path(self.image, each.version, self.architecture) for each in named)
 
     @property
     def target_path(self) -> str:

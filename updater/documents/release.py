@@ -16,6 +16,8 @@ from partitions.version import Version
 
 FORMAT = 1
 MAX_DOCUMENT_BYTES = 1 << 20
+# In the signed metadata, next to a release's hash: why no host may install it any more.
+WITHDRAWN = "withdrawn"
 
 Sha256 = Annotated[str, strict.Pattern(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 Name = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "a name of a-z, 0-9 and -, at most 63 long")]
@@ -146,3 +148,12 @@ def parse_release(data: bytes, *, source: str) -> Release:
         DocumentError: Not JSON, a critical key that is new here, wrong types, or values out of range.
     """
     return evolution.read_json(Release, data, source=source)
+
+
+def parse_release_whole(data: bytes, *, source: str) -> Release:
+    """Read a release document that must hold nothing new to this program.
+
+    Raises:
+        DocumentError: As `parse_release`, and for each key or object that is new here.
+    """
+    return evolution.read_to_rewrite(Release, data, source=source)

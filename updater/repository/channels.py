@@ -34,7 +34,7 @@ from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
 from updater.repository.metadata import RepositoryState, commit, load_state
-from updater.repository.releases import published, read_release, reference_to
+from updater.repository.releases import published, read_release, reference_to, withdrawal
 from updater.repository.targets import read_target, write_target
 
 
@@ -73,6 +73,7 @@ class ChannelChange:
     dead_ends: tuple[DeadEnd, ...] = ()
     reopened: tuple[Version, ...] = ()
     allow_downgrade: bool = False
+    other_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,20 +97,28 @@ class ChannelSet:
 
 
 def set_channel(
-    base: Path, name: str, change: ChannelChange, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime
+    base: Path,
+    name: str,
+    change: ChannelChange,
+    *,
+    access: KeyAccess,
+    lifetimes: Lifetimes,
+    now: datetime,
+    wait_s: float = 0.0,
 ) -> ChannelSet:
     """Write a new or changed channel to the repository on the disk and sign it; without a change nothing is written.
 
     Raises:
         RepositoryError: The release or floor is not published, or there is no such channel and no release was given.
-        PolicyError: The channel would move to an older version, or to another image or architecture.
+        PolicyError: The channel would move to an older version, or to another image or architecture, or names a
+            release that was withdrawn.
         DocumentError: The name or a value is not one a channel can have.
         RefusedError: The repository's signatures do not hold.
         BusyError: Somebody else is changing the repository.
         KeysError: The keys of channels, snapshot or timestamp cannot be opened.
     """
     layout = Layout(base)
-    with writing(layout):
+    with writing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring)
         current = _read(layout, state, name, parse_channel_to_change) if has_channel(state, name) else None
         release = find_release(layout, state, change.release) if change.release else None
@@ -118,12 +127,34 @@ def set_channel(
         channel = changed_channel(name, current, change, chosen=chosen, floor=floor, now=now)
         if channel == current and not state.unfinished:
             return ChannelSet(channel, new=False)
+        _refuse_withdrawn(state, channel)
         signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
         signed = state.channels.copy()
         path = channel.target_path
         signed.targets[path] = write_target(layout, path, strict.dump_json(channel))
         commit(layout, state, changed={TufRole.CHANNELS: signed}, signers=signers, lifetimes=lifetimes, now=now)
         return ChannelSet(channel, new=True)
+
+
+def delete_channel(
+    base: Path, name: str, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime, wait_s: float = 0.0
+) -> None:
+    """Remove a channel from the repository on the disk; hosts that follow it stay at what they run.
+
+    Raises:
+        RepositoryError: There is no channel with that name.
+        RefusedError: The repository's signatures do not hold.
+        BusyError: Somebody else is changing the repository.
+        KeysError: The keys of channels, snapshot or timestamp cannot be opened.
+    """
+    layout = Layout(base)
+    with writing(layout, wait_s=wait_s):
+        state = load_state(layout, access.keyring)
+        channel = read_channel(layout, state, name)
+        signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+        signed = state.channels.copy()
+        del signed.targets[channel.target_path]
+        commit(layout, state, changed={TufRole.CHANNELS: signed}, signers=signers, lifetimes=lifetimes, now=now)
 
 
 def show_channel(base: Path, name: str) -> Channel:
@@ -231,8 +262,11 @@ def changed_channel(
     if current is None and chosen is None:
         raise RepositoryError(f"there is no channel {name} yet").with_hint("make it with --release IMAGE/VERSION")
     if current is not None and chosen is not None:
-        _check_move(current, chosen.release, allow_downgrade=change.allow_downgrade)
+        _check_move(current, chosen.release, change)
     base = current or _fresh(name, chosen, now)
+    if chosen is not None and _carried(chosen.release) != _carried(base):
+        # Versions of another image: neither the floor nor the dead ends mean anything there.
+        base = replace(_fresh(name, chosen, now), pace=base.pace, halted=base.halted)
     if chosen is not None and chosen.reference != base.release:
         # A new wave starts now, at the channel's usual pace: neither from the old start nor to all hosts at once.
         base = replace(base, release=chosen.reference, pace=replace(base.pace, start=_instant(now)))
@@ -248,6 +282,19 @@ def changed_channel(
             f"channel {name}: the floor {channel.floor.version} is above the release {channel.version}"
         ).with_hint("hosts older than the floor go there first: give a lower one, or --no-floor")
     return parse_channel(strict.dump_json(channel), source=f"channel {name}")
+
+
+def _refuse_withdrawn(state: RepositoryState, channel: Channel) -> None:
+    for path in channel.release_paths:
+        target = state.releases.signed.targets.get(path)
+        reason = None if target is None else withdrawal(target)
+        if reason is not None:
+            name = path.removeprefix("releases/").removesuffix(".json")
+            raise PolicyError(f"channel {channel.name} cannot name {name}, which was withdrawn: {reason}")
+
+
+def _carried(item: Channel | Release) -> tuple[str, Architecture]:
+    return item.image, item.architecture
 
 
 def _find_floor(
@@ -277,13 +324,17 @@ def _fresh(name: str, chosen: ChosenRelease | None, now: datetime) -> Channel:
     )
 
 
-def _check_move(current: Channel, release: Release, *, allow_downgrade: bool) -> None:
-    if (release.image, release.architecture) != (current.image, current.architecture):
+def _check_move(current: Channel, release: Release, change: ChannelChange) -> None:
+    if _carried(release) != _carried(current):
+        if change.other_image:
+            return
         carries = f"{current.image} for {current.architecture.value}"
         offered = f"{release.image} for {release.architecture.value}"
         message = f"channel {current.name} carries {carries} and cannot move to {offered}"
-        raise PolicyError(message).with_hint("hosts would refuse it: use another channel")
-    if release.version < current.version and not allow_downgrade:
+        raise PolicyError(message).with_hint(
+            "its hosts would refuse it: use another channel, or `twinhull channel move --force` if it has none"
+        )
+    if release.version < current.version and not change.allow_downgrade:
         message = f"channel {current.name} is at {current.version}, and {release.version} is older"
         raise PolicyError(message).with_hint("to go back, add --allow-downgrade; to stop a release, use --halt")
 

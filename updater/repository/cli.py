@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from bedrock import strict
-from bedrock.cli import FromText, emit_json, json_option, line_progress
+from bedrock.cli import emit_json, json_option
 from bedrock.clock import SYSTEM_CLOCK
-from bedrock.errors import EXIT_DONE, EXIT_DUE, EXIT_NOTHING_TO_DO, EXIT_OVERDUE, EXIT_REFUSED
-from bedrock.persist import write_atomic, write_new
-from bedrock.progress import Progress, Silent
-from keys.cli import keys_option, passphrase_option, passphrase_source
-from keys.keyring import Keyring
-from keys.roles import TufRole
+from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
+from bedrock.persist import write_new
 from partitions.cli import VERSION
-from partitions.version import Version
-from updater.documents.channel import Channel, DeadEnd, Instant
+from updater.documents.channel import Channel, DeadEnd
 from updater.documents.release import Release
-from updater.repository.access import KeyAccess
+from updater.repository.arguments.cli import (
+    DEAD_END,
+    FOLDER,
+    MOMENT,
+    RELEASE,
+    SECONDS,
+    access_of,
+    keys_options,
+    lifetime_options,
+    lifetimes_of,
+    progress_of,
+    wait_option,
+)
 from updater.repository.channels import (
     ChannelChange,
+    ChannelSet,
     ReleaseChoice,
+    delete_channel,
     list_channels,
     set_channel,
     show_channel,
@@ -34,58 +40,12 @@ from updater.repository.channels import (
 from updater.repository.field.cli import layouts
 from updater.repository.field.layouts import read_outlooks
 from updater.repository.field.room import DEFAULT_WARN_WITHIN, family_of
-from updater.repository.lifetime import Lifetimes
 from updater.repository.objects import DEFAULT_LEVEL, MAX_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
-from updater.repository.refresh import DEFAULT_WITHIN, refresh
-from updater.repository.status import Validity, read_status
-from updater.repository.status import lines as status_lines
-from updater.repository.verify import Verification, verify
+from updater.repository.upkeep.cli import UPKEEP
+from updater.repository.upkeep.refresh import ROOT_OF_TRUST_FILE
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-ROOT_OF_TRUST_FILE = "root.json"
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
 _MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Span:
-    duration: strict.Seconds
-
-
-def _seconds(text: str) -> float:
-    return strict.read(_Span, {"duration": text}, source="value").duration
-
-
-def _days(text: str) -> timedelta:
-    return timedelta(seconds=_seconds(text))
-
-
-def _dead_end(text: str) -> DeadEnd:
-    version, equals, reason = text.partition("=")
-    if not equals or not reason.strip():
-        raise ValueError(f"must be VERSION=REASON, not {text!r}")
-    return DeadEnd(Version.from_text(version), reason.strip())
-
-
-SPAN = FromText("duration", _days)
-SECONDS = FromText("duration", _seconds)
-MOMENT = FromText("moment", Instant.from_text)
-RELEASE = FromText("release", ReleaseChoice.from_text)
-DEAD_END = FromText("dead end", _dead_end)
-
-
-def keys_options(command: Command) -> Command:
-    """Add `--keys` and `--passphrase-file`."""
-    return keys_option(passphrase_option(command), name="keys")
-
-
-def lifetime_options(command: Command) -> Command:
-    """Add the options that say how long signatures last."""
-    online = click.option("--online-lifetime", type=SPAN, help="Validity of snapshot and timestamp (default 7d).")
-    delegated = click.option("--release-lifetime", type=SPAN, help="Validity of releases and channels (default 90d).")
-    return online(delegated(command))
 
 
 @click.group("repo")
@@ -105,7 +65,7 @@ def repo() -> None:
 
 
 @repo.command("init")
-@click.argument("base", metavar="REPO", type=_FOLDER)
+@click.argument("base", metavar="REPO", type=FOLDER)
 @keys_options
 @lifetime_options
 @json_option
@@ -126,8 +86,8 @@ def init_command(
     Example:
       twinhull repo init repo
     """
-    lifetimes = _lifetimes(online_lifetime, release_lifetime)
-    init_repository(base, _access(keys, passphrase_file), lifetimes=lifetimes, now=SYSTEM_CLOCK.now())
+    lifetimes = lifetimes_of(online_lifetime, release_lifetime)
+    init_repository(base, access_of(keys, passphrase_file), lifetimes=lifetimes, now=SYSTEM_CLOCK.now())
     first_root = base / "metadata" / "1.root.json"
     baked = keys / ROOT_OF_TRUST_FILE
     if not baked.exists():
@@ -139,8 +99,8 @@ def init_command(
 
 
 @repo.command("publish")
-@click.argument("base", metavar="REPO", type=_FOLDER)
-@click.argument("folders", metavar="BUILD_OUT...", type=_FOLDER, nargs=-1, required=True)
+@click.argument("base", metavar="REPO", type=FOLDER)
+@click.argument("folders", metavar="BUILD_OUT...", type=FOLDER, nargs=-1, required=True)
 @keys_options
 @lifetime_options
 @click.option(
@@ -160,6 +120,7 @@ def init_command(
 )
 @click.option("--allow-debug", is_flag=True, help="Publish even a build with the debug profile.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@wait_option
 @json_option
 def publish_command(
     *,
@@ -173,6 +134,7 @@ def publish_command(
     warn_within: int,
     allow_debug: bool,
     quiet: bool,
+    wait_s: float,
     as_json: bool,
 ) -> int:
     """Publish builds; needs the keys of releases, snapshot and timestamp.
@@ -191,12 +153,13 @@ def publish_command(
     done = publish(
         base,
         [read_build(folder) for folder in folders],
-        access=_access(keys, passphrase_file),
-        lifetimes=_lifetimes(online_lifetime, release_lifetime),
+        access=access_of(keys, passphrase_file),
+        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
         now=SYSTEM_CLOCK.now(),
-        progress=_progress(quiet=quiet),
+        progress=progress_of(quiet=quiet),
         level=level,
         allow_debug=allow_debug,
+        wait_s=wait_s,
     )
     families = [family_of(publication.release) for publication in done]
     warnings = read_outlooks(base, families, within=warn_within)
@@ -209,108 +172,8 @@ def publish_command(
     return EXIT_DONE if any(publication.new for publication in done) else EXIT_NOTHING_TO_DO
 
 
-@repo.command("refresh")
-@click.argument("base", metavar="REPO", type=_FOLDER)
-@keys_options
-@lifetime_options
-@click.option("--within", type=SPAN, help="Also sign other roles that expire within this time (default 30d).")
-@json_option
-def refresh_command(
-    *,
-    base: Path,
-    keys: Path,
-    passphrase_file: Path | None,
-    online_lifetime: timedelta | None,
-    release_lifetime: timedelta | None,
-    within: timedelta | None,
-    as_json: bool,
-) -> int:
-    """Sign snapshot and timestamp again, and other roles that expire soon if their keys are here.
-
-    Run it from a timer, more often than the online lifetime (7 days by default). Exit code 6: a role
-    has expired, and its keys are not here, so hosts refuse what this repository says. A new root is
-    also written next to the keys as root.json, for the images built from then on.
-
-    \b
-    Example:
-      twinhull repo refresh repo --within 60d
-    """
-    now = SYSTEM_CLOCK.now()
-    done = refresh(
-        base,
-        access=_access(keys, passphrase_file),
-        lifetimes=_lifetimes(online_lifetime, release_lifetime),
-        now=now,
-        within=DEFAULT_WITHIN if within is None else within,
-    )
-    expires = {role: _moment(when) for role, when in done.expires.items()}
-    late = {item.role.value: _moment(item.expires) for item in done.expiring}
-    past = [item.role.value for item in done.expiring if item.expires <= now]
-    if TufRole.ROOT in done.signed:
-        write_atomic(keys / ROOT_OF_TRUST_FILE, done.root)
-    if as_json:
-        emit_json({"signed": [role.value for role in done.signed], "expires": expires, "keys_elsewhere": late})
-    else:
-        for role in done.signed:
-            click.echo(f"{role.value}: signed, valid until {expires[role.value]}")
-    for name, when in late.items():
-        told = f"error: {name} expired" if name in past else f"warning: {name} expires"
-        click.echo(f"{told} at {when} and its keys are not here", err=True)
-    return EXIT_OVERDUE if past else EXIT_DONE
-
-
-@repo.command("status")
-@click.argument("base", metavar="REPO", type=_FOLDER)
-@click.option("--within", type=SPAN, help="A role is due when it expires within this time (default 30d).")
-@json_option
-def status_command(base: Path, within: timedelta | None, as_json: bool) -> int:
-    """Show each role: its version, when it expires, who signed it, and whose turn it is.
-
-    Needs no keys. A role is due when it expires within --within and half of its life is over.
-    Exit code 5: a role is due. Exit code 6: a role has expired, and hosts refuse what this repository says.
-
-    \b
-    Example:
-      twinhull repo status repo --within 60d
-    """
-    now = SYSTEM_CLOCK.now()
-    status = read_status(base, now=now, within=DEFAULT_WITHIN if within is None else within)
-    if as_json:
-        roles = [{**strict.plain(role), "expires": _moment(role.expires)} for role in status.roles]
-        emit_json({"validity": status.validity, "unfinished": status.unfinished, "roles": roles})
-    else:
-        for line in status_lines(status, now):
-            click.echo(line)
-    return {Validity.FINE: EXIT_DONE, Validity.DUE: EXIT_DUE, Validity.EXPIRED: EXIT_OVERDUE}[status.validity]
-
-
-@repo.command("verify")
-@click.argument("base", metavar="REPO", type=_FOLDER)
-@click.option("--root", "root", type=_FILE, help="The root.json that hosts trust [default: the repository's first].")
-@click.option("--quiet", is_flag=True, help="No progress.")
-@json_option
-@click.pass_context
-def verify_command(context: click.Context, base: Path, root: Path | None, quiet: bool, as_json: bool) -> None:
-    """Check every signature, expiry, hash and object like a client that trusts nothing.
-
-    Needs no keys. Lists every problem; exit code 3 if there is one.
-
-    \b
-    Example:
-      twinhull repo verify repo --root image/root.json
-    """
-    trusted = root.read_bytes() if root else None
-    report = verify(base, now=SYSTEM_CLOCK.now(), progress=_progress(quiet=quiet), trusted_root=trusted)
-    if as_json:
-        expires = {role: _moment(when) for role, when in report.expires.items()}
-        emit_json({"ok": report.ok, **strict.plain(replace(report, expires={})), "expires": expires})
-    else:
-        _tell(base, report)
-    if not report.ok:
-        context.exit(EXIT_REFUSED)
-
-
-repo.add_command(layouts)
+for command in (*UPKEEP, layouts):
+    repo.add_command(command)
 
 
 @click.group("channel")
@@ -329,7 +192,7 @@ def channel() -> None:
 
 
 @channel.command("set")
-@click.argument("base", metavar="REPO", type=_FOLDER)
+@click.argument("base", metavar="REPO", type=FOLDER)
 @click.argument("name", metavar="NAME")
 @keys_options
 @lifetime_options
@@ -355,6 +218,7 @@ def channel() -> None:
     "--no-dead-end", "reopened", type=VERSION, metavar="V", multiple=True, help="V is not a dead end any more."
 )
 @click.option("--allow-downgrade", is_flag=True, help="The release may be older than the channel's current one.")
+@wait_option
 @json_option
 def set_command(
     *,
@@ -366,6 +230,7 @@ def set_command(
     release_lifetime: timedelta | None,
     over: float | None,
     dead_ends: tuple[DeadEnd, ...],
+    wait_s: float,
     as_json: bool,
     **change: Any,
 ) -> int:
@@ -385,19 +250,95 @@ def set_command(
         base,
         name,
         ChannelChange(over_s=over, dead_ends=dead_ends, **change),
-        access=_access(keys, passphrase_file),
-        lifetimes=_lifetimes(online_lifetime, release_lifetime),
+        access=access_of(keys, passphrase_file),
+        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
         now=SYSTEM_CLOCK.now(),
+        wait_s=wait_s,
     )
+    return _report(done, as_json=as_json)
+
+
+@channel.command("move")
+@click.argument("base", metavar="REPO", type=FOLDER)
+@click.argument("name", metavar="NAME")
+@click.argument("release", metavar="IMAGE/VERSION[/ARCH]", type=RELEASE)
+@click.option("--force", is_flag=True, help="Needed: the hosts that follow the channel now would refuse it.")
+@keys_options
+@lifetime_options
+@wait_option
+@json_option
+def move_command(
+    *,
+    base: Path,
+    name: str,
+    release: ReleaseChoice,
+    force: bool,
+    keys: Path,
+    passphrase_file: Path | None,
+    online_lifetime: timedelta | None,
+    release_lifetime: timedelta | None,
+    wait_s: float,
+    as_json: bool,
+) -> int:
+    """Let a channel carry another image or architecture, such as one that was used for a wrong image once.
+
+    Its pace and whether it is halted stay; floor and dead ends are removed, for they are versions of the
+    image before. Exit code 4: the channel already says this.
+
+    \b
+    Example:
+      twinhull channel move repo stable my-host/1.0.0 --force
+    """
+    if not force:
+        raise click.UsageError(
+            "hosts that follow the channel would refuse another image: add --force if there are none"
+        )
+    done = set_channel(
+        base,
+        name,
+        ChannelChange(release=release, other_image=True),
+        access=access_of(keys, passphrase_file),
+        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
+        now=SYSTEM_CLOCK.now(),
+        wait_s=wait_s,
+    )
+    return _report(done, as_json=as_json)
+
+
+@channel.command("delete")
+@click.argument("base", metavar="REPO", type=FOLDER)
+@click.argument("name", metavar="NAME")
+@keys_options
+@lifetime_options
+@wait_option
+@json_option
+def delete_command(
+    *,
+    base: Path,
+    name: str,
+    keys: Path,
+    passphrase_file: Path | None,
+    online_lifetime: timedelta | None,
+    release_lifetime: timedelta | None,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Delete a channel; hosts that follow it stay at what they run, and report that it is gone.
+
+    \b
+    Example:
+      twinhull channel delete repo beta
+    """
+    access, lifetimes = access_of(keys, passphrase_file), lifetimes_of(online_lifetime, release_lifetime)
+    delete_channel(base, name, access=access, lifetimes=lifetimes, now=SYSTEM_CLOCK.now(), wait_s=wait_s)
     if as_json:
-        emit_json({"changed": done.new, "channel": done.channel})
+        emit_json({"deleted": name})
     else:
-        click.echo(_summary(done.channel) + ("" if done.new else " (nothing to do)"))
-    return EXIT_DONE if done.new else EXIT_NOTHING_TO_DO
+        click.echo(f"{name}: deleted")
 
 
 @channel.command("show")
-@click.argument("base", metavar="REPO", type=_FOLDER)
+@click.argument("base", metavar="REPO", type=FOLDER)
 @click.argument("name", metavar="NAME")
 @json_option
 def show_command(base: Path, name: str, as_json: bool) -> None:
@@ -419,7 +360,7 @@ def show_command(base: Path, name: str, as_json: bool) -> None:
 
 
 @channel.command("list")
-@click.argument("base", metavar="REPO", type=_FOLDER)
+@click.argument("base", metavar="REPO", type=FOLDER)
 @json_option
 def list_command(base: Path, as_json: bool) -> None:
     """List all channels.
@@ -436,21 +377,12 @@ def list_command(base: Path, as_json: bool) -> None:
         click.echo(_summary(item))
 
 
-def _access(keys: Path, passphrase_file: Path | None) -> KeyAccess:
-    return KeyAccess(Keyring.load(keys), passphrase_source(passphrase_file))
-
-
-def _lifetimes(online: timedelta | None, delegated: timedelta | None) -> Lifetimes:
-    usual = Lifetimes()
-    return replace(usual, online=online or usual.online, delegated=delegated or usual.delegated)
-
-
-def _progress(*, quiet: bool) -> Progress:
-    return Silent() if quiet else line_progress()
-
-
-def _moment(when: datetime) -> str:
-    return str(Instant(when))
+def _report(done: ChannelSet, *, as_json: bool) -> int:
+    if as_json:
+        emit_json({"changed": done.new, "channel": done.channel})
+    else:
+        click.echo(_summary(done.channel) + ("" if done.new else " (nothing to do)"))
+    return EXIT_DONE if done.new else EXIT_NOTHING_TO_DO
 
 
 def _title(release: Release) -> str:
@@ -479,13 +411,3 @@ def _summary(item: Channel) -> str:
     halted = ", HALTED" if item.halted else ""
     target = f"{item.image} {item.version} ({item.architecture.value})"
     return f"{item.name}: {target} from {item.pace.start}, {spread}{halted}"
-
-
-def _tell(base: Path, report: Verification) -> None:
-    for problem in report.problems:
-        click.echo(f"problem: {problem}")
-    for note in report.notes:
-        click.echo(f"note: {note}")
-    counts = f"{report.releases} releases, {report.channels} channels, {report.objects} objects"
-    verdict = "everything holds" if report.ok else f"{len(report.problems)} problems"
-    click.echo(f"{base}: {counts}: {verdict}")

@@ -26,7 +26,7 @@ from updater.repository.layout import Layout
 from updater.repository.metadata import RepositoryState, load_state, read_document
 from updater.repository.objects import extract_object
 from updater.repository.releases import artifacts_of, without_objects
-from updater.repository.verify import trust_in
+from updater.repository.upkeep.verify import trust_in
 
 
 @dataclass(frozen=True)

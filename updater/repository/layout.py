@@ -44,6 +44,11 @@ class Layout:
         return self.base / ".lock"
 
     @property
+    def objects_lock_file(self) -> Path:
+        """Held by whoever adds objects or removes them, which may take minutes."""
+        return self.base / ".objects.lock"
+
+    @property
     def retired_layouts_file(self) -> Path:
         """The record of retired disk layouts, only for the publisher."""
         return self.base / "retired-layouts.json"

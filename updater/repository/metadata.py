@@ -118,7 +118,7 @@ def load_state(layout: Layout, keyring: Keyring | None, *, trusted_root: bytes |
     meta = timestamp.signed.snapshot_meta
     snapshot = load_named(layout, TufRole.SNAPSHOT, Snapshot, meta, root.signed)
     state = _named_by(layout, root, snapshot, timestamp)
-    return state if keyring is None else _newest(layout, state)
+    return state if keyring is None else newest_state(layout, state)
 
 
 def _named_by(
@@ -136,8 +136,8 @@ def _named_by(
     )
 
 
-def _newest(layout: Layout, state: RepositoryState) -> RepositoryState:
-    """The state that the newest whole snapshot on the disk names."""
+def newest_state(layout: Layout, state: RepositoryState) -> RepositoryState:
+    """The state that the newest whole snapshot on the disk names; `state` itself when that is its own."""
     for version in reversed(layout.versions_on_disk(TufRole.SNAPSHOT)):
         if version <= state.snapshot.signed.version:
             break

@@ -40,7 +40,7 @@ from updater.repository.field.layouts import NewRelease, bring_back, require_roo
 from updater.repository.field.room import family_problems
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
-from updater.repository.lock import writing
+from updater.repository.lock import storing, writing
 from updater.repository.metadata import (
     WRITING_ORDER,
     RepositoryState,
@@ -59,6 +59,8 @@ from updater.repository.releases import (
 from updater.repository.targets import write_target
 
 ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+# How long objects that took minutes to make wait for whoever signs meanwhile.
+_OTHERS_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ def publish(
     progress: Progress,
     level: int = DEFAULT_LEVEL,
     allow_debug: bool = False,
+    wait_s: float = 0.0,
     free_bytes: Callable[[Path], int] = free_bytes,
 ) -> tuple[Publication, ...]:
     """Write builds into the repository on the disk and sign them; all become visible together.
@@ -174,6 +177,7 @@ def publish(
         progress: Shows the steps.
         level: How hard objects are packed.
         allow_debug: Whether a build with the debug profile is published.
+        wait_s: How long to wait for another command that changes the repository.
         free_bytes: How much room there is on the disk that a folder is on.
 
     Raises:
@@ -189,27 +193,55 @@ def publish(
     if not allow_debug:
         _refuse_profiles(builds)
     _check_files(builds, progress)
-    with writing(layout):
+    with storing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring)
-        shown = load_state(layout, None).releases if state.unfinished else state.releases
-        news = [build for build in _unique(builds) if _is_new(layout, state, build.release)]
-        if news or state.unfinished:
-            back = require_room(layout, state, [NewRelease(build.release, build.slots) for build in news])
+        news = _new_among(layout, state, builds)
+        releases: dict[str, Release] = {}
+        if news:
             signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
+            require_room(layout, state, _candidates(news))
             _check_space(layout, news, free_bytes)
             remove_leftovers(layout)
             store = _Store(layout, signers[TufRole.RELEASES], level, progress)
             releases = {build.release.target_path: store.put(build) for build in news}
-            changed = _with_releases(layout, state, releases)
-            # Before the release is written: an additional layout in the field is harmless.
-            bring_back(layout, back)
+        # Only now, so that nobody who halts a channel waits for a compression.
+        with writing(layout, wait_s=max(wait_s, _OTHERS_S)):
             progress.step("signing the metadata")
-            changes = {TufRole.RELEASES: changed} if news else {}
-            state = commit(layout, state, changed=changes, signers=signers, lifetimes=lifetimes, now=now)
-        paths = (build.release.target_path for build in builds)
-        return tuple(
-            Publication(read_release(layout, state, path), new=path not in shown.signed.targets) for path in paths
-        )
+            return _add(layout, builds, releases, access=access, lifetimes=lifetimes, now=now)
+
+
+def _candidates(builds: Sequence[Build]) -> list[NewRelease]:
+    return [NewRelease(build.release, build.slots) for build in builds]
+
+
+def _new_among(layout: Layout, state: RepositoryState, builds: Sequence[Build]) -> list[Build]:
+    """The builds that must be published."""
+    return [build for build in _unique(builds) if _is_new(layout, state, build.release)]
+
+
+def _add(
+    layout: Layout,
+    builds: Sequence[Build],
+    releases: dict[str, Release],
+    *,
+    access: KeyAccess,
+    lifetimes: Lifetimes,
+    now: datetime,
+) -> tuple[Publication, ...]:
+    """Write and sign the documents of releases whose objects are there; what changed meanwhile counts."""
+    state = load_state(layout, access.keyring)
+    shown = load_state(layout, None).releases if state.unfinished else state.releases
+    news = _new_among(layout, state, builds)
+    if news or state.unfinished:
+        back = require_room(layout, state, _candidates(news))
+        signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
+        changed = _with_releases(layout, state, releases)
+        # Before the release is written: an additional layout in the field is harmless.
+        bring_back(layout, back)
+        changes = {TufRole.RELEASES: changed} if news else {}
+        state = commit(layout, state, changed=changes, signers=signers, lifetimes=lifetimes, now=now)
+    paths = (build.release.target_path for build in builds)
+    return tuple(Publication(read_release(layout, state, path), new=path not in shown.signed.targets) for path in paths)
 
 
 def _refuse_profiles(builds: Sequence[Build]) -> None:

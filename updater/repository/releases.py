@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tuf.api.metadata import Targets
+from tuf.api.metadata import TargetFile, Targets
 
 from partitions.version import compare
 from updater.documents.build_files import PROVENANCE
 from updater.documents.channel import ReleaseReference
-from updater.documents.release import Architecture, Artifact, Artifacts, Release, parse_release
+from updater.documents.release import WITHDRAWN, Architecture, Artifact, Artifacts, Release, parse_release
 from updater.errors import RefusedError, RepositoryError
 from updater.repository.layout import Layout
 from updater.repository.metadata import Document, RepositoryState
@@ -40,6 +40,17 @@ def read_release(layout: Layout, state: RepositoryState, path: str) -> Release:
 def reference_to(state: RepositoryState, release: Release) -> ReleaseReference:
     """A published release by the bytes of its document, as a channel names it."""
     return ReleaseReference(release.version, state.releases.signed.targets[release.target_path].hashes["sha256"])
+
+
+def withdrawal(target: TargetFile) -> str | None:
+    """Why a release was withdrawn; None when it was not."""
+    custom = target.custom
+    return str(custom[WITHDRAWN]) if isinstance(custom, dict) and WITHDRAWN in custom else None
+
+
+def marked_withdrawn(target: TargetFile, reason: str) -> None:
+    """Mark a target of the metadata that is about to be signed."""
+    target.unrecognized_fields["custom"] = {**(target.custom or {}), WITHDRAWN: reason}
 
 
 def published(state: RepositoryState, image: str) -> tuple[tuple[str, Architecture], ...]:

@@ -3,7 +3,7 @@
 A build records its disk's layout, and the release carries it as the attachment `layout`, so the layouts in the field
 are those of all published releases of an image and an architecture, without those that an operator retired.
 
-- `room.py`: the document, what fits, and when growth reaches a limit (pure)
+- `room.py`: what fits, and when growth reaches a limit (pure)
 - `layouts.py`: reads the layouts of a repository, and records which are retired
 - `cli.py`: `twinhull repo layouts`
 """

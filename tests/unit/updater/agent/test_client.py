@@ -22,7 +22,7 @@ from updater.agent.config import Timeouts
 from updater.agent.http import pool
 from updater.documents.channel import Instant
 from updater.documents.release import Architecture, SignedRelease
-from updater.errors import FetchError, RefusedError
+from updater.errors import FetchError, PolicyError, RefusedError
 
 RELEASE = built("1.0.1").release
 CHANNEL = channel_at(reference_to(RELEASE), Instant(START))
@@ -190,3 +190,13 @@ def test_kept_metadata_torn_by_a_power_cut_do_not_block_the_host(
     for path in (tmp_path / "tuf").rglob("*.json"):
         path.write_bytes(b"")
     assert refreshed(signed, tmp_path, http).channel("stable") == CHANNEL
+
+
+def test_a_withdrawn_release_is_refused_with_the_reason(
+    signed: SignedSite, tmp_path: Path, http: urllib3.PoolManager
+) -> None:
+    signed.withdraw(RELEASE.target_path, "loses the network")
+    signed.write()
+    for chosen in (CHANNEL.release.sha256, None):
+        with pytest.raises(PolicyError, match=r"1\.0\.1 was withdrawn: loses the network"):
+            refreshed(signed, tmp_path, http).release(RELEASE.version, sha256=chosen)

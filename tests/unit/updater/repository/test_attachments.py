@@ -29,7 +29,7 @@ from updater.repository.metadata import load_state
 from updater.repository.objects import put_object
 from updater.repository.releases import artifacts_of, read_release
 from updater.repository.targets import write_target
-from updater.repository.verify import verify
+from updater.repository.upkeep.verify import verify
 
 PATH = "releases/host/1.0.0/x86-64.json"
 

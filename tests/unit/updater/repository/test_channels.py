@@ -22,7 +22,7 @@ from updater.repository.channels import (
     show_channel,
 )
 from updater.repository.lifetime import Lifetimes
-from updater.repository.verify import verify
+from updater.repository.upkeep.verify import verify
 
 
 @pytest.fixture

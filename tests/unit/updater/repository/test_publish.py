@@ -27,7 +27,7 @@ from updater.repository.lifetime import Lifetimes
 from updater.repository.metadata import load_state
 from updater.repository.publish import init_repository, read_build
 from updater.repository.releases import artifacts_of, read_release
-from updater.repository.verify import verify
+from updater.repository.upkeep.verify import verify
 
 
 @pytest.fixture

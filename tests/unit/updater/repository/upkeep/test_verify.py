@@ -26,7 +26,7 @@ from updater.repository.metadata import load_state
 from updater.repository.objects import check_object
 from updater.repository.publish import init_repository
 from updater.repository.targets import write_target
-from updater.repository.verify import Verification, verify
+from updater.repository.upkeep.verify import Verification, verify
 
 RELEASE = "releases/host/1.0.0/x86-64.json"
 

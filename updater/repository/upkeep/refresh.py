@@ -20,6 +20,8 @@ from updater.repository.lock import writing
 from updater.repository.metadata import WRITING_ORDER, RepositoryState, commit, load_state
 
 DEFAULT_WITHIN = timedelta(days=30)
+# The root that `twinhull build` bakes into images, next to the keys.
+ROOT_OF_TRUST_FILE = "root.json"
 _ONLINE = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 
 

@@ -21,8 +21,8 @@ from updater.repository.access import KeyAccess
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.metadata import commit, load_state
-from updater.repository.refresh import refresh
-from updater.repository.verify import verify
+from updater.repository.upkeep.refresh import refresh
+from updater.repository.upkeep.verify import verify
 
 ONLINE = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 DAY = timedelta(days=1)

@@ -1,0 +1,98 @@
+"""Options and argument types of `twinhull repo …` and `twinhull channel …`, and what they are turned into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bedrock import strict
+from bedrock.cli import FromText, line_progress
+from bedrock.progress import Progress, Silent
+from keys.cli import keys_option, passphrase_option, passphrase_source
+from keys.keyring import Keyring
+from partitions.version import Version
+from updater.documents.channel import DeadEnd, Instant
+from updater.repository.access import KeyAccess
+from updater.repository.channels import ReleaseChoice
+from updater.repository.lifetime import Lifetimes
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True)
+class _Span:
+    duration: strict.Seconds
+
+
+def _seconds(text: str) -> float:
+    return strict.read(_Span, {"duration": text}, source="value").duration
+
+
+def _days(text: str) -> timedelta:
+    return timedelta(seconds=_seconds(text))
+
+
+def _dead_end(text: str) -> DeadEnd:
+    version, equals, reason = text.partition("=")
+    if not equals or not reason.strip():
+        raise ValueError(f"must be VERSION=REASON, not {text!r}")
+    return DeadEnd(Version.from_text(version), reason.strip())
+
+
+SPAN = FromText("duration", _days)
+SECONDS = FromText("duration", _seconds)
+MOMENT = FromText("moment", Instant.from_text)
+RELEASE = FromText("release", ReleaseChoice.from_text)
+DEAD_END = FromText("dead end", _dead_end)
+
+
+def keys_options(command: Command) -> Command:
+    """Add `--keys` and `--passphrase-file`."""
+    return keys_option(passphrase_option(command), name="keys")
+
+
+def lifetime_options(command: Command) -> Command:
+    """Add the options that say how long signatures last."""
+    online = click.option("--online-lifetime", type=SPAN, help="Validity of snapshot and timestamp (default 7d).")
+    delegated = click.option("--release-lifetime", type=SPAN, help="Validity of releases and channels (default 90d).")
+    return online(delegated(command))
+
+
+def wait_option(command: Command) -> Command:
+    """Add `--wait`, which arrives as the keyword `wait_s`."""
+    return click.option(
+        "--wait",
+        "wait_s",
+        type=SECONDS,
+        default=0.0,
+        metavar="DURATION",
+        help="How long to wait for another command that changes the repository (default: not at all).",
+    )(command)
+
+
+def access_of(keys: Path, passphrase_file: Path | None) -> KeyAccess:
+    """The keys that a command was given."""
+    return KeyAccess(Keyring.load(keys), passphrase_source(passphrase_file))
+
+
+def lifetimes_of(online: timedelta | None, delegated: timedelta | None) -> Lifetimes:
+    """How long signatures last, as asked for, else as usual."""
+    usual = Lifetimes()
+    return replace(usual, online=online or usual.online, delegated=delegated or usual.delegated)
+
+
+def progress_of(*, quiet: bool) -> Progress:
+    """Progress on stderr, or none."""
+    return Silent() if quiet else line_progress()
+
+
+def moment_text(when: datetime) -> str:
+    """A moment as documents write it."""
+    return str(Instant(when))
