@@ -15,7 +15,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs reproducible bench-update bench-build bench-boot lock clean distclean test-suites test-build-host
+.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bench-update bench-build bench-boot lock clean distclean test-suites test-build-host
 
 help: ## List the targets
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -31,6 +31,7 @@ help: ## List the targets
 	@echo "  make integration   tests that run real tools on real files"
 	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
 	@echo "  make test-disks    a host on each kind of disk: NVMe, AHCI, virtio, USB, VMware, RAID"
+	@echo "  make test-ways     ssh, rescue, consoles, firewall, image policy; provisioning by firmware, signed, sealed by a TPM"
 	@echo "  make test-docs     every command block of README and docs/, the slow ones too"
 	@echo "  make test-suites   a host of Debian testing and one of unstable: built and booted (out/suites.json)"
 	@echo "  make test-build-host  the README's first commands on a clean Debian 13, as root (out/build-host.json)"
@@ -96,6 +97,9 @@ qemu: setup
 
 test-disks: setup
 	@$(PY) -m pytest qemu-test/test_disks.py -m "all_disks or not all_disks" -v --durations=0 --durations-min=1 $(PYTEST_ARGS)
+
+test-ways: setup
+	@$(PY) -m pytest qemu-test -m all_ways -v $(PYTEST_ARGS)
 
 test-docs: setup
 	@TWINHULL_DOCS=all $(PY) -m pytest qemu-test/test_documentation.py $(PYTEST_ARGS)

@@ -262,6 +262,7 @@ def power_off(machine: VirtualMachine, host: Host) -> None:
     machine.wait_exit(timeout_s=120)
 
 
+@pytest.mark.all_ways
 def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workbench) -> None:
     restarts = Restarts(bench, machine_folder("provisioned-by-firmware"))
     bad = "hostname: '?'\nunits: [{name: twinhull-boot.service, content: x}]\n"

@@ -31,6 +31,8 @@ from imagebuild.vm.config import Forward
 from imagebuild.vm.machine import VirtualMachine, free_port
 from imagebuild.vm.waiting import wait_for
 
+pytestmark = pytest.mark.all_ways
+
 # This host's loopback, as the guest sees it; no server answers at the agent's port.
 GATEWAY = "10.0.2.2"
 NOBODY = "http://10.0.2.2:9"

@@ -6,7 +6,8 @@
     REPO/retired-layouts.json   the publisher's own record (`field/`); no reader needs it
 
 Rules: a file is written once and never changed, except `timestamp.json`, which is replaced in one step and last; so a
-reader always sees the old state or the new one, even if a publisher was interrupted.  `repo gc` removes what nothing names.
+reader always sees the old state or the new one, even if a publisher was interrupted.
+What nothing names any more is removed by `repo gc` alone.
 Metadata on the disk are verified against the keyring before they are signed again.
 Not in here: serving (`updater.server`) and reading as a host (`updater.agent`).
 """
