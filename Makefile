@@ -31,7 +31,7 @@ help: ## List the targets
 	@echo "  make integration   tests that run real tools on real files"
 	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
 	@echo "  make test-disks    a host on each kind of disk: NVMe, AHCI, virtio, USB, VMware, RAID"
-	@echo "  make test-ways     ssh, rescue, consoles, firewall, image policy; provisioning by firmware, signed, sealed by a TPM"
+	@echo "  make test-ways     provisioning by firmware and boot partition, signed, sealed; ssh, rescue, consoles, firewall, image policy"
 	@echo "  make test-docs     every command block of README and docs/, the slow ones too"
 	@echo "  make test-suites   a host of Debian testing and one of unstable: built and booted (out/suites.json)"
 	@echo "  make test-build-host  the README's first commands on a clean Debian 13, as root (out/build-host.json)"

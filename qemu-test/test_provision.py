@@ -32,6 +32,8 @@ from imagebuild.vm.machine import VirtualMachine
 from tests.fakes.provisions import CERTIFICATE, SSH_KEY, SSH_PRIVATE, signed
 from updater.provision.reading import CREDENTIAL
 
+pytestmark = pytest.mark.all_ways
+
 FIRST, SECOND = PROVISIONED
 GUARD = Guard("deploy", "test-pass", "deploy:$2b$05$abcdefghijklmnopqrstuuM4ZN2JOZh0ZE3I3ZYZ0Q37kLl/ryOPG")
 ADDRESS = "10.0.2.77"
@@ -262,7 +264,6 @@ def power_off(machine: VirtualMachine, host: Host) -> None:
     machine.wait_exit(timeout_s=120)
 
 
-@pytest.mark.all_ways
 def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workbench) -> None:
     restarts = Restarts(bench, machine_folder("provisioned-by-firmware"))
     bad = "hostname: '?'\nunits: [{name: twinhull-boot.service, content: x}]\n"
