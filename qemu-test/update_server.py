@@ -33,8 +33,9 @@ class AnsweredRequest:
 class UpdateServer:
     """An ASGI application around the real one.
 
-    `breaks` holds, per answer to come that carries an object, after how many bytes it breaks off; `gone` lets every
-    answer break off before its first byte, which `vanish_when_broken_off` brings about by itself.
+    `breaks` holds, per answer to come that carries an object, after how many bytes it breaks off; a request for the
+    first bytes of one does not count.  `gone` lets every answer break off before its first byte, which
+    `vanish_when_broken_off` brings about by itself.
     """
 
     def __init__(self, repository: Path) -> None:
@@ -67,7 +68,8 @@ class UpdateServer:
         if self.gone.is_set():
             self.broken_off += 1
             raise BrokenOffError(scope["path"])
-        limit = self.breaks.pop(0) if self.breaks and scope["path"].startswith("/objects/") else None
+        whole = scope["path"].startswith("/objects/") and not (wanted and wanted.startswith(b"bytes=0-"))
+        limit = self.breaks.pop(0) if self.breaks and whole else None
         await self._app(scope, receive, send if limit is None else self._limited(send, limit))
 
     def _limited(self, send: Send, limit: int) -> Send:

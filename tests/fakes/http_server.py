@@ -60,9 +60,11 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
         def _send(self, content: bytes, wanted: str | None) -> None:
             start = 0
             if wanted and not site.no_ranges:
-                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                first, _, last = wanted.removeprefix("bytes=").partition("-")
+                start, end = int(first), min(int(last or len(content)), len(content) - 1)
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header("Content-Range", f"bytes {start}-{end}/{len(content)}")
+                content = content[: end + 1]
             else:
                 self.send_response(200)
             body = content[start:]

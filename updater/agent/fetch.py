@@ -32,6 +32,8 @@ from updater.errors import FetchError, RefusedError
 CHUNK_BYTES = 64 << 10
 RAW_CHUNK_BYTES = 1 << 20
 MAX_WINDOW_BYTES = 8 << 20
+# Enough to see that the server has an object and that it is what its name says.
+PROBE_BYTES = 256 << 10
 # A try counts as progress if it transferred this much, so that a long transfer over a poor line is not given up early.
 PROGRESS_BYTES = 1 << 20
 MAX_FRUITLESS_TRIES = 6
@@ -88,11 +90,45 @@ class HttpSource:
             FetchError: The server cannot be reached or does not have it.
         """
         stored = chosen_object(artifact)
-        with closing(self._transferred(stored)) as transferred:
-            packed = stored.compression is not Compression.NONE
-            chunks = decompressed(transferred, stored.path, artifact.size_bytes) if packed else transferred
-            with closing(chunks):
-                next(chunks, b"")
+        first = self._first(stored, min(PROBE_BYTES, stored.size_bytes))
+        if stored.compression is not Compression.NONE:
+            next(decompressed(iter((first,)), stored.path, artifact.size_bytes), b"")
+
+    def _first(self, stored: StoredObject, wanted: int) -> bytes:
+        """The first bytes of an object; a server that answers with all of it is cut off after them."""
+        url = joined(self.base_url, stored.path)
+        for tries in range(1, MAX_FRUITLESS_TRIES + 1):
+            try:
+                return self._first_try(url, stored, wanted)
+            except _BrokenError as error:
+                if tries == MAX_FRUITLESS_TRIES:
+                    raise FetchError(f"{url}: {error}, after {tries} tries") from error
+                self.clock.sleep(pause_s(tries, self.jitter()))
+        raise AssertionError("the last try returns or raises")
+
+    def _first_try(self, url: str, stored: StoredObject, wanted: int) -> bytes:
+        headers = {**self.http.headers, "Range": f"bytes=0-{wanted - 1}"}
+        try:
+            response = self.http.request("GET", url, headers=headers, preload_content=False, decode_content=False)
+        except HTTPError as error:
+            raise _BrokenError(f"cannot be reached: {error}") from error
+        try:
+            if response.status == _PARTIAL:
+                told = response.headers.get("Content-Range", "")
+                if told != f"bytes 0-{wanted - 1}/{stored.size_bytes}":
+                    raise RefusedError(
+                        f"{url} is not as long as signed: {stored.size_bytes} bytes, the server says {told!r}"
+                    )
+                return b"".join(_bounded(response, url, self.clock, skip=0, wanted=wanted))
+            check_answer(response, url, 0, stored.size_bytes)
+            first = b""
+            for chunk in _bounded(response, url, self.clock, skip=0, wanted=stored.size_bytes):
+                first += chunk
+                if len(first) >= wanted:
+                    break
+            return first[:wanted]
+        finally:
+            response.close()
 
     def _raw(self, stored: StoredObject, raw_bytes: int) -> Generator[bytes, None, None]:
         transferred = ahead(self._transferred(stored), depth=3, name="transfer")

@@ -88,9 +88,18 @@ def test_a_probe_takes_the_first_bytes_and_no_more(site: Site, compression: Comp
     http = pool(Timeouts(connect=5, read=5))
     HttpSource(site.url, http, FakeClock()).probe(what)
     http.clear()
-    assert len(site.requests) == 1
-    # What the sockets between the two hold is all that is sent beyond the first piece.
-    assert site.sent_bytes < len(stored) // 2
+    assert [wanted for _, wanted in site.requests] == [f"bytes=0-{fetch.PROBE_BYTES - 1}"]
+    assert site.sent_bytes == fetch.PROBE_BYTES
+
+
+def test_a_probe_of_a_server_that_knows_no_ranges_is_cut_off(site: Site) -> None:
+    noise = os.urandom(16 << 20)
+    what = Artifact(sha(noise), len(noise), (StoredObject(sha(noise), len(noise), Compression.NONE),))
+    put(site, what, noise)
+    site.no_ranges = True
+    probe(site, what)
+    # What the sockets between the two hold is all that is sent beyond the first bytes.
+    assert site.sent_bytes < len(noise) // 2
 
 
 def probe(site: Site, what: Artifact) -> None:
@@ -107,7 +116,7 @@ def test_a_probe_finds_what_is_missing_too_long_too_short_or_something_else(site
         probe(site, what)
     for wrong in (content + b"x", content[:-1]):
         put(site, what, wrong)
-        with pytest.raises(RefusedError, match="than signed"):
+        with pytest.raises(RefusedError, match="signed"):
             probe(site, what)
     put(site, what, b"<html>log in</html>".ljust(len(content)))
     with pytest.raises(RefusedError, match="cannot be decompressed"):
