@@ -13,13 +13,13 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from keys.certificates import read_certificate
 from keys.errors import BadKeyError, KeysError, MissingKeyError
 from keys.keyring import KEYRING_FILE, Keyring, TufKey
 from keys.passphrase import PassphraseSource, demanded
 from keys.private import is_encrypted, parse_private, public_bytes, read_pem
+from keys.public import crypto_key
 from keys.roles import Profile
 from keys.uri import parse_uri
 
@@ -157,7 +157,7 @@ def _opened(path: Path, public: bytes | None, passphrase: PassphraseSource) -> t
 
 
 def _tuf_public(key: TufKey) -> bytes:
-    return public_bytes(Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.public.keyval["public"])))
+    return public_bytes(crypto_key(key.public.keyval["public"]))
 
 
 def _certificate_public(path: Path) -> bytes | None:

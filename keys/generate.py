@@ -32,10 +32,10 @@ from keys.keyring import (
     TufRoleEntry,
     TufSection,
     keyring_text,
-    tuf_public,
 )
 from keys.passphrase import PassphraseSource
 from keys.private import FOLDER_MODE, PRIVATE_MODE, private_pem
+from keys.public import hex_of, tuf_public
 from keys.roles import BootRole, Profile, TufRole, certificate_lifetime, quorum
 from keys.uri import KeyUri
 
@@ -149,7 +149,7 @@ def _make_tuf(profile: Profile, role: TufRole, secret: str | None, files: list[_
     for number in range(1, wanted.keys + 1):
         private = Ed25519PrivateKey.generate()
         name = f"{role.value}-{number}.pem"
-        public = private.public_key().public_bytes_raw().hex()
+        public = hex_of(private.public_key())
         files.append(_NewFile(name, private_pem(private, secret), PRIVATE_MODE))
         entries.append(TufKeyEntry(tuf_public(public).keyid, public, KeyUri.of_path(Path(name))))
     return TufRoleEntry(wanted.threshold, tuple(entries))

@@ -7,7 +7,7 @@
         threshold: 1
         keys:
         - keyid: 6c1f…      # SHA-256 of the key's TUF form
-          public: 9a03…     # ed25519, 32 bytes
+          public: 9a03…     # Ed25519: 64 hexadecimal digits; other kinds: PEM (keys.public)
           uri: file:root-1.pem
     boot:
       db: {uri: 'file:db.pem', certificate: db.crt}
@@ -25,11 +25,11 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 import yaml
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.signer import SSlibKey
 
 from bedrock import strict
 from keys.errors import MissingKeyError
+from keys.public import tuf_public
 from keys.roles import BootRole, Profile, TufRole
 from keys.uri import KeyUri
 
@@ -118,11 +118,14 @@ class TufKeyEntry:
     """A TUF key as it is in the document."""
 
     keyid: _Hex32
-    public: _Hex32
+    public: str
     uri: KeyUri
 
     def __post_init__(self) -> None:
-        expected = tuf_public(self.public).keyid
+        try:
+            expected = tuf_public(self.public).keyid
+        except ValueError as error:
+            raise ValueError(f"public: {error}") from error
         if self.keyid != expected:
             raise ValueError(f"keyid {self.keyid} does not belong to this public key, {expected} does")
 
@@ -191,18 +194,24 @@ class KeyringDocument:
         )
 
 
-def tuf_public(public: str) -> SSlibKey:
-    """The TUF form of an ed25519 public key given in hexadecimal."""
-    return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)))
-
-
 def keyring_text(document: KeyringDocument) -> str:
     """`keyring.yaml` for a document; absent roles are left out."""
     value = strict.plain(document)
     for section in ("tuf", "boot"):
         value[section] = {name: entry for name, entry in value[section].items() if entry is not None}
     heading = "# The public side of this keys folder; it holds no secrets.\n"
-    return heading + yaml.safe_dump(value, sort_keys=False)
+    return heading + yaml.dump(value, Dumper=_Readable, sort_keys=False)
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes text of several lines, such as PEM, as lines."""
+
+
+def _lines(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _lines)
 
 
 def _given(section: TufSection | BootSection) -> list[tuple[str, Any]]:
