@@ -6,7 +6,9 @@ KeysError                    1
 ├── WrongModeError           1  others may read a private key
 ├── PassphraseError          1  a passphrase is missing, empty or wrong
 ├── BadKeyError              1  a file is not a key, or another key than the keyring names
-└── KeyUriError              1  a key URI is malformed or of a scheme that no signer opens
+├── KeyUriError              1  a key URI is malformed or of a scheme that no signer opens
+├── UnrequestedKeyError      1  a signing request does not ask for this key
+└── RequestMismatchError     1  two signing requests do not ask for the same
 """
 
 from __future__ import annotations
@@ -40,3 +42,11 @@ class BadKeyError(KeysError):
 
 class KeyUriError(KeysError):
     """A key URI is malformed or of a scheme that no signer opens."""
+
+
+class UnrequestedKeyError(KeysError):
+    """A signing request does not ask for this key, or cannot be read well enough to sign it."""
+
+
+class RequestMismatchError(KeysError):
+    """Two signing requests do not ask for the same."""

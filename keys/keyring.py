@@ -18,7 +18,7 @@ Relative paths are relative to the folder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -28,8 +28,10 @@ import yaml
 from securesystemslib.signer import SSlibKey
 
 from bedrock import strict
+from keys.certificates import read_certificate
 from keys.errors import MissingKeyError
-from keys.public import tuf_public
+from keys.private import public_bytes
+from keys.public import crypto_key, tuf_public
 from keys.roles import BootRole, Profile, TufRole
 from keys.uri import KeyUri
 
@@ -101,6 +103,18 @@ class Keyring:
         if role not in self.tuf:
             raise MissingKeyError(f"the keyring {self.folder / KEYRING_FILE} has no keys for the role {role.value}")
         return self.tuf[role]
+
+    def signing_keys(self) -> Iterator[tuple[str, bytes]]:
+        """Every key by the URI of its private half, with its public half as `private.public_bytes` gives it.
+
+        Raises:
+            KeysError: A certificate cannot be read.
+        """
+        for keys in self.tuf.values():
+            for key in keys.keys:
+                yield key.uri, tuf_identity(key.public)
+        for boot in self.boot.values():
+            yield boot.uri, public_bytes(read_certificate(boot.certificate).public_key())
 
     def boot_key(self, role: BootRole) -> BootKey:
         """The key of a Secure Boot role.
@@ -194,16 +208,21 @@ class KeyringDocument:
         )
 
 
+def tuf_identity(key: SSlibKey) -> bytes:
+    """The public half of a key, whatever it is called."""
+    return public_bytes(crypto_key(key.keyval["public"]))
+
+
 def keyring_text(document: KeyringDocument) -> str:
     """`keyring.yaml` for a document; absent roles are left out."""
     value = strict.plain(document)
     for section in ("tuf", "boot"):
         value[section] = {name: entry for name, entry in value[section].items() if entry is not None}
     heading = "# The public side of this keys folder; it holds no secrets.\n"
-    return heading + yaml.dump(value, Dumper=_Readable, sort_keys=False)
+    return heading + yaml.dump(value, Dumper=_LineDumper, sort_keys=False)
 
 
-class _Readable(yaml.SafeDumper):
+class _LineDumper(yaml.SafeDumper):
     """Writes text of several lines, such as PEM, as lines."""
 
 
@@ -211,7 +230,7 @@ def _lines(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
-_Readable.add_representer(str, _lines)
+_LineDumper.add_representer(str, _lines)
 
 
 def _given(section: TufSection | BootSection) -> list[tuple[str, Any]]:
