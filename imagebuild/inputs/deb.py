@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
+from lzma import LZMAError
 from pathlib import Path
 from tarfile import TarError
 
@@ -23,7 +25,8 @@ def control_of(path: Path, *, what: str) -> Deb822:
     try:
         with path.open("rb") as stream:
             control: Deb822 = DebFile(fileobj=stream).debcontrol()
-    except (ArError, DebError, TarError, EOFError) as error:
+    except (ArError, DebError, TarError, EOFError, OSError, ValueError, zlib.error, LZMAError) as error:
+        # The library passes on what its readers of the archive and of its compression raise.
         raise RefusedInputError(f"{what} is not a Debian package: {error}") from error
     return control
 

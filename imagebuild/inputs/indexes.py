@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from debian.deb822 import Deb822
 
 from imagebuild.definition.sources import DEBIAN, LOCAL
-from imagebuild.errors import BuildError
+from imagebuild.errors import BuildError, RefusedInputError
 
-_NAME = re.compile(rb"^Package: *(\S+)", re.MULTILINE)
+_NAME = re.compile(rb"^Package: *([!-~]+)[ \t\r]*$", re.MULTILINE)
 _BETWEEN = re.compile(rb"\n{2,}")
 # apt installs packages with this mark without being asked.
 _SELF_IMPORTANT = re.compile(rb"^(?:Essential|Important|Protected): .*\n?", re.MULTILINE)
@@ -38,17 +38,28 @@ def names_in(index: bytes) -> frozenset[str]:
 
 
 def rows_of(index: bytes, names: Collection[str]) -> Iterator[Row]:
-    """An index's entries for some packages, in all their versions."""
+    """An index's entries for some packages, in all their versions.
+
+    Raises:
+        RefusedInputError: An entry lacks a field, or has one that cannot be.
+    """
     for paragraph in _paragraphs(index, names):
-        fields = Deb822(paragraph)
-        yield Row(
-            name=fields["Package"],
-            version=fields["Version"],
-            architecture=fields["Architecture"],
-            path=fields["Filename"],
-            size_bytes=int(fields["Size"]),
-            sha256=fields.get("SHA256"),
-        )
+        try:
+            yield _row(Deb822(paragraph))
+        except (KeyError, ValueError) as error:
+            shown = paragraph.partition(b"\n")[0].decode(errors="replace")
+            raise RefusedInputError(f"an index of packages cannot be read at {shown[:80]!r}: {error}") from error
+
+
+def _row(fields: Mapping[str, str]) -> Row:
+    return Row(
+        name=fields["Package"],
+        version=fields["Version"],
+        architecture=fields["Architecture"],
+        path=fields["Filename"],
+        size_bytes=int(fields["Size"]),
+        sha256=fields.get("SHA256"),
+    )
 
 
 def owners(

@@ -14,6 +14,7 @@ from typing import Any
 
 from debian.deb822 import Packages
 
+from imagebuild.errors import RefusedInputError
 from imagebuild.inputs.archive import index_path
 from imagebuild.inputs.lockfile import Selection
 
@@ -35,14 +36,22 @@ def part_of(selection: Selection, names: Iterable[str], *, archive: Path) -> Sel
 
 
 def read_index(data: bytes) -> dict[str, Described]:
-    """What an index (`Packages`) says of each package."""
-    found = {}
-    for row in Packages.iter_paragraphs(data, use_apt_pkg=False):
-        relations = row.relations
-        needs = (name for kind in ("depends", "pre-depends") for name in _names(relations[kind]))
-        provided = _names(relations["provides"])
-        found[row["Package"]] = Described(frozenset(needs), frozenset(provided))
-    return found
+    """What an index (`Packages`) says of each package.
+
+    Raises:
+        RefusedInputError: An entry cannot be read.
+    """
+    try:
+        rows = Packages.iter_paragraphs(data, use_apt_pkg=False)
+        return {row["Package"]: _described(row) for row in rows}
+    except (KeyError, ValueError) as error:
+        raise RefusedInputError(f"an index of packages cannot be read: {error}") from error
+
+
+def _described(row: Packages) -> Described:
+    relations = row.relations
+    needs = (name for kind in ("depends", "pre-depends") for name in _names(relations[kind]))
+    return Described(frozenset(needs), frozenset(_names(relations["provides"])))
 
 
 def _names(groups: Any) -> Iterator[str]:

@@ -30,7 +30,7 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
-from tuf.api.serialization import DeserializationError
+from tuf.api.serialization import DeserializationError, SerializationError
 
 from bedrock.persist import write_atomic
 from keys.keyring import Keyring
@@ -159,15 +159,27 @@ def read_document(path: Path, kind: type[T]) -> Document[T]:
     """
     try:
         raw = path.read_bytes()
-        metadata = Metadata[T].from_bytes(raw)
     except FileNotFoundError as error:
         raise RepositoryError(f"{path} is missing").with_hint(
             f"is {path.parent.parent} a repository? make one: twinhull repo init DIR --keys DIR"
         ) from error
-    except (OSError, DeserializationError) as error:
+    except OSError as error:
         raise RepositoryError(f"{path} cannot be read as signed metadata: {error}") from error
+    return parse_document(raw, kind, source=str(path))
+
+
+def parse_document(raw: bytes, kind: type[T], *, source: str) -> Document[T]:
+    """Read the bytes of one document without checking its signatures.
+
+    Raises:
+        RepositoryError: It is not TUF metadata, or of another type.
+    """
+    try:
+        metadata = Metadata[T].from_bytes(raw)
+    except DeserializationError as error:
+        raise RepositoryError(f"{source} cannot be read as signed metadata: {error}") from error
     if not isinstance(metadata.signed, kind):
-        raise RepositoryError(f"{path} holds {metadata.signed.type} metadata, not {kind.type}")
+        raise RepositoryError(f"{source} holds {metadata.signed.type} metadata, not {kind.type}")
     return Document(metadata, raw)
 
 
@@ -179,7 +191,7 @@ def check_signatures(delegator: Delegator, role: TufRole, metadata: Metadata[T])
     """
     try:
         delegator.verify_delegate(role.value, metadata.signed_bytes, metadata.signatures)
-    except UnsignedMetadataError as error:
+    except (UnsignedMetadataError, SerializationError) as error:
         raise RefusedError(
             f"the {role.value} metadata (version {metadata.signed.version}) is refused: {error}"
         ) from error
@@ -193,13 +205,7 @@ def given_root(raw: bytes) -> Document[Root]:
     Raises:
         RepositoryError: It is not a root document.
     """
-    try:
-        metadata = Metadata[Root].from_bytes(raw)
-    except DeserializationError as error:
-        raise RepositoryError(f"the given root is not TUF metadata: {error}") from error
-    if not isinstance(metadata.signed, Root):
-        raise RepositoryError(f"the given root holds {metadata.signed.type} metadata")
-    return Document(metadata, raw)
+    return parse_document(raw, Root, source="the given root")
 
 
 def follow_roots(layout: Layout, first: Document[Root]) -> Document[Root]:

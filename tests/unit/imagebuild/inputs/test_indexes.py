@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagebuild.definition.sources import DEBIAN, LOCAL
-from imagebuild.errors import BuildError
+from imagebuild.errors import BuildError, RefusedInputError
 from imagebuild.inputs.indexes import names_in, owners, rows_of, shown_to_apt
 
 
@@ -75,3 +75,17 @@ def test_no_source_ever_replaces_a_package_of_debian_unasked(debian: set[str], o
     found = owners([(DEBIAN, debian), ("one", one), ("two", two)], listed={}, local=())
     assert {name for name, source in found.items() if source == DEBIAN} == debian
     assert found.keys() == debian | one | two
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Size: 3", "Size: three"), ("Architecture: amd64\n", ""), ("Filename", "File")]
+)
+def test_an_entry_with_a_field_that_cannot_be_or_without_one_is_refused_by_name(old: str, new: str) -> None:
+    broken = paragraph("jq").replace(old, new)
+    assert broken != paragraph("jq")
+    with pytest.raises(RefusedInputError, match="Package: jq"):
+        list(rows_of(index(broken), ["jq"]))
+
+
+def test_a_name_that_no_package_has_is_passed_over() -> None:
+    assert names_in(b"Package: j\xff\n\nPackage: jq\n") == {"jq"}

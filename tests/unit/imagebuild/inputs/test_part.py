@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from imagebuild.errors import RefusedInputError
 from imagebuild.inputs.archive import index_path
 from imagebuild.inputs.part import Described, part_of, reachable, read_index
 from tests.fakes.definitions import package, selection_of
@@ -83,3 +84,8 @@ def test_a_part_changes_with_what_it_can_hold_and_with_nothing_else(
     after = selection_of(*(package(name, version="2" if name == changed else "1") for name in names))
     digests = {part_of(each, ("systemd",), archive=tmp_path).digest for each in (before, after)}
     assert (len(digests) == 1) == same
+
+
+def test_an_entry_without_a_name_is_refused() -> None:
+    with pytest.raises(RefusedInputError, match="cannot be read"):
+        read_index(b"Depends: libc6\n")

@@ -1,14 +1,11 @@
 """Every document that crosses the wire: today's readers hold against tomorrow's documents.
 
-One list of documents, each with its reader; a new document belongs in it.
+The documents are those of `tests/fakes/wired.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,83 +14,13 @@ from hypothesis import strategies as st
 
 from bedrock import strict
 from bedrock.errors import DocumentError
-from partitions.version import Version
-from tests.fakes.builds import slots_of
-from tests.fakes.documents import channel_at, some_reference
-from tests.fakes.twin_host import built
+from tests.fakes.wired import AT, CHANNEL, DOCUMENTS, HASH, HINTS, RELEASE, Wired
 from updater.agent.fetch import chosen_object
-from updater.agent.state import EventKind, Hints, Pin, parse_hints
-from updater.documents.channel import DeadEnd, Instant, Pace, parse_channel, parse_channel_to_change
+from updater.agent.state import parse_hints
+from updater.documents.channel import parse_channel, parse_channel_to_change
 from updater.documents.release import Compression, ObjectKind, StoredObject, parse_release
-from updater.documents.signatures import Detached, Signatures, parse_signatures
-from updater.documents.slot_layout import parse_layout
-from updater.documents.statement import (
-    BUILD_TYPE,
-    BUILDER_ID,
-    BuildDefinition,
-    Builder,
-    Digest,
-    ExternalParameters,
-    InternalParameters,
-    Provenance,
-    Resource,
-    RunDetails,
-    dump_statement,
-    make_statement,
-    parse_statement,
-)
 from updater.errors import RefusedError
-from updater.provision.record import Applied, ProvisionRecord, Trouble, Way, parse_record
 
-HASH = "ab" * 32
-AT = Instant(datetime(2026, 3, 1, tzinfo=UTC))
-RELEASE = built("1.0.1").release
-CHANNEL = replace(
-    channel_at(some_reference("1.0.1"), Pace(AT, 60.0)),
-    floor=some_reference("1.0.0"),
-    dead_ends=(DeadEnd(Version("0.9"), "old disk"),),
-)
-SIGNED = Detached.of(b"der", unsigned_sha256=HASH)
-SIGNATURES = Signatures(1, {"PK": "a", "KEK": "b", "db": "c"}, {"uki.efi": SIGNED, "loader.efi": SIGNED})
-PROVENANCE = Provenance(
-    BuildDefinition(
-        BUILD_TYPE,
-        ExternalParameters("host", "1.0.1", "", HASH, HASH),
-        InternalParameters("1", HASH, "tools", "packages"),
-        (Resource("pkg:deb/debian/a@1", Digest(HASH)),),
-    ),
-    RunDetails(Builder(BUILDER_ID)),
-)
-HINTS = replace(Hints(pin=Pin(Version("1.0.1"), HASH)), newest_blessed=Version("1.0.0")).with_event(
-    EventKind.BLESSED, "well", AT
-)
-
-RECORD = ProvisionRecord(
-    first_boot_over=True, applied=Applied(HASH, Way.FIRMWARE, AT), troubles=(Trouble(Way.FIRMWARE, "x", AT),)
-)
-
-
-@dataclass(frozen=True)
-class Wired:
-    """A document of today, and today's reader of it."""
-
-    name: str
-    data: bytes
-    parse: Callable[..., object]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-DOCUMENTS = (
-    Wired("release", strict.dump_json(RELEASE), parse_release),
-    Wired("channel", strict.dump_json(CHANNEL), parse_channel),
-    Wired("layout", strict.dump_json(slots_of()), parse_layout),
-    Wired("signatures", strict.dump_json(SIGNATURES), parse_signatures),
-    Wired("statement", dump_statement(make_statement({"uki.efi": HASH}, PROVENANCE)), parse_statement),
-    Wired("provisioned", strict.dump_json(RECORD), parse_record),
-    Wired("state", strict.dump_json(HINTS), parse_hints),
-)
 BY_NAME = {wired.name: json.loads(wired.data) for wired in DOCUMENTS}
 EVERY = pytest.mark.parametrize("wired", DOCUMENTS, ids=str)
 
