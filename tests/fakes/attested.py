@@ -18,6 +18,7 @@ from imagebuild.definition.image import ImageDefinition
 from tests.fakes.builds import write_build
 from updater.documents.build_files import ARTIFACT_FILES
 from updater.documents.release import Artifact, parse_release
+from updater.documents.signatures import Detached, Signatures
 from updater.documents.statement import ExternalParameters
 
 GLIBC = DebianPackage(
@@ -72,8 +73,12 @@ def attested_build(
     lock: bytes | None = None,
     definition_sha256: str = "dd" * 32,
     root: str = "ee" * 32,
+    signatures: bytes | None = None,
 ) -> Path:
-    """A build folder with `sbom.cdx.json` and `provenance.json`, and with the lock when there is one."""
+    """A build folder with `sbom.cdx.json` and `provenance.json`, and with lock and signatures when there are some.
+
+    `root` is the SHA-256 of the root document that it bakes in: `Publisher.root_sha256` for a repository's own.
+    """
     write_build(folder, version=version, seed=seed)
     release = parse_release((folder / "release.json").read_bytes(), source="release.json")
     sbom = make_sbom(definition(), release.version, MATERIALS, inputs_digest=digest)
@@ -86,7 +91,25 @@ def attested_build(
     asked = ExternalParameters("host", version, "", definition_sha256, root, sha256(lock) if lock else None)
     surroundings = BuildEnvironment("tools", "archive")
     (folder / "provenance.json").write_bytes(make_provenance(subjects, asked, MATERIALS, surroundings))
-    return folder
+    return with_attachment(folder, "signatures", "signatures.json", signatures) if signatures else folder
+
+
+def with_attachment(build: Path, name: str, file: str, content: bytes) -> Path:
+    """The build with one more attachment, named by its release."""
+    (build / file).write_bytes(content)
+    release = parse_release((build / "release.json").read_bytes(), source="release.json")
+    release = replace(release, attachments={**release.attachments, name: artifact(content)})
+    (build / "release.json").write_bytes(strict.dump_json(release))
+    return build
+
+
+def signatures_with(certificate: str) -> Signatures:
+    """Detached signatures of a build whose firmware certificates are this one (PEM)."""
+    return Signatures(
+        format=1,
+        certificates=dict.fromkeys(("PK", "KEK", "db"), certificate),
+        files={name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
+    )
 
 
 def edit_json(path: Path, old: str, new: str) -> None:

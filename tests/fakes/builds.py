@@ -92,6 +92,11 @@ class Publisher:
     def base(self) -> Path:
         return self.folder / "repo"
 
+    @property
+    def root_sha256(self) -> str:
+        """The SHA-256 of the repository's first root document, as a build that bakes it in names it."""
+        return hashlib.sha256((self.base / "metadata/1.root.json").read_bytes()).hexdigest()
+
     @classmethod
     def make(cls, folder: Path, *, now: datetime = NOW) -> Publisher:
         """A new, empty repository below `folder`, made with dev keys."""
@@ -128,6 +133,7 @@ class Publisher:
         *folders: Path,
         now: datetime = NOW,
         allow_debug: bool = False,
+        allow_other_trust: bool = False,
         free_bytes: Callable[[Path], int] = free_bytes,
     ) -> tuple[Publication, ...]:
         """Publish build folders, packed quickly."""
@@ -141,6 +147,7 @@ class Publisher:
             progress=Silent(),
             level=QUICK_LEVEL,
             allow_debug=allow_debug,
+            allow_other_trust=allow_other_trust,
             free_bytes=free_bytes,
         )
 

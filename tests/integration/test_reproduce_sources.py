@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bedrock import strict
 from bedrock.digest import file_sha256
 from bedrock.progress import Silent
 from imagebuild.definition.image import definition_digest, load_definition
@@ -33,22 +32,18 @@ from imagebuild.reproduction.rebuild import ReproductionRequest, reproduce
 from imagebuild.steps.plan import BuildPlan
 from partitions.version import Version
 from tests.fakes import attested
-from tests.fakes.attested import artifact, attested_build
+from tests.fakes.attested import attested_build, signatures_with
 from tests.fakes.builds import Publisher
 from tests.fakes.debian_packages import deb
 from tests.fakes.definitions import SUMMARY, plan_in, write_definition
 from tests.fakes.http_server import Site, serving
+from tests.fakes.provisions import CERTIFICATE
 from tests.fakes.signed_repository import RepositoryOnDisk, SigningKey, signing_key
-from updater.documents.release import parse_release
-from updater.documents.signatures import Detached, Signatures, dump_signatures
+from updater.documents.signatures import dump_signatures
 from updater.repository.channels import ReleaseChoice
 
 PROBE = "/pool/main/probe_2.0-1_amd64.deb"
-SIGNATURES = Signatures(
-    1,
-    dict.fromkeys(("PK", "KEK", "db"), "certificate"),
-    {name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
-)
+SIGNATURES = signatures_with(CERTIFICATE)
 
 
 @dataclass
@@ -156,13 +151,13 @@ def lock_of(folder: Path, tools: ToolsTree, debian: SigningKey, scratch: Path) -
 
 
 def published_build(folder: Path, definition: Path, lock: Lock, workshop: Publisher) -> Path:
-    root = artifact((workshop.base / "metadata/1.root.json").read_bytes()).sha256
-    digest = definition_digest(definition)
-    build = attested_build(folder, lock=write_lock(lock), definition_sha256=digest, root=root)
-    (build / "signatures.json").write_bytes(dump_signatures(SIGNATURES))
-    release = parse_release((build / "release.json").read_bytes(), source="release.json")
-    more = {**release.attachments, "signatures": artifact(dump_signatures(SIGNATURES))}
-    (build / "release.json").write_bytes(strict.dump_json(replace(release, attachments=more)))
+    build = attested_build(
+        folder,
+        lock=write_lock(lock),
+        definition_sha256=definition_digest(definition),
+        root=workshop.root_sha256,
+        signatures=dump_signatures(SIGNATURES),
+    )
     workshop.publish_folders(build, now=datetime.now(UTC))
     return build
 

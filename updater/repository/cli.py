@@ -119,6 +119,9 @@ def init_command(
     help="Warn when growth will exceed the slots of hosts within N releases.",
 )
 @click.option("--allow-debug", is_flag=True, help="Publish even a build with the debug profile.")
+@click.option(
+    "--allow-other-trust", is_flag=True, help="Publish even a build for another root or other Secure Boot keys."
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @wait_option
 @json_option
@@ -133,6 +136,7 @@ def publish_command(
     level: int,
     warn_within: int,
     allow_debug: bool,
+    allow_other_trust: bool,
     quiet: bool,
     wait_s: float,
     as_json: bool,
@@ -144,7 +148,8 @@ def publish_command(
     content is an error.
     Readers see nothing of an interrupted publish; run it again to complete it.
     A release that does not fit the disks of hosts in the field is refused (twinhull repo layouts),
-    and so is a build made with `--profile debug`.
+    and so is a build made with `--profile debug`, one that trusts another root than this repository's (a
+    rotated root is the same trust), and one with other Secure Boot certificates than the release before.
 
     \b
     Example:
@@ -159,6 +164,7 @@ def publish_command(
         progress=progress_of(quiet=quiet),
         level=level,
         allow_debug=allow_debug,
+        allow_other_trust=allow_other_trust,
         wait_s=wait_s,
     )
     families = [family_of(publication.release) for publication in done]

@@ -31,13 +31,15 @@ from updater.documents.build_files import (
 )
 from updater.documents.envelope import seal
 from updater.documents.release import Artifact, Release, parse_release
+from updater.documents.signatures import SIGNATURES, SIGNATURES_FILE, Signatures, parse_signatures
 from updater.documents.slot_layout import LAYOUT, LAYOUT_FILE, SlotLayout, parse_layout
-from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, parse_statement
+from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, Statement, parse_statement
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.repository.access import KeyAccess
 from updater.repository.attachments import statement_problems
 from updater.repository.field.layouts import NewRelease, bring_back, require_room
 from updater.repository.field.room import family_problems
+from updater.repository.field.trust import TrustingBuild, require_same_trust
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import storing, writing
@@ -65,12 +67,24 @@ _OTHERS_S = 60.0
 
 @dataclass(frozen=True)
 class Build:
-    """The folder of a build, with its release document, its provenance (as it will be signed) and its layout parsed."""
+    """The folder of a build: its release document, its provenance (as it will be signed), its layout and signatures."""
 
     folder: Path
     release: Release
     provenance: bytes | None = None
     slots: SlotLayout | None = None
+    signatures: Signatures | None = None
+
+    @property
+    def statement(self) -> Statement | None:
+        """The provenance, read.
+
+        Raises:
+            DocumentError: It has errors.
+        """
+        if self.provenance is None:
+            return None
+        return parse_statement(self.provenance, source=str(self.folder / PROVENANCE_FILE))
 
     @property
     def parts(self) -> tuple[tuple[Path, Artifact], ...]:
@@ -141,7 +155,7 @@ def read_build(folder: Path) -> Build:
         raise RepositoryError(f"{path} names the attachment {min(unknown)}, which is not known here").with_hint(
             f"known are {', '.join(sorted(ATTACHMENT_FILES))}"
         )
-    provenance, slots = folder / PROVENANCE_FILE, folder / LAYOUT_FILE
+    provenance, slots, signatures = folder / PROVENANCE_FILE, folder / LAYOUT_FILE, folder / SIGNATURES_FILE
     return Build(
         folder,
         release,
@@ -149,6 +163,9 @@ def read_build(folder: Path) -> Build:
         # A missing one is reported with the other files.
         slots=parse_layout(slots.read_bytes(), source=str(slots))
         if LAYOUT in release.attachments and slots.is_file()
+        else None,
+        signatures=parse_signatures(signatures.read_bytes(), source=str(signatures))
+        if SIGNATURES in release.attachments and signatures.is_file()
         else None,
     )
 
@@ -163,6 +180,7 @@ def publish(
     progress: Progress,
     level: int = DEFAULT_LEVEL,
     allow_debug: bool = False,
+    allow_other_trust: bool = False,
     wait_s: float = 0.0,
     free_bytes: Callable[[Path], int] = free_bytes,
 ) -> tuple[Publication, ...]:
@@ -177,12 +195,14 @@ def publish(
         progress: Shows the steps.
         level: How hard objects are packed.
         allow_debug: Whether a build with the debug profile is published.
+        allow_other_trust: Whether a build is published that trusts another root, or has other Secure Boot certificates
+            than the releases before it.
         wait_s: How long to wait for another command that changes the repository.
         free_bytes: How much room there is on the disk that a folder is on.
 
     Raises:
-        RefusedError: A file is not what its release says, a build has the debug profile and that was not allowed, or
-            the repository's signatures do not hold.
+        RefusedError: A file is not what its release says, a build has the debug profile or another trust and that was
+            not allowed, or the repository's signatures do not hold.
         ConflictError: A version was published before with other content.
         OutgrownError: A release does not fit the slots of hosts in the field.
         BusyError: Somebody else is publishing.
@@ -200,6 +220,8 @@ def publish(
         if news:
             signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
             require_room(layout, state, _candidates(news))
+            if not allow_other_trust:
+                require_same_trust(layout, state, _trusting(news))
             _check_space(layout, news, free_bytes)
             remove_leftovers(layout)
             store = _Store(layout, signers[TufRole.RELEASES], level, progress)
@@ -212,6 +234,15 @@ def publish(
 
 def _candidates(builds: Sequence[Build]) -> list[NewRelease]:
     return [NewRelease(build.release, build.slots) for build in builds]
+
+
+def _trusting(builds: Sequence[Build]) -> list[TrustingBuild]:
+    return [TrustingBuild(build.release, _root_sha256(build.statement), build.signatures) for build in builds]
+
+
+def _root_sha256(statement: Statement | None) -> str | None:
+    """The root document that a build bakes in, by what its provenance says."""
+    return None if statement is None else statement.predicate.buildDefinition.externalParameters.rootOfTrustSha256
 
 
 def _new_among(layout: Layout, state: RepositoryState, builds: Sequence[Build]) -> list[Build]:
@@ -271,9 +302,9 @@ def _check_files(builds: Sequence[Build], progress: Progress) -> None:
 
 def _provenance_problems(build: Build) -> list[str]:
     path = build.folder / PROVENANCE_FILE
-    if build.provenance is None:
+    statement = build.statement
+    if statement is None:
         return [f"{path} is missing"] if SBOM in build.release.attachments else []
-    statement = parse_statement(build.provenance, source=str(path))
     return [f"{path}: {problem}" for problem in statement_problems(statement, build.release, RELEASE_FILES)]
 
 

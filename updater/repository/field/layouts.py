@@ -95,11 +95,7 @@ def read_field(layout: Layout, state: RepositoryState, family: Family) -> Field:
         DocumentError: A layout, or the record of those that are gone, has errors.
         RepositoryError: A document is missing.
     """
-    names = sorted(
-        Version(text) for text, architecture in published(state, family.image) if architecture is family.architecture
-    )
-    paths = (release_path(family.image, version, family.architecture) for version in names)
-    releases = tuple(read_release(layout, state, path) for path in paths)
+    releases = releases_of(layout, state, family)
     versions: dict[SlotLayout, list[Version]] = {}
     read: dict[str, SlotLayout] = {}
     for release in releases:
@@ -111,6 +107,21 @@ def read_field(layout: Layout, state: RepositoryState, family: Family) -> Field:
     retired = read_retired(layout).layouts
     layouts = (Known(slots, tuple(those), slots.id in retired) for slots, those in versions.items())
     return Field(releases, tuple(layouts))
+
+
+def releases_of(layout: Layout, state: RepositoryState, family: Family) -> tuple[Release, ...]:
+    """The published releases of a family, oldest first.
+
+    Raises:
+        RefusedError: A document is not what was signed.
+        RepositoryError: A document is missing.
+    """
+    names = sorted(
+        Version(text) for text, architecture in published(state, family.image) if architecture is family.architecture
+    )
+    return tuple(
+        read_release(layout, state, release_path(family.image, version, family.architecture)) for version in names
+    )
 
 
 def read_outlooks(base: Path, families: Iterable[Family], *, within: int) -> tuple[Outlook, ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from bedrock import strict
 from bedrock.progress import Silent
 from imagebuild.definition.image import definition_digest
 from imagebuild.errors import BuildError, NotReproducedError
@@ -23,21 +22,17 @@ from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.signing import GivenSignatures
 from partitions.version import Version
 from tests.fakes import attested
-from tests.fakes.attested import artifact, attested_build
+from tests.fakes.attested import attested_build, signatures_with
 from tests.fakes.builds import Publisher
 from tests.fakes.definitions import SUMMARY, lock_of, package, plan_in, supply_in, write_definition
+from tests.fakes.provisions import CERTIFICATE
 from tests.fakes.tampering import flip_bits
-from updater.documents.release import parse_release
-from updater.documents.signatures import Detached, Signatures, dump_signatures
+from updater.documents.signatures import dump_signatures
 from updater.errors import RefusedError
 from updater.repository.channels import ReleaseChoice
 
 LOCK = write_lock(lock_of(package("podman")))
-SIGNATURES = Signatures(
-    1,
-    dict.fromkeys(("PK", "KEK", "db"), "certificate"),
-    {name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
-)
+SIGNATURES = signatures_with(CERTIFICATE)
 
 
 @dataclass
@@ -81,14 +76,13 @@ class Case:
 def case(tmp_path: Path) -> Case:
     definition = write_definition(tmp_path / "definition")
     workshop = Publisher.make(tmp_path)
-    root = (workshop.base / "metadata/1.root.json").read_bytes()
     build = attested_build(
-        tmp_path / "published", lock=LOCK, definition_sha256=definition_digest(definition), root=artifact(root).sha256
+        tmp_path / "published",
+        lock=LOCK,
+        definition_sha256=definition_digest(definition),
+        root=workshop.root_sha256,
+        signatures=dump_signatures(SIGNATURES),
     )
-    (build / "signatures.json").write_bytes(dump_signatures(SIGNATURES))
-    release = parse_release((build / "release.json").read_bytes(), source="release.json")
-    more = {**release.attachments, "signatures": artifact(dump_signatures(SIGNATURES))}
-    (build / "release.json").write_bytes(strict.dump_json(replace(release, attachments=more)))
     workshop.publish_folders(build, now=datetime.now(UTC))
     return Case(workshop, build, definition, tmp_path / "again", [])
 
@@ -138,7 +132,7 @@ def test_a_folder_that_is_there_is_left_alone(case: Case) -> None:
 
 
 def test_a_release_without_a_lock_says_how_to_make_one(case: Case, tmp_path: Path) -> None:
-    other = attested_build(tmp_path / "unlocked", version="1.0.1", seed=2)
+    other = attested_build(tmp_path / "unlocked", version="1.0.1", seed=2, root=case.workshop.root_sha256)
     case.workshop.publish_folders(other, now=datetime.now(UTC))
     wanted = ReproductionRequest(case.workshop.base, ReleaseChoice("host", Version("1.0.1")), case.definition)
     with pytest.raises(NotReproducedError, match=r"without image\.lock, signatures\.json") as caught:

@@ -15,13 +15,14 @@ from bedrock import strict
 from bedrock.errors import DocumentError
 from bedrock.progress import Silent
 from keys.roles import TufRole
-from tests.fakes.attested import artifact, attested_build, edit_json, sha256
+from tests.fakes.attested import artifact, attested_build, edit_json, sha256, signatures_with, with_attachment
 from tests.fakes.builds import NOW, Publisher, snapshot_of
 from tests.fakes.forgery import own_keys, resign, strangers_key
+from tests.fakes.provisions import CERTIFICATE
 from tests.fakes.tampering import flip_bits
 from updater.documents.envelope import seal, unseal
-from updater.documents.release import Release, parse_release
-from updater.documents.signatures import Detached, Signatures, dump_signatures
+from updater.documents.release import Release
+from updater.documents.signatures import dump_signatures
 from updater.documents.statement import PAYLOAD_TYPE, parse_statement
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.repository.layout import Layout
@@ -41,9 +42,14 @@ def workshop(tmp_path: Path) -> Publisher:
 
 @pytest.fixture
 def published(workshop: Publisher, tmp_path: Path) -> Publisher:
-    workshop.publish_folders(attested_build(tmp_path / "build"))
+    workshop.publish_folders(attested(workshop, "build"))
     assert problems(workshop) == ()
     return workshop
+
+
+def attested(workshop: Publisher, name: str, **wanted: Any) -> Path:
+    """A build that trusts the workshop's repository."""
+    return attested_build(workshop.folder / name, root=workshop.root_sha256, **wanted)
 
 
 def problems(workshop: Publisher) -> tuple[str, ...]:
@@ -109,7 +115,7 @@ def test_nothing_to_do_needs_no_releases_key(published: Publisher, tmp_path: Pat
 
 
 def test_another_bill_of_materials_is_another_release(published: Publisher, tmp_path: Path) -> None:
-    other = attested_build(tmp_path / "other", digest="other inputs")
+    other = attested(published, "other", digest="other inputs")
     with pytest.raises(ConflictError):
         published.publish_folders(other)
 
@@ -121,56 +127,45 @@ def test_a_build_of_before_is_published_without_attachments(workshop: Publisher)
 
 
 LOCK = b'{"format": 1}\n'
-SIGNATURES = Signatures(
-    format=1,
-    certificates=dict.fromkeys(("PK", "KEK", "db"), "-----BEGIN CERTIFICATE-----"),
-    files={name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
-)
-
-
-def with_attachment(build: Path, name: str, file: str, content: bytes) -> Path:
-    """The build with one more attachment, named by its release."""
-    (build / file).write_bytes(content)
-    release = parse_release((build / "release.json").read_bytes(), source="release.json")
-    release = replace(release, attachments={**release.attachments, name: artifact(content)})
-    (build / "release.json").write_bytes(strict.dump_json(release))
-    return build
+SIGNATURES = dump_signatures(signatures_with(CERTIFICATE))
 
 
 def test_lock_and_signatures_are_carried(workshop: Publisher, tmp_path: Path) -> None:
-    build = attested_build(tmp_path / "build", lock=LOCK)
-    workshop.publish_folders(with_attachment(build, "signatures", "signatures.json", dump_signatures(SIGNATURES)))
+    workshop.publish_folders(attested(workshop, "build", lock=LOCK, signatures=SIGNATURES))
     assert set(release_of(workshop).attachments) == {"sbom", "provenance", "lock", "signatures"}
     assert problems(workshop) == ()
 
 
 def test_a_lock_that_the_provenance_does_not_speak_of_is_refused(workshop: Publisher, tmp_path: Path) -> None:
-    build = with_attachment(attested_build(tmp_path / "build"), "lock", "image.lock", LOCK)
+    build = with_attachment(attested(workshop, "build"), "lock", "image.lock", LOCK)
     with pytest.raises(RefusedError, match="the provenance describes the lock none"):
         workshop.publish_folders(build)
 
 
 def test_another_lock_than_the_provenances_is_refused(workshop: Publisher, tmp_path: Path) -> None:
-    build = with_attachment(attested_build(tmp_path / "build", lock=LOCK), "lock", "image.lock", LOCK + b"\n")
+    build = with_attachment(attested(workshop, "build", lock=LOCK), "lock", "image.lock", LOCK + b"\n")
     with pytest.raises(RefusedError, match="the provenance describes the lock"):
         workshop.publish_folders(build)
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"{}", "signatures.json: files"), (dump_signatures(SIGNATURES).replace(b"ZGVy", b"Z*Vy"), "is not base64")],
+    [(b"{}", "signatures.json: files"), (SIGNATURES.replace(b"ZGVy", b"Z*Vy"), "is not base64")],
 )
-def test_malformed_signatures_are_told_by_verify(
-    workshop: Publisher, tmp_path: Path, content: bytes, told: str
-) -> None:
-    build = attested_build(tmp_path / "build")
-    workshop.publish_folders(with_attachment(build, "signatures", "signatures.json", content))
+def test_malformed_signatures_are_told_by_verify(workshop: Publisher, content: bytes, told: str) -> None:
+    workshop.publish_folders(attested(workshop, "build", signatures=SIGNATURES))
+    replace_attachment(workshop, "signatures", content)
     assert told in " ".join(problems(workshop))
+
+
+def test_malformed_signatures_are_not_published(workshop: Publisher) -> None:
+    with pytest.raises(DocumentError, match=r"signatures\.json: files"):
+        workshop.publish_folders(attested(workshop, "build", signatures=b"{}"))
 
 
 @pytest.mark.parametrize("name", ["sbom.cdx.json", "provenance.json"])
 def test_a_build_that_lost_a_document_is_refused(workshop: Publisher, tmp_path: Path, name: str) -> None:
-    build = attested_build(tmp_path / "build")
+    build = attested(workshop, "build")
     (build / name).unlink()
     before = snapshot_of(workshop.base)
     with pytest.raises(RefusedError, match=f"{name} is missing"):
@@ -179,28 +174,28 @@ def test_a_build_that_lost_a_document_is_refused(workshop: Publisher, tmp_path: 
 
 
 def test_a_bill_of_materials_changed_after_the_build_is_refused(workshop: Publisher, tmp_path: Path) -> None:
-    build = attested_build(tmp_path / "build")
+    build = attested(workshop, "build")
     edit_json(build / "sbom.cdx.json", "libc6", "libc7")
     with pytest.raises(RefusedError, match="SHA-256"):
         workshop.publish_folders(build)
 
 
 def test_provenance_of_another_build_is_not_signed(workshop: Publisher, tmp_path: Path) -> None:
-    build, other = attested_build(tmp_path / "build"), attested_build(tmp_path / "other", seed=2)
+    build, other = attested(workshop, "build"), attested(workshop, "other", seed=2)
     (build / "provenance.json").write_bytes((other / "provenance.json").read_bytes())
     with pytest.raises(RefusedError, match=r"names root\.erofs with the SHA-256"):
         workshop.publish_folders(build)
 
 
 def test_malformed_provenance_names_file_and_place(workshop: Publisher, tmp_path: Path) -> None:
-    build = attested_build(tmp_path / "build")
+    build = attested(workshop, "build")
     edit_json(build / "provenance.json", '"toolsTree"', '"tolsTree"')
     with pytest.raises(DocumentError, match=r"provenance\.json: predicate.*toolsTree: is missing"):
         workshop.publish_folders(build)
 
 
 def test_an_unknown_attachment_of_a_build_is_told(workshop: Publisher, tmp_path: Path) -> None:
-    build = attested_build(tmp_path / "build")
+    build = attested(workshop, "build")
     edit_json(build / "release.json", '"sbom"', '"poem"')
     with pytest.raises(RepositoryError, match="attachment poem"):
         workshop.publish_folders(build)
@@ -299,7 +294,7 @@ def test_another_kind_of_statement_is_refused(data: bytes) -> None:
 
 
 def test_a_profile_that_the_release_document_hides_is_refused(workshop: Publisher, tmp_path: Path) -> None:
-    build = attested_build(tmp_path / "build")
+    build = attested(workshop, "build")
     edit_json(build / "provenance.json", '"profile": ""', '"profile": "debug"')
     with pytest.raises(RefusedError, match="the provenance has the profile debug, and the release none"):
         workshop.publish_folders(build)
