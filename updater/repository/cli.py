@@ -21,12 +21,13 @@ from updater.repository.arguments.cli import (
     MOMENT,
     RELEASE,
     SECONDS,
+    WritingOptions,
     access_of,
     keys_options,
     lifetime_options,
     lifetimes_of,
     progress_of,
-    wait_option,
+    writing_options,
 )
 from updater.repository.channels import (
     ChannelChange,
@@ -101,8 +102,7 @@ def init_command(
 @repo.command("publish")
 @click.argument("base", metavar="REPO", type=FOLDER)
 @click.argument("folders", metavar="BUILD_OUT...", type=FOLDER, nargs=-1, required=True)
-@keys_options
-@lifetime_options
+@writing_options
 @click.option(
     "--level",
     type=click.IntRange(1, MAX_LEVEL),
@@ -123,22 +123,17 @@ def init_command(
     "--allow-other-trust", is_flag=True, help="Publish even a build for another root or other Secure Boot keys."
 )
 @click.option("--quiet", is_flag=True, help="No progress.")
-@wait_option
 @json_option
 def publish_command(
     *,
     base: Path,
     folders: tuple[Path, ...],
-    keys: Path,
-    passphrase_file: Path | None,
-    online_lifetime: timedelta | None,
-    release_lifetime: timedelta | None,
+    given: WritingOptions,
     level: int,
     warn_within: int,
     allow_debug: bool,
     allow_other_trust: bool,
     quiet: bool,
-    wait_s: float,
     as_json: bool,
 ) -> int:
     """Publish builds; needs the keys of releases, snapshot and timestamp.
@@ -158,14 +153,14 @@ def publish_command(
     done = publish(
         base,
         [read_build(folder) for folder in folders],
-        access=access_of(keys, passphrase_file),
-        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
+        access=given.access,
+        lifetimes=given.lifetimes,
         now=SYSTEM_CLOCK.now(),
         progress=progress_of(quiet=quiet),
         level=level,
         allow_debug=allow_debug,
         allow_other_trust=allow_other_trust,
-        wait_s=wait_s,
+        wait_s=given.wait_s,
     )
     families = [family_of(publication.release) for publication in done]
     warnings = read_outlooks(base, families, within=warn_within)
@@ -200,8 +195,7 @@ def channel() -> None:
 @channel.command("set")
 @click.argument("base", metavar="REPO", type=FOLDER)
 @click.argument("name", metavar="NAME")
-@keys_options
-@lifetime_options
+@writing_options
 @click.option("--release", type=RELEASE, metavar="IMAGE/VERSION[/ARCH]", help="The published release to point to.")
 @click.option(
     "--start", type=MOMENT, metavar="T", help="When the wave starts, such as 2026-01-31T12:00:00Z (default now)."
@@ -224,19 +218,14 @@ def channel() -> None:
     "--no-dead-end", "reopened", type=VERSION, metavar="V", multiple=True, help="V is not a dead end any more."
 )
 @click.option("--allow-downgrade", is_flag=True, help="The release may be older than the channel's current one.")
-@wait_option
 @json_option
 def set_command(
     *,
     base: Path,
     name: str,
-    keys: Path,
-    passphrase_file: Path | None,
-    online_lifetime: timedelta | None,
-    release_lifetime: timedelta | None,
+    given: WritingOptions,
     over: float | None,
     dead_ends: tuple[DeadEnd, ...],
-    wait_s: float,
     as_json: bool,
     **change: Any,
 ) -> int:
@@ -256,10 +245,10 @@ def set_command(
         base,
         name,
         ChannelChange(over_s=over, dead_ends=dead_ends, **change),
-        access=access_of(keys, passphrase_file),
-        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
+        access=given.access,
+        lifetimes=given.lifetimes,
         now=SYSTEM_CLOCK.now(),
-        wait_s=wait_s,
+        wait_s=given.wait_s,
     )
     return _report(done, as_json=as_json)
 
@@ -269,9 +258,7 @@ def set_command(
 @click.argument("name", metavar="NAME")
 @click.argument("release", metavar="IMAGE/VERSION[/ARCH]", type=RELEASE)
 @click.option("--force", is_flag=True, help="Needed: the hosts that follow the channel now would refuse it.")
-@keys_options
-@lifetime_options
-@wait_option
+@writing_options
 @json_option
 def move_command(
     *,
@@ -279,11 +266,7 @@ def move_command(
     name: str,
     release: ReleaseChoice,
     force: bool,
-    keys: Path,
-    passphrase_file: Path | None,
-    online_lifetime: timedelta | None,
-    release_lifetime: timedelta | None,
-    wait_s: float,
+    given: WritingOptions,
     as_json: bool,
 ) -> int:
     """Let a channel carry another image or architecture, such as one that was used for a wrong image once.
@@ -303,10 +286,10 @@ def move_command(
         base,
         name,
         ChannelChange(release=release, other_image=True),
-        access=access_of(keys, passphrase_file),
-        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
+        access=given.access,
+        lifetimes=given.lifetimes,
         now=SYSTEM_CLOCK.now(),
-        wait_s=wait_s,
+        wait_s=given.wait_s,
     )
     return _report(done, as_json=as_json)
 
@@ -314,19 +297,13 @@ def move_command(
 @channel.command("delete")
 @click.argument("base", metavar="REPO", type=FOLDER)
 @click.argument("name", metavar="NAME")
-@keys_options
-@lifetime_options
-@wait_option
+@writing_options
 @json_option
 def delete_command(
     *,
     base: Path,
     name: str,
-    keys: Path,
-    passphrase_file: Path | None,
-    online_lifetime: timedelta | None,
-    release_lifetime: timedelta | None,
-    wait_s: float,
+    given: WritingOptions,
     as_json: bool,
 ) -> None:
     """Delete a channel; hosts that follow it stay at what they run, and report that it is gone.
@@ -335,8 +312,9 @@ def delete_command(
     Example:
       twinhull channel delete repo beta
     """
-    access, lifetimes = access_of(keys, passphrase_file), lifetimes_of(online_lifetime, release_lifetime)
-    delete_channel(base, name, access=access, lifetimes=lifetimes, now=SYSTEM_CLOCK.now(), wait_s=wait_s)
+    delete_channel(
+        base, name, access=given.access, lifetimes=given.lifetimes, now=SYSTEM_CLOCK.now(), wait_s=given.wait_s
+    )
     if as_json:
         emit_json({"deleted": name})
     else:

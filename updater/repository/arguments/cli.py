@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -39,6 +40,13 @@ def _days(text: str) -> timedelta:
     return timedelta(seconds=_seconds(text))
 
 
+def _lifetime(text: str) -> timedelta:
+    span = _days(text)
+    if span < timedelta(seconds=1):
+        raise ValueError(f"must be at least one second, not {text!r}")
+    return span
+
+
 def _dead_end(text: str) -> DeadEnd:
     version, equals, reason = text.partition("=")
     if not equals or not reason.strip():
@@ -47,6 +55,7 @@ def _dead_end(text: str) -> DeadEnd:
 
 
 SPAN = FromText("duration", _days)
+LIFETIME = FromText("lifetime", _lifetime)
 SECONDS = FromText("duration", _seconds)
 MOMENT = FromText("moment", Instant.from_text)
 RELEASE = FromText("release", ReleaseChoice.from_text)
@@ -60,8 +69,8 @@ def keys_options(command: Command) -> Command:
 
 def lifetime_options(command: Command) -> Command:
     """Add the options that say how long signatures last."""
-    online = click.option("--online-lifetime", type=SPAN, help="Validity of snapshot and timestamp (default 7d).")
-    delegated = click.option("--release-lifetime", type=SPAN, help="Validity of releases and channels (default 90d).")
+    online = click.option("--online-lifetime", type=LIFETIME, help="Validity of snapshot and timestamp (7d).")
+    delegated = click.option("--release-lifetime", type=LIFETIME, help="Validity of releases and channels (90d).")
     return online(delegated(command))
 
 
@@ -85,7 +94,39 @@ def access_of(keys: Path, passphrase_file: Path | None) -> KeyAccess:
 def lifetimes_of(online: timedelta | None, delegated: timedelta | None) -> Lifetimes:
     """How long signatures last, as asked for, else as usual."""
     usual = Lifetimes()
-    return replace(usual, online=online or usual.online, delegated=delegated or usual.delegated)
+    return replace(
+        usual,
+        online=usual.online if online is None else online,
+        delegated=usual.delegated if delegated is None else delegated,
+    )
+
+
+@dataclass(frozen=True)
+class WritingOptions:
+    """What every command that signs is given: its keys, how long signatures last, how long it waits for others."""
+
+    access: KeyAccess
+    lifetimes: Lifetimes
+    wait_s: float
+
+
+def writing_options(command: Command) -> Command:
+    """Add `--keys`, `--passphrase-file`, the lifetimes and `--wait`, which arrive together as the keyword `given`."""
+
+    @functools.wraps(command)
+    def gathered(
+        *,
+        keys: Path,
+        passphrase_file: Path | None,
+        online_lifetime: timedelta | None,
+        release_lifetime: timedelta | None,
+        wait_s: float,
+        **more: Any,
+    ) -> Any:
+        lifetimes = lifetimes_of(online_lifetime, release_lifetime)
+        return command(given=WritingOptions(access_of(keys, passphrase_file), lifetimes, wait_s), **more)
+
+    return keys_options(lifetime_options(wait_option(cast("Command", gathered))))
 
 
 def progress_of(*, quiet: bool) -> Progress:

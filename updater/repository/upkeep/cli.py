@@ -19,13 +19,11 @@ from updater.repository.arguments.cli import (
     FOLDER,
     RELEASE,
     SPAN,
-    access_of,
-    keys_options,
-    lifetime_options,
-    lifetimes_of,
+    WritingOptions,
     moment_text,
     progress_of,
     wait_option,
+    writing_options,
 )
 from updater.repository.channels import ReleaseChoice
 from updater.repository.upkeep.garbage import DEFAULT_AGE, collect
@@ -40,17 +38,13 @@ _MIB = 1 << 20
 
 @click.command("refresh")
 @click.argument("base", metavar="REPO", type=FOLDER)
-@keys_options
-@lifetime_options
+@writing_options
 @click.option("--within", type=SPAN, help="Also sign other roles that expire within this time (default 30d).")
 @json_option
 def refresh_command(
     *,
     base: Path,
-    keys: Path,
-    passphrase_file: Path | None,
-    online_lifetime: timedelta | None,
-    release_lifetime: timedelta | None,
+    given: WritingOptions,
     within: timedelta | None,
     as_json: bool,
 ) -> int:
@@ -67,16 +61,17 @@ def refresh_command(
     now = SYSTEM_CLOCK.now()
     done = refresh(
         base,
-        access=access_of(keys, passphrase_file),
-        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
+        access=given.access,
+        lifetimes=given.lifetimes,
         now=now,
+        wait_s=given.wait_s,
         within=DEFAULT_WITHIN if within is None else within,
     )
     expires = {role: moment_text(when) for role, when in done.expires.items()}
     late = {item.role.value: moment_text(item.expires) for item in done.expiring}
     past = [item.role.value for item in done.expiring if item.expires <= now]
     if TufRole.ROOT in done.signed:
-        write_atomic(keys / ROOT_OF_TRUST_FILE, done.root)
+        write_atomic(given.access.keyring.folder / ROOT_OF_TRUST_FILE, done.root)
     if as_json:
         emit_json({"signed": [role.value for role in done.signed], "expires": expires, "keys_elsewhere": late})
     else:
@@ -161,20 +156,14 @@ def list_command(base: Path, as_json: bool) -> None:
 @click.argument("base", metavar="REPO", type=FOLDER)
 @click.argument("choice", metavar="IMAGE/VERSION[/ARCH]", type=RELEASE)
 @click.option("--reason", required=True, help="Why, for whoever asks; hosts show it.")
-@keys_options
-@lifetime_options
-@wait_option
+@writing_options
 @json_option
 def withdraw_command(
     *,
     base: Path,
     choice: ReleaseChoice,
     reason: str,
-    keys: Path,
-    passphrase_file: Path | None,
-    online_lifetime: timedelta | None,
-    release_lifetime: timedelta | None,
-    wait_s: float,
+    given: WritingOptions,
     as_json: bool,
 ) -> int:
     """Withdraw a published release for good: no host installs it any more, not even by a pin.
@@ -191,10 +180,10 @@ def withdraw_command(
         base,
         choice,
         reason,
-        access=access_of(keys, passphrase_file),
-        lifetimes=lifetimes_of(online_lifetime, release_lifetime),
+        access=given.access,
+        lifetimes=given.lifetimes,
         now=SYSTEM_CLOCK.now(),
-        wait_s=wait_s,
+        wait_s=given.wait_s,
     )
     if as_json:
         emit_json({"changed": changed, "image": choice.image, "version": choice.version, "reason": reason})

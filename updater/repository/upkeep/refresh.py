@@ -44,7 +44,13 @@ class Refreshed:
 
 
 def refresh(
-    base: Path, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime, within: timedelta = DEFAULT_WITHIN
+    base: Path,
+    *,
+    access: KeyAccess,
+    lifetimes: Lifetimes,
+    now: datetime,
+    within: timedelta = DEFAULT_WITHIN,
+    wait_s: float = 0.0,
 ) -> Refreshed:
     """Write newly signed metadata with the same content to the repository on the disk.
 
@@ -54,6 +60,7 @@ def refresh(
         lifetimes: How long the new documents are valid.
         now: The moment of signing.
         within: Other roles are signed when they expire within this span, and half of their life is over.
+        wait_s: How long to wait for another command that changes the repository.
 
     Raises:
         RefusedError: The repository's signatures do not hold.
@@ -61,7 +68,7 @@ def refresh(
         KeysError: The keys of snapshot or timestamp cannot be opened.
     """
     layout = Layout(base)
-    with writing(layout):
+    with writing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring)
         signers: dict[TufRole, Signers] = {}
         changed: dict[TufRole, Signed] = {}

@@ -14,6 +14,7 @@ from bedrock.clock import SYSTEM_CLOCK
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from keys.roles import TufRole
+from tests.fakes.attested import attested_build
 from tests.fakes.builds import write_build
 from tests.fakes.keyrings import PASSPHRASE, dev_folder, production_folder
 from updater.repository.access import KeyAccess
@@ -241,3 +242,15 @@ def test_making_a_repository_says_where_its_root_of_trust_is(tmp_path: Path, mon
     dev_folder(tmp_path)
     monkeypatch.setenv("TWINHULL_KEYS", "keys")
     assert answered("repo", "init", "repo") == {"repository": "repo", "root_of_trust": "keys/root.json"}
+
+
+@pytest.mark.parametrize("option", ["--online-lifetime", "--release-lifetime"])
+def test_a_signature_that_never_holds_is_wrong_usage(folder: Path, option: str) -> None:
+    assert exit_code("repo", "refresh", "repo", "--keys", "keys", option, "0s") == 2
+    assert ran("repo", "refresh", "repo", "--keys", "keys", option, "1d").exit_code == 0
+
+
+def test_a_build_for_another_root_exits_3_unless_that_is_said(folder: Path) -> None:
+    attested_build(folder / "foreign", version="2.0.0", root="ab" * 32)
+    assert exit_code("repo", "publish", "repo", "foreign", "--keys", "keys") == 3
+    assert ran("repo", "publish", "repo", "foreign", "--keys", "keys", "--allow-other-trust").exit_code == 0
