@@ -21,6 +21,7 @@ from keys.keyring import Keyring
 from keys.listing import Listing, lines, listing
 from keys.passphrase import (
     FILE_VARIABLE,
+    TOKEN_SUBJECT,
     VARIABLE,
     FixedPassphrase,
     NoPassphrase,
@@ -37,15 +38,18 @@ FOLDER_VARIABLE = "TWINHULL_KEYS"
 
 @dataclass
 class Prompt:
-    """Asks on the terminal, once; the answer is used for every key of the run."""
+    """Asks on the terminal: once for all keys in files, and once for each token, which a wrong PIN would lock."""
 
-    answer: str | None = field(default=None, repr=False)
+    answers: dict[str, str] = field(default_factory=dict, repr=False)
 
     def passphrase(self, subject: str) -> str | None:
         """The answer given before, or a question about `subject`."""
-        if self.answer is None:
-            self.answer = click.prompt(f"Passphrase of {subject}", hide_input=True, err=True)
-        return self.answer
+        in_token = subject.startswith(TOKEN_SUBJECT)
+        asked = subject if in_token else ""
+        if asked not in self.answers:
+            question = f"PIN of {subject}" if in_token else f"Passphrase of {subject}"
+            self.answers[asked] = click.prompt(question, hide_input=True, err=True)
+        return self.answers[asked]
 
 
 def keys_option(command: Command, *, name: str = "keys_folder") -> Command:

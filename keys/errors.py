@@ -6,9 +6,11 @@ KeysError                    1
 ├── WrongModeError           1  others may read a private key
 ├── PassphraseError          1  a passphrase is missing, empty or wrong
 ├── BadKeyError              1  a file is not a key, or another key than the keyring names
-├── KeyUriError              1  a key URI is malformed or of a scheme that no signer opens
+├── KeyUriError              1  a key URI is malformed, matches several keys, or is of a scheme that no signer opens
 ├── UnrequestedKeyError      1  a signing request does not ask for this key
-└── RequestMismatchError     1  two signing requests do not ask for the same
+├── RequestMismatchError     1  two signing requests do not ask for the same
+├── TokenError               1  a token was removed while it was used, or did not do what it was asked to
+└── PeFormatError            1  a file is not a program that can be signed
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class BadKeyError(KeysError):
 
 
 class KeyUriError(KeysError):
-    """A key URI is malformed or of a scheme that no signer opens."""
+    """A key URI is malformed, matches several keys, or is of a scheme that no signer opens."""
 
 
 class UnrequestedKeyError(KeysError):
@@ -50,3 +52,11 @@ class UnrequestedKeyError(KeysError):
 
 class RequestMismatchError(KeysError):
     """Two signing requests do not ask for the same."""
+
+
+class TokenError(KeysError):
+    """A token was removed while it was used, or did not do what it was asked to."""
+
+
+class PeFormatError(KeysError):
+    """A file is not a program that can be signed."""

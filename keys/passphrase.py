@@ -1,7 +1,7 @@
-"""Where the passphrase of encrypted private keys comes from.
+"""Where the passphrase of encrypted private keys comes from, and the PIN of tokens.
 
-Rules: a source is asked only when a key really is encrypted; a passphrase is never printed, logged or part of a repr;
-an empty one is an error, because an unset secret of a CI system often arrives as an empty variable.
+Rules: a source is asked only when a key really is encrypted or in a token; a passphrase is never printed, logged or
+part of a repr; an empty one is an error, because an unset secret of a CI system often arrives as an empty variable.
 Prompting belongs to `keys.cli`.
 """
 
@@ -19,6 +19,8 @@ VARIABLE = "TWINHULL_KEYS_PASSPHRASE"
 FILE_VARIABLE = "TWINHULL_KEYS_PASSPHRASE_FILE"
 # OpenSSL's PKCS#8 reader accepts no longer passphrase.
 MAX_BYTES = 1023
+# How the subject begins when a PIN is asked for.
+TOKEN_SUBJECT = "the token "  # noqa: S105 - words, and no secret
 _HINT = f"give it with --passphrase-file FILE, or in the environment as {FILE_VARIABLE} or {VARIABLE}"
 
 
@@ -115,7 +117,7 @@ def demanded(source: PassphraseSource) -> Callable[[str], str]:
     def ask(subject: str) -> str:
         text = source.passphrase(subject)
         if text is None:
-            raise PassphraseError(f"{subject} is encrypted and no passphrase was given").with_hint(_HINT)
+            raise PassphraseError(f"{subject} needs a passphrase and none was given").with_hint(_HINT)
         return text
 
     return ask

@@ -1,30 +1,42 @@
 """The one interface through which everything is signed.
 
-A caller names a role; this module finds the key and its private half and knows how to open it, by the
-scheme of the key's URI.  TUF signers come from securesystemslib's registry (`SIGNER_FOR_URI_SCHEME`), to which `file:`
-is added; Secure Boot keys from `BOOT_OPENERS`.  Another scheme is one more entry in either, and no caller changes.
+A caller names a role; this module finds the key and its private half and knows how to open it, by the scheme of the
+key's URI: `file:` for a PEM file, `pkcs11:` for a token.  All signers, those of Secure Boot keys too, come from
+securesystemslib's registry (`SIGNER_FOR_URI_SCHEME`), to which both are added; another scheme is one more entry there,
+and no caller changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from securesystemslib.exceptions import Error as SigningLibraryError
-from securesystemslib.exceptions import KeyMismatchError
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, Signer, SSlibKey
+from securesystemslib.exceptions import KeyMismatchError, UnverifiedSignatureError
+from securesystemslib.signer import (
+    SIGNER_FOR_URI_SCHEME,
+    CryptoSigner,
+    Key,
+    SecretsHandler,
+    Signature,
+    Signer,
+    SSlibKey,
+)
 
-from bedrock.persist import write_new
 from keys.certificates import read_certificate
 from keys.errors import BadKeyError, KeysError, KeyUriError, MissingKeyError
 from keys.keyring import BootKey, Keyring
-from keys.memory import memory_folder
 from keys.passphrase import PassphraseSource, demanded
-from keys.private import PRIVATE_MODE, is_encrypted, parse_private, private_pem, public_bytes, read_private
+from keys.private import parse_private, read_private
+from keys.public import crypto_key
 from keys.roles import BootRole, TufRole
+from keys.token_uri import PKCS11
+from keys.tokens import PKCS1_SHA256, TokenKey, open_token_key
 from keys.uri import FILE, parse_uri
+
+_MIN_RSA_BITS, _MAX_RSA_BITS = 2048, 4096
 
 
 class FileSigner(CryptoSigner):
@@ -55,7 +67,60 @@ class FileSigner(CryptoSigner):
             raise BadKeyError(message) from error
 
 
+class Pkcs11Signer(Signer):
+    """Signs with a private key in a token; each signature is verified before it is returned."""
+
+    SCHEME = PKCS11
+
+    def __init__(self, key: TokenKey, public_key: SSlibKey) -> None:
+        self._key = key
+        self._public_key = public_key
+
+    @property
+    def public_key(self) -> SSlibKey:
+        """The public half."""
+        return self._public_key
+
+    @classmethod
+    def from_priv_key_uri(
+        cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
+    ) -> Pkcs11Signer:
+        """Log in to the token of a `pkcs11:` URI and find the key.
+
+        Raises:
+            MissingKeyError: The module, the token or the key is not here.
+            KeyUriError: Several tokens or keys match.
+            PassphraseError: The PIN is missing or wrong, or must not be tried.
+            BadKeyError: It is not the private half of `public_key`.
+            TokenError: The token failed.
+        """
+        if not isinstance(public_key, SSlibKey):
+            raise BadKeyError(f"{priv_key_uri}: a key of type {public_key.keytype} cannot be used in a token")
+        uri = parse_uri(priv_key_uri)
+        expected = crypto_key(public_key.keyval["public"])
+        key, _ = open_token_key(str(uri), uri.token, expected, secrets_handler or _nobody)
+        return cls(key, public_key)
+
+    def sign(self, payload: bytes) -> Signature:
+        """A signature of `payload`.
+
+        Raises:
+            TokenError: The token was removed, or refused.
+            BadKeyError: The token's key is not the private half of the public key known here.
+        """
+        made = Signature(self._public_key.keyid, self._key.sign(payload, self._public_key.scheme).hex())
+        try:
+            self._public_key.verify_signature(made, payload)
+        except UnverifiedSignatureError as error:
+            message = f"{self._key.subject} is not the private half of the key {self._public_key.keyid}"
+            raise BadKeyError(message) from error
+        return made
+
+
 SIGNER_FOR_URI_SCHEME[FileSigner.SCHEME] = FileSigner
+SIGNER_FOR_URI_SCHEME[Pkcs11Signer.SCHEME] = Pkcs11Signer
+# One token, one scheme.
+SIGNER_FOR_URI_SCHEME.pop("hsm", None)
 
 
 def open_signers(
@@ -75,6 +140,7 @@ def open_signers(
         PassphraseError: A passphrase is missing or wrong.
         BadKeyError: A private key is not the one the keyring names.
         KeyUriError: A URI's scheme is unknown, or its signer could not open it.
+        TokenError: A token failed.
     """
     keys = keyring.role(role)
     wanted = len(keys.keys) if at_most is None else at_most
@@ -98,64 +164,62 @@ def open_signers(
 
 @dataclass(frozen=True)
 class BootSigner:
-    """A Secure Boot key as sbsign takes it, `--key` and `--cert`."""
+    """A Secure Boot key: its certificate, which names it in what is signed, and a signer like any other."""
 
-    key: Path
-    certificate: Path
+    certificate: x509.Certificate
+    signer: Signer
+
+    def sign(self, message: bytes) -> bytes:
+        """An RSASSA-PKCS1-v1_5 signature with SHA-256 (RFC 8017): the same one for the same message.
+
+        Raises:
+            TokenError: The token was removed, or refused.
+            BadKeyError: The private half does not belong to the certificate.
+        """
+        return bytes.fromhex(self.signer.sign(message).signature)
 
 
-Memory = Callable[[], AbstractContextManager[Path]]
-BootOpener = Callable[[BootKey, PassphraseSource, Memory], AbstractContextManager[BootSigner]]
-
-
-@contextmanager
-def boot_signer(
-    keyring: Keyring, role: BootRole, passphrase: PassphraseSource, *, memory: Memory = memory_folder
-) -> Iterator[BootSigner]:
-    """A Secure Boot key, ready for sbsign for as long as the context lasts.
-
-    An encrypted key in a file is decrypted into a folder in memory, which is gone when the context ends.
+def open_boot_signer(keyring: Keyring, role: BootRole, passphrase: PassphraseSource) -> BootSigner:
+    """A Secure Boot key that is ready to sign; of a key in a file, the private half is in this process's memory only.
 
     Args:
         keyring: The public side.
         role: Who signs.
-        passphrase: Asked when the key is encrypted.
-        memory: Makes a folder in memory for as long as its context lasts.
+        passphrase: Asked when the key is encrypted or in a token.
 
     Raises:
-        MissingKeyError: The role, the private file or the certificate is missing.
+        MissingKeyError: The role, the private half or the certificate is missing.
         WrongModeError: The private file is open to others.
         PassphraseError: The passphrase is missing or wrong.
-        BadKeyError: Key and certificate do not belong together.
+        BadKeyError: Key and certificate do not belong together, or firmware would not accept the key.
         KeyUriError: No signer opens URIs of this scheme.
-        KeysError: There is no folder in memory to decrypt into.
+        TokenError: The token failed.
     """
     key = keyring.boot_key(role)
-    uri = parse_uri(key.uri)
-    if uri.scheme not in BOOT_OPENERS:
-        known = ", ".join(sorted(BOOT_OPENERS))
-        raise KeyUriError(f"Secure Boot key {role.value}: no signer for {uri.scheme}: URIs (known: {known})")
-    with BOOT_OPENERS[uri.scheme](key, passphrase, memory) as signer:
-        yield signer
+    certificate = boot_certificate(key)
+    return BootSigner(certificate, open_signer(key.uri, boot_public(certificate), passphrase))
 
 
-@contextmanager
-def _boot_file(key: BootKey, passphrase: PassphraseSource, memory: Memory) -> Iterator[BootSigner]:
-    path = parse_uri(key.uri).path
-    pem = read_private(path)
-    private = parse_private(pem, path=path, ask=demanded(passphrase))
-    if public_bytes(private.public_key()) != public_bytes(read_certificate(key.certificate).public_key()):
-        raise BadKeyError(f"{path} is not the private half of the certificate {key.certificate}")
-    if not is_encrypted(pem):
-        yield BootSigner(path, key.certificate)
-        return
-    with memory() as folder:
-        plain = folder / path.name
-        write_new(plain, private_pem(private, None), mode=PRIVATE_MODE)
-        yield BootSigner(plain, key.certificate)
+def boot_public(certificate: x509.Certificate) -> SSlibKey:
+    """The key of a Secure Boot certificate, as signers are opened with it; its id is the certificate's hash."""
+    keyid = certificate.fingerprint(SHA256()).hex()
+    return SSlibKey.from_crypto(certificate.public_key(), keyid=keyid, scheme=PKCS1_SHA256)
 
 
-BOOT_OPENERS: dict[str, BootOpener] = {FILE: _boot_file}
+def boot_certificate(key: BootKey) -> x509.Certificate:
+    """The certificate of a Secure Boot key.
+
+    Raises:
+        MissingKeyError: The file does not exist or cannot be read.
+        BadKeyError: It holds no certificate, or one of a key that firmware does not accept.
+    """
+    certificate = read_certificate(key.certificate)
+    public = certificate.public_key()
+    if not isinstance(public, RSAPublicKey) or not _MIN_RSA_BITS <= public.key_size <= _MAX_RSA_BITS:
+        raise BadKeyError(
+            f"the key of {key.certificate} is not RSA of {_MIN_RSA_BITS} to {_MAX_RSA_BITS} bits"
+        ).with_hint("machines in the field accept RSA-2048, and many nothing else")
+    return certificate
 
 
 def open_signer(uri: str, public: SSlibKey, passphrase: PassphraseSource) -> Signer:
@@ -167,6 +231,7 @@ def open_signer(uri: str, public: SSlibKey, passphrase: PassphraseSource) -> Sig
         PassphraseError: Its passphrase is missing or wrong.
         BadKeyError: It is not the private half of `public`.
         KeyUriError: The URI's scheme is unknown, or its signer could not open it.
+        TokenError: The token failed.
     """
     scheme = parse_uri(uri).scheme
     if scheme not in SIGNER_FOR_URI_SCHEME:

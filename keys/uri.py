@@ -1,5 +1,7 @@
-"""Key URIs: `scheme:rest`, where `file:` is a path (RFC 8089) and any other scheme belongs to the signer that opens it.
+"""Key URIs: `scheme:rest`.
 
+`file:` is a path (RFC 8089) and `pkcs11:` a key in a token (`keys.token_uri`); any other scheme belongs to the signer
+that opens it.
 Pure: no I/O.
 """
 
@@ -11,8 +13,11 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from keys.errors import KeyUriError
+from keys.token_uri import PKCS11, TokenUri
 
 FILE = "file"
+# securesystemslib's own, with PyKCS11 and for ECDSA alone.
+_OTHER_TOKEN_SCHEMES = {"hsm"}
 _FORM = re.compile(r"([a-z][a-z0-9+.-]*):(.+)", re.DOTALL)
 
 
@@ -28,7 +33,8 @@ class KeyUri:
         """Read a URI.
 
         Raises:
-            ValueError: No scheme, nothing after it, or a `file:` URI of another machine.
+            ValueError: No scheme, nothing after it, a `file:` URI of another machine, a malformed `pkcs11:` URI, or a
+                second scheme for tokens.
         """
         match = _FORM.fullmatch(text)
         if match is None:
@@ -36,6 +42,10 @@ class KeyUri:
         scheme, rest = match[1], match[2]
         if scheme == FILE:
             rest = quote(_file_path(text, rest))
+        elif scheme == PKCS11:
+            TokenUri.from_rest(rest)
+        elif scheme in _OTHER_TOKEN_SCHEMES:
+            raise ValueError(f"must name a key in a token as pkcs11:token=…;object=…, not {text!r}")
         return cls(scheme, rest)
 
     @classmethod
@@ -50,6 +60,17 @@ class KeyUri:
     def is_file(self) -> bool:
         """Whether the key is in a file."""
         return self.scheme == FILE
+
+    @property
+    def token(self) -> TokenUri:
+        """The token and the key in it that a `pkcs11:` URI names.
+
+        Raises:
+            KeyUriError: The URI has another scheme.
+        """
+        if self.scheme != PKCS11:
+            raise KeyUriError(f"{self} does not name a key in a token")
+        return TokenUri.from_rest(self.rest)
 
     @property
     def path(self) -> Path:

@@ -23,7 +23,7 @@ from imagebuild.inputs.supply import load_lock, locked_supply
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.pipeline.build import build_image
 from imagebuild.steps.plan import plan_build
-from imagebuild.steps.signing import KeySource, at_time
+from imagebuild.steps.signing import KeySource
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from partitions.version import Version
@@ -85,6 +85,22 @@ class LateTools(ToolsTree):
     ) -> Finished:
         words = [*at_time(self.ahead), *argv]
         return super().run(words, access, timeout_s=timeout_s, cwd=cwd, env=env, log=log, check=check)
+
+
+def at_time(when: str) -> list[Argument]:
+    """The words before a program of the tools tree that make it see another time, as libfaketime(1) writes times.
+
+    Without its wrapper `faketime`: that creates a semaphore named after its process id, which repeats in every process
+    namespace, and fails when another build, or a killed one, has the same.
+    """
+    settings = {
+        "LD_PRELOAD": "/usr/$LIB/faketime/libfaketime.so.1",
+        "FAKETIME": when,
+        "FAKETIME_DISABLE_SHM": "1",
+        # Another clock, and the same times of files.
+        "NO_FAKE_STAT": "1",
+    }
+    return ["env", "TZ=UTC", *(f"{name}={value}" for name, value in settings.items())]
 
 
 def build(request: BuildRequest) -> None:

@@ -3,7 +3,7 @@
     packages fetched → agent → package tree (mkosi) → unneeded files are left out
     → its content settled and checked
     → root filesystem and verity tree (systemd-repart), and at the same time the initrd
-    → UKI (ukify) → signatures (sbsign) → disk (systemd-repart)
+    → UKI (ukify) → signatures → disk (systemd-repart)
     → bill of materials and provenance → documents
 
 Everything is made in a working folder and moved to its place at the end in one step, so that a folder with

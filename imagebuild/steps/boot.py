@@ -16,8 +16,8 @@ from imagebuild.errors import SpaceError
 from imagebuild.paths import EPOCH
 from imagebuild.steps.filesystems import seed_of, write_definitions
 from imagebuild.steps.products import DiskImages, Initrd, PackageTree, RootImage, SignedBoot
-from imagebuild.steps.signing import attach
 from imagebuild.steps.workshop import Workshop
+from keys.secureboot.pe import attach
 from partitions.entries import BootEntry
 from partitions.layout import boot_bytes_for
 from updater.documents.release import ArtifactKind
@@ -90,10 +90,10 @@ def sign(shop: Workshop, uki: Path) -> SignedBoot:
     loader = shop.work / "loader.unsigned.efi"
     shutil.copyfile(shop.tools.root / LOADER_PROGRAM, loader)
     unsigned = {UKI: uki, LOADER: loader}
-    made = source.detached(unsigned, tools=shop.tools, work=shop.work, log=shop.log)
+    made = source.detached(unsigned)
     signed_boot = SignedBoot(shop.artifact(ArtifactKind.UKI), shop.work / "loader.signed.efi")
     for name, signed in ((UKI, signed_boot.uki), (LOADER, signed_boot.loader)):
-        attach(made[name], unsigned[name], signed, tools=shop.tools, log=shop.log)
+        attach(made[name], unsigned[name], signed)
     document = Signatures(
         format=FORMAT,
         certificates={role.value: text for role, text in source.certificates.items()},

@@ -63,7 +63,7 @@ def test_process_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_demanding_what_nobody_has_names_the_key_and_the_ways() -> None:
-    with pytest.raises(PassphraseError, match=r"/k/root-1\.pem is encrypted") as caught:
+    with pytest.raises(PassphraseError, match=r"/k/root-1\.pem needs a passphrase") as caught:
         demanded(NoPassphrase())("/k/root-1.pem")
     assert VARIABLE in caught.value.hints[0]
 

@@ -1,27 +1,25 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, SSlibKey
 
-from keys.certificates import read_certificate
-from keys.errors import BadKeyError, KeysError, KeyUriError, MissingKeyError, PassphraseError, WrongModeError
+from keys.certificates import certificate_pem, self_signed
+from keys.errors import BadKeyError, KeyUriError, MissingKeyError, PassphraseError, WrongModeError
 from keys.keyring import KEYRING_FILE, Keyring
-from keys.memory import memory_folder
 from keys.passphrase import FixedPassphrase, NoPassphrase
-from keys.private import public_bytes
 from keys.roles import BootRole, TufRole
-from keys.signers import boot_signer, open_signers
+from keys.signers import open_boot_signer, open_signers
+from tests.fakes.boot_signatures import boot_signature_holds
+from tests.fakes.clock import START
 from tests.fakes.keyrings import PASSPHRASE, dev_folder, production_folder
 from tests.fakes.passphrases import RecordingPassphrase
 
@@ -67,7 +65,7 @@ def test_wrong_passphrase_names_the_key(tmp_path: Path) -> None:
 
 
 def test_missing_passphrase_names_the_key(tmp_path: Path) -> None:
-    with pytest.raises(PassphraseError, match=r"channels-1\.pem is encrypted and no passphrase"):
+    with pytest.raises(PassphraseError, match=r"channels-1\.pem needs a passphrase and none"):
         open_signers(Keyring.load(production_folder(tmp_path)), TufRole.CHANNELS, NoPassphrase())
 
 
@@ -215,80 +213,43 @@ def test_token_with_another_key_is_refused(token: Keyring) -> None:
         open_signers(token, TufRole.RELEASES, FixedPassphrase("1234"))
 
 
-def test_unencrypted_boot_key_is_given_as_it_lies(tmp_path: Path) -> None:
-    folder = dev_folder(tmp_path)
-    with boot_signer(Keyring.load(folder), BootRole.DB, NoPassphrase()) as signer:
-        assert (signer.key, signer.certificate) == (folder / "db.pem", folder / "db.crt")
-    assert (folder / "db.pem").exists()
+def test_boot_key_signs_for_its_certificate(tmp_path: Path) -> None:
+    signer = open_boot_signer(Keyring.load(dev_folder(tmp_path)), BootRole.DB, NoPassphrase())
+    signature = signer.sign(b"data")
+    assert signature == signer.sign(b"data")
+    assert boot_signature_holds(signer.certificate, signature, b"data")
+    assert not boot_signature_holds(signer.certificate, signature, b"date")
 
 
-def test_encrypted_boot_key_is_decrypted_in_memory_only_and_removed(tmp_path: Path) -> None:
+def test_encrypted_boot_key_leaves_no_file(tmp_path: Path) -> None:
     folder = production_folder(tmp_path)
-    before = sorted(folder.iterdir())
-    with boot_signer(Keyring.load(folder), BootRole.KEK, RIGHT) as signer:
-        plain = Path(signer.key)
-        assert not plain.is_relative_to(folder)
-        assert stat.S_IMODE(plain.stat().st_mode) == 0o600
-        assert stat.S_IMODE(plain.parent.stat().st_mode) == 0o700
-        key = load_pem_private_key(plain.read_bytes(), None)
-        assert public_bytes(key.public_key()) == public_bytes(read_certificate(signer.certificate).public_key())
-    assert not plain.parent.exists()
-    assert sorted(folder.iterdir()) == before
+    before = sorted(tmp_path.rglob("*"))
+    signer = open_boot_signer(Keyring.load(folder), BootRole.KEK, RIGHT)
+    assert boot_signature_holds(signer.certificate, signer.sign(b"data"), b"data")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_decrypted_boot_key_is_removed_when_signing_fails(tmp_path: Path) -> None:
-    keyring = Keyring.load(production_folder(tmp_path))
-    seen: list[Path] = []
-
-    def failing() -> None:
-        with boot_signer(keyring, BootRole.DB, RIGHT) as signer:
-            seen.append(Path(signer.key))
-            raise OSError("the signing tool failed")
-
-    with pytest.raises(OSError, match="the signing tool failed"):
-        failing()
-    assert not seen[0].parent.exists()
-
-
-def test_decrypted_boot_key_is_removed_when_it_cannot_be_written(tmp_path: Path) -> None:
-    seen: list[Path] = []
-
-    @contextmanager
-    def taken() -> Iterator[Path]:
-        with memory_folder() as folder:
-            seen.append(folder)
-            (folder / "db.pem").write_bytes(b"half")
-            yield folder
-
-    keyring = Keyring.load(production_folder(tmp_path))
-    with pytest.raises(FileExistsError), boot_signer(keyring, BootRole.DB, RIGHT, memory=taken):
-        pass
-    assert not seen[0].exists()
-
-
-def test_nothing_is_decrypted_without_a_folder_in_memory(tmp_path: Path) -> None:
-    keyring = Keyring.load(production_folder(tmp_path))
-    nowhere = partial(memory_folder, [tmp_path / "nowhere"])
-    with (
-        pytest.raises(KeysError, match="no writable folder in memory"),
-        boot_signer(keyring, BootRole.DB, RIGHT, memory=nowhere),
-    ):
-        pass
+def test_boot_key_that_firmware_would_not_accept_is_refused(tmp_path: Path) -> None:
+    folder = dev_folder(tmp_path)
+    private = generate_private_key(65537, 1024)  # noqa: S505 - weak is the point
+    certificate = self_signed(private, common_name="weak", now=START, lifetime=timedelta(days=1))
+    (folder / "db.crt").write_bytes(certificate_pem(certificate))
+    with pytest.raises(BadKeyError, match="is not RSA of 2048 to 4096 bits"):
+        open_boot_signer(Keyring.load(folder), BootRole.DB, NoPassphrase())
 
 
 def test_boot_key_with_wrong_missing_or_no_passphrase_is_refused(tmp_path: Path) -> None:
     keyring = Keyring.load(production_folder(tmp_path))
     for source in (WRONG, NoPassphrase(), FixedPassphrase("")):
-        with pytest.raises(PassphraseError, match=r"db\.pem"), boot_signer(keyring, BootRole.DB, source):
-            pass
+        with pytest.raises(PassphraseError, match=r"db\.pem"):
+            open_boot_signer(keyring, BootRole.DB, source)
 
 
 def test_boot_key_must_belong_to_its_certificate(tmp_path: Path) -> None:
     folder = dev_folder(tmp_path)
     (folder / "KEK.crt").replace(folder / "db.crt")
-    keyring = Keyring.load(folder)
-    with pytest.raises(BadKeyError, match=r"db\.crt"), boot_signer(keyring, BootRole.DB, NoPassphrase()):
-        pass
+    with pytest.raises(BadKeyError, match=r"db\.pem is not the private half of the key"):
+        open_boot_signer(Keyring.load(folder), BootRole.DB, NoPassphrase())
 
 
 def test_missing_boot_files_are_named(tmp_path: Path) -> None:
@@ -297,28 +258,22 @@ def test_missing_boot_files_are_named(tmp_path: Path) -> None:
     (folder / "PK.crt").unlink()
     (folder / "KEK.crt").write_text("nothing")
     keyring = Keyring.load(folder)
-    with pytest.raises(MissingKeyError, match=r"db\.pem"), boot_signer(keyring, BootRole.DB, NoPassphrase()):
-        pass
-    with pytest.raises(MissingKeyError, match=r"PK\.crt"), boot_signer(keyring, BootRole.PK, NoPassphrase()):
-        pass
-    with pytest.raises(BadKeyError, match=r"KEK\.crt"), boot_signer(keyring, BootRole.KEK, NoPassphrase()):
-        pass
+    with pytest.raises(MissingKeyError, match=r"db\.pem"):
+        open_boot_signer(keyring, BootRole.DB, NoPassphrase())
+    with pytest.raises(MissingKeyError, match=r"PK\.crt"):
+        open_boot_signer(keyring, BootRole.PK, NoPassphrase())
+    with pytest.raises(BadKeyError, match=r"KEK\.crt"):
+        open_boot_signer(keyring, BootRole.KEK, NoPassphrase())
 
 
 def test_boot_key_open_to_others_is_refused(tmp_path: Path) -> None:
     folder = dev_folder(tmp_path)
     (folder / "db.pem").chmod(0o640)
-    with (
-        pytest.raises(WrongModeError, match=r"db\.pem"),
-        boot_signer(Keyring.load(folder), BootRole.DB, NoPassphrase()),
-    ):
-        pass
+    with pytest.raises(WrongModeError, match=r"db\.pem"):
+        open_boot_signer(Keyring.load(folder), BootRole.DB, NoPassphrase())
 
 
 def test_boot_key_of_unknown_scheme_is_refused(tmp_path: Path) -> None:
-    keyring = point(dev_folder(tmp_path), "boot", "db", "awskms:key/1")
-    with (
-        pytest.raises(KeyUriError, match=r"db: no signer for awskms: URIs \(known: file\)"),
-        boot_signer(keyring, BootRole.DB, NoPassphrase()),
-    ):
-        pass
+    keyring = point(dev_folder(tmp_path), "boot", "db", "carrier-pigeon:coop")
+    with pytest.raises(KeyUriError, match=r"no signer for carrier-pigeon: URIs \(known: .*file"):
+        open_boot_signer(keyring, BootRole.DB, NoPassphrase())

@@ -1,0 +1,39 @@
+"""Small programs in PE32+ form, which the code under test cannot tell from those of a linker."""
+
+from __future__ import annotations
+
+import struct
+
+HEADERS = 0x400
+ALIGNMENT = 0x200
+
+
+def pe_file(*sections: bytes, magic: int = 0x20B, entries: int = 16, gap: int = 0, tail: bytes = b"") -> bytes:
+    """A program with these sections.
+
+    Args:
+        sections: Their contents.
+        magic: The kind of the optional header.
+        entries: How many directories it has.
+        gap: Bytes that belong to no section, before the last one.
+        tail: Bytes after the last section.
+    """
+    contents = [content + bytes(-len(content) % ALIGNMENT) for content in sections]
+    directories = {0x10B: 96, 0x20B: 112}.get(magic, 112)
+    optional_size = directories + 8 * entries
+    header = b"MZ" + bytes(0x3A) + struct.pack("<I", 0x40)
+    header += b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(contents), 0, 0, 0, optional_size, 0x22)
+    optional = bytearray(optional_size)
+    struct.pack_into("<H", optional, 0, magic)
+    struct.pack_into("<I", optional, 60, HEADERS)
+    struct.pack_into("<I", optional, 64, 0xDEADBEEF)
+    struct.pack_into("<I", optional, directories - 4, entries)
+    header += optional
+    start = HEADERS
+    for number, content in enumerate(contents):
+        if gap and number == len(contents) - 1:
+            start += gap
+        header += struct.pack("<8sIIII16x", b".s%d" % number, len(content), 0x1000 * (number + 1), len(content), start)
+        start += len(content)
+    body = b"".join((*contents[:-1], bytes(gap), contents[-1])) if contents else b""
+    return header + bytes(HEADERS - len(header)) + body + tail

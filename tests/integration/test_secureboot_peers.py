@@ -1,0 +1,79 @@
+"""What we sign for firmware, checked by programs that we did not write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bedrock.errors import ProcessError
+from bedrock.process import Argument
+from imagebuild.inputs.tools import Access, ToolsTree
+from imagebuild.steps.boot import LOADER_PROGRAM, STUB
+from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
+from keys.roles import BootRole
+from keys.secureboot import authenticode
+from keys.secureboot.pe import attach, authenticode_digest, signatures_of
+from keys.signers import open_boot_signer
+from tests.fakes.keyrings import dev_folder
+
+_TIMEOUT_S = 60
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    return Keyring.load(dev_folder(tmp_path))
+
+
+def signed(program: Path, keyring: Keyring, folder: Path) -> Path:
+    signer, digest = open_boot_signer(keyring, BootRole.DB, NoPassphrase()), authenticode_digest(program)
+    made = authenticode.assemble(digest, signer.sign(authenticode.to_sign(digest)), signer.certificate)
+    target = folder / f"{program.name}.signed"
+    attach(made, program, target)
+    return target
+
+
+@pytest.mark.parametrize("program", [LOADER_PROGRAM, STUB])
+def test_sbverify_accepts_our_signature_and_no_other_certificate(
+    program: Path, tools: ToolsTree, keyring: Keyring, tmp_path: Path
+) -> None:
+    target = signed(tools.root / program, keyring, tmp_path)
+    db, kek = (keyring.boot_key(role).certificate for role in (BootRole.DB, BootRole.KEK))
+    access = Access(read=(tmp_path,))
+    tools.run(["sbverify", "--cert", db, target], access, timeout_s=_TIMEOUT_S)
+    with pytest.raises(ProcessError):
+        tools.run(["sbverify", "--cert", kek, target], access, timeout_s=_TIMEOUT_S)
+
+
+def test_sbverify_refuses_a_program_that_was_changed_afterwards(
+    tools: ToolsTree, keyring: Keyring, tmp_path: Path
+) -> None:
+    target = signed(tools.root / LOADER_PROGRAM, keyring, tmp_path)
+    content = bytearray(target.read_bytes())
+    content[0x2000] ^= 1
+    target.write_bytes(content)
+    db = keyring.boot_key(BootRole.DB).certificate
+    with pytest.raises(ProcessError):
+        tools.run(["sbverify", "--cert", db, target], Access(read=(tmp_path,)), timeout_s=_TIMEOUT_S)
+
+
+def test_sbsign_makes_a_signature_of_the_same_digest(tools: ToolsTree, keyring: Keyring, tmp_path: Path) -> None:
+    program, theirs = tools.root / LOADER_PROGRAM, tmp_path / "theirs.efi"
+    key, certificate = keyring.folder / "db.pem", keyring.boot_key(BootRole.DB).certificate
+    words: list[Argument] = ["sbsign", "--key", key, "--cert", certificate, "--output", theirs, program]
+    access = Access(read=(tools.root,), write=(tmp_path,))
+    tools.run(words, access, timeout_s=_TIMEOUT_S)
+    assert authenticode_digest(theirs) == authenticode_digest(program)
+    (signature,) = signatures_of(theirs)
+    assert authenticode_digest(program) in signature
+
+
+def test_openssl_reads_the_structure(tools: ToolsTree, keyring: Keyring, tmp_path: Path) -> None:
+    (signature,) = signatures_of(signed(tools.root / LOADER_PROGRAM, keyring, tmp_path))
+    (tmp_path / "signature.p7").write_bytes(signature)
+    words: list[Argument] = ["openssl", "pkcs7", "-inform", "DER", "-in", tmp_path / "signature.p7", "-print", "-noout"]
+    printed = tools.run(words, Access(read=(tmp_path,)), timeout_s=_TIMEOUT_S).stdout
+    assert "1.3.6.1.4.1.311.2.1.4" in printed
+    assert "Twinhull Image Signing Key" in printed
+    assert "signingTime" not in printed
