@@ -9,6 +9,8 @@
         - keyid: 6c1f…      # SHA-256 of the key's TUF form
           public: 9a03…     # Ed25519: 64 hexadecimal digits; other kinds: PEM (keys.public)
           uri: file:root-1.pem
+        retiring: []        # keys of the same form that still sign along (`twinhull keys rotate`)
+        revoked: []         # ids of keys that must not sign any more (`twinhull keys revoke`)
     boot:
       db: {uri: 'file:db.pem', certificate: db.crt}
 
@@ -53,10 +55,24 @@ class TufKey:
 
 @dataclass(frozen=True)
 class RoleKeys:
-    """The keys of a TUF role, and how many of them must sign."""
+    """The keys of a TUF role, and how many of them must sign.
+
+    Attributes:
+        threshold: How many.
+        keys: The keys that the role is to have.
+        retiring: Keys that a repository may still trust; they sign along until it does not any more.
+        revoked: The ids of keys that must not sign any more.
+    """
 
     threshold: int
     keys: tuple[TufKey, ...]
+    retiring: tuple[TufKey, ...] = ()
+    revoked: tuple[str, ...] = ()
+
+    @property
+    def signing(self) -> tuple[TufKey, ...]:
+        """The keys that sign."""
+        return (*self.keys, *self.retiring)
 
 
 @dataclass(frozen=True)
@@ -111,7 +127,7 @@ class Keyring:
             KeysError: A certificate cannot be read.
         """
         for keys in self.tuf.values():
-            for key in keys.keys:
+            for key in keys.signing:
                 yield key.uri, tuf_identity(key.public)
         for boot in self.boot.values():
             yield boot.uri, public_bytes(read_certificate(boot.certificate).public_key())
@@ -150,9 +166,12 @@ class TufRoleEntry:
 
     threshold: Annotated[int, strict.Range(1, MAX_KEYS)]
     keys: tuple[TufKeyEntry, ...]
+    retiring: tuple[TufKeyEntry, ...] = ()
+    revoked: tuple[_Hex32, ...] = ()
 
     def __post_init__(self) -> None:
-        if len({key.keyid for key in self.keys}) < len(self.keys):
+        ids = [*(key.keyid for key in (*self.keys, *self.retiring)), *self.revoked]
+        if len(set(ids)) < len(ids):
             raise ValueError("a key is listed twice, but it can sign only once")
         if len(self.keys) > MAX_KEYS:
             raise ValueError(f"more than {MAX_KEYS} keys")
@@ -217,9 +236,14 @@ def keyring_text(document: KeyringDocument) -> str:
     """`keyring.yaml` for a document; absent roles are left out."""
     value = strict.plain(document)
     for section in ("tuf", "boot"):
-        value[section] = {name: entry for name, entry in value[section].items() if entry is not None}
+        value[section] = {name: _brief(entry) for name, entry in value[section].items() if entry is not None}
     heading = "# The public side of this keys folder; it holds no secrets.\n"
     return heading + yaml.dump(value, Dumper=_LineDumper, sort_keys=False)
+
+
+def _brief(entry: dict[str, Any]) -> dict[str, Any]:
+    """A role's entry without empty lists."""
+    return {name: value for name, value in entry.items() if value != []}
 
 
 class _LineDumper(yaml.SafeDumper):
@@ -239,8 +263,11 @@ def _given(section: TufSection | BootSection) -> list[tuple[str, Any]]:
 
 
 def _role_keys(entry: TufRoleEntry, folder: Path) -> RoleKeys:
-    keys = (TufKey(key.keyid, str(key.uri.anchored(folder)), tuf_public(key.public)) for key in entry.keys)
-    return RoleKeys(entry.threshold, tuple(keys))
+    keys, retiring = (
+        tuple(TufKey(key.keyid, str(key.uri.anchored(folder)), tuf_public(key.public)) for key in group)
+        for group in (entry.keys, entry.retiring)
+    )
+    return RoleKeys(entry.threshold, keys, retiring, entry.revoked)
 
 
 def _boot_key(entry: BootKeyEntry, folder: Path) -> BootKey:

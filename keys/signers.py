@@ -126,7 +126,7 @@ SIGNER_FOR_URI_SCHEME.pop("hsm", None)
 def open_signers(
     keyring: Keyring, role: TufRole, passphrase: PassphraseSource, *, at_most: int | None = None
 ) -> tuple[Signer, ...]:
-    """The signers of a TUF role whose private halves can be reached from here.
+    """The signers of a TUF role whose private halves can be reached from here, those of retiring keys among them.
 
     Args:
         keyring: The public side.
@@ -143,12 +143,12 @@ def open_signers(
         TokenError: A token failed.
     """
     keys = keyring.role(role)
-    wanted = len(keys.keys) if at_most is None else at_most
+    wanted = len(keys.signing) if at_most is None else at_most
     if wanted < 1:
         raise ValueError(f"at_most must be at least 1, not {at_most}")
     signers: list[Signer] = []
     missing: list[str] = []
-    for key in keys.keys:
+    for key in keys.signing:
         if len(signers) == wanted:
             break
         try:

@@ -15,9 +15,10 @@ from keys.passphrase import NoPassphrase
 from keys.roles import TufRole
 from keys.signers import open_signers
 from tests.fakes.builds import NOW, Publisher
+from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
-from updater.repository.metadata import commit, load_state
+from updater.repository.metadata import load_state
 from updater.repository.publish import init_repository
 from updater.repository.targets import write_target
 

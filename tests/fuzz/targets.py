@@ -54,7 +54,7 @@ from updater.documents.envelope import unseal
 from updater.provision.pem import Certificates
 from updater.provision.policy import key_of
 from updater.provision.reading import PAYLOAD_TYPE, read_offered, read_unverified
-from updater.repository.metadata import check_signatures, parse_document
+from updater.repository.role_documents import check_signatures, parse_document
 
 _SCRATCH = Path(tempfile.gettempdir())
 _KEY = CryptoSigner.generate_ed25519()

@@ -16,6 +16,8 @@ from keys.passphrase import PassphraseSource
 from keys.roles import TufRole
 from keys.signers import open_signers
 
+# Online keys live where the repository is, and the others with whoever has a duty of their own.
+ONLINE_ROLES = tuple(role for role in TufRole if role.online)
 Signers = Mapping[TufRole, tuple[Signer, ...]]
 
 
@@ -35,13 +37,22 @@ class KeyAccess:
         """
         return {role: open_signers(self.keyring, role, self.passphrase) for role in roles}
 
-    def open_if_present(self, role: TufRole) -> Signers:
-        """Signers of one role; empty when its private keys are kept elsewhere.
+    def open_if_present(self, *roles: TufRole) -> Signers:
+        """Signers of these roles; empty when private keys of one of them are kept elsewhere.
 
         Raises:
             PassphraseError: The keys are here, but their passphrase is missing or wrong.
         """
         try:
-            return self.open(role)
+            return self.open(*roles)
         except MissingKeyError:
             return {}
+
+    def open_own(self, role: TufRole) -> Signers:
+        """Signers of a role, and of snapshot and timestamp if they are here: else what it signs is only submitted.
+
+        Raises:
+            MissingKeyError: The role has too few private keys here.
+            PassphraseError: A passphrase is missing or wrong.
+        """
+        return {**self.open(role), **self.open_if_present(*ONLINE_ROLES)}

@@ -29,12 +29,14 @@ from updater.documents.channel import (
 )
 from updater.documents.release import Architecture, Release, release_path
 from updater.errors import PolicyError, RefusedError, RepositoryError
-from updater.repository.access import KeyAccess
+from updater.repository.access import ONLINE_ROLES, KeyAccess
+from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
-from updater.repository.metadata import RepositoryState, commit, load_state
+from updater.repository.metadata import load_state
 from updater.repository.releases import published, read_release, reference_to, withdrawal
+from updater.repository.role_documents import RepositoryState
 from updater.repository.targets import read_target, write_target
 
 
@@ -90,10 +92,11 @@ class _ChannelParser(Protocol):
 
 @dataclass(frozen=True)
 class ChannelSet:
-    """A channel after a change, and whether it differs from before."""
+    """A channel after a change, and whether it differs from before; `waits`: hosts see it when the online keys sign."""
 
     channel: Channel
     new: bool
+    waits: bool = False
 
 
 def set_channel(
@@ -115,7 +118,7 @@ def set_channel(
         DocumentError: The name or a value is not one a channel can have.
         RefusedError: The repository's signatures do not hold.
         BusyError: Somebody else is changing the repository.
-        KeysError: The keys of channels, snapshot or timestamp cannot be opened.
+        KeysError: The keys of channels cannot be opened.
     """
     layout = Layout(base)
     with writing(layout, wait_s=wait_s):
@@ -125,36 +128,39 @@ def set_channel(
         chosen = ChosenRelease(release, reference_to(state, release)) if release else None
         floor = _find_floor(layout, state, change.floor, release or current) if change.floor else None
         channel = changed_channel(name, current, change, chosen=chosen, floor=floor, now=now)
-        if channel == current and not state.unfinished:
-            return ChannelSet(channel, new=False)
+        if channel == current and not (state.unfinished and access.open_if_present(*ONLINE_ROLES)):
+            return ChannelSet(channel, new=False, waits=TufRole.CHANNELS in state.waiting)
         _refuse_withdrawn(state, channel)
-        signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+        signers = access.open_own(TufRole.CHANNELS)
         signed = state.channels.copy()
         path = channel.target_path
         signed.targets[path] = write_target(layout, path, strict.dump_json(channel))
-        commit(layout, state, changed={TufRole.CHANNELS: signed}, signers=signers, lifetimes=lifetimes, now=now)
-        return ChannelSet(channel, new=True)
+        state = commit(layout, state, changed={TufRole.CHANNELS: signed}, signers=signers, lifetimes=lifetimes, now=now)
+        return ChannelSet(channel, new=True, waits=TufRole.CHANNELS in state.waiting)
 
 
 def delete_channel(
     base: Path, name: str, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime, wait_s: float = 0.0
-) -> None:
+) -> ChannelSet:
     """Remove a channel from the repository on the disk; hosts that follow it stay at what they run.
+
+    Returns the channel as it was.
 
     Raises:
         RepositoryError: There is no channel with that name.
         RefusedError: The repository's signatures do not hold.
         BusyError: Somebody else is changing the repository.
-        KeysError: The keys of channels, snapshot or timestamp cannot be opened.
+        KeysError: The keys of channels cannot be opened.
     """
     layout = Layout(base)
     with writing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring)
         channel = read_channel(layout, state, name)
-        signers = access.open(TufRole.CHANNELS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+        signers = access.open_own(TufRole.CHANNELS)
         signed = state.channels.copy()
         del signed.targets[channel.target_path]
-        commit(layout, state, changed={TufRole.CHANNELS: signed}, signers=signers, lifetimes=lifetimes, now=now)
+        state = commit(layout, state, changed={TufRole.CHANNELS: signed}, signers=signers, lifetimes=lifetimes, now=now)
+        return ChannelSet(channel, new=True, waits=TufRole.CHANNELS in state.waiting)
 
 
 def show_channel(base: Path, name: str) -> Channel:

@@ -26,6 +26,7 @@ from updater.repository.arguments.cli import (
     keys_options,
     lifetime_options,
     lifetimes_of,
+    outcome,
     progress_of,
     writing_options,
 )
@@ -43,8 +44,8 @@ from updater.repository.field.layouts import read_outlooks
 from updater.repository.field.room import DEFAULT_WARN_WITHIN, family_of
 from updater.repository.objects import DEFAULT_LEVEL, MAX_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
+from updater.repository.roots import ROOT_OF_TRUST_FILE
 from updater.repository.upkeep.cli import UPKEEP
-from updater.repository.upkeep.refresh import ROOT_OF_TRUST_FILE
 
 _MIB = 1 << 20
 
@@ -136,8 +137,10 @@ def publish_command(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Publish builds; needs the keys of releases, snapshot and timestamp.
+    """Publish builds; needs the key of releases, and hosts see it once the online keys have signed.
 
+    Where the keys of snapshot and timestamp are here too, that is at once; else the releases are
+    submitted, and `twinhull repo sign-online` makes them visible.
     Every file is checked against its release.json before anything is written. A version is
     published once: publishing the same content again does nothing (exit code 4), other
     content is an error.
@@ -229,7 +232,7 @@ def set_command(
     as_json: bool,
     **change: Any,
 ) -> int:
-    """Create or change a channel; needs the keys of channels, snapshot and timestamp.
+    """Create or change a channel; needs the key of channels, and hosts see it once the online keys have signed.
 
     Options that are not given keep their values. A new release starts a new wave now, over the
     duration the channel had before; a halted channel stays halted until --resume. Exit code 4:
@@ -312,13 +315,13 @@ def delete_command(
     Example:
       twinhull channel delete repo beta
     """
-    delete_channel(
+    done = delete_channel(
         base, name, access=given.access, lifetimes=given.lifetimes, now=SYSTEM_CLOCK.now(), wait_s=given.wait_s
     )
     if as_json:
-        emit_json({"deleted": name})
+        emit_json({"deleted": name, "waits": done.waits})
     else:
-        click.echo(f"{name}: deleted")
+        click.echo(f"{name}: deleted" + outcome(new=True, waits=done.waits))
 
 
 @channel.command("show")
@@ -363,9 +366,10 @@ def list_command(base: Path, as_json: bool) -> None:
 
 def _report(done: ChannelSet, *, as_json: bool) -> int:
     if as_json:
-        emit_json({"changed": done.new, "channel": done.channel})
+        emit_json({"changed": done.new, "waits": done.waits, "channel": done.channel})
     else:
-        click.echo(_summary(done.channel) + ("" if done.new else " (nothing to do)"))
+        waits = outcome(new=True, waits=done.waits)
+        click.echo(_summary(done.channel) + ("" if done.new else " (nothing to do)") + waits)
     return EXIT_DONE if done.new else EXIT_NOTHING_TO_DO
 
 
@@ -377,6 +381,7 @@ def _publication(publication: Publication) -> dict[str, object]:
     return {
         "release": publication.release,
         "new": publication.new,
+        "waits": publication.waits,
         "raw_bytes": publication.raw_bytes,
         "stored_bytes": publication.stored_bytes,
     }
@@ -385,9 +390,10 @@ def _publication(publication: Publication) -> dict[str, object]:
 def _sentence(publication: Publication) -> str:
     title = _title(publication.release)
     if not publication.new:
-        return f"{title}: published before with the same content, nothing to do"
+        return f"{title}: published with the same content{outcome(new=False, waits=publication.waits)}"
     raw, stored = publication.raw_bytes / _MIB, publication.stored_bytes / _MIB
-    return f"{title}: published, {raw:.1f} MiB in {stored:.1f} MiB of objects"
+    done = f"{title}: {'submitted' if publication.waits else 'published'}, {raw:.1f} MiB in {stored:.1f} MiB of objects"
+    return done + outcome(new=True, waits=publication.waits)
 
 
 def _summary(item: Channel) -> str:

@@ -23,10 +23,12 @@ from updater.errors import RefusedError
 from updater.repository.attachments import statement_problems
 from updater.repository.channels import ReleaseChoice, find_release
 from updater.repository.layout import Layout
-from updater.repository.metadata import RepositoryState, load_state, read_document
+from updater.repository.metadata import load_state
 from updater.repository.objects import extract_object
 from updater.repository.releases import artifacts_of, without_objects
-from updater.repository.upkeep.verify import trust_in
+from updater.repository.role_documents import RepositoryState, read_document
+from updater.repository.roots import former_roots
+from updater.repository.trust import provenance_trust
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,15 @@ def extract(
             raise RefusedError(f"{release.target_path}: {name}: {error}") from error
         progress.advance(artifact.size_bytes)
     (folder / RELEASE_FILE).write_bytes(strict.dump_json(without_objects(release)))
-    return Extracted(folder, release, _statement(state, release, folder), tuple(_roots(layout, trusted_root)))
+    return Extracted(folder, release, _statement(layout, state, release, folder), tuple(_roots(layout, trusted_root)))
 
 
-def _statement(state: RepositoryState, release: Release, folder: Path) -> Statement | None:
+def _statement(layout: Layout, state: RepositoryState, release: Release, folder: Path) -> Statement | None:
     if PROVENANCE not in release.attachments:
         return None
-    trust = trust_in(state.targets.signed, TufRole.RELEASES)
+    former = former_roots(layout, state.root, None)
+    roots = (state.root.signed, *(older.signed for older in reversed(former)))
+    trust = provenance_trust(layout, state.targets.signed, roots)
     source = f"{release.target_path}: {PROVENANCE}"
     envelope = (folder / ENVELOPE_FILE).read_bytes()
     payload = unseal(envelope, payload_type=PAYLOAD_TYPE, keys=trust.keys, threshold=trust.threshold, source=source)

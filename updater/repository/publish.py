@@ -35,21 +35,16 @@ from updater.documents.signatures import SIGNATURES, SIGNATURES_FILE, Signatures
 from updater.documents.slot_layout import LAYOUT, LAYOUT_FILE, SlotLayout, parse_layout
 from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, Statement, parse_statement
 from updater.errors import ConflictError, RefusedError, RepositoryError
-from updater.repository.access import KeyAccess
+from updater.repository.access import ONLINE_ROLES, KeyAccess
 from updater.repository.attachments import statement_problems
+from updater.repository.commit import commit, initial_documents
 from updater.repository.field.layouts import NewRelease, bring_back, require_room
 from updater.repository.field.room import family_problems
 from updater.repository.field.trust import TrustingBuild, require_same_trust
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import storing, writing
-from updater.repository.metadata import (
-    WRITING_ORDER,
-    RepositoryState,
-    commit,
-    initial_documents,
-    load_state,
-)
+from updater.repository.metadata import load_state
 from updater.repository.objects import DEFAULT_LEVEL, check_file, put_object, remove_leftovers
 from updater.repository.releases import (
     artifacts_of,
@@ -58,9 +53,9 @@ from updater.repository.releases import (
     with_artifacts,
     without_objects,
 )
+from updater.repository.role_documents import WRITING_ORDER, RepositoryState
 from updater.repository.targets import write_target
 
-ONLINE_ROLES = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 # How long objects that took minutes to make wait for whoever signs meanwhile.
 _OTHERS_S = 60.0
 
@@ -95,10 +90,11 @@ class Build:
 
 @dataclass(frozen=True)
 class Publication:
-    """The result for one build."""
+    """The result for one build; `waits`: nobody sees it until the online keys sign."""
 
     release: Release
     new: bool
+    waits: bool = False
 
     @property
     def raw_bytes(self) -> int:
@@ -186,6 +182,8 @@ def publish(
 ) -> tuple[Publication, ...]:
     """Write builds into the repository on the disk and sign them; all become visible together.
 
+    Without the keys of snapshot and timestamp they are submitted: `repo sign-online` makes them visible.
+
     Args:
         base: The repository.
         builds: What is published.
@@ -207,7 +205,7 @@ def publish(
         OutgrownError: A release does not fit the slots of hosts in the field.
         BusyError: Somebody else is publishing.
         RepositoryError: There is no repository.
-        KeysError: The keys of releases, snapshot or timestamp cannot be opened.
+        KeysError: The keys of releases cannot be opened.
     """
     layout = Layout(base)
     if not allow_debug:
@@ -218,7 +216,7 @@ def publish(
         news = _new_among(layout, state, builds)
         releases: dict[str, Release] = {}
         if news:
-            signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
+            signers = access.open_own(TufRole.RELEASES)
             require_room(layout, state, _candidates(news))
             if not allow_other_trust:
                 require_same_trust(layout, state, _trusting(news))
@@ -263,16 +261,21 @@ def _add(
     state = load_state(layout, access.keyring)
     shown = load_state(layout, None).releases if state.unfinished else state.releases
     news = _new_among(layout, state, builds)
-    if news or state.unfinished:
+    online = access.open_if_present(*ONLINE_ROLES)
+    if news or (state.unfinished and online):
         back = require_room(layout, state, _candidates(news))
-        signers = access.open(TufRole.RELEASES, *ONLINE_ROLES)
+        signers = {**access.open(TufRole.RELEASES), **online}
         changed = _with_releases(layout, state, releases)
         # Before the release is written: an additional layout in the field is harmless.
         bring_back(layout, back)
         changes = {TufRole.RELEASES: changed} if news else {}
         state = commit(layout, state, changed=changes, signers=signers, lifetimes=lifetimes, now=now)
     paths = (build.release.target_path for build in builds)
-    return tuple(Publication(read_release(layout, state, path), new=path not in shown.signed.targets) for path in paths)
+    waits = TufRole.RELEASES in state.waiting
+    return tuple(
+        Publication(read_release(layout, state, path), new=path not in shown.signed.targets, waits=waits)
+        for path in paths
+    )
 
 
 def _refuse_profiles(builds: Sequence[Build]) -> None:

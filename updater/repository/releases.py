@@ -16,7 +16,7 @@ from updater.documents.channel import ReleaseReference
 from updater.documents.release import WITHDRAWN, Architecture, Artifact, Artifacts, Release, parse_release
 from updater.errors import RefusedError, RepositoryError
 from updater.repository.layout import Layout
-from updater.repository.metadata import Document, RepositoryState
+from updater.repository.role_documents import Document, RepositoryState
 from updater.repository.targets import read_target
 
 

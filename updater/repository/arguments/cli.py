@@ -137,3 +137,9 @@ def progress_of(*, quiet: bool) -> Progress:
 def moment_text(when: datetime) -> str:
     """A moment as documents write it."""
     return str(Instant(when))
+
+
+def outcome(*, new: bool, waits: bool) -> str:
+    """What follows the sentence that names a change."""
+    waiting = "; it waits for the online keys (twinhull repo sign-online)" if waits else ""
+    return waiting if new else f" before, nothing to do{waiting}"

@@ -21,9 +21,10 @@ from updater.errors import OutgrownError, RefusedError, RepositoryError
 from updater.repository.field.room import Known, Misfit, Outlook, family_of, family_problems, misfits, outlooks
 from updater.repository.layout import Layout
 from updater.repository.lock import writing
-from updater.repository.metadata import RepositoryState, load_state
+from updater.repository.metadata import load_state
 from updater.repository.objects import read_object
 from updater.repository.releases import published, published_images, read_release
+from updater.repository.role_documents import RepositoryState
 
 RETIRED_FORMAT = 1
 

@@ -27,8 +27,9 @@ from updater.errors import RefusedError, RepositoryError
 from updater.repository.field.layouts import releases_of
 from updater.repository.field.room import family_of
 from updater.repository.layout import Layout
-from updater.repository.metadata import RepositoryState, follow_roots, read_document
 from updater.repository.objects import read_object
+from updater.repository.role_documents import RepositoryState, read_document
+from updater.repository.roots import follow_roots
 
 _MAX_SIGNATURES_BYTES = 1 << 20
 _SHORT = 16

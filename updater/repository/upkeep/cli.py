@@ -21,14 +21,17 @@ from updater.repository.arguments.cli import (
     SPAN,
     WritingOptions,
     moment_text,
+    outcome,
     progress_of,
     wait_option,
     writing_options,
 )
 from updater.repository.channels import ReleaseChoice
+from updater.repository.roots import ROOT_OF_TRUST_FILE
 from updater.repository.upkeep.garbage import DEFAULT_AGE, collect
 from updater.repository.upkeep.listing import Published, list_releases
-from updater.repository.upkeep.refresh import DEFAULT_WITHIN, ROOT_OF_TRUST_FILE, refresh
+from updater.repository.upkeep.online import sign_online
+from updater.repository.upkeep.refresh import DEFAULT_WITHIN, refresh
 from updater.repository.upkeep.status import Validity, lines, read_status
 from updater.repository.upkeep.verify import Verification, verify
 from updater.repository.upkeep.withdraw import withdraw
@@ -88,10 +91,11 @@ def refresh_command(
 @click.option("--within", type=SPAN, help="A role is due when it expires within this time (default 30d).")
 @json_option
 def status_command(base: Path, within: timedelta | None, as_json: bool) -> int:
-    """Show each role: its version, when it expires, who signed it, and whose turn it is.
+    """Show each role: its version, when it expires, who signed it, and whose turn it is; and what was submitted.
 
     Needs no keys. A role is due when it expires within --within and half of its life is over.
-    Exit code 5: a role is due. Exit code 6: a role has expired, and hosts refuse what this repository says.
+    Exit code 5: a role is due. Exit code 6: a role has expired, or was not signed by the keys it has now,
+    and hosts refuse what this repository says.
 
     \b
     Example:
@@ -101,11 +105,11 @@ def status_command(base: Path, within: timedelta | None, as_json: bool) -> int:
     status = read_status(base, now=now, within=DEFAULT_WITHIN if within is None else within)
     if as_json:
         roles = [{**strict.plain(role), "expires": moment_text(role.expires)} for role in status.roles]
-        emit_json({"validity": status.validity, "unfinished": status.unfinished, "roles": roles})
+        emit_json({**strict.plain(status), "validity": status.validity, "roles": roles})
     else:
         for line in lines(status, now):
             click.echo(line)
-    return {Validity.FINE: EXIT_DONE, Validity.DUE: EXIT_DUE, Validity.EXPIRED: EXIT_OVERDUE}[status.validity]
+    return {Validity.FINE: EXIT_DONE, Validity.DUE: EXIT_DUE}.get(status.validity, EXIT_OVERDUE)
 
 
 @click.command("verify")
@@ -169,14 +173,14 @@ def withdraw_command(
     """Withdraw a published release for good: no host installs it any more, not even by a pin.
 
     Hosts that run it keep it. Its name is never used again, and its bytes stay, so that it can still
-    be explained and reproduced. A channel that names it must be moved first. Needs the keys of
-    releases, snapshot and timestamp. Exit code 4: it is withdrawn already.
+    be explained and reproduced. A channel that names it must be moved first. Needs the key of
+    releases; hosts see it once the online keys have signed. Exit code 4: it is withdrawn already.
 
     \b
     Example:
       twinhull repo withdraw repo my-host/1.0.1 --reason 'loses the network after a day'
     """
-    changed = withdraw(
+    done = withdraw(
         base,
         choice,
         reason,
@@ -186,10 +190,11 @@ def withdraw_command(
         wait_s=given.wait_s,
     )
     if as_json:
-        emit_json({"changed": changed, "image": choice.image, "version": choice.version, "reason": reason})
+        told = {"changed": done.new, "waits": done.waits}
+        emit_json({**told, "image": choice.image, "version": choice.version, "reason": reason})
     else:
-        click.echo(f"{choice.image} {choice.version}: withdrawn" + ("" if changed else " before, nothing to do"))
-    return EXIT_DONE if changed else EXIT_NOTHING_TO_DO
+        click.echo(f"{choice.image} {choice.version}: withdrawn" + outcome(new=done.new, waits=done.waits))
+    return EXIT_DONE if done.new else EXIT_NOTHING_TO_DO
 
 
 @click.command("gc")
@@ -225,7 +230,44 @@ def gc_command(base: Path, older_than: timedelta | None, dry_run: bool, wait_s: 
     return EXIT_DONE if found.files else EXIT_NOTHING_TO_DO
 
 
-UPKEEP = (refresh_command, status_command, verify_command, list_command, withdraw_command, gc_command)
+@click.command("sign-online")
+@click.argument("base", metavar="REPO", type=FOLDER)
+@writing_options
+@json_option
+def sign_online_command(*, base: Path, given: WritingOptions, as_json: bool) -> int:
+    """Make visible what others submitted, by snapshot and timestamp; run it from a timer, every minute or so.
+
+    The build pipeline and the release manager sign what is theirs, and this checks it: signatures and
+    thresholds, that nothing goes back, and that all that is named is there. What does not hold is left
+    out and reported, and blocks nothing else. Snapshot and timestamp are also signed again when half of
+    their life is over. Exit code 4: there is nothing to do.
+
+    \b
+    Example:
+      twinhull repo sign-online repo --keys online-keys
+    """
+    now = SYSTEM_CLOCK.now()
+    done = sign_online(base, access=given.access, lifetimes=given.lifetimes, now=now, wait_s=given.wait_s)
+    for left in done.left_out:
+        click.echo(f"warning: {left}", err=True)
+    if as_json:
+        emit_json({**strict.plain(done), "expires": moment_text(done.expires)})
+    else:
+        for role, version in done.visible.items():
+            click.echo(f"{role}: version {version} is visible")
+        click.echo(f"timestamp: {'signed, ' if done.signed else ''}valid until {moment_text(done.expires)}")
+    return EXIT_DONE if done.signed else EXIT_NOTHING_TO_DO
+
+
+UPKEEP = (
+    refresh_command,
+    sign_online_command,
+    status_command,
+    verify_command,
+    list_command,
+    withdraw_command,
+    gc_command,
+)
 
 
 def _row(published: Published) -> str:

@@ -1,6 +1,7 @@
 """Files of a repository that nothing needs: objects of interrupted commands, documents that were replaced.
 
-Rules: every root stays, for hosts go from one to the next; so does all that a published or withdrawn release names;
+Rules: every root stays, for hosts go from one to the next, and every targets document, for its keys signed the
+provenance of older releases; so does all that a published or withdrawn release names;
 nothing goes that is younger than an age, for a host may be reading it, or an interrupted command may be gone on with.
 A release with keys that are new to this program ends the collection: they may name files.
 Old documents are also what `verify` finds changes after publication in, so they are kept for longer than hosts need.
@@ -17,8 +18,9 @@ from keys.roles import TufRole
 from updater.documents.release import parse_release_whole
 from updater.repository.layout import Layout
 from updater.repository.lock import storing, writing
-from updater.repository.metadata import IN_SNAPSHOT, RepositoryState, load_state, newest_state
+from updater.repository.metadata import going_on, load_state
 from updater.repository.releases import artifacts_of
+from updater.repository.role_documents import IN_SNAPSHOT, RepositoryState
 from updater.repository.targets import read_target
 
 DEFAULT_AGE = timedelta(days=7)
@@ -52,7 +54,7 @@ def collect(base: Path, *, older_than: timedelta, now: datetime, remove: bool, w
     with storing(layout, wait_s=wait_s), writing(layout, wait_s=wait_s):
         state = load_state(layout, None)
         # What a newer snapshot names, the next command goes on with.
-        needed = set(_needed(layout, state)) | set(_needed(layout, newest_state(layout, state)))
+        needed = set(_needed(layout, state)) | set(_needed(layout, going_on(layout, state)))
         before = (now - older_than).astimezone(UTC).timestamp()
         found = [path for path in _all(layout) if path not in needed and path.stat().st_mtime < before]
         size_bytes = sum(path.stat().st_size for path in found)
@@ -73,8 +75,9 @@ def _needed(layout: Layout, state: RepositoryState) -> Iterator[Path]:
     documents = state.documents()
     for role in IN_SNAPSHOT:
         yield layout.role_file(role, documents[role].signed.version)
-    for version in layout.versions_on_disk(TufRole.ROOT):
-        yield layout.role_file(TufRole.ROOT, version)
+    for role in (TufRole.ROOT, TufRole.TARGETS):
+        for version in layout.versions_on_disk(role):
+            yield layout.role_file(role, version)
     for path, target in (state.releases.signed.targets | state.channels.signed.targets).items():
         yield layout.target_file(path, target.hashes["sha256"])
     for path, target in state.releases.signed.targets.items():

@@ -13,16 +13,15 @@ from pathlib import Path
 from tuf.api.metadata import Signed
 
 from keys.roles import TufRole
-from updater.repository.access import KeyAccess, Signers
+from updater.repository.access import ONLINE_ROLES, KeyAccess, Signers
+from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
-from updater.repository.metadata import WRITING_ORDER, RepositoryState, commit, load_state
+from updater.repository.metadata import load_state
+from updater.repository.role_documents import WRITING_ORDER, RepositoryState
 
 DEFAULT_WITHIN = timedelta(days=30)
-# The root that `twinhull build` bakes into images, next to the keys.
-ROOT_OF_TRUST_FILE = "root.json"
-_ONLINE = (TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def refresh(
     """
     layout = Layout(base)
     with writing(layout, wait_s=wait_s):
-        state = load_state(layout, access.keyring)
+        state = load_state(layout, access.keyring, now=now)
         signers: dict[TufRole, Signers] = {}
         changed: dict[TufRole, Signed] = {}
         expiring: list[Expiring] = []
@@ -80,11 +79,11 @@ def refresh(
                 changed[role] = state.documents()[role].copy()
             else:
                 expiring.append(Expiring(role, state.documents()[role].signed.expires))
-        usable = dict(access.open(*_ONLINE))
+        usable = dict(access.open(*ONLINE_ROLES))
         for opened in signers.values():
             usable.update(opened)
         state = commit(layout, state, changed=changed, signers=usable, lifetimes=lifetimes, now=now)
-    return Refreshed((*changed, *_ONLINE), expiry_by_role(state), tuple(expiring), state.root.raw)
+    return Refreshed((*changed, *ONLINE_ROLES), expiry_by_role(state), tuple(expiring), state.root.raw)
 
 
 def expiring_roles(
@@ -95,7 +94,7 @@ def expiring_roles(
     return tuple(
         role
         for role in WRITING_ORDER
-        if role not in _ONLINE and lifetimes.due(role, documents[role].signed.expires, now=now, within=within)
+        if role not in ONLINE_ROLES and lifetimes.due(role, documents[role].signed.expires, now=now, within=within)
     )
 
 

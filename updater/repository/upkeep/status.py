@@ -15,15 +15,17 @@ from typing import Any
 from keys.roles import TufRole
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
-from updater.repository.metadata import DELEGATED_PATHS, WRITING_ORDER, RepositoryState, load_state
+from updater.repository.metadata import going_on, load_state
+from updater.repository.role_documents import DELEGATED_PATHS, WRITING_ORDER, LeftOut, RepositoryState
 
 
 class Validity(Enum):
-    """Whether somebody has to sign."""
+    """Whether somebody has to sign; expired, or not signed by the keys of now: hosts refuse it."""
 
     FINE = "fine"
     DUE = "due"
     EXPIRED = "expired"
+    UNSIGNED = "unsigned"
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,28 @@ class RoleStatus:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A document that was submitted; the keys of snapshot and timestamp make it visible."""
+
+    role: str
+    version: int
+
+
+@dataclass(frozen=True)
 class RepositoryStatus:
-    """Every role in the order of their signing; `unfinished`: a command was cut short before its timestamp."""
+    """The status of every role, and of what is not visible yet.
+
+    Attributes:
+        roles: In the order of their signing.
+        unfinished: A command was cut short before its timestamp.
+        waiting: What was submitted.
+        left_out: What was submitted and does not count, and why.
+    """
 
     roles: tuple[RoleStatus, ...]
     unfinished: bool
+    waiting: tuple[Waiting, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def validity(self) -> Validity:
@@ -80,10 +99,12 @@ def read_status(
     """
     layout = Layout(base)
     state = load_state(layout, None)
-    newest = layout.versions_on_disk(TufRole.SNAPSHOT)[-1]
+    following = going_on(layout, state, now=now)
     return RepositoryStatus(
         tuple(_role(state, role, lifetimes or Lifetimes(), now=now, within=within) for role in WRITING_ORDER),
-        unfinished=newest > state.snapshot.signed.version,
+        unfinished=following.newer_snapshot,
+        waiting=tuple(Waiting(role.value, following.documents()[role].signed.version) for role in following.waiting),
+        left_out=following.left_out,
     )
 
 
@@ -92,7 +113,9 @@ def lines(status: RepositoryStatus, now: datetime) -> tuple[str, ...]:
     told = [_line(role, now) for role in status.roles]
     if status.unfinished:
         told.append("a snapshot is newer than the timestamp says: a command was cut short; the next one completes it")
-    return tuple(told)
+    signers = ", ".join(role.role for role in status.roles if TufRole(role.role).online)
+    told += [f"{each.role} version {each.version} was submitted and waits for {signers}" for each in status.waiting]
+    return (*told, *map(str, status.left_out))
 
 
 def _role(
@@ -104,7 +127,9 @@ def _role(
     result = delegator.get_verification_result(role.value, document.metadata.signed_bytes, document.metadata.signatures)
     keys: Sequence[str] = delegator.get_delegated_role(role.value).keyids
     validity = Validity.FINE
-    if now >= signed.expires:
+    if not result.verified:
+        validity = Validity.UNSIGNED
+    elif now >= signed.expires:
         validity = Validity.EXPIRED
     elif lifetimes.due(role, signed.expires, now=now, within=within):
         validity = Validity.DUE
@@ -121,8 +146,8 @@ def _role(
 
 def _line(role: RoleStatus, now: datetime) -> str:
     days = abs(role.expires - now) / timedelta(days=1)
-    when = f"expired {days:.1f} days ago" if role.validity is Validity.EXPIRED else f"expires in {days:.1f} days"
-    signers = ", ".join(keyid[:8] for keyid in role.signed_by)
+    when = f"expires in {days:.1f} days" if role.expires > now else f"expired {days:.1f} days ago"
+    signers = ", ".join(keyid[:8] for keyid in role.signed_by) or "no key that it has now"
     turn = ""
     if role.validity is not Validity.FINE:
         turn = f"; to be signed by {role.threshold} of {', '.join(keyid[:8] for keyid in role.keys)}"

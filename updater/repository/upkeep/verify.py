@@ -27,19 +27,20 @@ from updater.documents.release import Release, parse_release, release_path
 from updater.errors import RefusedError, RepositoryError
 from updater.repository.attachments import Trust, attachment_problems
 from updater.repository.layout import Layout
-from updater.repository.metadata import (
+from updater.repository.objects import check_object, read_object
+from updater.repository.releases import artifacts_of
+from updater.repository.role_documents import (
     DELEGATED_PATHS,
     Document,
+    check_any,
     check_signatures,
-    follow_roots,
-    given_root,
     load_named,
     load_targets,
     read_document,
 )
-from updater.repository.objects import check_object, read_object
-from updater.repository.releases import artifacts_of
+from updater.repository.roots import given_root, root_chain
 from updater.repository.targets import read_target
+from updater.repository.trust import provenance_trust
 
 MAX_ATTACHMENT_BYTES = 64 << 20
 
@@ -97,17 +98,19 @@ class _Walk:
         self._published: dict[str, str] = {}
         self._objects: set[str] = set()
         self._channels = 0
+        self._roots: tuple[Root, ...] = ()
 
     def run(self, trusted_root: Document[Root] | None) -> None:
         with self._problem_if_refused():
-            root = self._root(trusted_root)
+            self._roots = self._root_chain(trusted_root)
+            root = self._roots[0]
             timestamp = read_document(self._layout.timestamp_file, Timestamp)
             check_signatures(root, TufRole.TIMESTAMP, timestamp.metadata)
             self._note_expiry(TufRole.TIMESTAMP, timestamp)
             meta = timestamp.signed.snapshot_meta
             snapshot = load_named(self._layout, TufRole.SNAPSHOT, Snapshot, meta, root)
             self._note_expiry(TufRole.SNAPSHOT, snapshot)
-            self._history(root, snapshot.signed)
+            self._history(snapshot.signed)
             targets = load_targets(self._layout, TufRole.TARGETS, snapshot.signed, root)
             self._note_expiry(TufRole.TARGETS, targets)
             self._delegations(targets.signed)
@@ -133,15 +136,17 @@ class _Walk:
         except TwinhullError as error:
             self._problems.append(str(error))
 
-    def _root(self, trusted: Document[Root] | None) -> Root:
+    def _root_chain(self, trusted: Document[Root] | None) -> tuple[Root, ...]:
+        """The roots that may vouch, newest first."""
         versions = self._layout.versions_on_disk(TufRole.ROOT)
-        current = follow_roots(self._layout, trusted or self._first_root(versions))
+        chain = root_chain(self._layout, trusted or self._first_root(versions))
+        current = chain[-1]
         if versions and versions[-1] > current.signed.version:
             self._problems.append(
                 f"{versions[-1]}.root.json cannot be reached: {current.signed.version + 1} is missing"
             )
         self._note_expiry(TufRole.ROOT, current)
-        return current.signed
+        return tuple(document.signed for document in reversed(chain))
 
     def _first_root(self, versions: tuple[int, ...]) -> Document[Root]:
         return read_document(self._layout.role_file(TufRole.ROOT, versions[0] if versions else 1), Root)
@@ -152,7 +157,7 @@ class _Walk:
         if document.signed.is_expired(self._now):
             self._problems.append(f"the {role.value} metadata expired at {expires:%Y-%m-%dT%H:%M:%SZ}")
 
-    def _history(self, root: Root, current: Snapshot) -> None:
+    def _history(self, current: Snapshot) -> None:
         """No role may have an older version than in any earlier snapshot."""
         for version in self._layout.versions_on_disk(TufRole.SNAPSHOT):
             if version > current.version:
@@ -161,12 +166,12 @@ class _Walk:
                     "or the timestamp was rolled back"
                 )
             elif version < current.version:
-                self._compare(root, version, current)
+                self._compare(version, current)
 
-    def _compare(self, root: Root, version: int, current: Snapshot) -> None:
+    def _compare(self, version: int, current: Snapshot) -> None:
         try:
             older = read_document(self._layout.role_file(TufRole.SNAPSHOT, version), Snapshot)
-            check_signatures(root, TufRole.SNAPSHOT, older.metadata)
+            check_any(self._roots, TufRole.SNAPSHOT, older.metadata)
         except (RefusedError, RepositoryError) as error:
             self._notes.append(f"an older snapshot is not readable any more: {error}")
             return
@@ -190,6 +195,7 @@ class _Walk:
         document = load_targets(self._layout, role, snapshot, targets)
         self._note_expiry(role, document)
         delegated = targets.get_delegated_role(role.value)
+        trust = provenance_trust(self._layout, targets, self._roots)
         for path, target in sorted(document.signed.targets.items()):
             if isinstance(delegated, DelegatedRole) and not delegated.is_delegated_path(path):
                 self._problems.append(f"the role {role.value} names {path}, which is not its to name")
@@ -197,19 +203,22 @@ class _Walk:
             with self._problem_if_refused():
                 if role is TufRole.RELEASES:
                     self._published[path] = target.hashes["sha256"]
-                    self._release(path, target, trust_in(targets, role))
+                    self._release(path, target, trust)
                 else:
                     self._channel(path, target)
         if role is TufRole.RELEASES:
-            self._changed_paths(role)
+            self._changed_paths(role, document.signed.version)
 
-    def _changed_paths(self, role: TufRole) -> None:
+    def _changed_paths(self, role: TufRole, current: int) -> None:
         """No release may have other content than any document of its role on the disk ever gave it."""
         known = dict(self._published)
         for version in self._layout.versions_on_disk(role):
+            if version > current:
+                # Submitted, or left over: no host has seen it.
+                break
             try:
                 older = read_document(self._layout.role_file(role, version), Targets)
-            except RepositoryError as error:
+            except (RefusedError, RepositoryError) as error:
                 self._notes.append(f"an older document is not readable any more: {error}")
                 continue
             for path, target in older.signed.targets.items():
@@ -267,17 +276,3 @@ class _Walk:
         orphans = files - self._objects
         if orphans:
             self._notes.append(f"{len(orphans)} objects belong to no release (left by an interrupted publish)")
-
-
-def trust_in(targets: Targets, role: TufRole) -> Trust:
-    """The keys and the threshold of a delegation.
-
-    Raises:
-        RefusedError: The role is not delegated.
-    """
-    delegations = targets.delegations
-    delegated = (delegations.roles or {}).get(role.value) if delegations else None
-    if delegations is None or delegated is None:
-        raise RefusedError(f"the role {role.value} is not delegated in this repository")
-    keys = tuple(delegations.keys[keyid] for keyid in delegated.keyids if keyid in delegations.keys)
-    return Trust(keys, delegated.threshold)

@@ -7,6 +7,7 @@ withdrawn, and none can be pointed to it afterwards.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -14,13 +15,22 @@ from keys.roles import TufRole
 from updater.errors import PolicyError
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ReleaseChoice, channel_names, find_release, read_channel
+from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
-from updater.repository.metadata import commit, load_state
+from updater.repository.metadata import load_state
 from updater.repository.releases import marked_withdrawn, withdrawal
 
 MAX_REASON = 500
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Whether a release was withdrawn just now; `waits`: hosts see it when the online keys sign."""
+
+    new: bool
+    waits: bool
 
 
 def withdraw(
@@ -32,15 +42,15 @@ def withdraw(
     lifetimes: Lifetimes,
     now: datetime,
     wait_s: float = 0.0,
-) -> bool:
-    """Mark a release as withdrawn in the repository on the disk; False when it is withdrawn already.
+) -> Withdrawal:
+    """Mark a release as withdrawn in the repository on the disk.
 
     Raises:
         RepositoryError: It is not published.
         PolicyError: A channel names it, or the reason is empty or too long.
         RefusedError: The repository's signatures do not hold.
         BusyError: Somebody else is changing the repository.
-        KeysError: The keys of releases, snapshot or timestamp cannot be opened.
+        KeysError: The keys of releases cannot be opened.
     """
     if not 0 < len(reason.strip()) <= MAX_REASON or not reason.isprintable():
         raise PolicyError(f"the reason must be one line of 1 to {MAX_REASON} characters")
@@ -54,9 +64,11 @@ def withdraw(
                 "point it to another release first: twinhull channel set REPO NAME --release IMAGE/VERSION"
             )
         if withdrawal(state.releases.signed.targets[path]) is not None:
-            return False
-        signers = access.open(TufRole.RELEASES, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
+            return Withdrawal(new=False, waits=TufRole.RELEASES in state.waiting)
+        signers = access.open_own(TufRole.RELEASES)
         changed = state.releases.copy()
         marked_withdrawn(changed.targets[path], reason.strip())
-        commit(layout, state, changed={TufRole.RELEASES: changed}, signers=signers, lifetimes=lifetimes, now=now)
-    return True
+        state = commit(
+            layout, state, changed={TufRole.RELEASES: changed}, signers=signers, lifetimes=lifetimes, now=now
+        )
+    return Withdrawal(new=True, waits=TufRole.RELEASES in state.waiting)

@@ -19,9 +19,11 @@ from tests.fakes.builds import write_build
 from tests.fakes.keyrings import PASSPHRASE, dev_folder, production_folder
 from updater.repository.access import KeyAccess
 from updater.repository.cli import channel, repo
+from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
-from updater.repository.metadata import WRITING_ORDER, commit, load_state
+from updater.repository.metadata import load_state
+from updater.repository.role_documents import WRITING_ORDER
 
 
 @click.group()

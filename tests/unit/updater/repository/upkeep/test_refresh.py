@@ -18,9 +18,10 @@ from tests.fakes.builds import NOW, Publisher, snapshot_of
 from tests.fakes.forgery import strangers_key
 from updater.errors import RefusedError
 from updater.repository.access import KeyAccess
+from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
-from updater.repository.metadata import commit, load_state
+from updater.repository.metadata import load_state
 from updater.repository.upkeep.refresh import refresh
 from updater.repository.upkeep.verify import verify
 

@@ -58,7 +58,7 @@ def point(workshop: Publisher, version: str, name: str = "stable", **change: Any
 
 def withdrawn(workshop: Publisher, version: str, reason: str = REASON) -> bool:
     access = workshop.access
-    return withdraw(workshop.base, choice(version), reason, access=access, lifetimes=Lifetimes(), now=NOW)
+    return withdraw(workshop.base, choice(version), reason, access=access, lifetimes=Lifetimes(), now=NOW).new
 
 
 def is_sound(workshop: Publisher) -> bool:

@@ -8,7 +8,7 @@ from tuf.api.metadata import Metadata, Root, Timestamp
 
 from keys.roles import TufRole
 from updater.errors import RefusedError
-from updater.repository.metadata import check_signatures, parse_document
+from updater.repository.role_documents import check_signatures, parse_document
 
 KEY = CryptoSigner.generate_ed25519()
 
