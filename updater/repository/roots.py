@@ -60,6 +60,16 @@ def root_chain(layout: Layout, first: Document[Root]) -> tuple[Document[Root], .
     return tuple(chain)
 
 
+def oldest_root(layout: Layout) -> Document[Root]:
+    """The oldest root on the disk, which hosts of the first images start from.
+
+    Raises:
+        RepositoryError: There is no repository.
+    """
+    versions = layout.versions_on_disk(TufRole.ROOT) or (1,)
+    return read_document(layout.role_file(TufRole.ROOT, versions[0]), Root)
+
+
 def own_root(layout: Layout) -> Document[Root]:
     """The newest root of a repository that is trusted as it is, for commands that only show.
 

@@ -4,7 +4,7 @@ Rules: every root stays, for hosts go from one to the next, and every targets do
 provenance of older releases; so does all that a published or withdrawn release names;
 nothing goes that is younger than an age, for a host may be reading it, or an interrupted command may be gone on with.
 A release with keys that are new to this program ends the collection: they may name files.
-Old documents are also what `verify` finds changes after publication in, so they are kept for longer than hosts need.
+Earlier documents in which `verify` finds that a release was changed, or that a role went back, stay (`history.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from updater.repository.lock import storing, writing
 from updater.repository.metadata import going_on, load_state
 from updater.repository.releases import artifacts_of
 from updater.repository.role_documents import IN_SNAPSHOT, RepositoryState
+from updater.repository.roots import oldest_root, root_chain
 from updater.repository.targets import read_target
+from updater.repository.upkeep.history import proofs, read_history
 
 DEFAULT_AGE = timedelta(days=7)
 
@@ -54,7 +56,9 @@ def collect(base: Path, *, older_than: timedelta, now: datetime, remove: bool, w
     with storing(layout, wait_s=wait_s), writing(layout, wait_s=wait_s):
         state = load_state(layout, None)
         # What a newer snapshot names, the next command goes on with.
-        needed = set(_needed(layout, state)) | set(_needed(layout, going_on(layout, state)))
+        needed: set[Path] = set()
+        for each in (state, going_on(layout, state)):
+            needed.update(_needed(layout, each), _proofs(layout, each))
         before = (now - older_than).astimezone(UTC).timestamp()
         found = [path for path in _all(layout) if path not in needed and path.stat().st_mtime < before]
         size_bytes = sum(path.stat().st_size for path in found)
@@ -67,6 +71,12 @@ def _all(layout: Layout) -> tuple[Path, ...]:
     """Every file that commands write below the three folders, half-written ones among them."""
     folders = (layout.metadata, layout.targets, layout.objects)
     return tuple(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _proofs(layout: Layout, state: RepositoryState) -> frozenset[Path]:
+    """The documents that prove something against those of a state."""
+    roots = [root.signed for root in reversed(root_chain(layout, oldest_root(layout)))]
+    return proofs(read_history(layout, state.snapshot.signed, roots), state.snapshot.signed, state.releases.signed)
 
 
 def _needed(layout: Layout, state: RepositoryState) -> Iterator[Path]:

@@ -32,15 +32,15 @@ from updater.repository.releases import artifacts_of
 from updater.repository.role_documents import (
     DELEGATED_PATHS,
     Document,
-    check_any,
     check_signatures,
     load_named,
     load_targets,
     read_document,
 )
-from updater.repository.roots import given_root, root_chain
+from updater.repository.roots import given_root, oldest_root, root_chain
 from updater.repository.targets import read_target
 from updater.repository.trust import provenance_trust
+from updater.repository.upkeep.history import History, broken_promises, read_history, steps_back
 
 MAX_ATTACHMENT_BYTES = 64 << 20
 
@@ -110,13 +110,16 @@ class _Walk:
             meta = timestamp.signed.snapshot_meta
             snapshot = load_named(self._layout, TufRole.SNAPSHOT, Snapshot, meta, root)
             self._note_expiry(TufRole.SNAPSHOT, snapshot)
-            self._history(snapshot.signed)
+            history = read_history(self._layout, snapshot.signed, self._roots)
+            self._other_snapshots(snapshot.signed, history)
             targets = load_targets(self._layout, TufRole.TARGETS, snapshot.signed, root)
             self._note_expiry(TufRole.TARGETS, targets)
             self._delegations(targets.signed)
             for role in DELEGATED_PATHS:
                 with self._problem_if_refused():
-                    self._delegated(role, snapshot.signed, targets.signed)
+                    document = self._delegated(role, snapshot.signed, targets.signed)
+                    if role is TufRole.RELEASES:
+                        self._promises(document, history)
             self._orphans()
 
     def report(self) -> Verification:
@@ -139,7 +142,7 @@ class _Walk:
     def _root_chain(self, trusted: Document[Root] | None) -> tuple[Root, ...]:
         """The roots that may vouch, newest first."""
         versions = self._layout.versions_on_disk(TufRole.ROOT)
-        chain = root_chain(self._layout, trusted or self._first_root(versions))
+        chain = root_chain(self._layout, trusted or oldest_root(self._layout))
         current = chain[-1]
         if versions and versions[-1] > current.signed.version:
             self._problems.append(
@@ -148,38 +151,33 @@ class _Walk:
         self._note_expiry(TufRole.ROOT, current)
         return tuple(document.signed for document in reversed(chain))
 
-    def _first_root(self, versions: tuple[int, ...]) -> Document[Root]:
-        return read_document(self._layout.role_file(TufRole.ROOT, versions[0] if versions else 1), Root)
-
     def _note_expiry(self, role: TufRole, document: Document[Any]) -> None:
         expires = document.signed.expires
         self._expires[role.value] = expires
         if document.signed.is_expired(self._now):
             self._problems.append(f"the {role.value} metadata expired at {expires:%Y-%m-%dT%H:%M:%SZ}")
 
-    def _history(self, current: Snapshot) -> None:
-        """No role may have an older version than in any earlier snapshot."""
-        for version in self._layout.versions_on_disk(TufRole.SNAPSHOT):
-            if version > current.version:
+    def _other_snapshots(self, current: Snapshot, history: History) -> None:
+        """No role may be older than in any snapshot before."""
+        if history.unreadable:
+            self._notes.append(f"{history.unreadable} other snapshots are not signed by a key of this repository")
+        for path, other in history.snapshots.items():
+            if other.version > current.version:
                 self._notes.append(
-                    f"{version}.snapshot.json is newer than the timestamp says: an interrupted publish, "
+                    f"{path.name} is newer than the timestamp says: an interrupted publish, "
                     "or the timestamp was rolled back"
                 )
-            elif version < current.version:
-                self._compare(version, current)
+            else:
+                self._problems += steps_back(current, other)
 
-    def _compare(self, version: int, current: Snapshot) -> None:
-        try:
-            older = read_document(self._layout.role_file(TufRole.SNAPSHOT, version), Snapshot)
-            check_any(self._roots, TufRole.SNAPSHOT, older.metadata)
-        except (RefusedError, RepositoryError) as error:
-            self._notes.append(f"an older snapshot is not readable any more: {error}")
-            return
-        for name, meta in older.signed.meta.items():
-            now = current.meta.get(name)
-            if now is None or now.version < meta.version:
-                found = "no longer named" if now is None else f"at version {now.version}"
-                self._problems.append(f"rolled back: {name} was at version {meta.version}, now it is {found}")
+    def _promises(self, releases: Targets, history: History) -> None:
+        """No release may be other than it was; of each the first problem, for later documents only show it again."""
+        found: dict[str, str] = {}
+        for earlier in history.releases:
+            if earlier.document.signed.version < releases.version:
+                for problem in broken_promises(releases, earlier):
+                    found.setdefault(problem.partition(" ")[0], problem)
+        self._problems += found.values()
 
     def _delegations(self, targets: Targets) -> None:
         roles = (targets.delegations.roles if targets.delegations else None) or {}
@@ -191,7 +189,7 @@ class _Walk:
         if len(keys) > 1 and set.intersection(*keys):
             self._problems.append("releases and channels share a key, so whoever builds could promote")
 
-    def _delegated(self, role: TufRole, snapshot: Snapshot, targets: Targets) -> None:
+    def _delegated(self, role: TufRole, snapshot: Snapshot, targets: Targets) -> Targets:
         document = load_targets(self._layout, role, snapshot, targets)
         self._note_expiry(role, document)
         delegated = targets.get_delegated_role(role.value)
@@ -206,28 +204,7 @@ class _Walk:
                     self._release(path, target, trust)
                 else:
                     self._channel(path, target)
-        if role is TufRole.RELEASES:
-            self._changed_paths(role, document.signed.version)
-
-    def _changed_paths(self, role: TufRole, current: int) -> None:
-        """No release may have other content than any document of its role on the disk ever gave it."""
-        known = dict(self._published)
-        for version in self._layout.versions_on_disk(role):
-            if version > current:
-                # Submitted, or left over: no host has seen it.
-                break
-            try:
-                older = read_document(self._layout.role_file(role, version), Targets)
-            except (RefusedError, RepositoryError) as error:
-                self._notes.append(f"an older document is not readable any more: {error}")
-                continue
-            for path, target in older.signed.targets.items():
-                digest = target.hashes.get("sha256")
-                if path in known and digest != known[path]:
-                    self._problems.append(
-                        f"{path} was changed after publication: {version}.{role.value}.json gave it the SHA-256 "
-                        f"{digest}, now it has {known.pop(path)}"
-                    )
+        return document.signed
 
     def _release(self, path: str, target: TargetFile, trust: Trust) -> None:
         release = parse_release(read_target(self._layout, target), source=path)
