@@ -23,7 +23,7 @@ from updater.documents.slot_layout import LAYOUT, LAYOUT_FILE, SlotLayout
 from updater.repository.access import KeyAccess
 from updater.repository.lifetime import Lifetimes
 from updater.repository.objects import QUICK_LEVEL
-from updater.repository.publish import Publication, init_repository, publish, read_build
+from updater.repository.publish import OTHERS_S, Publication, init_repository, publish, read_build
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 FILES = {"uki": "uki.efi", "root": "root.erofs", "verity": "root.verity"}
@@ -134,6 +134,7 @@ class Publisher:
         now: datetime = NOW,
         allow_debug: bool = False,
         allow_other_trust: bool = False,
+        signing_wait_s: float = OTHERS_S,
         free_bytes: Callable[[Path], int] = free_bytes,
     ) -> tuple[Publication, ...]:
         """Publish build folders, packed quickly."""
@@ -148,6 +149,7 @@ class Publisher:
             level=QUICK_LEVEL,
             allow_debug=allow_debug,
             allow_other_trust=allow_other_trust,
+            signing_wait_s=signing_wait_s,
             free_bytes=free_bytes,
         )
 

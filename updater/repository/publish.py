@@ -57,7 +57,7 @@ from updater.repository.role_documents import WRITING_ORDER, RepositoryState
 from updater.repository.targets import write_target
 
 # How long objects that took minutes to make wait for whoever signs meanwhile.
-_OTHERS_S = 60.0
+OTHERS_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,7 @@ def publish(
     allow_debug: bool = False,
     allow_other_trust: bool = False,
     wait_s: float = 0.0,
+    signing_wait_s: float = OTHERS_S,
     free_bytes: Callable[[Path], int] = free_bytes,
 ) -> tuple[Publication, ...]:
     """Write builds into the repository on the disk and sign them; all become visible together.
@@ -196,6 +197,7 @@ def publish(
         allow_other_trust: Whether a build is published that trusts another root, or has other Secure Boot certificates
             than the releases before it.
         wait_s: How long to wait for another command that changes the repository.
+        signing_wait_s: How long to wait at least, once the objects are there.
         free_bytes: How much room there is on the disk that a folder is on.
 
     Raises:
@@ -225,7 +227,7 @@ def publish(
             store = _Store(layout, signers[TufRole.RELEASES], level, progress)
             releases = {build.release.target_path: store.put(build) for build in news}
         # Only now, so that nobody who halts a channel waits for a compression.
-        with writing(layout, wait_s=max(wait_s, _OTHERS_S)):
+        with writing(layout, wait_s=max(wait_s, signing_wait_s)):
             progress.step("signing the metadata")
             return _add(layout, builds, releases, access=access, lifetimes=lifetimes, now=now)
 

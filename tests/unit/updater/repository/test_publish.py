@@ -176,11 +176,11 @@ def test_publishing_without_its_key_writes_nothing(workshop: Publisher) -> None:
     assert {name: data for name, data in snapshot_of(workshop.base).items() if name != ".lock"} == before
 
 
-def test_second_publisher_is_told_to_wait(workshop: Publisher) -> None:
+def test_second_publisher_is_told_to_wait(workshop: Publisher, tmp_path: Path) -> None:
     with Layout(workshop.base).lock_file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         with pytest.raises(BusyError):
-            workshop.publish("1.0.0")
+            workshop.publish_folders(write_build(tmp_path / "build"), signing_wait_s=0)
     assert workshop.publish("1.0.0")[0].new
 
 
