@@ -25,6 +25,7 @@ from imagebuild.inspection.cli import diff, inspect
 from imagebuild.inspection.render import show_summary
 from imagebuild.inspection.summary import Summary
 from imagebuild.pipeline.chain import BuildChain
+from imagebuild.pipeline.cli import finish_command
 from imagebuild.provision.cli import provision
 from imagebuild.reproduction.cli import reproduce_command
 from imagebuild.steps.signing import KeySource
@@ -136,7 +137,8 @@ def build(
 ) -> int:
     """Build the image that DEFINITION describes.
 
-    Needs the private Secure Boot key db, and the root of trust that `twinhull repo init` made.  The result is a folder:
+    Needs the Secure Boot key db, and the root of trust that `twinhull repo init` made.  If only the certificate of db
+    is here, the build stays unsigned and says how to finish it (twinhull finish).  The result is a folder:
     disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to publish, release.json,
     packages.json and contents.json (what the image holds), sbom.cdx.json (the same for scanners), provenance.json (what
     it was built from), layout.json (the partition sizes of its disk), the configuration for mkosi and systemd-repart,
@@ -153,7 +155,7 @@ def build(
         plan = chain.plan(
             definition,
             version=version,
-            signatures=KeySource(keyring, passphrase_source(passphrase_file)),
+            signatures=KeySource(keyring, passphrase_source(passphrase_file), later=True),
             root_of_trust=root_of_trust or keyring.folder / "root.json",
             supply=_supply(chain, definition, locked=locked, packed=offline, progress=progress),
             out=out,
@@ -195,6 +197,7 @@ for command in (
     trim_command,
     scan,
     reproduce_command,
+    finish_command,
     keys,
     repo,
     channel,

@@ -36,6 +36,7 @@ from imagebuild.pipeline.runner import StepRunner, both
 from imagebuild.steps import boot, filesystems
 from imagebuild.steps.agent_program import build_payload
 from imagebuild.steps.checkout import copy_files
+from imagebuild.steps.disk import make_disk
 from imagebuild.steps.dpkg import read_database
 from imagebuild.steps.initrd.image import make_initrd, make_programs
 from imagebuild.steps.leave_out.leaving import leave_out
@@ -44,7 +45,12 @@ from imagebuild.steps.plan import INPUTS_FILE, BuildPlan
 from imagebuild.steps.products import PackageTree
 from imagebuild.steps.scratch import remove_tree, scratch_folder
 from imagebuild.steps.workshop import Workshop
+from updater.documents.build_files import SIGNING_REQUEST_FILE
 
+UNSIGNED_NOTE = (
+    f"UNSIGNED: the Secure Boot key db is not here; take {SIGNING_REQUEST_FILE} to it (twinhull sign), "
+    "then finish the build with it (twinhull finish)"
+)
 MakeImage = Callable[[Workshop, StepRunner, Watch], BuildProducts]
 
 
@@ -86,8 +92,10 @@ def make_image(shop: Workshop, steps: StepRunner, watch: Watch) -> BuildProducts
     watch.filesystems(tree.kernel, initrd, root)
     unsigned = steps.run("uki", lambda: boot.make_uki(shop, tree, initrd, root))
     signed = steps.run("signatures", lambda: boot.sign(shop, unsigned))
+    if (shop.out / SIGNING_REQUEST_FILE).is_file():
+        steps.notes.append(UNSIGNED_NOTE)
     watch.uki(signed.uki)
-    disk = steps.run("disk", lambda: boot.make_disk(shop, root, signed))
+    disk = steps.run("disk", lambda: make_disk(shop, root, signed))
     steps.run("attestations", lambda: write_attestations(shop, contents, tree, initrd))
     if watch.limits_wire:
         steps.run("budget", lambda: watch.wire((signed.uki, root.root, root.verity), steps.progress))

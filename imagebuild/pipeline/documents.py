@@ -13,7 +13,7 @@ from bedrock import strict
 from bedrock.digest import file_sha256
 from imagebuild.inspection.contents import Contents
 from imagebuild.inspection.summary import SUMMARY_FILE, Summary
-from imagebuild.steps.products import DiskImages, Initrd, Kernel, RootImage, SignedBoot
+from imagebuild.steps.products import BootPrograms, DiskImages, Initrd, Kernel, RootImage
 from imagebuild.steps.workshop import Workshop
 from updater.documents.build_files import ATTACHMENT_FILES, RELEASE_FILE
 from updater.documents.release import FORMAT, Artifact, Artifacts, Release
@@ -38,7 +38,7 @@ class BuildProducts:
     kernel: Kernel
     initrd: Initrd
     root: RootImage
-    boot: SignedBoot
+    boot: BootPrograms
     disk: DiskImages
     disabled_services: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -62,10 +62,10 @@ def write_documents(
         architecture=definition.architecture,
         root_hash=made.root.root_hash,
         artifacts=Artifacts(
-            uki=_artifact(made.boot.uki), root=_artifact(made.root.root), verity=_artifact(made.root.verity)
+            uki=artifact_of(made.boot.uki), root=artifact_of(made.root.root), verity=artifact_of(made.root.verity)
         ),
         attachments={
-            name: _artifact(shop.out / file) for name, file in ATTACHMENT_FILES.items() if (shop.out / file).is_file()
+            name: artifact_of(shop.out / file) for name, file in ATTACHMENT_FILES.items() if (shop.out / file).is_file()
         },
         profile=shop.plan.profile.value if shop.plan.profile else None,
     )
@@ -75,8 +75,9 @@ def write_documents(
         for each in made.contents.shipped
     )
     (shop.out / "packages.json").write_bytes(strict.dump_json(packages))
-    sizes = {path.name: path.stat().st_blocks * 512 for path in (made.disk.raw, made.disk.qcow2)}
-    sizes |= {path.name: path.stat().st_size for path in (made.boot.uki, made.root.root, made.root.verity)}
+    sizes = disk_sizes(made.disk) | {
+        path.name: path.stat().st_size for path in (made.boot.uki, made.root.root, made.root.verity)
+    }
     sizes["initrd"] = made.initrd.archive.stat().st_size
     summary = Summary(
         image=definition.id,
@@ -94,5 +95,11 @@ def write_documents(
     return summary
 
 
-def _artifact(path: Path) -> Artifact:
+def artifact_of(path: Path) -> Artifact:
+    """A file of a release, by its hash and its length."""
     return Artifact(sha256=file_sha256(path), size_bytes=path.stat().st_size)
+
+
+def disk_sizes(disk: DiskImages) -> dict[str, int]:
+    """The bytes that the disk images occupy, by name."""
+    return {path.name: path.stat().st_blocks * 512 for path in (disk.raw, disk.qcow2)}

@@ -1,25 +1,27 @@
-"""Makes the UKI, the signed boot loader, and the disk that holds them.
+"""Makes the UKI, and signs it and the boot loader.
 
-The unsigned parts are made first; `signing.py` signs them.
+The unsigned parts are made first; `signing.py` says where their signatures come from.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from bedrock import strict
+from cryptography import x509
+
 from bedrock.digest import file_sha256
 from imagebuild.definition import config
-from imagebuild.errors import SpaceError
 from imagebuild.paths import EPOCH
-from imagebuild.steps.filesystems import seed_of, write_definitions
-from imagebuild.steps.products import DiskImages, Initrd, PackageTree, RootImage, SignedBoot
+from imagebuild.steps.products import BootPrograms, Initrd, PackageTree, RootImage
 from imagebuild.steps.workshop import Workshop
-from keys.secureboot.pe import attach
-from partitions.entries import BootEntry
-from partitions.layout import boot_bytes_for
+from keys.ceremony.request import FORMAT as REQUEST_FORMAT
+from keys.ceremony.request import SigningRequest, request_bytes
+from keys.roles import BootRole
+from keys.secureboot.pe import attach, authenticode_digest
+from keys.secureboot.requests import program_entry
+from updater.documents.build_files import CERTIFICATES_FOLDER, SIGNING_REQUEST_FILE, UNSIGNED_FOLDER
 from updater.documents.release import ArtifactKind
 from updater.documents.signatures import (
     FORMAT,
@@ -30,8 +32,6 @@ from updater.documents.signatures import (
     Signatures,
     dump_signatures,
 )
-from updater.documents.slot_layout import FORMAT as LAYOUT_FORMAT
-from updater.documents.slot_layout import LAYOUT_FILE, SlotLayout
 
 _TIMEOUT_S = 300
 # Profiles of a UKI (ukify(1), Boot Loader Specification): the first boots when nobody chooses.
@@ -84,105 +84,72 @@ def _ukify(shop: Workshop, *words: str) -> None:
     )
 
 
-def sign(shop: Workshop, uki: Path) -> SignedBoot:
-    """Sign the UKI and systemd-boot, and put the signatures (`signatures.json`) and certificates next to the build."""
+def sign(shop: Workshop, uki: Path) -> BootPrograms:
+    """Sign the UKI and systemd-boot, and put the signatures (`signatures.json`) and certificates next to the build.
+
+    When the key is somewhere else, the unsigned programs and a signing request are put there instead.
+    """
     source = shop.plan.signatures
     loader = shop.work / "loader.unsigned.efi"
     shutil.copyfile(shop.tools.root / LOADER_PROGRAM, loader)
     unsigned = {UKI: uki, LOADER: loader}
+    certificates = {role.value: text for role, text in source.certificates.items()}
+    folder = shop.out / CERTIFICATES_FOLDER
+    folder.mkdir()
+    for name, text in certificates.items():
+        (folder / f"{name}.pem").write_text(text)
     made = source.detached(unsigned)
-    signed_boot = SignedBoot(shop.artifact(ArtifactKind.UKI), shop.work / "loader.signed.efi")
-    for name, signed in ((UKI, signed_boot.uki), (LOADER, signed_boot.loader)):
+    if made is None:
+        return _leave_unsigned(shop, unsigned, certificates)
+    programs = BootPrograms(shop.artifact(ArtifactKind.UKI), shop.work / "loader.signed.efi")
+    put_signatures(made, unsigned, programs, certificates=certificates, out=shop.out)
+    return programs
+
+
+def put_signatures(
+    made: Mapping[str, bytes],
+    unsigned: Mapping[str, Path],
+    programs: BootPrograms,
+    *,
+    certificates: dict[str, str],
+    out: Path,
+) -> None:
+    """Write the signed programs, and the document of their signatures into `out`.
+
+    Args:
+        made: The signatures by name.
+        unsigned: The programs by name.
+        programs: Where the signed ones are written.
+        certificates: The certificates in PEM, by the names of their roles.
+        out: The folder of the build.
+    """
+    for name, signed in ((UKI, programs.uki), (LOADER, programs.loader)):
         attach(made[name], unsigned[name], signed)
     document = Signatures(
         format=FORMAT,
-        certificates={role.value: text for role, text in source.certificates.items()},
+        certificates=certificates,
         files={name: Detached.of(made[name], unsigned_sha256=file_sha256(path)) for name, path in unsigned.items()},
     )
-    (shop.out / SIGNATURES_FILE).write_bytes(dump_signatures(document))
-    certificates = shop.out / "certificates"
-    certificates.mkdir()
-    for name, text in document.certificates.items():
-        (certificates / f"{name}.pem").write_text(text)
-    return signed_boot
+    (out / SIGNATURES_FILE).write_bytes(dump_signatures(document))
 
 
-def make_disk(shop: Workshop, root: RootImage, boot: SignedBoot) -> DiskImages:
-    """Let systemd-repart make `disk.raw` (sparse) with the release in slot A, and convert it to `disk.qcow2`.
-
-    Raises:
-        SpaceError: Two UKIs of this size do not fit into the boot partition.
-        ProcessError: A tool failed.
-    """
-    definition, version = shop.plan.definition, shop.plan.version
-    source = _stage(shop, root, boot)
-    record_layout(shop)
-    definitions = shop.config / "disk"
-    write_definitions(definitions, config.disk_partitions(definition, version=version, root_hash=root.root_hash))
-    disk = DiskImages(shop.out / "disk.raw", shop.out / "disk.qcow2")
-    size = sum((definition.slots.esp, definition.slots.boot, 2 * definition.slots.root, 2 * definition.slots.verity))
-    shop.tools.run(
-        [
-            "systemd-repart",
-            "--empty=create",
-            f"--size={size + definition.slots.var + (4 << 20)}",
-            "--dry-run=no",
-            "--offline=yes",
-            f"--seed={seed_of(definition.id)}",
-            f"--root={source}",
-            f"--definitions={definitions}",
-            f"--architecture={definition.architecture.value}",
-            disk.raw,
-        ],
-        shop.access,
-        timeout_s=_TIMEOUT_S,
-        env={"SOURCE_DATE_EPOCH": str(EPOCH)},
-        log=shop.log,
+def _leave_unsigned(shop: Workshop, unsigned: Mapping[str, Path], certificates: Mapping[str, str]) -> BootPrograms:
+    """Put the unsigned programs and the request for their signatures next to the build."""
+    folder = shop.out / UNSIGNED_FOLDER
+    folder.mkdir()
+    for name, path in unsigned.items():
+        shutil.copyfile(path, folder / name)
+    shutil.copyfile(unsigned[UKI], shop.artifact(ArtifactKind.UKI))
+    certificate = x509.load_pem_x509_certificate(certificates[BootRole.DB.value].encode())
+    named = f"{shop.plan.definition.id} {shop.plan.version}"
+    entries = tuple(
+        program_entry(
+            name, authenticode_digest(path), certificate, (f"{named}: {name}", f"SHA-256 {file_sha256(path)}")
+        )
+        for name, path in unsigned.items()
     )
-    shop.tools.run(
-        ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk.raw, disk.qcow2],
-        shop.access,
-        timeout_s=_TIMEOUT_S,
-        log=shop.log,
+    request = SigningRequest(
+        REQUEST_FORMAT, f"boot programs of {named}", "the key db was not where it was built", entries
     )
-    return disk
-
-
-def record_layout(shop: Workshop) -> None:
-    """Write the partition sizes of hosts that are installed from this build's disk; later releases must fit them."""
-    definition = shop.plan.definition
-    slots = SlotLayout(
-        format=LAYOUT_FORMAT,
-        image=definition.id,
-        architecture=definition.architecture,
-        root_bytes=definition.slots.root,
-        verity_bytes=definition.slots.verity,
-        boot_bytes=definition.slots.boot,
-    )
-    (shop.out / LAYOUT_FILE).write_bytes(strict.dump_json(slots))
-
-
-def _stage(shop: Workshop, root: RootImage, boot: SignedBoot) -> Path:
-    """Lay out the files that systemd-repart copies to the disk; the first UKI is blessed, as it is the only one."""
-    source = shop.work / "disk"
-    (source / "esp/EFI/BOOT").mkdir(parents=True)
-    (source / "esp/EFI/systemd").mkdir()
-    (source / "esp/loader").mkdir()
-    shutil.copy(boot.loader, source / "esp/EFI/BOOT/BOOTX64.EFI")
-    shutil.copy(boot.loader, source / "esp/EFI/systemd/systemd-bootx64.efi")
-    (source / "esp/loader/loader.conf").write_text(config.loader_conf())
-    shutil.copytree(source / "esp/loader", shop.config / "esp/loader")
-    entry = BootEntry(shop.plan.definition.id, shop.plan.version, None, None)
-    uki = source / "xbootldr" / config.entry_path(entry.file_name)
-    uki.parent.mkdir(parents=True)
-    size = boot.uki.stat().st_size
-    if boot_bytes_for(size) > shop.plan.definition.slots.boot:
-        raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
-    for path in (root.root, root.verity):
-        (source / path.name).hardlink_to(path)
-    shutil.copyfile(boot.uki, uki)
-    # FAT keeps the times of copied files.
-    for folder in (source / "esp", source / "xbootldr"):
-        for path in (folder, *folder.rglob("*")):
-            os.utime(path, (EPOCH, EPOCH))
-    return source
+    (shop.out / SIGNING_REQUEST_FILE).write_bytes(request_bytes(request))
+    return BootPrograms(shop.artifact(ArtifactKind.UKI), unsigned[LOADER])

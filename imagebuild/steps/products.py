@@ -92,7 +92,7 @@ class RootImage:
 
 
 @dataclass(frozen=True)
-class SignedBoot:
+class BootPrograms:
     """The UKI and the boot loader with their signatures attached."""
 
     uki: Path

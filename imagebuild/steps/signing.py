@@ -1,7 +1,8 @@
 """Sources of Secure Boot signatures: a key, or signatures that were made before.
 
 A build makes the UKI and the boot loader unsigned, gets a detached signature for each from a `SignatureSource`, and
-attaches it; both sources give the same bytes.
+attaches it; both sources give the same bytes.  When the key is somewhere else there are no signatures yet: the build
+stays unsigned and carries a signing request (`pipeline.finish`).
 
 Rules: the same bytes always get the same signature, because RSASSA-PKCS1-v1_5 is deterministic and no time is signed.
 The key signs two attributes that stand for the digest of a file, so it may be in a file, in a token or elsewhere; no
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from keys.errors import MissingKeyError
 from keys.keyring import Keyring
 from keys.passphrase import PassphraseSource
 from keys.roles import BootRole
 from keys.secureboot import authenticode
 from keys.secureboot.pe import authenticode_digest
-from keys.signers import open_boot_signer
+from keys.signers import BootSigner, open_boot_signer
 from updater.documents.signatures import Signatures
 
 
@@ -38,8 +40,8 @@ class SignatureSource(Protocol):
             KeysError: The key cannot be opened.
         """
 
-    def detached(self, unsigned: Mapping[str, Path]) -> dict[str, bytes]:
-        """Signatures (PKCS #7, DER) of the files `unsigned`, by the same names.
+    def detached(self, unsigned: Mapping[str, Path]) -> dict[str, bytes] | None:
+        """Signatures (PKCS #7, DER) of the files `unsigned`, by the same names; None when they are made later.
 
         Raises:
             KeysError: The key cannot be opened, or a file is not a program.
@@ -48,10 +50,11 @@ class SignatureSource(Protocol):
 
 @dataclass(frozen=True)
 class KeySource:
-    """Signs with the key of the role db."""
+    """Signs with the key of the role db; `later`: if its private half is not here, the signatures are made later."""
 
     keyring: Keyring
     passphrase: PassphraseSource
+    later: bool = False
 
     @property
     def certificates(self) -> Mapping[BootRole, str]:
@@ -60,16 +63,27 @@ class KeySource:
 
     def check(self) -> None:
         """Open the key, so that a missing passphrase is reported before the work."""
-        open_boot_signer(self.keyring, BootRole.DB, self.passphrase)
+        self._signer()
 
-    def detached(self, unsigned: Mapping[str, Path]) -> dict[str, bytes]:
+    def detached(self, unsigned: Mapping[str, Path]) -> dict[str, bytes] | None:
         """Sign the digests of the files."""
-        signer = open_boot_signer(self.keyring, BootRole.DB, self.passphrase)
+        signer = self._signer()
+        if signer is None:
+            return None
         digests = {name: authenticode_digest(path) for name, path in unsigned.items()}
         return {
             name: authenticode.assemble(digest, signer.sign(authenticode.to_sign(digest)), signer.certificate)
             for name, digest in digests.items()
         }
+
+    def _signer(self) -> BootSigner | None:
+        try:
+            return open_boot_signer(self.keyring, BootRole.DB, self.passphrase)
+        except MissingKeyError as error:
+            if self.later:
+                # The certificate is here: a plan is made from it.
+                return None
+            raise error.with_hint("to sign where the key is, see docs/secure-boot.md") from None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from imagebuild.vm.disks import DiskKind
 from imagebuild.vm.images import FoundImage, certificates_of, find_image
 from imagebuild.vm.machine import VirtualMachine
 from keys.keyring import Keyring
+from updater.documents.build_files import SIGNING_REQUEST_FILE
 
 Parsed = TypeVar("Parsed")
 
@@ -128,6 +129,11 @@ def run(
 
 
 def _certificates(found: FoundImage, keys_folder: Path | None) -> BootCertificates:
+    if found.unsigned:
+        raise VmError(f"{found.disk.parent} is unsigned, and firmware with Secure Boot does not start it").with_hint(
+            f"sign it (twinhull sign {found.disk.parent / SIGNING_REQUEST_FILE}) and finish it "
+            f"(twinhull finish {found.disk.parent}), or switch Secure Boot off with --no-secure-boot"
+        )
     if keys_folder is not None:
         return certificates_of(Keyring.load(keys_folder))
     if found.certificates is None:

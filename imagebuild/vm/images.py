@@ -9,19 +9,21 @@ from imagebuild.errors import VmError
 from imagebuild.vm.config import BootCertificates
 from keys.keyring import Keyring
 from keys.roles import BootRole
+from updater.documents.build_files import CERTIFICATES_FOLDER, SIGNING_REQUEST_FILE
 
 DISK_NAMES = ("disk.raw", "disk.qcow2")
-CERTIFICATES_FOLDER = "certificates"
+
 UKI_NAME = "uki.efi"
 
 
 @dataclass(frozen=True)
 class FoundImage:
-    """A disk to boot, and the certificates and the UKI that its build left next to it."""
+    """A disk to boot, and the certificates and the UKI next to it; `unsigned`: its build waits for signatures."""
 
     disk: Path
     certificates: BootCertificates | None
     uki: Path | None = None
+    unsigned: bool = False
 
 
 def find_image(path: Path) -> FoundImage:
@@ -38,7 +40,12 @@ def find_image(path: Path) -> FoundImage:
             "name a disk.raw or disk.qcow2, or the folder `twinhull build` wrote"
         )
     uki = folder / UKI_NAME
-    return FoundImage(disk, _certificates(folder / CERTIFICATES_FOLDER), uki if uki.is_file() else None)
+    return FoundImage(
+        disk,
+        _certificates(folder / CERTIFICATES_FOLDER),
+        uki if uki.is_file() else None,
+        unsigned=(folder / SIGNING_REQUEST_FILE).is_file(),
+    )
 
 
 def certificates_of(keyring: Keyring) -> BootCertificates:

@@ -4,6 +4,7 @@
     authenticode.py    a signature of that digest
     siglist.py         lists of certificates and hashes, as db and dbx hold them
     variable.py        a signed addition to such a list
+    requests.py        the same by a key that is somewhere else
     der.py             the few forms of ASN.1 that these need
 
 Nothing here holds a private key: each signature is made from bytes that `keys.signers` signs, here or elsewhere.

@@ -18,7 +18,7 @@ from keys.secureboot import der, pkcs7
 
 _INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
 _PE_IMAGE_DATA = "1.3.6.1.4.1.311.2.1.15"
-_DIGEST_BYTES = 32
+DIGEST_BYTES = 32
 _NO_FLAGS = der.tagged(0x03, b"\0")
 # The text that every other signer writes here.
 _NO_FILE = der.explicit(0, der.explicit(2, der.tagged(0x80, "<<<Obsolete>>>".encode("utf-16-be"))))
@@ -43,7 +43,7 @@ def assemble(digest: bytes, signature: bytes, certificate: x509.Certificate) -> 
 
 
 def _indirect_data(digest: bytes) -> bytes:
-    if len(digest) != _DIGEST_BYTES:
-        raise ValueError(f"a SHA-256 has {_DIGEST_BYTES} bytes, not {len(digest)}")
+    if len(digest) != DIGEST_BYTES:
+        raise ValueError(f"a SHA-256 has {DIGEST_BYTES} bytes, not {len(digest)}")
     kind = der.sequence(der.oid(_PE_IMAGE_DATA), der.sequence(_NO_FLAGS, _NO_FILE))
     return der.sequence(kind, der.sequence(pkcs7.SHA256_ALGORITHM, der.octets(digest)))

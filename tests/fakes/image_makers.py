@@ -10,7 +10,7 @@ from imagebuild.inspection.contents import CONTENTS_FILE, FORMAT, Contents, Entr
 from imagebuild.pipeline.budget_watch import Watch
 from imagebuild.pipeline.documents import BuildProducts
 from imagebuild.pipeline.runner import StepRunner
-from imagebuild.steps.products import DiskImages, Initrd, Kernel, RootImage, SignedBoot
+from imagebuild.steps.products import BootPrograms, DiskImages, Initrd, Kernel, RootImage
 from imagebuild.steps.workshop import Workshop
 from partitions.version import Version
 from updater.documents.release import ArtifactKind
@@ -94,9 +94,9 @@ class FakeMaker:
         root.verity.write_bytes(self.artifacts[ArtifactKind.VERITY])
         return kernel, initrd, root
 
-    def _uki(self, shop: Workshop) -> SignedBoot:
+    def _uki(self, shop: Workshop) -> BootPrograms:
         self._begin("uki", shop)
-        signed = SignedBoot(shop.artifact(ArtifactKind.UKI), shop.work / "loader.efi")
+        signed = BootPrograms(shop.artifact(ArtifactKind.UKI), shop.work / "loader.efi")
         signed.uki.write_bytes(self.artifacts[ArtifactKind.UKI])
         return signed
 

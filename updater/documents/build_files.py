@@ -17,6 +17,9 @@ LOCK, LOCK_FILE = "lock", "image.lock"
 PROVENANCE = "provenance"
 
 RELEASE_FILE: Final = "release.json"
+CERTIFICATES_FOLDER: Final = "certificates"
+# A build whose Secure Boot key was somewhere else has both of these until it is finished.
+SIGNING_REQUEST_FILE, UNSIGNED_FOLDER = "signing-request.json", "unsigned"
 ARTIFACT_FILES: Final = {kind.value: kind.file_name for kind in ArtifactKind}
 # A build has some of these; the signed provenance is made from its `provenance.json` when it is published.
 ATTACHMENT_FILES: Final = {

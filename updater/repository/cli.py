@@ -120,6 +120,7 @@ def init_command(
     help="Warn when growth will exceed the slots of hosts within N releases.",
 )
 @click.option("--allow-debug", is_flag=True, help="Publish even a build with the debug profile.")
+@click.option("--allow-unsigned", is_flag=True, help="Publish even a build without Secure Boot signatures.")
 @click.option(
     "--allow-other-trust", is_flag=True, help="Publish even a build for another root or other Secure Boot keys."
 )
@@ -133,6 +134,7 @@ def publish_command(
     level: int,
     warn_within: int,
     allow_debug: bool,
+    allow_unsigned: bool,
     allow_other_trust: bool,
     quiet: bool,
     as_json: bool,
@@ -146,8 +148,9 @@ def publish_command(
     content is an error.
     Readers see nothing of an interrupted publish; run it again to complete it.
     A release that does not fit the disks of hosts in the field is refused (twinhull repo layouts),
-    and so is a build made with `--profile debug`, one that trusts another root than this repository's (a
-    rotated root is the same trust), and one with other Secure Boot certificates than the release before.
+    and so is a build made with `--profile debug`, an unsigned one, one that trusts another root than this
+    repository's (a rotated root is the same trust), and one with other Secure Boot certificates than the
+    release before.
 
     \b
     Example:
@@ -162,6 +165,7 @@ def publish_command(
         progress=progress_of(quiet=quiet),
         level=level,
         allow_debug=allow_debug,
+        allow_unsigned=allow_unsigned,
         allow_other_trust=allow_other_trust,
         wait_s=given.wait_s,
     )

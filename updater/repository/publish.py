@@ -28,6 +28,7 @@ from updater.documents.build_files import (
     RELEASE_FILE,
     RELEASE_FILES,
     SBOM,
+    SIGNING_REQUEST_FILE,
 )
 from updater.documents.envelope import seal
 from updater.documents.release import Artifact, Release, parse_release
@@ -176,6 +177,7 @@ def publish(
     progress: Progress,
     level: int = DEFAULT_LEVEL,
     allow_debug: bool = False,
+    allow_unsigned: bool = False,
     allow_other_trust: bool = False,
     wait_s: float = 0.0,
     signing_wait_s: float = OTHERS_S,
@@ -194,6 +196,7 @@ def publish(
         progress: Shows the steps.
         level: How hard objects are packed.
         allow_debug: Whether a build with the debug profile is published.
+        allow_unsigned: Whether a build without Secure Boot signatures is published.
         allow_other_trust: Whether a build is published that trusts another root, or has other Secure Boot certificates
             than the releases before it.
         wait_s: How long to wait for another command that changes the repository.
@@ -201,8 +204,8 @@ def publish(
         free_bytes: How much room there is on the disk that a folder is on.
 
     Raises:
-        RefusedError: A file is not what its release says, a build has the debug profile or another trust and that was
-            not allowed, or the repository's signatures do not hold.
+        RefusedError: A file is not what its release says, a build has the debug profile, is unsigned or has another
+            trust and that was not allowed, or the repository's signatures do not hold.
         ConflictError: A version was published before with other content.
         OutgrownError: A release does not fit the slots of hosts in the field.
         BusyError: Somebody else is publishing.
@@ -212,6 +215,8 @@ def publish(
     layout = Layout(base)
     if not allow_debug:
         _refuse_profiles(builds)
+    if not allow_unsigned:
+        _refuse_unsigned(builds)
     _check_files(builds, progress)
     with storing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring)
@@ -287,6 +292,16 @@ def _refuse_profiles(builds: Sequence[Build]) -> None:
     ]:
         raise RefusedError("\n".join((*found, "nothing was published"))).with_hint(
             "build it without a profile; for a repository that no host in the field follows there is --allow-debug"
+        )
+
+
+def _refuse_unsigned(builds: Sequence[Build]) -> None:
+    """Refuse a build that no firmware with Secure Boot starts."""
+    if found := [build.folder for build in builds if (build.folder / SIGNING_REQUEST_FILE).is_file()]:
+        named = (f"{folder} is unsigned: its Secure Boot signatures were not made yet" for folder in found)
+        raise RefusedError("\n".join((*named, "nothing was published"))).with_hint(
+            f"twinhull sign {found[0] / SIGNING_REQUEST_FILE}, then twinhull finish {found[0]}; "
+            "for hosts without Secure Boot there is --allow-unsigned"
         )
 
 

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_ce
 
 from imagebuild.errors import SpaceError
 from imagebuild.steps import boot
-from imagebuild.steps.products import Initrd, Kernel, PackageTree, RootImage, SignedBoot
+from imagebuild.steps.disk import make_disk
+from imagebuild.steps.products import BootPrograms, Initrd, Kernel, PackageTree, RootImage
 from imagebuild.steps.signing import GivenSignatures, KeySource, SignatureSource
 from imagebuild.steps.workshop import Workshop
 from keys.certificates import read_certificate
@@ -52,9 +53,9 @@ def root_of(shop: Workshop) -> RootImage:
     return RootImage(ROOT_HASH, shop.out / "root.erofs", shop.out / "root.verity")
 
 
-def signed(shop: Workshop, loader: bytes = b"x") -> SignedBoot:
+def signed(shop: Workshop, loader: bytes = b"x") -> BootPrograms:
     """As if both were signed."""
-    made = SignedBoot(shop.out / "uki.efi", shop.work / "loader.signed.efi")
+    made = BootPrograms(shop.out / "uki.efi", shop.work / "loader.signed.efi")
     made.loader.write_bytes(loader)
     return made
 
@@ -115,7 +116,7 @@ def test_what_is_not_a_program_is_not_signed(shop: Workshop) -> None:
 
 
 def test_the_first_entry_is_blessed_and_the_loader_lies_where_firmware_looks(shop: Workshop) -> None:
-    boot.make_disk(shop, root_of(shop), signed(shop, b"signed loader"))
+    make_disk(shop, root_of(shop), signed(shop, b"signed loader"))
     source = shop.work / "disk"
     assert [path.name for path in (source / "xbootldr/EFI/Linux").iterdir()] == ["host_1.0.0.efi"]
     assert (source / "esp/EFI/BOOT/BOOTX64.EFI").read_bytes() == b"signed loader"
@@ -126,11 +127,11 @@ def test_two_ukis_that_do_not_fit_are_refused(shop: Workshop) -> None:
     with (shop.out / "uki.efi").open("r+b") as uki:
         uki.truncate(300 << 20)
     with pytest.raises(SpaceError, match=r"slots\.boot"):
-        boot.make_disk(shop, root_of(shop), signed(shop))
+        make_disk(shop, root_of(shop), signed(shop))
 
 
 def test_the_build_records_the_sizes_its_disk_was_made_with(shop: Workshop) -> None:
-    boot.make_disk(shop, root_of(shop), signed(shop))
+    make_disk(shop, root_of(shop), signed(shop))
     slots = parse_layout((shop.out / "layout.json").read_bytes(), source="layout.json")
     assert (slots.image, slots.architecture.value) == ("host", "x86-64")
     assert [slots.room(part) for part in BoundPartition] == [512 << 20, verity_size_for(512 << 20), 512 << 20]

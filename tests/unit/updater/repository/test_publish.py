@@ -129,6 +129,18 @@ def test_a_debug_build_is_refused_unless_it_is_allowed(workshop: Publisher, tmp_
     assert is_sound(workshop)
 
 
+def test_an_unsigned_build_is_refused_unless_it_is_allowed(workshop: Publisher, tmp_path: Path) -> None:
+    folder = write_build(tmp_path / "waiting")
+    (folder / "signing-request.json").write_text("{}")
+    before = snapshot_of(workshop.base)
+    with pytest.raises(RefusedError, match="waiting is unsigned") as caught:
+        workshop.publish_folders(folder)
+    assert snapshot_of(workshop.base) == before
+    assert "twinhull finish" in caught.value.hints[0]
+    assert workshop.publish_folders(folder, allow_unsigned=True)
+    assert is_sound(workshop)
+
+
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "longer", "missing"])
 def test_file_that_differs_from_its_release_is_refused_before_anything_is_written(
     workshop: Publisher, tmp_path: Path, damage: str

@@ -1,0 +1,183 @@
+"""Makes the disk: systemd-repart puts boot loader, UKI and root file system into partitions.
+
+What the tools are told is kept next to the build (`config/disk/`, `config/disk.json`), so that the disk of an unsigned
+build can be made again when its signatures have arrived, from the build's folder alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from bedrock import strict
+from bedrock.process import Argument
+from imagebuild.definition import config
+from imagebuild.errors import SpaceError
+from imagebuild.inputs.tools import Access, ToolsTree
+from imagebuild.paths import EPOCH
+from imagebuild.steps.filesystems import seed_of, write_definitions
+from imagebuild.steps.plan import BuildPlan
+from imagebuild.steps.products import BootPrograms, DiskImages, RootImage
+from imagebuild.steps.workshop import Workshop
+from partitions.entries import BootEntry
+from partitions.layout import boot_bytes_for
+from updater.documents.release import Architecture
+from updater.documents.slot_layout import FORMAT as LAYOUT_FORMAT
+from updater.documents.slot_layout import LAYOUT_FILE, SlotLayout
+
+RAW, QCOW2 = "disk.raw", "disk.qcow2"
+RECIPE_FILE = "disk.json"
+_TIMEOUT_S = 300
+_SLACK = 4 << 20
+
+
+@dataclass(frozen=True)
+class DiskRecipe:
+    """What systemd-repart is told besides the definitions of the partitions.
+
+    Attributes:
+        seed: Decides the identifiers of the partitions.
+        size_bytes: The size of the disk.
+        boot_bytes: The size of the partition that holds the UKIs.
+        architecture: What it is for.
+        entry: The name of the UKI's file.
+    """
+
+    seed: str
+    size_bytes: Annotated[int, strict.Size()]
+    boot_bytes: Annotated[int, strict.Size()]
+    architecture: Architecture
+    entry: Annotated[str, strict.Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.efi", "the name of a UKI")]
+
+
+@dataclass(frozen=True)
+class DiskWorkplace:
+    """Where a disk is made.
+
+    Attributes:
+        tools: The tools tree.
+        config: The folder of the build's configuration.
+        source: A new folder for the files that go to the disk, on the same file system as the root image.
+        out: The folder for the disk.
+        access: What the tools may see.
+        log: What they say.
+    """
+
+    tools: ToolsTree
+    config: Path
+    source: Path
+    out: Path
+    access: Access
+    log: Path
+
+
+def recipe_of(plan: BuildPlan) -> DiskRecipe:
+    """The recipe for the disk of a build."""
+    definition = plan.definition
+    slots = definition.slots
+    return DiskRecipe(
+        seed=str(seed_of(definition.id)),
+        size_bytes=sum((slots.esp, slots.boot, 2 * slots.root, 2 * slots.verity, slots.var, _SLACK)),
+        boot_bytes=slots.boot,
+        architecture=definition.architecture,
+        # The first UKI is blessed, as it is the only one.
+        entry=BootEntry(definition.id, plan.version, None, None).file_name,
+    )
+
+
+def make_disk(shop: Workshop, root: RootImage, boot: BootPrograms) -> DiskImages:
+    """Make `disk.raw` (sparse) with the release in slot A, and convert it to `disk.qcow2`.
+
+    Raises:
+        SpaceError: Two UKIs of this size do not fit into the boot partition.
+        ProcessError: A tool failed.
+    """
+    definition, recipe = shop.plan.definition, recipe_of(shop.plan)
+    record_layout(shop)
+    loader = shop.config / "esp/loader"
+    loader.mkdir(parents=True)
+    (loader / "loader.conf").write_text(config.loader_conf())
+    write_definitions(
+        shop.config / "disk",
+        config.disk_partitions(definition, version=shop.plan.version, root_hash=root.root_hash),
+    )
+    (shop.config / RECIPE_FILE).write_bytes(strict.dump_json(recipe))
+    place = DiskWorkplace(shop.tools, shop.config, shop.work / "disk", shop.out, shop.access, shop.log)
+    return assemble(recipe, boot, (root.root, root.verity), place)
+
+
+def assemble(recipe: DiskRecipe, boot: BootPrograms, slot: Sequence[Path], place: DiskWorkplace) -> DiskImages:
+    """Let systemd-repart make the disk (writes to the disk).
+
+    Args:
+        recipe: What it is told.
+        boot: The boot loader and the UKI.
+        slot: The root file system and its verity tree.
+        place: Where it works.
+
+    Raises:
+        SpaceError: Two UKIs of this size do not fit into the boot partition.
+        ProcessError: A tool failed.
+    """
+    _stage(recipe, boot, slot, place)
+    disk = DiskImages(place.out / RAW, place.out / QCOW2)
+    _run(
+        place,
+        "systemd-repart",
+        "--empty=create",
+        f"--size={recipe.size_bytes}",
+        "--dry-run=no",
+        "--offline=yes",
+        f"--seed={recipe.seed}",
+        f"--root={place.source}",
+        f"--definitions={place.config / 'disk'}",
+        f"--architecture={recipe.architecture.value}",
+        disk.raw,
+    )
+    _run(place, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk.raw, disk.qcow2)
+    return disk
+
+
+def record_layout(shop: Workshop) -> None:
+    """Write the partition sizes of hosts that are installed from this build's disk; later releases must fit them."""
+    definition = shop.plan.definition
+    slots = SlotLayout(
+        format=LAYOUT_FORMAT,
+        image=definition.id,
+        architecture=definition.architecture,
+        root_bytes=definition.slots.root,
+        verity_bytes=definition.slots.verity,
+        boot_bytes=definition.slots.boot,
+    )
+    (shop.out / LAYOUT_FILE).write_bytes(strict.dump_json(slots))
+
+
+def _stage(recipe: DiskRecipe, boot: BootPrograms, slot: Sequence[Path], place: DiskWorkplace) -> None:
+    """Lay out the files that systemd-repart copies to the disk."""
+    size = boot.uki.stat().st_size
+    if boot_bytes_for(size) > recipe.boot_bytes:
+        raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
+    esp, xbootldr = place.source / "esp", place.source / "xbootldr"
+    (esp / "EFI/BOOT").mkdir(parents=True)
+    (esp / "EFI/systemd").mkdir()
+    shutil.copy(boot.loader, esp / "EFI/BOOT/BOOTX64.EFI")
+    shutil.copy(boot.loader, esp / "EFI/systemd/systemd-bootx64.efi")
+    shutil.copytree(place.config / "esp/loader", esp / "loader")
+    uki = xbootldr / config.entry_path(recipe.entry)
+    uki.parent.mkdir(parents=True)
+    shutil.copyfile(boot.uki, uki)
+    for path in slot:
+        (place.source / path.name).hardlink_to(path)
+    # FAT keeps the times of copied files.
+    for folder in (esp, xbootldr):
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (EPOCH, EPOCH))
+
+
+def _run(place: DiskWorkplace, *words: Argument) -> None:
+    environment = {"SOURCE_DATE_EPOCH": str(EPOCH)}
+    place.tools.run(words, place.access, timeout_s=_TIMEOUT_S, env=environment, log=place.log)

@@ -1,0 +1,123 @@
+"""Secure Boot signatures by keys that are elsewhere: what goes into a signing request, and what it means.
+
+Rules: a payload is put into words from its own bytes; a payload that is neither of the two forms that firmware reads is
+refused, so that a Secure Boot key signs nothing else.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from keys.ceremony.request import (
+    Algorithm,
+    Base64Bytes,
+    Entry,
+    PayloadKind,
+    RequestedKey,
+    SignerGroup,
+    SigningRequest,
+)
+from keys.errors import RequestMismatchError, UnrequestedKeyError
+from keys.roles import BootRole
+from keys.secureboot import authenticode
+from keys.signers import boot_public
+
+
+def boot_entry(
+    name: str,
+    payload: bytes,
+    *,
+    role: BootRole,
+    certificate: x509.Certificate,
+    description: Sequence[str],
+    context: bytes | None = None,
+) -> Entry:
+    """An entry that asks one Secure Boot key for a signature."""
+    public = boot_public(certificate)
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    key = RequestedKey(public.keyid, role.value, Algorithm.RSA_PKCS1V15, pem)
+    return Entry(
+        kind=PayloadKind.SECURE_BOOT,
+        name=name,
+        description=tuple(description),
+        payload=Base64Bytes(payload),
+        keys=(key,),
+        signers=(SignerGroup(f"the Secure Boot key {role.value}", 1, (public.keyid,)),),
+        context=Base64Bytes(context) if context is not None else None,
+    )
+
+
+def program_entry(name: str, digest: bytes, certificate: x509.Certificate, description: Sequence[str]) -> Entry:
+    """An entry for a program with this Authenticode digest."""
+    return boot_entry(
+        name,
+        authenticode.to_sign(digest),
+        role=BootRole.DB,
+        certificate=certificate,
+        description=description,
+        context=digest,
+    )
+
+
+def program_signatures(
+    request: SigningRequest, digests: Mapping[str, bytes], certificate: x509.Certificate
+) -> dict[str, bytes]:
+    """The signatures (PKCS #7, DER) of programs out of a request that came back.
+
+    Args:
+        request: What was asked for, with its signatures.
+        digests: The Authenticode digests of the programs as they are now, by the names of the entries.
+        certificate: Whose key must have signed.
+
+    Raises:
+        RequestMismatchError: It asks for other programs or another key.
+        UnrequestedKeyError: A signature is missing.
+    """
+    entries = {entry.name: entry for entry in request.entries}
+    return {name: _program(entries.get(name), name, digest, certificate) for name, digest in digests.items()}
+
+
+def entry_signature(entry: Entry, certificate: x509.Certificate) -> bytes:
+    """The signature that a certificate's key made of an entry's payload.
+
+    Raises:
+        UnrequestedKeyError: It is missing.
+        RequestMismatchError: The entry asks for the signature of another key.
+    """
+    wanted = RequestedKey("00", "", Algorithm.RSA_PKCS1V15, certificate.public_bytes(Encoding.PEM).decode()).identity
+    keyids = {key.keyid for key in entry.keys if key.identity == wanted}
+    if not keyids:
+        subject = certificate.subject.rfc4514_string()
+        raise RequestMismatchError(f"{entry.name}: the request does not ask for a signature of {subject}")
+    for made in entry.signatures:
+        if made.keyid in keyids:
+            return bytes.fromhex(made.signature)
+    raise UnrequestedKeyError(f"{entry.name}: the signature of {entry.key(min(keyids)).label} is missing").with_hint(
+        "take the request to the key: twinhull sign FILE"
+    )
+
+
+def boot_words(entry: Entry) -> tuple[str, ...]:
+    """What a Secure Boot key's signature would mean (`keys.ceremony.signing.Words`).
+
+    Raises:
+        UnrequestedKeyError: The payload is nothing that firmware reads.
+    """
+    digest = entry.context.content if entry.context is not None else b""
+    if len(digest) == authenticode.DIGEST_BYTES and entry.payload.content == authenticode.to_sign(digest):
+        return (f"lets firmware start the program with the Authenticode SHA-256 {digest.hex()}",)
+    raise UnrequestedKeyError(f"{entry.name}: the payload is not a program's, so it must not be signed").with_hint(
+        "it is damaged, of a newer Twinhull, or made to deceive you"
+    )
+
+
+def _program(entry: Entry | None, name: str, digest: bytes, certificate: x509.Certificate) -> bytes:
+    if entry is None or entry.payload.content != authenticode.to_sign(digest):
+        raise RequestMismatchError(f"the signing request was not made for this {name}").with_hint(
+            "it belongs to another build; take the one that is in the build's folder"
+        )
+    return authenticode.assemble(digest, entry_signature(entry, certificate), certificate)
