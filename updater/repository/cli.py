@@ -42,6 +42,7 @@ from updater.repository.channels import (
 from updater.repository.field.cli import layouts
 from updater.repository.field.layouts import read_outlooks
 from updater.repository.field.room import DEFAULT_WARN_WITHIN, family_of
+from updater.repository.mirror.cli import copy_command
 from updater.repository.objects import DEFAULT_LEVEL, MAX_LEVEL
 from updater.repository.publish import Publication, init_repository, publish, read_build
 from updater.repository.roots import ROOT_OF_TRUST_FILE
@@ -180,7 +181,7 @@ def publish_command(
     return EXIT_DONE if any(publication.new for publication in done) else EXIT_NOTHING_TO_DO
 
 
-for command in (*UPKEEP, layouts):
+for command in (*UPKEEP, layouts, copy_command):
     repo.add_command(command)
 
 

@@ -21,6 +21,7 @@ from updater.documents.channel import DeadEnd, Instant
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ReleaseChoice
 from updater.repository.lifetime import Lifetimes
+from updater.repository.mirror.staging import Anchor
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -127,6 +128,24 @@ def writing_options(command: Command) -> Command:
         return command(given=WritingOptions(access_of(keys, passphrase_file), lifetimes, wait_s), **more)
 
     return keys_options(lifetime_options(wait_option(cast("Command", gathered))))
+
+
+def anchor_options(command: Command) -> Command:
+    """Add `--root` and `--keys`, one of which says where trust begins; they arrive as `root` and `keys`."""
+    root = click.option("--root", "root", type=FILE, help="The root.json that you trust, such as the one in an image.")
+    keys = click.option("--keys", "keys", type=FOLDER, help="Or the keys folder that the repository was made with.")
+    return root(keys(command))
+
+
+def anchor_of(root: Path | None, keys: Path | None) -> Anchor:
+    """Where trust begins, as a command was told.
+
+    Raises:
+        UsageError: It was not told, or told two things.
+    """
+    if (root is None) == (keys is None):
+        raise click.UsageError("say whom to trust: --root root.json, or --keys DIR")
+    return Anchor(root=root.read_bytes() if root else None, keyring=Keyring.load(keys) if keys else None)
 
 
 def progress_of(*, quiet: bool) -> Progress:

@@ -101,8 +101,12 @@ def steps_back(current: Snapshot, other: Snapshot) -> Iterator[str]:
 
 def broken_promises(current: Targets, earlier: EarlierReleases) -> Iterator[str]:
     """What became of releases that was never to become of them, as problems; pure."""
-    name = earlier.path.name
-    for path, target in earlier.document.signed.targets.items():
+    return changed_releases(current, earlier.document.signed, name=earlier.path.name)
+
+
+def changed_releases(current: Targets, earlier: Targets, *, name: str) -> Iterator[str]:
+    """The same for a document of that name; pure."""
+    for path, target in earlier.targets.items():
         before, now = target.hashes.get("sha256"), current.targets.get(path)
         if now is None:
             yield f"{path} was published by {name} and is not named any more"

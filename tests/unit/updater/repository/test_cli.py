@@ -256,3 +256,13 @@ def test_a_build_for_another_root_exits_3_unless_that_is_said(folder: Path) -> N
     attested_build(folder / "foreign", version="2.0.0", root="ab" * 32)
     assert exit_code("repo", "publish", "repo", "foreign", "--keys", "keys") == 3
     assert ran("repo", "publish", "repo", "foreign", "--keys", "keys", "--allow-other-trust").exit_code == 0
+
+
+def test_a_repository_is_copied_from_a_root_that_must_be_named(folder: Path) -> None:
+    assert ran("repo", "publish", "repo", "out", "--keys", "keys").exit_code == 0
+    assert exit_code("repo", "copy", "repo", "mirror") == 2
+    assert exit_code("repo", "copy", "repo", "mirror", "--root", "keys/root.json", "--keys", "keys") == 2
+    done = answered("repo", "copy", "repo", "mirror", "--root", "keys/root.json")
+    assert (done["new"], done["releases"], done["expired"]) == (True, 1, [])
+    assert exit_code("repo", "copy", "repo", "mirror", "--keys", "keys") == 4
+    assert answered("repo", "verify", "mirror", "--root", "keys/root.json")["ok"]
