@@ -13,6 +13,7 @@ from cryptography import x509
 
 from bedrock.digest import file_sha256
 from imagebuild.definition import config
+from imagebuild.definition.sbat import SBAT_TEXT
 from imagebuild.paths import EPOCH
 from imagebuild.steps.products import BootPrograms, Initrd, PackageTree, RootImage
 from imagebuild.steps.workshop import Workshop
@@ -48,9 +49,11 @@ def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage)
     unsigned = shop.work / "unsigned.efi"
     arguments = config.kernel_arguments(shop.plan.definition, root.root_hash)
     (shop.config / "cmdline").write_text(arguments + "\n")
+    (shop.config / "sbat.csv").write_text(SBAT_TEXT)
     _ukify(
         shop,
         f"--stub=/{STUB}",
+        f"--sbat=@{shop.config / 'sbat.csv'}",
         f"--linux={tree.kernel.file}",
         f"--initrd={initrd.archive}",
         f"--cmdline=@{shop.config / 'cmdline'}",

@@ -8,6 +8,7 @@ import pytest
 
 from bedrock.errors import ProcessError
 from bedrock.process import Argument
+from imagebuild.definition.sbat import COMPONENT, GENERATION, SBAT_TEXT
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.steps.boot import LOADER_PROGRAM, STUB
 from keys.keyring import Keyring
@@ -17,6 +18,7 @@ from keys.secureboot import authenticode
 from keys.secureboot.pe import attach, authenticode_digest, signatures_of
 from keys.signers import open_boot_signer
 from tests.fakes.keyrings import dev_folder
+from tests.fakes.pe_files import pe_file
 
 _TIMEOUT_S = 60
 
@@ -77,3 +79,46 @@ def test_openssl_reads_the_structure(tools: ToolsTree, keyring: Keyring, tmp_pat
     assert "1.3.6.1.4.1.311.2.1.4" in printed
     assert "Twinhull Image Signing Key" in printed
     assert "signingTime" not in printed
+
+
+def small_uki(tools: ToolsTree, folder: Path, *more: str) -> Path:
+    """A UKI as a build makes one, around a kernel that is no kernel."""
+    (folder / "sbat.csv").write_text(SBAT_TEXT)
+    (folder / "kernel").write_bytes(pe_file(b"kernel"))
+    (folder / "initrd").write_bytes(b"initrd" * 1000)
+    target = folder / "uki.efi"
+    words: list[Argument] = ["/usr/lib/systemd/ukify", "build", f"--stub=/{STUB}", f"--linux={folder / 'kernel'}"]
+    words += [
+        f"--initrd={folder / 'initrd'}",
+        "--cmdline=quiet",
+        "--uname=6.12",
+        f"--sbat=@{folder / 'sbat.csv'}",
+        *more,
+    ]
+    tools.run([*words, f"--output={target}"], Access(write=(folder,)), timeout_s=_TIMEOUT_S)
+    return target
+
+
+def test_a_uki_carries_our_generation_next_to_those_of_stub_and_uki(tools: ToolsTree, tmp_path: Path) -> None:
+    uki, section = small_uki(tools, tmp_path), tmp_path / "sbat"
+    words: list[Argument] = ["objcopy", "-O", "binary", "--only-section=.sbat", uki, section]
+    tools.run(words, Access(write=(tmp_path,)), timeout_s=_TIMEOUT_S)
+    names = [line.split(",")[:2] for line in section.read_text().rstrip("\0\n").splitlines()]
+    assert names[0] == ["sbat", "1"]
+    assert ["uki", "1"] in names
+    assert ["systemd-stub", "1"] in names
+    assert names.count([COMPONENT, str(GENERATION)]) == 1
+
+
+def test_a_uki_with_a_second_profile_is_signed_as_sbverify_reads_it(
+    tools: ToolsTree, keyring: Keyring, tmp_path: Path
+) -> None:
+    profile = tmp_path / "profile.efi"
+    stub = STUB.with_name("addonx64.efi.stub")
+    words: list[Argument] = ["/usr/lib/systemd/ukify", "build", f"--stub=/{stub}", "--profile=ID=rescue"]
+    words += ["--cmdline=rescue", f"--output={profile}"]
+    tools.run(words, Access(write=(tmp_path,)), timeout_s=_TIMEOUT_S)
+    uki = small_uki(tools, tmp_path, "--profile=ID=main", f"--join-profile={profile}")
+    target = signed(uki, keyring, tmp_path)
+    db = keyring.boot_key(BootRole.DB).certificate
+    tools.run(["sbverify", "--cert", db, target], Access(read=(tmp_path,)), timeout_s=_TIMEOUT_S)

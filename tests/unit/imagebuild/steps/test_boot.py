@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 
+from imagebuild.definition.sbat import GENERATION
 from imagebuild.errors import SpaceError
 from imagebuild.steps import boot
 from imagebuild.steps.disk import make_disk
@@ -75,6 +76,14 @@ def test_the_uki_carries_the_root_hash(shop: Workshop) -> None:
     assert (shop.config / "cmdline").read_text().startswith(f"roothash={ROOT_HASH} ")
     assert f"--cmdline=@{shop.config / 'cmdline'}" in played(shop).ran[0]
     assert "--uname=6.12" in played(shop).ran[0]
+
+
+def test_the_uki_carries_a_generation_of_its_own(shop: Workshop) -> None:
+    boot.make_uki(shop, tree_of(shop), Initrd(shop.work / "initrd.cpio.zst", shop.work, ()), root_of(shop))
+    assert f"--sbat=@{shop.config / 'sbat.csv'}" in played(shop).ran[0]
+    lines = (shop.config / "sbat.csv").read_text().splitlines()
+    assert lines[-1] == f"twinhull,{GENERATION},Twinhull,twinhull,{GENERATION},urn:twinhull"
+    assert {line.count(",") for line in lines} == {5}
 
 
 def test_uki_and_loader_are_signed_by_db_and_no_program_sees_the_key(shop: Workshop) -> None:
