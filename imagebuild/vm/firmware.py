@@ -10,9 +10,10 @@ from imagebuild.errors import VmError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm.arguments import FIRMWARE_FOLDER, FIRMWARE_VARIABLES
 from imagebuild.vm.config import BootCertificates
+from keys.secureboot.siglist import OWNER as SIGNATURE_OWNER
 
-# Who put the keys in (`SignatureOwner`, UEFI specification 32.4.1); any fixed value serves.
-OWNER = "8a2c5f0e-5b0b-4c55-9d1c-7c3a7e0f2b11"
+# Who put the keys in; the same as in additions to db and dbx.
+OWNER = str(SIGNATURE_OWNER)
 _TIMEOUT_S = 60
 
 

@@ -7,7 +7,8 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -24,6 +25,8 @@ from keys.ceremony.request import (
 from keys.errors import RequestMismatchError, UnrequestedKeyError
 from keys.roles import BootRole
 from keys.secureboot import authenticode
+from keys.secureboot.siglist import SignatureKind
+from keys.secureboot.variable import Addition, BootVariable, parse_to_sign
 from keys.signers import boot_public
 
 
@@ -110,9 +113,31 @@ def boot_words(entry: Entry) -> tuple[str, ...]:
     digest = entry.context.content if entry.context is not None else b""
     if len(digest) == authenticode.DIGEST_BYTES and entry.payload.content == authenticode.to_sign(digest):
         return (f"lets firmware start the program with the Authenticode SHA-256 {digest.hex()}",)
-    raise UnrequestedKeyError(f"{entry.name}: the payload is not a program's, so it must not be signed").with_hint(
-        "it is damaged, of a newer Twinhull, or made to deceive you"
-    )
+    try:
+        return tuple(addition_lines(parse_to_sign(entry.payload.content)))
+    except ValueError as error:
+        raise UnrequestedKeyError(f"{entry.name}: the payload is nothing that firmware reads").with_hint(
+            "do not sign it: it is damaged, of a newer Twinhull, or made to deceive you"
+        ) from error
+
+
+def addition_lines(addition: Addition) -> Iterator[str]:
+    """What an addition to db or dbx does, in words."""
+    for each in sorted(addition.signatures, key=lambda signature: (signature.kind.name, signature.data)):
+        if each.kind is SignatureKind.SHA256:
+            what = f"the program with the Authenticode SHA-256 {each.data.hex()}"
+        else:
+            what = f"everything signed by {_certificate_name(each.data)}"
+        effect = "never starts again" if addition.variable is BootVariable.DBX else "may start"
+        yield f"{what} {effect}, on every host that enrolled this KEK"
+
+
+def _certificate_name(certificate: bytes) -> str:
+    try:
+        subject = x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
+    except ValueError:
+        subject = "an unreadable certificate"
+    return f"{subject} (SHA-256 {hashlib.sha256(certificate).hexdigest()})"
 
 
 def _program(entry: Entry | None, name: str, digest: bytes, certificate: x509.Certificate) -> bytes:
