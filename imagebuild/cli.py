@@ -36,6 +36,7 @@ from keys.keyring import Keyring
 from partitions.cli import VERSION
 from partitions.version import Version
 from updater.repository.cli import channel, repo
+from updater.repository.revocation.cli import revoke_boot, trust_boot
 from updater.server.cli import server
 
 SCHEMAS = {"image": image_schema, "provision": provision_schema, "updater": settings_schema}
@@ -206,6 +207,9 @@ for command in (
     vm,
 ):
     twinhull.add_command(command)
+# Their repository is above the keys.
+for command in (revoke_boot, trust_boot):
+    keys.add_command(command)
 twinhull.add_command(completion_command(twinhull, "twinhull"))
 
 

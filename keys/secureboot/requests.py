@@ -25,8 +25,8 @@ from keys.ceremony.request import (
 from keys.errors import RequestMismatchError, UnrequestedKeyError
 from keys.roles import BootRole
 from keys.secureboot import authenticode
-from keys.secureboot.siglist import SignatureKind
-from keys.secureboot.variable import Addition, BootVariable, parse_to_sign
+from keys.secureboot.siglist import BootVariable, SignatureKind
+from keys.secureboot.variable import Addition, parse_to_sign
 from keys.signers import boot_public
 
 

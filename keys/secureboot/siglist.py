@@ -1,7 +1,9 @@
 """Signature lists: what the firmware variables db and dbx hold, and what is appended to them.
 
 Lists of kinds that are unknown here are passed over when their frame can be read: firmware brings its own.
-Source: UEFI specification 2.10, section 32.4.1 (EFI_SIGNATURE_LIST).
+Hosts use this module, so it imports nothing but the standard library.
+Source: UEFI specification 2.10, sections 32.4.1 (EFI_SIGNATURE_LIST), 8.2.2 (EFI_VARIABLE_AUTHENTICATION_2) and 32.2.4
+(WIN_CERTIFICATE_UEFI_GUID).
 Pure.
 """
 
@@ -19,6 +21,23 @@ MAX_VARIABLE_BYTES = 1 << 20
 SHA256_BYTES = 32
 _HEAD = struct.Struct("<16sIII")
 _OWNER_BYTES = 16
+
+
+# EFI_IMAGE_SECURITY_DATABASE_GUID
+DATABASE_GUID = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+# Non-volatile, for boot services and at run time; authenticated with a time; appended.
+ATTRIBUTES = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
+TIME_BYTES = 16
+# Length, revision, kind and type of a signature; ours are PKCS #7.
+CERTIFICATE = struct.Struct("<IHH16s")
+CERTIFICATE_KIND = (0x0200, 0x0EF1, uuid.UUID("4aafd29d-68df-49ee-8aa9-347d375665a7").bytes_le)
+
+
+class BootVariable(Enum):
+    """A variable that is added to."""
+
+    DB = "db"
+    DBX = "dbx"
 
 
 class SignatureKind(Enum):
@@ -84,6 +103,22 @@ def parse_lists(data: bytes) -> frozenset[ListedSignature]:
 def hashes_of(signatures: Iterable[ListedSignature]) -> frozenset[bytes]:
     """The Authenticode SHA-256 among entries."""
     return frozenset(each.data for each in signatures if each.kind is SignatureKind.SHA256)
+
+
+def lists_of(payload: bytes) -> bytes:
+    """The lists in what is written to a variable; its signature is not checked, firmware does that.
+
+    Raises:
+        ValueError: The payload is damaged.
+    """
+    if not TIME_BYTES + CERTIFICATE.size <= len(payload) <= MAX_VARIABLE_BYTES:
+        raise ValueError(f"has {len(payload)} bytes, which is no signed addition")
+    length, revision, kind, guid = CERTIFICATE.unpack_from(payload, TIME_BYTES)
+    if (revision, kind, guid) != CERTIFICATE_KIND:
+        raise ValueError("does not begin with a PKCS #7 signature")
+    if not CERTIFICATE.size <= length <= len(payload) - TIME_BYTES:
+        raise ValueError("is shorter than its signature says")
+    return payload[TIME_BYTES + length :]
 
 
 _KINDS = {kind.value: kind for kind in SignatureKind}

@@ -88,7 +88,8 @@ def _needed(layout: Layout, state: RepositoryState) -> Iterator[Path]:
     for role in (TufRole.ROOT, TufRole.TARGETS):
         for version in layout.versions_on_disk(role):
             yield layout.role_file(role, version)
-    for path, target in (state.releases.signed.targets | state.channels.signed.targets).items():
+    named = state.targets.signed.targets | state.releases.signed.targets | state.channels.signed.targets
+    for path, target in named.items():
         yield layout.target_file(path, target.hashes["sha256"])
     for path, target in state.releases.signed.targets.items():
         release = parse_release_whole(read_target(layout, target), source=path)

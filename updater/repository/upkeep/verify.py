@@ -29,6 +29,7 @@ from updater.repository.attachments import Trust, attachment_problems
 from updater.repository.layout import Layout
 from updater.repository.objects import check_object, read_object
 from updater.repository.releases import artifacts_of
+from updater.repository.revocation.boot_trust import check_boot_trust
 from updater.repository.role_documents import (
     DELEGATED_PATHS,
     Document,
@@ -115,6 +116,9 @@ class _Walk:
             targets = load_targets(self._layout, TufRole.TARGETS, snapshot.signed, root)
             self._note_expiry(TufRole.TARGETS, targets)
             self._delegations(targets.signed)
+            for path, target in sorted(targets.signed.targets.items()):
+                with self._problem_if_refused():
+                    check_boot_trust(self._layout, path, target)
             for role in DELEGATED_PATHS:
                 with self._problem_if_refused():
                     document = self._delegated(role, snapshot.signed, targets.signed)

@@ -15,8 +15,8 @@ from keys.errors import UnrequestedKeyError
 from keys.keyring import Keyring
 from keys.roles import BootRole
 from keys.secureboot.requests import boot_entry, boot_words, program_entry
-from keys.secureboot.siglist import certificate_list, hash_list
-from keys.secureboot.variable import Addition, BootVariable
+from keys.secureboot.siglist import BootVariable, certificate_list, hash_list
+from keys.secureboot.variable import Addition
 from tests.fakes.keyrings import dev_folder
 
 MADE = datetime(2026, 1, 2, tzinfo=UTC)

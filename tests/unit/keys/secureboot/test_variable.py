@@ -12,8 +12,8 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.secureboot.siglist import hash_list, hashes_of
-from keys.secureboot.variable import Addition, BootVariable, lists_of, parse_to_sign
+from keys.secureboot.siglist import BootVariable, hash_list, hashes_of, lists_of
+from keys.secureboot.variable import Addition, parse_to_sign
 from tests.fakes.boot_signatures import boot_signature_holds
 
 HERE = Path(__file__).parent
