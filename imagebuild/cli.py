@@ -31,14 +31,20 @@ from imagebuild.reproduction.cli import reproduce_command
 from imagebuild.steps.signing import KeySource
 from imagebuild.trim.cli import trim_command
 from imagebuild.vm.cli import vm
+from keys.ceremony.cli import sign_command
+from keys.ceremony.request import PayloadKind
 from keys.cli import keys, keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
 from partitions.cli import VERSION
 from partitions.version import Version
+from updater.repository.ceremony.cli import root
+from updater.repository.ceremony.words import tuf_words
 from updater.repository.cli import channel, repo
 from updater.repository.revocation.cli import revoke_boot, trust_boot
 from updater.server.cli import server
 
+# How `twinhull sign` puts into words what it signs.
+WORDS = {PayloadKind.TUF: tuf_words}
 SCHEMAS = {"image": image_schema, "provision": provision_schema, "updater": settings_schema}
 _OFFLINE_HELP = "Use what `twinhull bundle` packed; the network is not touched."
 
@@ -200,6 +206,8 @@ for command in (
     reproduce_command,
     finish_command,
     keys,
+    sign_command(WORDS),
+    root,
     repo,
     channel,
     server,

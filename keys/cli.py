@@ -15,6 +15,7 @@ import click
 
 from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_FAILED
+from keys.changes import ForeignKey, add, revoke, rotate, set_threshold, what_follows
 from keys.check import Finding, Severity, check
 from keys.generate import init
 from keys.keyring import Keyring
@@ -28,7 +29,8 @@ from keys.passphrase import (
     PassphraseSource,
     from_environment,
 )
-from keys.roles import Profile
+from keys.public import read_public
+from keys.roles import Profile, TufRole
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -81,6 +83,10 @@ def passphrase_source(file: Path | None) -> PassphraseSource:
     return Prompt() if isinstance(source, NoPassphrase) and sys.stdin.isatty() else source
 
 
+def _open_option(command: Command) -> Command:
+    return click.option("--no-passphrase", is_flag=True, help="Leave the private files unencrypted.")(command)
+
+
 @click.group("keys")
 def keys() -> None:
     """Make, show and check the keys everything is signed with.
@@ -107,7 +113,7 @@ def keys() -> None:
     help="dev: one root key. production: three root keys, two of which must sign; encrypted.",
 )
 @passphrase_option
-@click.option("--no-passphrase", is_flag=True, help="Leave the private files unencrypted.")
+@_open_option
 @json_option
 def init_command(folder: Path, profile: str, passphrase_file: Path | None, no_passphrase: bool, as_json: bool) -> None:
     """Make all keys of a profile in DIR, which must be new or empty.
@@ -166,6 +172,124 @@ def check_command(context: click.Context, folder: Path, passphrase_file: Path | 
         _print_findings(folder, findings)
     if any(finding.severity is Severity.ERROR for finding in findings):
         context.exit(EXIT_FAILED)
+
+
+def _role_argument(command: Command) -> Command:
+    return click.argument("role", metavar="ROLE", type=click.Choice([role.value for role in TufRole]))(command)
+
+
+def _foreign_options(command: Command) -> Command:
+    file = click.Path(path_type=Path, dir_okay=False, exists=True)
+    public = click.option("--public", type=file, metavar="PEM", help="The public half of a key made elsewhere.")
+    uri = click.option("--uri", metavar="URI", help="Where its private half is, such as pkcs11:….")
+    return public(uri(command))
+
+
+def _foreign(public: Path | None, uri: str | None) -> ForeignKey | None:
+    if (public is None) is not (uri is None):
+        raise click.UsageError("--public and --uri belong together")
+    return None if public is None or uri is None else ForeignKey(read_public(public), uri)
+
+
+def _new_key_passphrase(folder: Path, file: Path | None, *, unneeded: bool) -> PassphraseSource:
+    return NoPassphrase() if unneeded else _new_passphrase(Keyring.load(folder).profile, file)
+
+
+@keys.command("rotate")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@_role_argument
+@_foreign_options
+@passphrase_option
+@_open_option
+@json_option
+def rotate_command(
+    *,
+    folder: Path,
+    role: str,
+    public: Path | None,
+    uri: str | None,
+    passphrase_file: Path | None,
+    no_passphrase: bool,
+    as_json: bool,
+) -> None:
+    """Give ROLE new keys: made here, or one that was made elsewhere.
+
+    The keys until now sign along, so that hosts accept what is signed before and after; once the
+    repository has the new keys, take the old ones out with `twinhull keys revoke`.
+
+    \b
+    Example:
+      twinhull keys rotate my-keys timestamp
+      twinhull keys rotate my-keys channels --public channels.pub --uri 'pkcs11:token=card;object=channels'
+    """
+    foreign = _foreign(public, uri)
+    passphrase = _new_key_passphrase(folder, passphrase_file, unneeded=no_passphrase or foreign is not None)
+    rotate(folder, TufRole(role), passphrase, foreign=foreign)
+    _changed(folder, TufRole(role), as_json=as_json)
+
+
+@keys.command("add")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@_role_argument
+@_foreign_options
+@passphrase_option
+@_open_option
+@json_option
+def add_command(
+    *,
+    folder: Path,
+    role: str,
+    public: Path | None,
+    uri: str | None,
+    passphrase_file: Path | None,
+    no_passphrase: bool,
+    as_json: bool,
+) -> None:
+    """Give ROLE one more key: made here, or one that was made elsewhere.
+
+    \b
+    Example:
+      twinhull keys add my-keys root
+    """
+    foreign = _foreign(public, uri)
+    passphrase = _new_key_passphrase(folder, passphrase_file, unneeded=no_passphrase or foreign is not None)
+    add(folder, TufRole(role), passphrase, foreign=foreign)
+    _changed(folder, TufRole(role), as_json=as_json)
+
+
+@keys.command("revoke")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("keyid", metavar="KEYID")
+@json_option
+def revoke_command(folder: Path, keyid: str, as_json: bool) -> None:
+    """Take a key out of its role, for good; the beginning of its id is enough. Its private file stays.
+
+    \b
+    Example:
+      twinhull keys revoke my-keys 6c1f09ab
+    """
+    _changed(folder, revoke(folder, keyid), as_json=as_json)
+
+
+@keys.command("threshold")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@_role_argument
+@click.argument("number", metavar="N", type=click.IntRange(min=1))
+@json_option
+def threshold_command(folder: Path, role: str, number: int, as_json: bool) -> None:
+    """Change how many keys of ROLE must sign. A lower number takes effect only by `twinhull root`.
+
+    \b
+    Example:
+      twinhull keys threshold my-keys root 2
+    """
+    set_threshold(folder, TufRole(role), number)
+    _changed(folder, TufRole(role), as_json=as_json)
+
+
+def _changed(folder: Path, role: TufRole, *, as_json: bool) -> None:
+    _show(listing(Keyring.load(folder)), as_json=as_json)
+    click.echo(f"next: {what_follows(role)}", err=True)
 
 
 def _show(shown: Listing, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ KeysError                    1
 ├── BadKeyError              1  a file is not a key, or another key than the keyring names
 ├── KeyUriError              1  a key URI is malformed, matches several keys, or is of a scheme that no signer opens
 ├── UnrequestedKeyError      1  a signing request does not ask for this key
+├── UnfitKeyChangeError      1  a role cannot have these keys, or this threshold
 ├── RequestMismatchError     1  two signing requests do not ask for the same
 ├── TokenError               1  a token was removed while it was used, or did not do what it was asked to
 └── PeFormatError            1  a file is not a program that can be signed
@@ -48,6 +49,10 @@ class KeyUriError(KeysError):
 
 class UnrequestedKeyError(KeysError):
     """A signing request does not ask for this key, or cannot be read well enough to sign it."""
+
+
+class UnfitKeyChangeError(KeysError):
+    """A role cannot have these keys, or this threshold."""
 
 
 class RequestMismatchError(KeysError):

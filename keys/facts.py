@@ -86,7 +86,7 @@ def gather(keyring: Keyring, passphrase: PassphraseSource) -> KeyringFacts:
     status = keyring.folder.stat()
     roles: dict[str, tuple[str, ...]] = {}
     for role, keys in keyring.tuf.items():
-        for key in keys.keys:
+        for key in keys.signing:
             roles[key.keyid] = (*roles.get(key.keyid, ()), role.value)
     return KeyringFacts(
         profile=keyring.profile,
@@ -106,7 +106,7 @@ def work_tree_of(path: Path) -> Path | None:
 def _tuf_privates(keyring: Keyring, passphrase: PassphraseSource) -> Iterator[PrivateFacts]:
     counterpart = f"the public key in {KEYRING_FILE}"
     for role, keys in keyring.tuf.items():
-        for key in keys.keys:
+        for key in keys.signing:
             if (uri := parse_uri(key.uri)).is_file:
                 yield _private(role.value, uri.path, counterpart, _tuf_public(key), passphrase)
 

@@ -21,6 +21,7 @@ Relative paths are relative to the folder.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -101,14 +102,7 @@ class Keyring:
             DocumentError: `keyring.yaml` has errors.
             OSError: It cannot be read.
         """
-        path = folder / KEYRING_FILE
-        try:
-            text = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            message = f"there is no keyring at {path}"
-            raise MissingKeyError(message).with_hint(f"make one: twinhull keys init {folder} --profile dev") from error
-        document = strict.read_yaml(KeyringDocument, text, source=str(path))
-        return document.anchored(folder.absolute())
+        return read_keyring_document(folder).anchored(folder.absolute())
 
     def role(self, role: TufRole) -> RoleKeys:
         """The keys of a TUF role.
@@ -123,14 +117,17 @@ class Keyring:
     def signing_keys(self) -> Iterator[tuple[str, bytes]]:
         """Every key by the URI of its private half, with its public half as `private.public_bytes` gives it.
 
+        A Secure Boot key whose certificate is not here is left out: folders are split among people.
+
         Raises:
-            KeysError: A certificate cannot be read.
+            BadKeyError: A certificate is not one.
         """
         for keys in self.tuf.values():
             for key in keys.signing:
                 yield key.uri, tuf_identity(key.public)
         for boot in self.boot.values():
-            yield boot.uri, public_bytes(read_certificate(boot.certificate).public_key())
+            with suppress(MissingKeyError):
+                yield boot.uri, public_bytes(read_certificate(boot.certificate).public_key())
 
     def boot_key(self, role: BootRole) -> BootKey:
         """The key of a Secure Boot role.
@@ -225,6 +222,23 @@ class KeyringDocument:
             tuf=MappingProxyType({TufRole(name): _role_keys(entry, folder) for name, entry in _given(self.tuf)}),
             boot=MappingProxyType({BootRole(name): _boot_key(entry, folder) for name, entry in _given(self.boot)}),
         )
+
+
+def read_keyring_document(folder: Path) -> KeyringDocument:
+    """The public side of a keys folder as it is written, relative paths and all.
+
+    Raises:
+        MissingKeyError: The folder has no keyring.
+        DocumentError: `keyring.yaml` has errors.
+        OSError: It cannot be read.
+    """
+    path = folder / KEYRING_FILE
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        message = f"there is no keyring at {path}"
+        raise MissingKeyError(message).with_hint(f"make one: twinhull keys init {folder} --profile dev") from error
+    return strict.read_yaml(KeyringDocument, text, source=str(path))
 
 
 def tuf_identity(key: SSlibKey) -> bytes:

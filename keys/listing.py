@@ -32,6 +32,8 @@ class ListedRole:
     online: bool
     threshold: int
     keys: tuple[ListedKey, ...]
+    retiring: tuple[ListedKey, ...]
+    revoked: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,14 @@ def listing(keyring: Keyring) -> Listing:
         BadKeyError: A file that should be a certificate is not one.
     """
     roles = tuple(
-        ListedRole(role.value, role.online, keys.threshold, tuple(map(_listed, keys.keys)))
+        ListedRole(
+            role.value,
+            role.online,
+            keys.threshold,
+            tuple(map(_listed, keys.keys)),
+            tuple(map(_listed, keys.retiring)),
+            keys.revoked,
+        )
         for role, keys in keyring.tuf.items()
     )
     boot = tuple(_listed_boot(role, key) for role, key in keyring.boot.items())
@@ -80,6 +89,9 @@ def lines(shown: Listing) -> Iterator[str]:
         yield f"{role.role:<10} {role.threshold} of {len(role.keys)} must sign{kind}"
         for key in role.keys:
             yield f"  {key.keyid}  {key.uri}{_absence(key.here)}"
+        for key in role.retiring:
+            yield f"  {key.keyid}  {key.uri}{_absence(key.here)}  (retiring)"
+        yield from (f"  {keyid}  (revoked)" for keyid in role.revoked)
     for boot in shown.boot:
         yield f"{boot.role:<10} {boot.subject}, certificate until {boot.not_after[:10]}"
         yield f"  {boot.sha256}  {boot.uri}{_absence(boot.here)}"

@@ -81,6 +81,19 @@ def public_text(key: PublicKeyTypes) -> str:
     return usable.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+def read_public(path: Path) -> PublicKeyTypes:
+    """The public key in a PEM file.
+
+    Raises:
+        BadKeyError: The file does not hold one.
+        OSError: The file cannot be read.
+    """
+    try:
+        return load_pem_public_key(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadKeyError(f"{path} holds no public key in PEM form") from error
+
+
 def read_ed25519(path: Path) -> str:
     """The public half of an Ed25519 key in a PEM file, as hexadecimal digits.
 
@@ -88,10 +101,7 @@ def read_ed25519(path: Path) -> str:
         BadKeyError: The file does not hold one.
         OSError: The file cannot be read.
     """
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadKeyError(f"{path} holds no public key in PEM form") from error
+    key = read_public(path)
     if not isinstance(key, Ed25519PublicKey):
         raise BadKeyError(f"{path} is not the public half of an Ed25519 key").with_hint(
             "`twinhull provision key NAME.pem` makes one"

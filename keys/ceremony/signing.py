@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,25 +73,30 @@ def by_uris(request: SigningRequest, uris: Sequence[str], passphrase: Passphrase
 
 
 def by_keyring(request: SigningRequest, keyring: Keyring, passphrase: PassphraseSource) -> tuple[KeyAtHand, ...]:
-    """The signers of a keys folder that the request asks for and whose private halves are here.
+    """The signers of a keys folder that the request asks for and whose private halves are here; at least one.
 
     Raises:
         UnrequestedKeyError: There are none.
         KeysError: A key is here and cannot be opened.
     """
+    found = at_hand(request, keyring, passphrase)
+    if not found:
+        raise UnrequestedKeyError(f"no key that is asked for is at hand with the keys folder {keyring.folder}")
+    return found
+
+
+def at_hand(request: SigningRequest, keyring: Keyring, passphrase: PassphraseSource) -> tuple[KeyAtHand, ...]:
+    """The signers of a keys folder that the request asks for and whose private halves are here, if any.
+
+    Raises:
+        KeysError: A key is here and cannot be opened.
+    """
     asked = _asked(request)
     found: list[KeyAtHand] = []
-    missing: list[str] = []
     for uri, identity in keyring.signing_keys():
-        if identity not in asked:
-            continue
-        try:
-            found.append(KeyAtHand(asked[identity], open_signer(uri, asked[identity].tuf_key, passphrase)))
-        except MissingKeyError as error:
-            missing.append(str(error))
-    if not found:
-        message = f"no key that is asked for is in the keys folder {keyring.folder}"
-        raise UnrequestedKeyError("\n".join((message, *missing)))
+        if identity in asked:
+            with suppress(MissingKeyError):
+                found.append(KeyAtHand(asked[identity], open_signer(uri, asked[identity].tuf_key, passphrase)))
     return tuple(found)
 
 

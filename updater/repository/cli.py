@@ -23,6 +23,7 @@ from updater.repository.arguments.cli import (
     SECONDS,
     WritingOptions,
     access_of,
+    keep_newest_root,
     keys_options,
     lifetime_options,
     lifetimes_of,
@@ -81,24 +82,30 @@ def init_command(
     release_lifetime: timedelta | None,
     as_json: bool,
 ) -> None:
-    """Create an empty repository in REPO, which must be new or empty; needs the keys of every role.
+    """Create an empty repository in REPO, which must be new or empty.
 
-    Writes the first root metadata next to the keys as root.json; `twinhull build` bakes it into images.
+    With the keys of every role at hand it is done at once. Else its first documents are still to be signed:
+    `twinhull root sign-request` writes them to a file, and `twinhull root apply` brings the signatures back.
+    The first root is also written next to the keys as root.json; `twinhull build` bakes it into images.
 
     \b
     Example:
       twinhull repo init repo
     """
     lifetimes = lifetimes_of(online_lifetime, release_lifetime)
-    init_repository(base, access_of(keys, passphrase_file), lifetimes=lifetimes, now=SYSTEM_CLOCK.now())
-    first_root = base / "metadata" / "1.root.json"
+    step = init_repository(base, access_of(keys, passphrase_file), lifetimes=lifetimes, now=SYSTEM_CLOCK.now())
     baked = keys / ROOT_OF_TRUST_FILE
-    if not baked.exists():
-        write_new(baked, first_root.read_bytes())
+    if step.root is not None and not baked.exists():
+        write_new(baked, step.root.raw)
     if as_json:
-        emit_json({"repository": base, "root_of_trust": baked})
-    else:
+        emit_json({"repository": base, "root_of_trust": baked, "finished": step.finished, "missing": step.missing})
+    elif step.finished:
         click.echo(f"{base}: a new repository; images built with {keys} trust it by {baked}")
+    else:
+        click.echo(f"{base}: a new repository, whose first documents are to be signed")
+        for line in step.missing:
+            click.echo(f"missing: {line}")
+        click.echo(f"next: twinhull root sign-request {base} --out FILE")
 
 
 @repo.command("publish")
@@ -170,6 +177,7 @@ def publish_command(
         allow_other_trust=allow_other_trust,
         wait_s=given.wait_s,
     )
+    keep_newest_root(base, given.access.keyring)
     families = [family_of(publication.release) for publication in done]
     warnings = read_outlooks(base, families, within=warn_within)
     for warning in warnings:

@@ -222,7 +222,8 @@ def _check_own_signatures(delegator: Delegator, role: TufRole, metadata: Metadat
         check_signatures(delegator, role, metadata)
     except RefusedError as error:
         raise error.with_hint(
-            f"the keys folder names other keys for {role.value} than the repository trusts; nothing was written"
+            f"nothing was written: the repository trusts other keys for {role.value} than those here; "
+            "if keys were exchanged: twinhull root sign-request"
         ) from error
 
 

@@ -54,6 +54,11 @@ class Layout:
         return self.base / "retired-layouts.json"
 
     @property
+    def ceremony_file(self) -> Path:
+        """The signing request that is under way; no reader needs it, and nobody trusts it."""
+        return self.base / "ceremony.json"
+
+    @property
     def timestamp_file(self) -> Path:
         """The one file that is ever replaced."""
         return self.metadata / "timestamp.json"

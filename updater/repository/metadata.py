@@ -52,6 +52,10 @@ def load_state(
         RepositoryError: There is no repository, or a document is missing or unreadable.
         RefusedError: A signature, a threshold, a version or a hash does not hold.
     """
+    if layout.ceremony_file.exists() and not layout.timestamp_file.exists():
+        raise RepositoryError(f"{layout.base} has no valid documents yet: signatures are missing").with_hint(
+            f"twinhull root apply {layout.base} names them, and `twinhull repo sign-online` ends it"
+        )
     if trusted_root is not None:
         return _read_state(layout, follow_roots(layout, given_root(trusted_root)), ())
     root = own_root(layout) if keyring is None else trusted_root_of(layout, keyring)

@@ -38,6 +38,7 @@ from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_
 from updater.errors import ConflictError, RefusedError, RepositoryError
 from updater.repository.access import ONLINE_ROLES, KeyAccess
 from updater.repository.attachments import statement_problems
+from updater.repository.ceremony.pending import CeremonyStep, begin_repository
 from updater.repository.commit import commit, initial_documents
 from updater.repository.field.layouts import NewRelease, bring_back, require_room
 from updater.repository.field.room import family_problems
@@ -109,28 +110,35 @@ class Publication:
         return sum(stored.size_bytes for artifact in artifacts for stored in artifact.objects)
 
 
-def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now: datetime) -> RepositoryState:
+def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now: datetime) -> CeremonyStep:
     """Write a new, empty repository to the disk, completely or not at all.
+
+    Where private keys are missing, it is one whose first documents are still to be signed (`twinhull root`).
 
     Raises:
         ConflictError: `base` exists and is not an empty folder.
-        KeysError: A role's keys are missing or cannot be opened.
+        MissingKeyError: The keyring does not name every role.
+        KeysError: A role's keys cannot be opened.
     """
     base = base.absolute()
     if base.exists() and (not base.is_dir() or any(base.iterdir())):
         raise ConflictError(f"{base} exists and is not an empty folder; nothing was changed")
     documents = initial_documents(access.keyring)
-    signers = access.open(*WRITING_ORDER)
+    signers = access.open_if_present(*WRITING_ORDER)
     base.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{base.name}.", dir=base.parent) as temporary:
         layout = Layout(Path(temporary) / "new")
         for folder in (layout.base, layout.metadata, layout.targets, layout.objects):
             folder.mkdir()
-        state = commit(layout, None, changed=documents, signers=signers, lifetimes=lifetimes, now=now)
+        if signers:
+            state = commit(layout, None, changed=documents, signers=signers, lifetimes=lifetimes, now=now)
+            step = CeremonyStep(None, (), finished=True, root=state.root)
+        else:
+            step = begin_repository(layout, keyring=access.keyring, lifetimes=lifetimes, now=now)
         sync_folder(layout.base)
         layout.base.replace(base)
     sync_folder(base.parent)
-    return state
+    return step
 
 
 def read_build(folder: Path) -> Build:

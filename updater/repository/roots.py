@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from tuf.api.metadata import Role, Root
 
+from bedrock.persist import write_atomic
 from keys.keyring import Keyring
 from keys.roles import TufRole
 from updater.errors import RefusedError
@@ -115,6 +116,21 @@ def former_roots(layout: Layout, root: Document[Root], keyring: Keyring | None) 
         if any(is_signed(judge, TufRole.ROOT, older.metadata) for judge in judges):
             found.append(older)
     return tuple(found)
+
+
+def keep_root(layout: Layout, keyring: Keyring, root: bytes) -> str | None:
+    """Write the newest root next to the keys, for the images built from then on; returns why it could not be written.
+
+    A root of another repository is left alone.
+    """
+    path = keyring.folder / ROOT_OF_TRUST_FILE
+    if path.is_file() and (path.read_bytes() == root or _beside_the_keys(layout, keyring) is None):
+        return None
+    try:
+        write_atomic(path, root)
+    except OSError as error:
+        return f"{path} is older than the repository's root, and cannot be written: {error.strerror}"
+    return None
 
 
 def _beside_the_keys(layout: Layout, keyring: Keyring) -> Document[Root] | None:

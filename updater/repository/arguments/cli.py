@@ -20,8 +20,10 @@ from partitions.version import Version
 from updater.documents.channel import DeadEnd, Instant
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ReleaseChoice
+from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.mirror.staging import Anchor
+from updater.repository.roots import keep_root, trusted_root_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -146,6 +148,14 @@ def anchor_of(root: Path | None, keys: Path | None) -> Anchor:
     if (root is None) == (keys is None):
         raise click.UsageError("say whom to trust: --root root.json, or --keys DIR")
     return Anchor(root=root.read_bytes() if root else None, keyring=Keyring.load(keys) if keys else None)
+
+
+def keep_newest_root(base: Path, keyring: Keyring) -> None:
+    """Write the newest root next to the keys, for the images built from then on; say so if that is impossible."""
+    layout = Layout(base)
+    warning = keep_root(layout, keyring, trusted_root_of(layout, keyring).raw)
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def progress_of(*, quiet: bool) -> Progress:

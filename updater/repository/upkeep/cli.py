@@ -12,14 +12,13 @@ from bedrock import strict
 from bedrock.cli import emit_json, json_option
 from bedrock.clock import SYSTEM_CLOCK
 from bedrock.errors import EXIT_DONE, EXIT_DUE, EXIT_NOTHING_TO_DO, EXIT_OVERDUE, EXIT_REFUSED
-from bedrock.persist import write_atomic
-from keys.roles import TufRole
 from updater.repository.arguments.cli import (
     FILE,
     FOLDER,
     RELEASE,
     SPAN,
     WritingOptions,
+    keep_newest_root,
     moment_text,
     outcome,
     progress_of,
@@ -27,7 +26,6 @@ from updater.repository.arguments.cli import (
     writing_options,
 )
 from updater.repository.channels import ReleaseChoice
-from updater.repository.roots import ROOT_OF_TRUST_FILE
 from updater.repository.upkeep.garbage import DEFAULT_AGE, collect
 from updater.repository.upkeep.listing import Published, list_releases
 from updater.repository.upkeep.online import sign_online
@@ -53,9 +51,11 @@ def refresh_command(
 ) -> int:
     """Sign snapshot and timestamp again, and other roles that expire soon if their keys are here.
 
-    Run it from a timer, more often than the online lifetime (7 days by default). Exit code 6: a role
-    has expired, and its keys are not here, so hosts refuse what this repository says. A new root is
-    also written next to the keys as root.json, for the images built from then on.
+    Where keyring.yaml names other keys than the repository (twinhull keys rotate), the repository gets them,
+    if all keys that must sign are here; else nothing of it is written. Run it from a timer, more often than
+    the online lifetime (7 days by default). A new root is also written next to the keys as root.json, for
+    the images built from then on. Exit code 5: keys are to be exchanged, and others must sign that (twinhull
+    root). Exit code 6: a role has expired, and its keys are not here, so hosts refuse the repository.
 
     \b
     Example:
@@ -73,17 +73,26 @@ def refresh_command(
     expires = {role: moment_text(when) for role, when in done.expires.items()}
     late = {item.role.value: moment_text(item.expires) for item in done.expiring}
     past = [item.role.value for item in done.expiring if item.expires <= now]
-    if TufRole.ROOT in done.signed:
-        write_atomic(given.access.keyring.folder / ROOT_OF_TRUST_FILE, done.root)
+    keep_newest_root(base, given.access.keyring)
     if as_json:
-        emit_json({"signed": [role.value for role in done.signed], "expires": expires, "keys_elsewhere": late})
+        signed = [role.value for role in done.signed]
+        keys = {"changes": done.changes, "needed": done.needed}
+        emit_json({"signed": signed, "expires": expires, "keys_elsewhere": late, "keys": keys})
     else:
+        for change in done.changes:
+            click.echo(change)
         for role in done.signed:
             click.echo(f"{role.value}: signed, valid until {expires[role.value]}")
     for name, when in late.items():
         told = f"error: {name} expired" if name in past else f"warning: {name} expires"
         click.echo(f"{told} at {when} and its keys are not here", err=True)
-    return EXIT_OVERDUE if past else EXIT_DONE
+    for line in done.needed:
+        click.echo(f"warning: {line}", err=True)
+    if done.needed:
+        click.echo(f"hint: twinhull root sign-request {base} --out FILE writes what must be signed", err=True)
+    if past:
+        return EXIT_OVERDUE
+    return EXIT_DUE if done.needed else EXIT_DONE
 
 
 @click.command("status")
@@ -248,6 +257,7 @@ def sign_online_command(*, base: Path, given: WritingOptions, as_json: bool) -> 
     """
     now = SYSTEM_CLOCK.now()
     done = sign_online(base, access=given.access, lifetimes=given.lifetimes, now=now, wait_s=given.wait_s)
+    keep_newest_root(base, given.access.keyring)
     for left in done.left_out:
         click.echo(f"warning: {left}", err=True)
     if as_json:

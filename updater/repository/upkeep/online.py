@@ -12,6 +12,7 @@ from pathlib import Path
 
 from keys.roles import TufRole
 from updater.repository.access import ONLINE_ROLES, KeyAccess
+from updater.repository.ceremony.pending import end_if_complete, has_begun
 from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
@@ -26,7 +27,7 @@ class OnlineSigning:
 
     Attributes:
         signed: Whether snapshot and timestamp were signed; if not, there was nothing to do.
-        visible: The submitted documents that are visible now, by role and version.
+        visible: The documents that were submitted and are visible now, by role and version.
         left_out: Those that are not.
         expires: When the timestamp expires.
     """
@@ -42,6 +43,8 @@ def sign_online(
 ) -> OnlineSigning:
     """Write a snapshot and a timestamp to the repository on the disk, if something waits or half of their life is over.
 
+    A ceremony that misses no signature waits like everything else that was submitted.
+
     Raises:
         RefusedError: The repository's signatures do not hold.
         BusyError: Somebody else is changing the repository.
@@ -49,16 +52,18 @@ def sign_online(
     """
     layout = Layout(base)
     with writing(layout, wait_s=wait_s):
-        state = load_state(layout, access.keyring, now=now)
-        visible = {role.value: int(state.documents()[role].signed.version) for role in state.waiting}
-        due = state.unfinished or _half_over(state, lifetimes, now)
-        if due:
-            signers = access.open(*ONLINE_ROLES)
-            done = commit(layout, state, changed={}, signers=signers, lifetimes=lifetimes, now=now)
-            return OnlineSigning(
-                signed=True, visible=visible, left_out=state.left_out, expires=done.timestamp.signed.expires
-            )
-    return OnlineSigning(signed=False, visible={}, left_out=state.left_out, expires=state.timestamp.signed.expires)
+        before = load_state(layout, access.keyring, now=now) if has_begun(layout) else None
+        ended = end_if_complete(layout, before, access=access, lifetimes=lifetimes, now=now)
+        state = ended.state or load_state(layout, access.keyring, now=now)
+        signed = bool(ended.visible)
+        if state.unfinished or _half_over(state, lifetimes, now):
+            online = access.open(*ONLINE_ROLES)
+            state = commit(layout, state, changed={}, signers=online, lifetimes=lifetimes, now=now)
+            signed = True
+    submitted = {role: before.documents()[role].signed.version for role in before.waiting} if before and signed else {}
+    visible = {role.value: int(version) for role, version in {**submitted, **ended.visible}.items()}
+    left_out = (*(before.left_out if before else ()), *ended.left_out)
+    return OnlineSigning(signed, visible, left_out, state.timestamp.signed.expires)
 
 
 def _half_over(state: RepositoryState, lifetimes: Lifetimes, now: datetime) -> bool:

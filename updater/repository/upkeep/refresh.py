@@ -1,25 +1,34 @@
-"""Signs documents again before they expire.
+"""Signs documents again before they expire, and gives a repository the keys of a keys folder.
 
-Rules: snapshot and timestamp are always signed again; another role only when it expires soon and its keys are here.
-If its keys are not here, the role is reported, because nothing else warns in time.
+Rules: snapshot and timestamp are always signed again; another role only when it expires soon, or when keys or
+thresholds in the keys folder differ from the repository's, and the keys that must sign are here.  Where they are not,
+nothing of the change is written and the ceremony that it needs is named; a threshold is made lower by a ceremony only.
+If a role expires soon and its keys are not here, it is reported, because nothing else warns in time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from tuf.api.metadata import Signed
 
+from keys.ceremony.request import missing_lines
+from keys.ceremony.signing import at_hand, signed_with
 from keys.roles import TufRole
-from updater.repository.access import ONLINE_ROLES, KeyAccess, Signers
+from updater.repository.access import ONLINE_ROLES, KeyAccess
+from updater.repository.ceremony.differences import KeyChanges, key_changes
+from updater.repository.ceremony.drafts import documents_of, request_for
+from updater.repository.ceremony.pending import end_if_complete
 from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
 from updater.repository.metadata import load_state
-from updater.repository.role_documents import WRITING_ORDER, RepositoryState
+from updater.repository.role_documents import WRITING_ORDER, Document, RepositoryState
 
 DEFAULT_WITHIN = timedelta(days=30)
 
@@ -34,12 +43,29 @@ class Expiring:
 
 @dataclass(frozen=True)
 class Refreshed:
-    """The roles that were signed again, when each role expires now, the roles that need other keys, and the root."""
+    """What was signed, and what was not.
+
+    Attributes:
+        signed: The roles that were signed again.
+        expires: When each role expires now.
+        expiring: The roles that expire soon and need other keys.
+        changes: The changes of keys that were made, in words.
+        needed: The changes of keys that need a ceremony, and whose signatures they need.
+    """
 
     signed: tuple[TufRole, ...]
     expires: dict[str, datetime]
     expiring: tuple[Expiring, ...]
-    root: bytes
+    changes: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """Documents that were signed as far as the keys here go, and the lines that name whose signatures are missing."""
+
+    ready: Mapping[TufRole, Document[Any]]
+    missing: tuple[str, ...]
 
 
 def refresh(
@@ -62,28 +88,62 @@ def refresh(
         wait_s: How long to wait for another command that changes the repository.
 
     Raises:
-        RefusedError: The repository's signatures do not hold.
+        RefusedError: The repository's signatures do not hold, or keys here are not those it trusts.
         BusyError: Somebody else is changing the repository.
         KeysError: The keys of snapshot or timestamp cannot be opened.
     """
     layout = Layout(base)
     with writing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring, now=now)
-        signers: dict[TufRole, Signers] = {}
-        changed: dict[TufRole, Signed] = {}
-        expiring: list[Expiring] = []
-        for role in expiring_roles(state, lifetimes, now=now, within=within):
-            opened = access.open_if_present(role)
-            if opened:
-                signers[role] = opened
-                changed[role] = state.documents()[role].copy()
-            else:
-                expiring.append(Expiring(role, state.documents()[role].signed.expires))
-        usable = dict(access.open(*ONLINE_ROLES))
-        for opened in signers.values():
-            usable.update(opened)
-        state = commit(layout, state, changed=changed, signers=usable, lifetimes=lifetimes, now=now)
-    return Refreshed((*changed, *ONLINE_ROLES), expiry_by_role(state), tuple(expiring), state.root.raw)
+        online = access.open(*ONLINE_ROLES)
+        ended = end_if_complete(layout, state, access=access, lifetimes=lifetimes, now=now)
+        state = ended.state or state
+        renewed = {
+            role: state.documents()[role].copy() for role in expiring_roles(state, lifetimes, now=now, within=within)
+        }
+        changes = key_changes(state, access.keyring)
+        draft = _drafted(layout, state, {**renewed, **changes.documents}, access=access, lifetimes=lifetimes, now=now)
+        needed = _needed(changes, draft)
+        if needed:
+            draft = _drafted(layout, state, renewed, access=access, lifetimes=lifetimes, now=now)
+        done = commit(layout, state, changed={}, prepared=draft.ready, signers=online, lifetimes=lifetimes, now=now)
+    return Refreshed(
+        (*(role for role in WRITING_ORDER if role in {**ended.visible, **draft.ready}), *ONLINE_ROLES),
+        expiry_by_role(done),
+        tuple(Expiring(role, state.documents()[role].signed.expires) for role in renewed if role not in draft.ready),
+        changes=() if needed else changes.words,
+        needed=(*map(str, ended.left_out), *changes.older, *needed),
+    )
+
+
+def _drafted(
+    layout: Layout,
+    state: RepositoryState,
+    documents: Mapping[TufRole, Signed],
+    *,
+    access: KeyAccess,
+    lifetimes: Lifetimes,
+    now: datetime,
+) -> _Draft:
+    """The documents with the signatures of all keys here."""
+    if not documents:
+        return _Draft({}, ())
+    request = request_for(layout, state, documents, keyring=access.keyring, reason="", lifetimes=lifetimes, now=now)
+    request = signed_with(request, at_hand(request, access.keyring, access.passphrase))
+    ready = documents_of(entry for entry in request.entries if entry.complete)
+    return _Draft(ready, tuple(missing_lines(request)))
+
+
+def _needed(changes: KeyChanges, draft: _Draft) -> tuple[str, ...]:
+    """What must happen elsewhere for a change of keys; nothing when it can be made here."""
+    if not changes.documents:
+        return ()
+    if changes.weaker:
+        return (*changes.words, "a threshold would become lower")
+    if all(role in draft.ready for role in changes.documents):
+        return ()
+    wanted = {f"{role.value}.json" for role in changes.documents}
+    return (*changes.words, *(line for line in draft.missing if line.split(":")[0].partition(".")[2] in wanted))
 
 
 def expiring_roles(

@@ -12,7 +12,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from bedrock.errors import DocumentError
+from keys.ceremony.request import missing_lines
 from keys.roles import TufRole
+from updater.repository.ceremony.pending import read_pending
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.metadata import going_on, load_state
@@ -68,12 +71,14 @@ class RepositoryStatus:
         unfinished: A command was cut short before its timestamp.
         waiting: What was submitted.
         left_out: What was submitted and does not count, and why.
+        ceremony: What signatures are being collected for, and whose are missing.
     """
 
     roles: tuple[RoleStatus, ...]
     unfinished: bool
     waiting: tuple[Waiting, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    ceremony: tuple[str, ...] = ()
 
     @property
     def validity(self) -> Validity:
@@ -105,6 +110,7 @@ def read_status(
         unfinished=following.newer_snapshot,
         waiting=tuple(Waiting(role.value, following.documents()[role].signed.version) for role in following.waiting),
         left_out=following.left_out,
+        ceremony=_ceremony(layout),
     )
 
 
@@ -115,7 +121,22 @@ def lines(status: RepositoryStatus, now: datetime) -> tuple[str, ...]:
         told.append("a snapshot is newer than the timestamp says: a command was cut short; the next one completes it")
     signers = ", ".join(role.role for role in status.roles if TufRole(role.role).online)
     told += [f"{each.role} version {each.version} was submitted and waits for {signers}" for each in status.waiting]
-    return (*told, *map(str, status.left_out))
+    return (*told, *map(str, status.left_out), *status.ceremony)
+
+
+def _ceremony(layout: Layout) -> tuple[str, ...]:
+    try:
+        request = read_pending(layout)
+    except DocumentError as error:
+        return (f"the ceremony that is under way cannot be read: {error}",)
+    if request is None:
+        return ()
+    missing = tuple(f"missing: {line}" for line in missing_lines(request))
+    return (
+        (f"to be signed: {request.title} ({request.reason})", *missing)
+        if missing
+        else (f"{request.title} waits for the online keys ({request.reason})",)
+    )
 
 
 def _role(

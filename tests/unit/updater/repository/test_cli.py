@@ -243,7 +243,9 @@ def test_making_a_repository_says_where_its_root_of_trust_is(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     dev_folder(tmp_path)
     monkeypatch.setenv("TWINHULL_KEYS", "keys")
-    assert answered("repo", "init", "repo") == {"repository": "repo", "root_of_trust": "keys/root.json"}
+    told = answered("repo", "init", "repo")
+    assert (told["repository"], told["root_of_trust"]) == ("repo", "keys/root.json")
+    assert (told["finished"], told["missing"]) == (True, [])
 
 
 @pytest.mark.parametrize("option", ["--online-lifetime", "--release-lifetime"])

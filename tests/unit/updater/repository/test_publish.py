@@ -12,7 +12,7 @@ import updater.repository.publish as publishing
 from bedrock import strict
 from bedrock.persist import write_atomic
 from bedrock.progress import Silent
-from keys.errors import MissingKeyError
+from keys.errors import BadKeyError, MissingKeyError
 from keys.generate import init
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
@@ -55,11 +55,11 @@ def test_init_refuses_a_folder_in_use(workshop: Publisher) -> None:
     assert snapshot_of(workshop.base) == before
 
 
-def test_init_without_every_key_leaves_nothing(tmp_path: Path) -> None:
+def test_init_with_a_key_that_is_not_one_leaves_nothing(tmp_path: Path) -> None:
     keys = dev_folder(tmp_path)
-    (keys / "channels-1.pem").unlink()
+    (keys / "channels-1.pem").write_text("junk")
     access = KeyAccess(Keyring.load(keys), NoPassphrase())
-    with pytest.raises(MissingKeyError):
+    with pytest.raises(BadKeyError):
         init_repository(tmp_path / "repo", access, lifetimes=Lifetimes(), now=NOW)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["keys"]
 

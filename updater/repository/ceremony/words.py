@@ -1,0 +1,108 @@
+"""What a role document says, in words, read from the bytes that are to be signed.
+
+The document that it replaces comes with the request; what changes is named by comparing the two, and everything that
+counts is also named without it, for whoever made the request could have sent another one along.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, cast
+
+from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.serialization import DeserializationError, SerializationError
+
+from keys.ceremony.request import Entry
+from updater.errors import RefusedError
+
+_KINDS: dict[str, Any] = {"root": Root, "targets": Targets}
+
+
+def parse_payload(entry: Entry) -> Root | Targets:
+    """The document that an entry's payload is the canonical form of.
+
+    Raises:
+        RefusedError: It is not a root or a targets document, or another one than its name says.
+    """
+    try:
+        # Canonical JSON has control characters in text as they are.
+        value = json.loads(entry.payload.content, strict=False)
+        signed: Any = _KINDS[value["_type"]].from_dict(value)
+        same = Metadata(signed).signed_bytes == entry.payload.content
+    except (ValueError, KeyError, TypeError, AttributeError, SerializationError) as error:
+        raise RefusedError(f"{entry.name}: the payload is not a root or targets document: {error!r}") from error
+    if not same:
+        raise RefusedError(f"{entry.name}: the payload is not in canonical form")
+    is_root = entry.name == f"{signed.version}.root.json"
+    if not entry.name.startswith(f"{signed.version}.") or is_root is not isinstance(signed, Root):
+        raise RefusedError(f"{entry.name}: the payload is {signed.type} metadata of version {signed.version}")
+    return cast("Root | Targets", signed)
+
+
+def tuf_words(entry: Entry) -> tuple[str, ...]:
+    """What a signature on an entry would mean.
+
+    Raises:
+        RefusedError: The payload is not a document, or the one that it replaces is not.
+    """
+    signed = parse_payload(entry)
+    lines = [f"{signed.type}, version {signed.version}, valid until {signed.expires:%Y-%m-%d %H:%M} UTC"]
+    lines += _delegation_words(signed)
+    before = _context(entry)
+    if before is not None:
+        lines.append(f"compared with version {before.version}:")
+        lines += [f"  {line}" for line in _changes(before, signed)] or ["  nothing else changes"]
+    elif isinstance(signed, Targets):
+        lines += [f"names {path}" for path in sorted(signed.targets)]
+    if signed.unrecognized_fields:
+        lines.append(f"has fields that this program does not know: {', '.join(sorted(signed.unrecognized_fields))}")
+    return tuple(lines)
+
+
+def _context(entry: Entry) -> Any:
+    if entry.context is None:
+        return None
+    try:
+        return Metadata[Any].from_bytes(entry.context.content).signed
+    except DeserializationError as error:
+        raise RefusedError(f"{entry.name}: what it replaces is not signed metadata: {error}") from error
+
+
+def _delegation_words(signed: Any) -> Iterator[str]:
+    for name, keyids, threshold in _roles(signed):
+        keys = ", ".join(keyid[:8] for keyid in keyids)
+        yield f"{threshold} of {len(keyids)} keys sign {name}: {keys}"
+
+
+def _roles(signed: Any) -> list[tuple[str, list[str], int]]:
+    holder: Any = signed if isinstance(signed, Root) else signed.delegations
+    roles = (holder.roles if holder else None) or {}
+    return [(name, role.keyids, role.threshold) for name, role in roles.items()]
+
+
+def _changes(before: Any, after: Any) -> Iterator[str]:
+    if type(before) is not type(after) or before.version + 1 > after.version:
+        yield f"ATTENTION: it replaces {before.type} metadata of version {before.version}"
+        return
+    old = {name: (keyids, threshold) for name, keyids, threshold in _roles(before)}
+    for name, keyids, threshold in _roles(after):
+        keys_before, threshold_before = old.pop(name, ([], 0))
+        yield from (f"{name}: the key {keyid} goes" for keyid in keys_before if keyid not in keyids)
+        yield from (f"{name}: the key {keyid} comes" for keyid in keyids if keyid not in keys_before)
+        if threshold != threshold_before:
+            yield f"{name}: {threshold} must sign instead of {threshold_before}"
+    yield from (f"the role {name} is not delegated any more" for name in old)
+    if isinstance(after, Targets):
+        yield from _target_changes(before, after)
+
+
+def _target_changes(before: Targets, after: Targets) -> Iterator[str]:
+    for path in sorted(before.targets.keys() | after.targets.keys()):
+        old, new = before.targets.get(path), after.targets.get(path)
+        if new is None:
+            yield f"{path} goes"
+        elif old is None:
+            yield f"{path} comes"
+        elif old != new:
+            yield f"{path} changes"
