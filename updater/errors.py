@@ -8,6 +8,7 @@
     ├── FetchError               1  the update server is unreachable or gave an invalid answer
     ├── SlotError                1  a slot or boot entry could not be written or is not what it should be
     │   └── NoSpaceError         1  too small: slot, boot partition, disk
+    ├── FirmwareError            1  the firmware does not take a change of its variables
     ├── BusyError                1  another update is running
     └── PolicyError              1  the plan forbids it: unblessed, pinned, held, known bad, older than allowed
 
@@ -51,6 +52,10 @@ class SlotError(UpdaterError):
 
 class NoSpaceError(SlotError):
     """A slot, the boot partition or the disk is too small."""
+
+
+class FirmwareError(UpdaterError):
+    """The firmware does not take a change of its variables."""
 
 
 class BusyError(UpdaterError):
