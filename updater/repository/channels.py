@@ -30,7 +30,7 @@ from updater.documents.channel import (
 from updater.documents.release import Architecture, Release, release_path
 from updater.errors import PolicyError, RefusedError, RepositoryError
 from updater.repository.access import ONLINE_ROLES, KeyAccess
-from updater.repository.commit import commit
+from updater.repository.commit import commit, completed
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
@@ -155,6 +155,11 @@ def delete_channel(
     layout = Layout(base)
     with writing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring)
+        if state.unfinished and not has_channel(state, name):
+            # An interrupted deletion is completed; hosts may see the channel still.
+            channel = read_channel(layout, load_state(layout, None), name)
+            done = completed(layout, state, access=access, lifetimes=lifetimes, now=now)
+            return ChannelSet(channel, new=done is not state, waits=TufRole.CHANNELS in done.waiting)
         channel = read_channel(layout, state, name)
         signers = access.open_own(TufRole.CHANNELS)
         signed = state.channels.copy()

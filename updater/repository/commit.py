@@ -23,7 +23,7 @@ from bedrock.persist import write_atomic
 from keys.keyring import Keyring
 from keys.roles import TufRole
 from updater.errors import RefusedError, RepositoryError
-from updater.repository.access import ONLINE_ROLES, Signers
+from updater.repository.access import ONLINE_ROLES, KeyAccess, Signers
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.role_documents import (
@@ -79,6 +79,22 @@ def commit(
         raise RepositoryError("root and targets take effect with snapshot and timestamp, whose keys are not here")
     writer.write()
     return writer.state()
+
+
+def completed(
+    layout: Layout, state: RepositoryState, *, access: KeyAccess, lifetimes: Lifetimes, now: datetime
+) -> RepositoryState:
+    """Make visible on the disk what an interrupted command left unfinished.
+
+    Returns:
+        The new state; `state` itself if there is nothing to do, or the online keys are elsewhere.
+
+    Raises:
+        RefusedError: The keys are not those the repository trusts; nothing was written.
+        PassphraseError: The keys are here, but their passphrase is missing or wrong.
+    """
+    online = access.open_if_present(*ONLINE_ROLES) if state.unfinished else {}
+    return commit(layout, state, changed={}, signers=online, lifetimes=lifetimes, now=now) if online else state
 
 
 class _Writer:

@@ -15,7 +15,7 @@ from keys.roles import TufRole
 from updater.errors import PolicyError
 from updater.repository.access import KeyAccess
 from updater.repository.channels import ReleaseChoice, channel_names, find_release, read_channel
-from updater.repository.commit import commit
+from updater.repository.commit import commit, completed
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
@@ -64,7 +64,8 @@ def withdraw(
                 "point it to another release first: twinhull channel set REPO NAME --release IMAGE/VERSION"
             )
         if withdrawal(state.releases.signed.targets[path]) is not None:
-            return Withdrawal(new=False, waits=TufRole.RELEASES in state.waiting)
+            done = completed(layout, state, access=access, lifetimes=lifetimes, now=now)
+            return Withdrawal(new=done is not state, waits=TufRole.RELEASES in done.waiting)
         signers = access.open_own(TufRole.RELEASES)
         changed = state.releases.copy()
         marked_withdrawn(changed.targets[path], reason.strip())
