@@ -237,18 +237,19 @@ def tools_identity() -> str:
 
 
 def ensure_tools(
-    mirrors: Mirrors, *, cache: Path, progress: Progress | None = None, run: Run = process.run
+    mirrors: Mirrors | Callable[[], Mirrors], *, cache: Path, progress: Progress | None = None, run: Run = process.run
 ) -> ToolsTree:
     """Return the tools tree, making it first when the cache has none; writes below `cache` only.
 
     Args:
-        mirrors: Where its packages come from.
+        mirrors: Where its packages come from, or what finds them, which is only asked when the tree is made.
         cache: Twinhull's cache folder.
         progress: Shows the steps.
         run: Runs a program of this machine to its end.
 
     Raises:
         ToolsError: mmdebstrap is missing or failed, or tools cannot be run on this machine.
+        MirrorError: The tree must be made, and no mirror is known.
     """
     tree = ToolsTree(cache / "tools" / tools_identity())
     shown = progress or Silent()
@@ -256,7 +257,8 @@ def ensure_tools(
     with only_one(cache / "tools" / ".lock", on_wait=lambda: shown.step("waiting for the tools tree")):
         if not (tree.root / ".complete").exists():
             shown.step("tools tree (first time: some minutes)")
-            lines = [f"deb {url} {suite} main" for url, suite in mirrors.sources(RELEASE)]
+            found = mirrors() if callable(mirrors) else mirrors
+            lines = [f"deb {url} {suite} main" for url, suite in found.sources(RELEASE)]
             _make(tree.root, RELEASE, lines, log=cache / "tools" / f"{tree.root.name}.log", run=run)
             write_atomic(tree.root.parent / "current", tree.root.name + "\n")
     return tree

@@ -39,7 +39,7 @@ def inspect(*, build: Path, path: str | None, everything: bool, as_json: bool) -
         emit_json(explained) if as_json else show_explanation(explained)
         return
     with open_progress(quiet=as_json) as progress:
-        tools = ensure_tools(find_mirrors(), cache=cache_folder(), progress=progress)
+        tools = ensure_tools(find_mirrors, cache=cache_folder(), progress=progress)
         found = inspect_build(build.absolute(), tools=tools, progress=progress, drivers=True)
     if as_json:
         emit_json(found)
@@ -59,7 +59,7 @@ def diff(*, old: Path, new: Path, as_json: bool) -> None:
       twinhull diff out/my-host/1.0.0 out/my-host/1.0.1
     """
     with open_progress(quiet=as_json) as progress:
-        tools = ensure_tools(find_mirrors(), cache=cache_folder(), progress=progress)
+        tools = ensure_tools(find_mirrors, cache=cache_folder(), progress=progress)
         before, after = (inspect_build(build.absolute(), tools=tools, progress=progress) for build in (old, new))
     found = compare(before, after)
     if as_json:

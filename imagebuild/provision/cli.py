@@ -77,7 +77,7 @@ def write_command(words: tuple[Path, ...], check: bool, remove: bool, as_json: b
         return _show_check(words[-1], as_json=as_json)
     data = b"" if remove else _read(words[1])
     disk = _disk(words[0])
-    tools = ensure_tools(find_mirrors(), cache=cache_folder())
+    tools = ensure_tools(find_mirrors, cache=cache_folder())
     with tempfile.TemporaryDirectory(prefix="twinhull-provision-", dir="/var/tmp") as name:
         scratch = Path(name)
         placing = Placing(open_disk(disk, tools, scratch), tools, scratch)

@@ -118,7 +118,7 @@ def run(
             console=Console.TERMINAL if console else Console.LOG,
         )
     )
-    tools = ensure_tools(find_mirrors(), cache=cache_folder())
+    tools = ensure_tools(find_mirrors, cache=cache_folder())
     finding = find_accelerator(tools, cache=cache_folder())
     _say(finding.line)
     folder = Path(tempfile.mkdtemp(prefix="twinhull-vm-state-", dir="/var/tmp"))

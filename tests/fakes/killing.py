@@ -87,9 +87,9 @@ def _kill_at(step: int, folder: Path) -> None:
         if event in _ON_NAMES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING):
             step_on(arguments[0])
 
-    def counted(handle: int) -> None:
+    def counted(fd: Any) -> None:
         # What a killed process wrote stays, synced or not.
-        step_on(Path(f"/proc/self/fd/{handle}").readlink())
+        step_on(Path(f"/proc/self/fd/{fd if isinstance(fd, int) else fd.fileno()}").readlink())
 
     sys.addaudithook(hook)
     os.fsync = counted

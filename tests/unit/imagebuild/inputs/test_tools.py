@@ -10,7 +10,7 @@ import pytest
 
 from bedrock.errors import ProcessError
 from bedrock.process import Argument, Finished
-from imagebuild.errors import ToolsError
+from imagebuild.errors import MirrorError, ToolsError
 from imagebuild.inputs.mirror import Mirrors
 from imagebuild.inputs.tools import Access, ToolsTree, cache_folder, ensure_tools, ensure_tools_from, tools_identity
 from tests.fakes.definitions import RecordedProgress
@@ -67,6 +67,16 @@ def test_the_tree_is_made_once_and_says_so(tmp_path: Path, gate: PlayedGate) -> 
     runs = len(gate.ran)
     assert ensure_tools(MIRRORS, cache=tmp_path, progress=progress, run=gate.run) == first
     assert len(gate.ran) == runs
+
+
+def test_nobody_looks_for_a_mirror_when_the_tree_is_there(tmp_path: Path, gate: PlayedGate) -> None:
+    def none_known() -> Mirrors:
+        raise MirrorError("no Debian mirror is known")
+
+    with pytest.raises(MirrorError):
+        ensure_tools(none_known, cache=tmp_path, run=gate.run)
+    made = ensure_tools(lambda: MIRRORS, cache=tmp_path, run=gate.run)
+    assert ensure_tools(none_known, cache=tmp_path, run=gate.run) == made
 
 
 def test_a_locked_tree_is_made_of_its_archive_and_of_nothing_else(tmp_path: Path, gate: PlayedGate) -> None:
