@@ -16,6 +16,7 @@ from imagebuild.definition.drivers import Drivers
 from imagebuild.inspection.compare import Comparison
 from imagebuild.inspection.costs import Cost
 from imagebuild.inspection.drivers import DriverSet
+from imagebuild.inspection.published import PublishedInspection
 from imagebuild.inspection.report import Inspection
 from imagebuild.inspection.summary import Summary
 from imagebuild.inspection.why import Explanation
@@ -58,6 +59,23 @@ def show_inspection(found: Inspection, *, everything: bool) -> None:
         ("kernel arguments", found.kernel_arguments),
     ):
         _add_some(root.add(f"{title} ({len(names)})"), map(Text, names), everything=everything)
+    Console().print(root, soft_wrap=True)
+
+
+def show_published(found: PublishedInspection, *, everything: bool) -> None:
+    """Print a published release on stdout; `everything` prints long lists in full."""
+    title = f"{found.image} {found.version} ({found.architecture.value})"
+    root = Tree(_line(title, f"{decimal(found.wire_bytes)} to download"))
+    root.add(_line("root hash", found.root_hash))
+    if found.profile:
+        root.add(_line("profile", found.profile))
+    root.add(_line("trusts the root", found.root_of_trust_sha256 or "not said"))
+    for name, costs in (("artifacts", found.artifacts), ("documents", found.attachments)):
+        branch = root.add(name)
+        for file, cost in costs.items():
+            branch.add(_line(file, _cost(cost)))
+    packages = root.add(f"{len(found.packages)} components in the bill of materials")
+    _add_some(packages, (_line(each.name, each.version or "") for each in found.packages), everything=everything)
     Console().print(root, soft_wrap=True)
 
 

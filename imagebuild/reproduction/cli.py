@@ -9,6 +9,7 @@ import click
 
 from bedrock import strict
 from bedrock.cli import emit_json, json_option
+from bedrock.clock import SYSTEM_CLOCK
 from bedrock.errors import EXIT_REFUSED
 from imagebuild.console import open_progress
 from imagebuild.inputs.mirror import mirrors_for
@@ -16,18 +17,18 @@ from imagebuild.inputs.tools import cache_folder
 from imagebuild.reproduction.rebuild import Reproduction, ReproductionRequest, reproduce
 from imagebuild.reproduction.render import show_report
 from imagebuild.steps.scratch import remove_tree
-from updater.repository.arguments.cli import RELEASE
+from updater.repository.arguments.cli import RELEASE, anchor_for, anchor_options
 from updater.repository.channels import ReleaseChoice
+from updater.repository.mirror.release_cache import local_repository
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command("reproduce")
 @click.argument("release", metavar="IMAGE/VERSION", type=RELEASE)
-@click.option("--repo", "base", type=_FOLDER, required=True, help="The repository, or a copy of it.")
+@click.option("--repo", "place", metavar="REPO", required=True, help="The repository: a folder, or an http(s) URL.")
 @click.option("--definition", type=_FOLDER, required=True, help="The image definition the release was built from.")
-@click.option("--root", type=_FILE, help="The root.json hosts start from; else the repository's own is trusted.")
+@anchor_options
 @click.option(
     "--offline",
     type=click.Path(path_type=Path, exists=True),
@@ -42,9 +43,10 @@ def reproduce_command(
     context: click.Context,
     *,
     release: ReleaseChoice,
-    base: Path,
+    place: str,
     definition: Path,
     root: Path | None,
+    keys: Path | None,
     offline: Path | None,
     out: Path | None,
     quiet: bool,
@@ -54,25 +56,33 @@ def reproduce_command(
 
     Needs no key: the published signatures are attached to the new build. Needs the image definition and the version of
     Twinhull that built the release; the lock comes from the repository. Every published file is checked first.
+    A repository in a folder is trusted as it is, unless --root or --keys says from where; one at a URL needs one of
+    them, and what is fetched of it stays in the cache.
     Exit code 3 when something differs; then the report says where (diffoscope, if installed, writes a full report), and
     the new build is kept.
 
     \b
     Example:
       twinhull reproduce my-host/1.0.0 --repo repo --definition my-host
+      twinhull reproduce my-host/1.0.0 --repo https://updates.example.com --root root.json --definition my-host
     """
-    trusted = root.read_bytes() if root else None
+    anchor = anchor_for(place, root, keys)
     mirrors = None if offline else mirrors_for(definition)
-    wanted = ReproductionRequest(base, release, definition, trusted_root=trusted, bundle=offline, mirrors=mirrors)
-    place = out.absolute() if out else Path(tempfile.mkdtemp(prefix="twinhull-reproduced-")) / "build"
+    folder = out.absolute() if out else Path(tempfile.mkdtemp(prefix="twinhull-reproduced-")) / "build"
     kept = out is not None
     try:
         with open_progress(quiet=quiet or as_json) as progress:
-            report = reproduce(wanted, out=place, cache=cache_folder(), progress=progress)
+            there = local_repository(
+                place, release, anchor, cache=cache_folder(), now=SYSTEM_CLOCK.now(), progress=progress
+            )
+            wanted = ReproductionRequest(
+                there.base, release, definition, trusted_root=there.trusted_root, bundle=offline, mirrors=mirrors
+            )
+            report = reproduce(wanted, out=folder, cache=cache_folder(), progress=progress)
         kept = kept or not report.identical
     finally:
         if not kept:
-            remove_tree(place.parent)
+            remove_tree(folder.parent)
     _tell(report, kept=kept, as_json=as_json)
     if not report.identical:
         context.exit(EXIT_REFUSED)

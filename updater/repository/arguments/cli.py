@@ -22,6 +22,7 @@ from updater.repository.access import KeyAccess
 from updater.repository.channels import ReleaseChoice
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
+from updater.repository.mirror.sources import is_url
 from updater.repository.mirror.staging import Anchor
 from updater.repository.roots import keep_root, trusted_root_of
 
@@ -156,6 +157,15 @@ def keep_newest_root(base: Path, keyring: Keyring) -> None:
     warning = keep_root(layout, keyring, trusted_root_of(layout, keyring).raw)
     if warning:
         click.echo(f"warning: {warning}", err=True)
+
+
+def anchor_for(place: str, root: Path | None, keys: Path | None) -> Anchor | None:
+    """Where trust in a repository begins; None for one in a folder that is trusted as it is.
+
+    Raises:
+        UsageError: It is at a URL, and nothing was told; or two things were.
+    """
+    return anchor_of(root, keys) if is_url(place) or root or keys else None
 
 
 def progress_of(*, quiet: bool) -> Progress:
