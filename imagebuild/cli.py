@@ -35,6 +35,7 @@ from keys.ceremony.cli import sign_command
 from keys.ceremony.request import PayloadKind
 from keys.cli import keys, keys_option, passphrase_option, passphrase_source
 from keys.keyring import Keyring
+from keys.secureboot.requests import boot_words
 from partitions.cli import VERSION
 from partitions.version import Version
 from updater.repository.ceremony.cli import root
@@ -44,7 +45,7 @@ from updater.repository.revocation.cli import revoke_boot, trust_boot
 from updater.server.cli import server
 
 # How `twinhull sign` puts into words what it signs.
-WORDS = {PayloadKind.TUF: tuf_words}
+WORDS = {PayloadKind.TUF: tuf_words, PayloadKind.SECURE_BOOT: boot_words}
 SCHEMAS = {"image": image_schema, "provision": provision_schema, "updater": settings_schema}
 _OFFLINE_HELP = "Use what `twinhull bundle` packed; the network is not touched."
 

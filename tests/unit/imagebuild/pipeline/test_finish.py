@@ -75,6 +75,15 @@ def test_a_finished_build_has_the_bytes_of_one_that_was_signed_at_once(plan: Bui
     assert not finish_build(unsigned, cache=plan.cache, assemble_disk=played).fresh
 
 
+def test_twinhull_sign_shows_the_digest_and_signs(plan: BuildPlan, unsigned: Path) -> None:
+    assert isinstance(plan.signatures, KeySource)
+    request, key = unsigned / "signing-request.json", plan.signatures.keyring.folder / "db.pem"
+    result = CliRunner().invoke(twinhull, ["sign", str(request), "--key", f"file:{key}", "--yes"])
+    assert result.exit_code == 0, result.output
+    assert authenticode_digest(unsigned / "uki.efi").hex() in result.output
+    assert read_request(request).complete
+
+
 def test_an_unsigned_build_says_so_and_carries_its_request(unsigned: Path) -> None:
     summary = json.loads((unsigned / "summary.json").read_text())
     assert any("UNSIGNED" in note and "twinhull finish" in note for note in summary["notes"])
