@@ -10,7 +10,7 @@ from bedrock.cli import emit_json, json_option
 from bedrock.clock import SYSTEM_CLOCK
 from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
 from bedrock.persist import write_atomic
-from keys.ceremony.request import SigningRequest, request_bytes
+from keys.ceremony.request import SigningRequest, missing_lines, request_bytes
 from keys.ceremony.signing import read_request
 from keys.certificates import read_certificate
 from keys.secureboot.requests import addition_lines
@@ -18,11 +18,13 @@ from keys.secureboot.variable import Addition
 from updater.documents.release import Architecture
 from updater.repository.arguments.cli import FILE, FOLDER, RELEASE, WritingOptions, writing_options
 from updater.repository.channels import ReleaseChoice
+from updater.repository.layout import Layout
 from updater.repository.revocation.revoke import (
     BootChange,
+    BootTrustChanged,
     TrustWriting,
+    kek_request,
     publish_change,
-    request_for,
     revocation_of,
     trusting,
 )
@@ -31,7 +33,7 @@ _REQUEST = click.option(
     "--request",
     "request",
     type=FILE,
-    help="Signing request for KEK: written if FILE is not there, else its signature is taken from it.",
+    help="Signing request: written for KEK if FILE is not there, then for targets if its key is not here.",
 )
 _REASON = click.option("--reason", required=True, metavar="TEXT", help="Why, in one line; operators of hosts see it.")
 
@@ -58,7 +60,8 @@ def revoke_boot(
 
     Publishes an addition to the firmware variable dbx, by the Authenticode SHA-256 of each UKI, signed by KEK;
     hosts append it when they look for updates, and not while it is what they run or fall back to. Nothing can
-    be taken back: a revoked UKI never starts again. Needs KEK (or --request), targets, snapshot and timestamp.
+    be taken back: a revoked UKI never starts again. Needs KEK, targets, snapshot and timestamp; those that are
+    elsewhere sign through --request and a ceremony (twinhull root).
     Exit code 4: it is revoked already.
 
     \b
@@ -98,7 +101,8 @@ def trust_boot(
     """Have the firmware of IMAGE's hosts trust another certificate of db, before anything signed with it is published.
 
     Publishes an addition to the firmware variable db, signed by KEK; hosts append it when they look for
-    updates. Needs KEK (or --request), targets, snapshot and timestamp. Exit code 4: it is published already.
+    updates. Keys that are elsewhere sign through --request and a ceremony (twinhull root). Exit code 4: it is
+    published already.
 
     \b
     Example:
@@ -111,7 +115,7 @@ def trust_boot(
 def _publish(base: Path, change: BootChange, request: Path | None, given: WritingOptions, *, as_json: bool) -> int:
     now = SYSTEM_CLOCK.now()
     if request is not None and not request.exists():
-        asked: SigningRequest = request_for(change, given.access, now=now)
+        asked: SigningRequest = kek_request(change, given.access, now=now)
         write_atomic(request, request_bytes(asked))
         if as_json:
             emit_json({"request": request, "published": False})
@@ -122,11 +126,25 @@ def _publish(base: Path, change: BootChange, request: Path | None, given: Writin
     done = publish_change(
         base, change, TrustWriting(given.access, given.lifetimes, now, request=signed, wait_s=given.wait_s)
     )
-    lines = list(addition_lines(Addition(change.variable, now, change.lists)))
-    if as_json:
-        emit_json({"published": done.new, "updates": len(done.trust.updates), "reason": change.reason, "lines": lines})
-    else:
-        click.echo("published" if done.new else "published before, nothing to do")
-        for line in lines:
-            click.echo(f"  {line}")
+    if done.ceremony is not None and request is not None:
+        write_atomic(request, request_bytes(done.ceremony))
+    _report(change, done, base=base, request=request, as_json=as_json)
     return EXIT_DONE if done.new else EXIT_NOTHING_TO_DO
+
+
+def _report(change: BootChange, done: BootTrustChanged, *, base: Path, request: Path | None, as_json: bool) -> None:
+    lines = list(addition_lines(Addition(change.variable, SYSTEM_CLOCK.now(), change.lists)))
+    missing = list(missing_lines(done.ceremony)) if done.ceremony else []
+    if as_json:
+        valid = done.new and done.ceremony is None
+        emit_json({"published": valid, "missing": missing, "reason": change.reason, "lines": lines})
+        return
+    if done.ceremony is None:
+        click.echo("published" if done.new else "published before, nothing to do")
+    elif missing:
+        file = request or Layout(base).ceremony_file
+        click.echo(f"{file}: take it to the key of targets (twinhull sign), then: twinhull root apply {base} {file}")
+    else:
+        click.echo("signed; waits for the online keys (twinhull repo sign-online)")
+    for line in (*lines, *(f"missing: {each}" for each in missing)):
+        click.echo(f"  {line}")

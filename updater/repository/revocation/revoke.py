@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from tuf.api.metadata import Targets
 
 from keys.ceremony.request import FORMAT as REQUEST_FORMAT
 from keys.ceremony.request import SigningRequest
+from keys.ceremony.signing import at_hand, signed_with
 from keys.errors import MissingKeyError, RequestMismatchError
 from keys.roles import BootRole, TufRole
 from keys.secureboot.pe import authenticode_digest
@@ -30,8 +32,10 @@ from keys.secureboot.variable import Addition, parse_to_sign
 from keys.signers import boot_certificate, open_boot_signer
 from updater.documents.boot_trust import BootTrust, BootTrustUpdate
 from updater.documents.release import Architecture, Release
-from updater.errors import PolicyError, RefusedError
+from updater.errors import PolicyError, RefusedError, RepositoryError
 from updater.repository.access import ONLINE_ROLES, KeyAccess
+from updater.repository.ceremony.drafts import request_for
+from updater.repository.ceremony.pending import read_pending, write_pending
 from updater.repository.channels import ReleaseChoice, channel_names, find_release, read_channel
 from updater.repository.commit import commit
 from updater.repository.layout import Layout
@@ -58,10 +62,17 @@ class BootChange:
 
 @dataclass(frozen=True)
 class BootTrustChanged:
-    """The outcome: the image's boot trust, and whether it differs from before."""
+    """The outcome.
+
+    Attributes:
+        trust: The image's boot trust; hosts see it once `ceremony` has ended.
+        new: Whether it differs from before.
+        ceremony: What targets is still asked for, or what waits for the online keys; None when it is valid.
+    """
 
     trust: BootTrust
     new: bool
+    ceremony: SigningRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ class TrustWriting:
     """What every change of the boot trust is given.
 
     Attributes:
-        access: The keys of KEK (unless it signed already), targets, snapshot and timestamp.
+        access: The key KEK (unless it signed already), and those of targets, snapshot and timestamp that are here.
         lifetimes: How long signatures last.
         now: The moment of signing.
         request: A request that KEK signed somewhere else.
@@ -122,7 +133,7 @@ def trusting(image: str, architecture: Architecture, certificate: x509.Certifica
     return BootChange(image, architecture, BootVariable.DB, lists, f"{subject} ({digest[:16]}…): {reason}")
 
 
-def request_for(change: BootChange, access: KeyAccess, *, now: datetime) -> SigningRequest:
+def kek_request(change: BootChange, access: KeyAccess, *, now: datetime) -> SigningRequest:
     """A request for KEK's signature.
 
     Raises:
@@ -144,10 +155,11 @@ def publish_change(base: Path, change: BootChange, given: TrustWriting) -> BootT
     """Sign an addition and publish it in the repository on the disk; one that adds nothing new writes nothing.
 
     Raises:
-        MissingKeyError: KEK, targets, snapshot or timestamp cannot sign here.
+        MissingKeyError: KEK cannot sign here.
         RequestMismatchError: The request asks for something else.
         UnrequestedKeyError: KEK has not signed the request.
         RefusedError: The repository's signatures do not hold.
+        RepositoryError: Signatures are being collected for something else.
         DocumentError: There are too many updates.
         BusyError: Somebody else is changing the repository.
     """
@@ -160,13 +172,44 @@ def publish_change(base: Path, change: BootChange, given: TrustWriting) -> BootT
         if wanted.signatures <= frozenset().union(*known):
             return BootTrustChanged(trust, new=False)
         payload = _signed(wanted, given)
-        signers = given.access.open(TufRole.TARGETS, *ONLINE_ROLES)
+        signers = given.access.open_if_present(TufRole.TARGETS, *ONLINE_ROLES)
+        if not signers:
+            _require_no_ceremony(layout)
         update = BootTrustUpdate.of(payload, variable=change.variable, reason=change.reason)
         changed = with_update(layout, state, trust, update)
-        state = commit(
+        grown = replace(trust, updates=(*trust.updates, update))
+        if not signers:
+            return BootTrustChanged(grown, new=True, ceremony=_ceremony(layout, state, changed, change, given))
+        commit(
             layout, state, changed={TufRole.TARGETS: changed}, signers=signers, lifetimes=given.lifetimes, now=given.now
         )
-        return BootTrustChanged(read_boot_trust(layout, state, change.image, change.architecture), new=True)
+        return BootTrustChanged(grown, new=True)
+
+
+def _ceremony(
+    layout: Layout, state: RepositoryState, changed: Targets, change: BootChange, given: TrustWriting
+) -> SigningRequest:
+    """Begin to collect the signatures of targets, with those of the keys that are here."""
+    asked = request_for(
+        layout,
+        state,
+        {TufRole.TARGETS: changed},
+        keyring=given.access.keyring,
+        reason=change.reason,
+        lifetimes=given.lifetimes,
+        now=given.now,
+    )
+    request = signed_with(asked, at_hand(asked, given.access.keyring, given.access.passphrase))
+    write_pending(layout, request)
+    return request
+
+
+def _require_no_ceremony(layout: Layout) -> None:
+    under_way = read_pending(layout)
+    if under_way is not None:
+        raise RepositoryError(f"signatures are being collected for {under_way.title}").with_hint(
+            f"end that first: twinhull root apply {layout.base} FILE"
+        )
 
 
 def _signed(wanted: Addition, given: TrustWriting) -> bytes:

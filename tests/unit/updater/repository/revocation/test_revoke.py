@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bedrock.progress import Silent
 from imagebuild.cli import twinhull
 from keys.ceremony.request import PayloadKind, request_bytes
-from keys.ceremony.signing import by_keyring, explain, read_request, signed_with
+from keys.ceremony.signing import at_hand, by_keyring, explain, read_request, signed_with
 from keys.certificates import certificate_pem, read_certificate, self_signed
 from keys.errors import MissingKeyError, PeFormatError, RequestMismatchError, UnrequestedKeyError
 from keys.passphrase import NoPassphrase
@@ -28,6 +28,7 @@ from tests.fakes.builds import NOW, Publisher, snapshot_of
 from updater.documents.boot_trust import parse_boot_trust
 from updater.documents.release import Architecture
 from updater.errors import PolicyError, RepositoryError
+from updater.repository.ceremony.pending import apply
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
@@ -124,12 +125,30 @@ def test_what_is_not_published_or_no_program_is_not_revoked(workshop: Publisher)
         revoke(workshop, "host/2.0.0")
 
 
-@pytest.mark.parametrize("missing", ["targets", "timestamp", "KEK"])
-def test_no_online_key_and_no_pipeline_can_revoke(workshop: Publisher, missing: str) -> None:
+def test_without_kek_nothing_is_revoked(workshop: Publisher) -> None:
     before = snapshot_of(workshop.base)
-    with pytest.raises(MissingKeyError, match=missing):
-        revoke(workshop.without_keys(missing), "host/1.0.0")
+    with pytest.raises(MissingKeyError, match=r"KEK\.pem") as caught:
+        revoke(workshop.without_keys("KEK"), "host/1.0.0")
+    assert "--request" in caught.value.hints[-1]
+    assert snapshot_of(workshop.base) == before
+
+
+@pytest.mark.parametrize("missing", ["targets", "timestamp"])
+def test_without_the_key_of_targets_or_online_keys_hosts_see_nothing_yet(workshop: Publisher, missing: str) -> None:
+    before = snapshot_of(workshop.base)
+    here = workshop.without_keys(missing)
+    done = revoke(here, "host/1.0.0")
+    assert done.ceremony is not None
+    assert done.ceremony.complete == (missing == "timestamp")
     assert metadata_of(snapshot_of(workshop.base)) == metadata_of(before)
+    with pytest.raises(RepositoryError, match="signatures are being collected"):
+        revoke(here, "host/1.0.1")
+    asked = done.ceremony
+    signed = signed_with(asked, at_hand(asked, workshop.access.keyring, NoPassphrase()))
+    step = apply(workshop.base, [signed], access=workshop.access, lifetimes=Lifetimes(), now=NOW)
+    assert step.finished
+    assert not revoke(workshop, "host/1.0.0").new
+    assert verify(workshop.base, now=NOW, progress=Silent()).problems == ()
 
 
 def metadata_of(files: dict[str, bytes]) -> dict[str, bytes]:
