@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import click
 
 from bedrock.cli import emit_json, json_option
+from bedrock.clock import SYSTEM_CLOCK
 from bedrock.errors import EXIT_FAILED
+from keys.boot_changes import use_token
 from keys.changes import ForeignKey, add, revoke, rotate, set_threshold, what_follows
 from keys.check import Finding, Severity, check
 from keys.generate import init
@@ -27,10 +29,14 @@ from keys.passphrase import (
     FixedPassphrase,
     NoPassphrase,
     PassphraseSource,
+    demanded,
     from_environment,
 )
 from keys.public import read_public
-from keys.roles import Profile, TufRole
+from keys.roles import BootRole, Profile, TufRole
+from keys.token_uri import PKCS11
+from keys.tokens import open_token_key, require_public
+from keys.uri import parse_uri
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -180,15 +186,28 @@ def _role_argument(command: Command) -> Command:
 
 def _foreign_options(command: Command) -> Command:
     file = click.Path(path_type=Path, dir_okay=False, exists=True)
-    public = click.option("--public", type=file, metavar="PEM", help="The public half of a key made elsewhere.")
+    public = click.option(
+        "--public",
+        type=file,
+        metavar="PEM",
+        help="The public half of a key made elsewhere [default: what the token shows].",
+    )
     uri = click.option("--uri", metavar="URI", help="Where its private half is, such as pkcs11:….")
     return public(uri(command))
 
 
-def _foreign(public: Path | None, uri: str | None) -> ForeignKey | None:
-    if (public is None) is not (uri is None):
-        raise click.UsageError("--public and --uri belong together")
-    return None if public is None or uri is None else ForeignKey(read_public(public), uri)
+def _foreign(public: Path | None, uri: str | None, pin: Path | None) -> ForeignKey | None:
+    if uri is None:
+        if public is not None:
+            raise click.UsageError("--public and --uri belong together")
+        return None
+    if public is not None:
+        return ForeignKey(read_public(public), uri)
+    named = parse_uri(uri)
+    if named.scheme != PKCS11:
+        raise click.UsageError("--public and --uri belong together, unless the URI is a token's")
+    _, found = open_token_key(uri, named.token, None, demanded(passphrase_source(pin)))
+    return ForeignKey(require_public(uri, found), uri)
 
 
 def _new_key_passphrase(folder: Path, file: Path | None, *, unneeded: bool) -> PassphraseSource:
@@ -220,9 +239,9 @@ def rotate_command(
     \b
     Example:
       twinhull keys rotate my-keys timestamp
-      twinhull keys rotate my-keys channels --public channels.pub --uri 'pkcs11:token=card;object=channels'
+      twinhull keys rotate my-keys channels --uri 'pkcs11:token=card;object=channels'
     """
-    foreign = _foreign(public, uri)
+    foreign = _foreign(public, uri, passphrase_file)
     passphrase = _new_key_passphrase(folder, passphrase_file, unneeded=no_passphrase or foreign is not None)
     rotate(folder, TufRole(role), passphrase, foreign=foreign)
     _changed(folder, TufRole(role), as_json=as_json)
@@ -251,10 +270,42 @@ def add_command(
     Example:
       twinhull keys add my-keys root
     """
-    foreign = _foreign(public, uri)
+    foreign = _foreign(public, uri, passphrase_file)
     passphrase = _new_key_passphrase(folder, passphrase_file, unneeded=no_passphrase or foreign is not None)
     add(folder, TufRole(role), passphrase, foreign=foreign)
     _changed(folder, TufRole(role), as_json=as_json)
+
+
+@keys.command("boot-token")
+@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("role", type=click.Choice([role.value for role in BootRole]))
+@click.argument("uri", metavar="URI")
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="PEM",
+    help="Its certificate [default: one is made, signed by the key itself].",
+)
+@passphrase_option
+@json_option
+def boot_token_command(
+    *, folder: Path, role: str, uri: str, certificate: Path | None, passphrase_file: Path | None, as_json: bool
+) -> None:
+    """Let the Secure Boot ROLE (db, KEK, PK) sign with the RSA key in a token that URI names.
+
+    Its certificate is a new file in DIR; those of before stay. Hosts do not follow by themselves: before
+    a new db key signs a release, announce its certificate with `twinhull keys trust-boot`.
+
+    \b
+    Example:
+      twinhull keys boot-token my-keys db 'pkcs11:token=release;object=db?module-path=/usr/lib/softhsm/libsofthsm2.so'
+    """
+    source, now = passphrase_source(passphrase_file), SYSTEM_CLOCK.now()
+    made = use_token(folder, BootRole(role), parse_uri(uri), source, now=now, certificate=certificate)
+    if as_json:
+        emit_json({"role": role, "certificate": made})
+    else:
+        click.echo(f"{role} signs with {uri}; its certificate is {made}")
 
 
 @keys.command("revoke")

@@ -136,6 +136,19 @@ def open_token_key(
     return TokenKey(private, text, pin if always else None), public
 
 
+def require_public(text: str, public: PublicKeyTypes | None) -> PublicKeyTypes:
+    """The public half that a token showed.
+
+    Raises:
+        MissingKeyError: It shows none.
+    """
+    if public is None:
+        raise MissingKeyError(f"the token does not show the public half of {text}").with_hint(
+            "give it: --public FILE for a TUF role, --certificate FILE for Secure Boot"
+        )
+    return public
+
+
 def pin_state(flags: int) -> str:
     """How many tries are left, as far as a token says it."""
     if flags & TokenFlag.USER_PIN_LOCKED:

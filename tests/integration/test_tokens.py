@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import UsageError
+from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from keys.certificates import certificate_pem, self_signed
+from keys.cli import keys
 from keys.errors import BadKeyError, KeyUriError, MissingKeyError, PassphraseError, TokenError
 from keys.keyring import (
     KEYRING_FILE,
@@ -31,6 +34,7 @@ from keys.tokens import MODULE_VARIABLE
 from keys.uri import KeyUri
 from tests.fakes.boot_signatures import boot_signature_holds
 from tests.fakes.clock import START
+from tests.fakes.keyrings import dev_folder
 from tests.fakes.passphrases import RecordingPassphrase
 from tests.fakes.soft_tokens import MODULE, PIN, SoftTokens
 
@@ -162,6 +166,52 @@ def test_the_pin_is_in_no_error_and_no_repr(tmp_path: Path, tokens: SoftTokens) 
     signer = open_signer(uri_of(tokens, "p256"), public_of("p256"), RIGHT)
     boot = open_boot_signer(keyring_with(tmp_path / "keys", tokens), BootRole.DB, RIGHT)
     assert PIN not in f"{signer!r} {vars(signer)!r} {boot!r}"
+
+
+def run(*words: str | Path) -> Result:
+    arguments = [str(word) for word in words]
+    return CliRunner().invoke(keys, arguments, env={"TWINHULL_KEYS_PASSPHRASE": PIN}, standalone_mode=False)
+
+
+def test_a_role_is_given_a_key_by_its_uri_alone(tmp_path: Path, tokens: SoftTokens) -> None:
+    folder = dev_folder(tmp_path)
+    done = run("rotate", folder, "channels", "--uri", uri_of(tokens, "p256"))
+    assert done.exception is None
+    key = Keyring.load(folder).role(TufRole.CHANNELS).keys[0]
+    assert key.keyid == public_of("p256").keyid
+    signer = open_signers(Keyring.load(folder), TufRole.CHANNELS, RIGHT)[0]
+    key.public.verify_signature(signer.sign(b"data"), b"data")
+    again = run("add", folder, "channels", "--uri", "file:elsewhere.pem")
+    assert isinstance(again.exception, UsageError)
+
+
+def test_secure_boot_is_given_a_key_in_a_token_and_a_certificate_that_it_signed(
+    tmp_path: Path, tokens: SoftTokens
+) -> None:
+    folder = dev_folder(tmp_path)
+    old = (folder / "db.crt").read_bytes()
+    done = run("boot-token", folder, "db", uri_of(tokens, "rsa"))
+    assert done.exception is None
+    boot = open_boot_signer(Keyring.load(folder), BootRole.DB, RIGHT)
+    assert boot_signature_holds(boot.certificate, boot.sign(b"data"), b"data")
+    boot.certificate.verify_directly_issued_by(boot.certificate)
+    assert (folder / "db.crt").read_bytes() == old
+    assert (folder / "db-2.crt").is_file()
+    given = run("boot-token", folder, "KEK", uri_of(tokens, "rsa"), "--certificate", folder / "db-2.crt")
+    assert given.exception is None
+    assert Keyring.load(folder).boot_key(BootRole.KEK).certificate.name == "KEK-2.crt"
+
+
+@pytest.mark.parametrize(("kind", "certificate"), [("p256", None), ("rsa", "KEK.crt")])
+def test_a_key_that_does_not_fit_secure_boot_changes_nothing(
+    kind: str, certificate: str | None, tmp_path: Path, tokens: SoftTokens
+) -> None:
+    folder = dev_folder(tmp_path)
+    before = (folder / KEYRING_FILE).read_text()
+    words = ("--certificate", folder / certificate) if certificate else ()
+    assert isinstance(run("boot-token", folder, "db", uri_of(tokens, kind), *words).exception, BadKeyError)
+    assert (folder / KEYRING_FILE).read_text() == before
+    assert not (folder / "db-2.crt").exists()
 
 
 def test_a_token_that_goes_away_is_an_error(tokens: SoftTokens) -> None:
