@@ -5,7 +5,8 @@ machine's firmware (`signatures.json`).  A host that installs an image with anot
 from this repository again; one whose firmware does not know the certificate does not boot it.
 
 Rules: a build's root is one of the repository's, from which the chain of signatures leads to the current one (so a
-rotated root is the same trust); its db certificates are those of the newest release of the image that names some.
+rotated root is the same trust); its db certificates are those of the newest release of the image that names some, or
+were added for its hosts before (`twinhull keys trust-boot`).
 A build without provenance or without signatures says nothing, and nothing is refused for it.
 """
 
@@ -20,6 +21,7 @@ from tuf.api.metadata import Root
 
 from bedrock.digest import bytes_sha256
 from keys.roles import BootRole, TufRole
+from keys.secureboot.siglist import BootVariable, SignatureKind
 from updater.documents.release import Release
 from updater.documents.signatures import SIGNATURES, Signatures, parse_signatures
 from updater.documents.slot_layout import Family
@@ -28,6 +30,7 @@ from updater.repository.field.layouts import releases_of
 from updater.repository.field.room import family_of
 from updater.repository.layout import Layout
 from updater.repository.objects import read_object
+from updater.repository.revocation.boot_trust import read_boot_trust
 from updater.repository.role_documents import RepositoryState, read_document
 from updater.repository.roots import follow_roots
 
@@ -55,6 +58,7 @@ def require_same_trust(layout: Layout, state: RepositoryState, builds: Sequence[
     if problems:
         raise RefusedError("\n".join((*problems, "nothing was published"))).with_hint(
             "build with the keys folder of this repository (--keys), which has its root.json; "
+            "to renew a certificate, have hosts trust it first (twinhull keys trust-boot); "
             "when hosts are meant to change what they trust, add --allow-other-trust"
         )
 
@@ -87,12 +91,12 @@ def _roots(layout: Layout, state: RepositoryState) -> frozenset[str]:
 def _boot_problems(layout: Layout, state: RepositoryState, builds: Sequence[TrustingBuild]) -> Iterator[str]:
     for family in dict.fromkeys(family_of(build.release) for build in builds):
         ours = [build for build in builds if family_of(build.release) == family]
-        before = _published_certificates(layout, state, family)
+        before, added = _published_certificates(layout, state, family), _added_certificates(layout, state, family)
         for build in sorted(ours, key=lambda each: each.release.version):
             if build.signatures is None:
                 continue
             found = certificates_of(build.signatures, source=_title(build.release))
-            if before is not None and found != before[1]:
+            if before is not None and not found <= before[1] | added:
                 yield (
                     f"{_title(build.release)} has the Secure Boot certificate {_shown(found)}, and "
                     f"{before[0]} has {_shown(before[1])}: firmware that knows only that one would not boot it"
@@ -115,6 +119,18 @@ def _published_certificates(
         data = read_object(layout.object_file(stored), stored, artifact)
         return str(release.version), certificates_of(parse_signatures(data, source=source), source=source)
     return None
+
+
+def _added_certificates(layout: Layout, state: RepositoryState, family: Family) -> frozenset[str]:
+    """The fingerprints of the certificates that hosts of a family add to their firmware's own."""
+    trust = read_boot_trust(layout, state, family.image, family.architecture)
+    return frozenset(
+        bytes_sha256(each.data)
+        for update in trust.updates
+        if update.variable is BootVariable.DB
+        for each in update.signatures
+        if each.kind is SignatureKind.X509
+    )
 
 
 def certificates_of(signatures: Signatures, *, source: str) -> frozenset[str]:

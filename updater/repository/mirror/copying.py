@@ -32,7 +32,7 @@ from updater.repository.role_documents import WRITING_ORDER, RepositoryState
 from updater.repository.upkeep.history import changed_releases
 
 _INCOMING = ".incoming-"
-_OURS = frozenset({"metadata", "targets", "objects", "retired-layouts.json"})
+_OURS = frozenset({"metadata", "targets", "objects", "retired-layouts.json", "ceremony.json"})
 
 
 @dataclass(frozen=True)

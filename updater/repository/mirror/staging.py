@@ -147,8 +147,9 @@ class _Stage:
                     self._target(target)
             found = find_release(self.layout, state, only)
             return Staged(self.layout, state, {found.target_path: found})
-        for target in (*releases.values(), *state.channels.signed.targets.values()):
-            self._target(target)
+        for document in (state.targets, state.releases, state.channels):
+            for target in document.signed.targets.values():
+                self._target(target)
         return Staged(self.layout, state, {path: self._whole(target) for path, target in releases.items()})
 
     def _roots(self, anchor: Anchor) -> None:

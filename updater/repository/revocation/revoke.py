@@ -37,7 +37,7 @@ from updater.repository.access import ONLINE_ROLES, KeyAccess
 from updater.repository.ceremony.drafts import request_for
 from updater.repository.ceremony.pending import read_pending, write_pending
 from updater.repository.channels import ReleaseChoice, channel_names, find_release, read_channel
-from updater.repository.commit import commit
+from updater.repository.commit import commit, completed
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
@@ -170,7 +170,8 @@ def publish_change(base: Path, change: BootChange, given: TrustWriting) -> BootT
         wanted = Addition(change.variable, given.now.replace(microsecond=0), change.lists)
         known = [update.signatures for update in trust.updates if update.variable is change.variable]
         if wanted.signatures <= frozenset().union(*known):
-            return BootTrustChanged(trust, new=False)
+            done = completed(layout, state, access=given.access, lifetimes=given.lifetimes, now=given.now)
+            return BootTrustChanged(trust, new=done is not state)
         payload = _signed(wanted, given)
         signers = given.access.open_if_present(TufRole.TARGETS, *ONLINE_ROLES)
         if not signers:

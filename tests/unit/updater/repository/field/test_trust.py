@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from tuf.api.metadata import Metadata, Root
 
@@ -17,11 +18,13 @@ from tests.fakes.attested import attested_build, signatures_with
 from tests.fakes.builds import NOW, Publisher, snapshot_of
 from tests.fakes.forgery import strangers_key
 from tests.fakes.provisions import CERTIFICATE
+from updater.documents.release import Architecture
 from updater.documents.signatures import dump_signatures
 from updater.errors import RefusedError
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.metadata import load_state
+from updater.repository.revocation.revoke import TrustWriting, publish_change, trusting
 from updater.repository.upkeep.refresh import refresh
 
 MakeBuild = Callable[..., Path]
@@ -111,6 +114,16 @@ def test_once_other_certificates_were_allowed_the_next_release_keeps_to_them(
     assert workshop.publish_folders(make("1.0.2", certificate=other))[0].new
     with pytest.raises(RefusedError, match=r"host 1\.0\.3"):
         workshop.publish_folders(make("1.0.3"))
+
+
+def test_a_certificate_that_hosts_were_told_to_trust_before_is_no_other_one(
+    workshop: Publisher, make: MakeBuild
+) -> None:
+    other = other_certificate()
+    workshop.publish_folders(make("1.0.0"))
+    change = trusting("host", Architecture.X86_64, x509.load_pem_x509_certificate(other.encode()), "renewed")
+    publish_change(workshop.base, change, TrustWriting(workshop.access, Lifetimes(), NOW))
+    assert workshop.publish_folders(make("1.0.1", certificate=other))[0].new
 
 
 def test_a_certificate_that_cannot_be_read_is_refused(workshop: Publisher, make: MakeBuild) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from tuf.api.metadata import Metadata, Root
 
 from bedrock.progress import Silent
@@ -17,8 +18,10 @@ from keys.roles import TufRole
 from partitions.version import Version
 from tests.fakes.builds import NOW, Publisher, snapshot_of
 from tests.fakes.forgery import expire, own_keys, resign, strangers_key, swap_release
+from tests.fakes.provisions import CERTIFICATE
 from tests.fakes.tampering import flip_bits
 from tests.fakes.web_server import WebAnswer, answering, web_server
+from updater.documents.release import Architecture
 from updater.errors import ConflictError, FetchError, RefusedError, RepositoryError
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.extract import extract
@@ -27,6 +30,7 @@ from updater.repository.lifetime import Lifetimes
 from updater.repository.mirror.copying import Copied, copy
 from updater.repository.mirror.sources import FolderFiles, RepositorySource, open_source
 from updater.repository.mirror.staging import Anchor
+from updater.repository.revocation.revoke import TrustWriting, publish_change, trusting
 from updater.repository.upkeep.refresh import refresh
 from updater.repository.upkeep.verify import verify
 
@@ -186,6 +190,15 @@ def test_a_changed_document_is_refused(workshop: Publisher, dest: Path) -> None:
     flip_bits(next(workshop.base.glob("targets/releases/host/1.0.0/*")))
     with pytest.raises(RefusedError, match="not the target that was signed"):
         copied(workshop, dest)
+
+
+def test_what_is_added_to_the_firmware_of_hosts_is_copied(workshop: Publisher, dest: Path) -> None:
+    certificate = x509.load_pem_x509_certificate(CERTIFICATE.encode())
+    change = trusting("host", Architecture.X86_64, certificate, "renewed")
+    publish_change(workshop.base, change, TrustWriting(workshop.access, Lifetimes(), NOW))
+    copied(workshop, dest)
+    assert list(dest.glob("targets/boot/host/*.json"))
+    assert is_sound(dest)
 
 
 def test_a_rotated_root_comes_with_those_before_it(workshop: Publisher, dest: Path) -> None:
