@@ -33,6 +33,8 @@ from keys.roles import TufRole
 from keys.uri import KeyUri, parse_uri
 
 RoleChange = Callable[[TufRoleEntry], TufRoleEntry]
+# Of the beginning of an id that names a key.
+_SHORTEST_ID = 4
 _BY_ROOT = (TufRole.ROOT, TufRole.TARGETS, TufRole.SNAPSHOT, TufRole.TIMESTAMP)
 
 
@@ -116,29 +118,44 @@ def add(folder: Path, role: TufRole, passphrase: PassphraseSource, *, foreign: F
     _write(folder, document, role, lambda entry: with_key(entry, key))
 
 
-def revoke(folder: Path, keyid: str) -> TufRole:
+def revoke(folder: Path, name: str) -> TufRole:
     """Take a key out of its role for good (writes to the disk); its private file is left alone.
 
     Args:
         folder: The keys folder.
-        keyid: The key's id, or as much of its beginning as no other key has.
+        name: The beginning of the key's id, or the last part of its URI.
 
     Raises:
-        MissingKeyError: No key has this id, or several have.
+        MissingKeyError: No key has this name, or several have.
         UnfitKeyChangeError: Too few keys would be left.
     """
     document = read_keyring_document(folder)
-    found = [
-        (role, key.keyid)
-        for role in TufRole
-        for key in _all_keys(document, role)
-        if key.keyid.startswith(keyid) and keyid
-    ]
+    found = [(role, key.keyid) for role in TufRole for key in _all_keys(document, role) if _is_named(key, name)]
     if len(found) != 1:
-        raise MissingKeyError(f"{len(found)} keys of {folder / KEYRING_FILE} have an id that begins with {keyid!r}")
-    role, whole = found[0]
-    _write(folder, document, role, lambda entry: without_key(entry, whole))
+        raise MissingKeyError(f"{len(found)} keys of {folder / KEYRING_FILE} are called {name!r}").with_hint(
+            f"twinhull keys show {folder} lists their ids"
+        )
+    role, keyid = found[0]
+    _write(folder, document, role, lambda entry: without_key(entry, keyid))
     return role
+
+
+def revoke_retiring(folder: Path) -> tuple[TufRole, ...]:
+    """Take out every key that was rotated out before (writes to the disk); returns their roles.
+
+    Raises:
+        MissingKeyError: The folder has no keyring.
+    """
+    document = read_keyring_document(folder)
+    changed: dict[str, TufRoleEntry] = {}
+    for role in TufRole:
+        entry: TufRoleEntry | None = getattr(document.tuf, role.value)
+        if entry is not None and entry.retiring:
+            gone = (*entry.revoked, *(key.keyid for key in entry.retiring))
+            changed[role.value] = replace(entry, retiring=(), revoked=gone)
+    if changed:
+        write_atomic(folder / KEYRING_FILE, keyring_text(replace(document, tuf=replace(document.tuf, **changed))))
+    return tuple(map(TufRole, changed))
 
 
 def set_threshold(folder: Path, role: TufRole, threshold: int) -> None:
@@ -174,6 +191,11 @@ def _entry(document: KeyringDocument, role: TufRole) -> TufRoleEntry:
     if entry is None:
         raise MissingKeyError(f"the keyring has no keys for the role {role.value}")
     return entry
+
+
+def _is_named(key: TufKeyEntry, name: str) -> bool:
+    by_id = len(name) >= _SHORTEST_ID and key.keyid.startswith(name)
+    return by_id or Path(str(key.uri).partition(":")[2]).name == name
 
 
 def _all_keys(document: KeyringDocument, role: TufRole) -> tuple[TufKeyEntry, ...]:

@@ -15,9 +15,9 @@ import click
 
 from bedrock.cli import emit_json, json_option
 from bedrock.clock import SYSTEM_CLOCK
-from bedrock.errors import EXIT_FAILED
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO
 from keys.boot_changes import use_token
-from keys.changes import ForeignKey, add, revoke, rotate, set_threshold, what_follows
+from keys.changes import ForeignKey, add, revoke, revoke_retiring, rotate, set_threshold, what_follows
 from keys.check import Finding, Severity, check
 from keys.generate import init
 from keys.keyring import Keyring
@@ -310,16 +310,24 @@ def boot_token_command(
 
 @keys.command("revoke")
 @click.argument("folder", metavar="DIR", type=_FOLDER)
-@click.argument("keyid", metavar="KEYID")
+@click.argument("key", metavar="[KEY]", required=False)
+@click.option("--retiring", is_flag=True, help="All keys that were rotated out.")
 @json_option
-def revoke_command(folder: Path, keyid: str, as_json: bool) -> None:
-    """Take a key out of its role, for good; the beginning of its id is enough. Its private file stays.
+def revoke_command(folder: Path, key: str | None, retiring: bool, as_json: bool) -> int:
+    """Take a key out of its role, for good. Its private file stays.
+
+    KEY is the beginning of its id, or the last part of its URI. Exit code 4: no key retires.
 
     \b
     Example:
-      twinhull keys revoke my-keys 6c1f09ab
+      twinhull keys revoke my-keys root-3.pem
+      twinhull keys revoke my-keys --retiring
     """
-    _changed(folder, revoke(folder, keyid), as_json=as_json)
+    if (key is None) is not retiring:
+        raise click.UsageError("give a KEY, or --retiring")
+    roles = revoke_retiring(folder) if key is None else (revoke(folder, key),)
+    _changed(folder, *roles, as_json=as_json)
+    return EXIT_DONE if roles else EXIT_NOTHING_TO_DO
 
 
 @keys.command("threshold")
@@ -338,9 +346,10 @@ def threshold_command(folder: Path, role: str, number: int, as_json: bool) -> No
     _changed(folder, TufRole(role), as_json=as_json)
 
 
-def _changed(folder: Path, role: TufRole, *, as_json: bool) -> None:
+def _changed(folder: Path, *roles: TufRole, as_json: bool) -> None:
     _show(listing(Keyring.load(folder)), as_json=as_json)
-    click.echo(f"next: {what_follows(role)}", err=True)
+    for sentence in dict.fromkeys(map(what_follows, roles)):
+        click.echo(f"next, unless the repository has these keys already: {sentence}", err=True)
 
 
 def _show(shown: Listing, *, as_json: bool) -> None:

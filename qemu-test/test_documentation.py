@@ -21,7 +21,7 @@ import pytest
 from workbench import OUT, SOURCE, timed
 
 from bedrock import process
-from tests.fenced_blocks import Block, BlockUse, blocks_of, pages
+from tests.fenced_blocks import Block, BlockUse, blocks_of, pages, runbooks
 
 FOLDER = OUT / "documentation"
 CLONE = FOLDER / "clone"
@@ -35,7 +35,8 @@ _GIVEN = {
     )
 }
 _RUN = {BlockUse.RUN, BlockUse.EXITS, BlockUse.UNTIL, BlockUse.GIVEN} | ({BlockUse.SLOW} if EVERYTHING else set())
-BLOCKS = [block for page in pages() for block in blocks_of(page) if block.language == "sh" and block.way in _RUN]
+PAGES = [page for page in pages() if page not in runbooks()]
+BLOCKS = [block for page in PAGES for block in blocks_of(page) if block.language == "sh" and block.way in _RUN]
 
 
 @dataclass

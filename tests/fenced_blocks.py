@@ -59,6 +59,11 @@ def pages() -> tuple[str, ...]:
     return ("README.md", *docs, *(name for name in ("CONTRIBUTING.md", "SECURITY.md") if (ROOT / name).exists()))
 
 
+def runbooks() -> tuple[str, ...]:
+    """Those of them that run on small repositories made for them (tests/integration), each in a place of its own."""
+    return tuple(page for page in pages() if page.startswith("docs/runbooks/"))
+
+
 def blocks_of(page: str) -> tuple[Block, ...]:
     """The blocks of a page.
 

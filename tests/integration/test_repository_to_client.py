@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from keys.roles import Profile, TufRole
 from partitions.version import Version
 from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, resign_timestamp, strangers_key, swap_release
+from tests.fakes.key_holders import with_folder, with_rotated
 from updater.agent.client import Origin, TrustedRepository
 from updater.agent.config import Timeouts
 from updater.agent.http import pool
@@ -161,6 +163,45 @@ def test_host_accepts_a_refreshed_repository_with_a_new_root(site: Site) -> None
     assert TufRole.ROOT in done.signed
     assert release_of(site).version == Version("1.0.0")
     assert site.verify().ok
+
+
+@pytest.mark.parametrize("role", list(TufRole))
+def test_hosts_follow_every_exchange_of_keys_from_the_first_root(site: Site, tmp_path: Path, role: TufRole) -> None:
+    """One host that looks after each step, and one that was off all the time."""
+    folder = tmp_path / "rotated"
+    shutil.copytree(site.workshop.access.keyring.folder, folder)
+    workshop = with_folder(site.workshop, folder)
+    release_of(site)
+    for number in (1, 2):
+        workshop = with_rotated(workshop, role)
+        refresh(workshop.base, access=workshop.access, lifetimes=Lifetimes(), now=datetime.now(UTC))
+        workshop.publish(f"1.{number}.0", seed=number, now=datetime.now(UTC))
+        replace(site, workshop=workshop).point(f"1.{number}.0")
+        assert release_of(site).version == Version(f"1.{number}.0")
+        with opened(site) as agent:
+            assert agent.channel("stable").version == Version(f"1.{number}.0")
+        assert httpx.get(f"{site.url}/healthz", trust_env=False).status_code == 200
+    assert site.verify().ok
+    late = replace(site, host=tmp_path / "late")
+    assert release_of(late).version == Version("1.2.0")
+
+
+def test_hosts_accept_the_repository_while_keys_are_being_exchanged(site: Site, tmp_path: Path) -> None:
+    """The online signer has its new keys, and the root that names them is still being signed."""
+    folder = tmp_path / "rotated"
+    shutil.copytree(site.workshop.access.keyring.folder, folder)
+    workshop = with_folder(site.workshop, folder)
+    for role in (TufRole.SNAPSHOT, TufRole.TIMESTAMP):
+        workshop = with_rotated(workshop, role)
+    for path in folder.glob("root-*.pem"):
+        path.rename(tmp_path / path.name)
+    now = datetime.now(UTC)
+    assert refresh(workshop.base, access=workshop.access, lifetimes=Lifetimes(), now=now).needed
+    assert release_of(site).version == Version("1.0.0")
+    for path in tmp_path.glob("root-*.pem"):
+        path.rename(folder / path.name)
+    assert refresh(workshop.base, access=workshop.access, lifetimes=Lifetimes(), now=now).changes
+    assert release_of(site).version == Version("1.0.0")
 
 
 def test_tampered_target_is_refused(site: Site) -> None:

@@ -52,7 +52,17 @@ class KeyAccess:
         """Signers of a role, and of snapshot and timestamp if they are here: else what it signs is only submitted.
 
         Raises:
-            MissingKeyError: The role has too few private keys here.
+            MissingKeyError: The role has too few private keys here, or only one of the other two is here.
             PassphraseError: A passphrase is missing or wrong.
         """
-        return {**self.open(role), **self.open_if_present(*ONLINE_ROLES)}
+        return {**self.open(role), **self.open_online()}
+
+    def open_online(self) -> Signers:
+        """Signers of snapshot and timestamp; empty when neither is here.
+
+        Raises:
+            MissingKeyError: Only one of the two is here.
+            PassphraseError: A passphrase is missing or wrong.
+        """
+        here = [role for role in ONLINE_ROLES if self.open_if_present(role)]
+        return self.open(*ONLINE_ROLES) if here else {}

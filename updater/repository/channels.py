@@ -29,7 +29,7 @@ from updater.documents.channel import (
 )
 from updater.documents.release import Architecture, Release, release_path
 from updater.errors import PolicyError, RefusedError, RepositoryError
-from updater.repository.access import ONLINE_ROLES, KeyAccess
+from updater.repository.access import KeyAccess
 from updater.repository.commit import commit, completed
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
@@ -128,7 +128,7 @@ def set_channel(
         chosen = ChosenRelease(release, reference_to(state, release)) if release else None
         floor = _find_floor(layout, state, change.floor, release or current) if change.floor else None
         channel = changed_channel(name, current, change, chosen=chosen, floor=floor, now=now)
-        if channel == current and not (state.unfinished and access.open_if_present(*ONLINE_ROLES)):
+        if channel == current and not (state.unfinished and access.open_online()):
             return ChannelSet(channel, new=False, waits=TufRole.CHANNELS in state.waiting)
         _refuse_withdrawn(state, channel)
         signers = access.open_own(TufRole.CHANNELS)

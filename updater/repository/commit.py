@@ -75,7 +75,7 @@ def commit(
             writer.sign(role, changed[role])
     if all(role in signers for role in ONLINE_ROLES):
         writer.sign_online()
-    elif state is None or not changed.keys() <= DELEGATED_PATHS.keys() or ready:
+    elif state is None or not {*changed, *ready} <= DELEGATED_PATHS.keys():
         raise RepositoryError("root and targets take effect with snapshot and timestamp, whose keys are not here")
     writer.write()
     return writer.state()
@@ -93,7 +93,7 @@ def completed(
         RefusedError: The keys are not those the repository trusts; nothing was written.
         PassphraseError: The keys are here, but their passphrase is missing or wrong.
     """
-    online = access.open_if_present(*ONLINE_ROLES) if state.unfinished else {}
+    online = access.open_online() if state.unfinished else {}
     return commit(layout, state, changed={}, signers=online, lifetimes=lifetimes, now=now) if online else state
 
 

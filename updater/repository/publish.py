@@ -36,7 +36,7 @@ from updater.documents.signatures import SIGNATURES, SIGNATURES_FILE, Signatures
 from updater.documents.slot_layout import LAYOUT, LAYOUT_FILE, SlotLayout, parse_layout
 from updater.documents.statement import ENVELOPE_FILE, PAYLOAD_TYPE, PROVENANCE_FILE, Statement, parse_statement
 from updater.errors import ConflictError, RefusedError, RepositoryError
-from updater.repository.access import ONLINE_ROLES, KeyAccess
+from updater.repository.access import KeyAccess
 from updater.repository.attachments import statement_problems
 from updater.repository.ceremony.pending import CeremonyStep, begin_repository
 from updater.repository.commit import commit, initial_documents
@@ -276,7 +276,7 @@ def _add(
     state = load_state(layout, access.keyring)
     shown = load_state(layout, None).releases if state.unfinished else state.releases
     news = _new_among(layout, state, builds)
-    online = access.open_if_present(*ONLINE_ROLES)
+    online = access.open_online()
     if news or (state.unfinished and online):
         back = require_room(layout, state, _candidates(news))
         signers = {**access.open(TufRole.RELEASES), **online}

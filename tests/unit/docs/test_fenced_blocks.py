@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import click
 import pytest
@@ -132,6 +133,15 @@ def problem_of(words: list[str]) -> str:
 )
 def test_a_wrong_command_is_seen(words: str, problem: str) -> None:
     assert problem_of(words.split()) == problem
+
+
+@pytest.mark.parametrize("unit", sorted((ROOT / "examples").rglob("*.service")), ids=lambda path: path.name)
+def test_the_units_of_the_examples_run_commands_that_exist(unit: Path) -> None:
+    started = re.findall(r"^ExecStart=(\S+) (.*)$", unit.read_text(), re.MULTILINE)
+    assert started
+    for program, words in started:
+        assert Path(program).name in PROGRAMS
+        assert not (problem := problem_of([Path(program).name, *words.split()])), f"{unit.name}: {problem}"
 
 
 def test_blocks_are_read_with_their_marks() -> None:

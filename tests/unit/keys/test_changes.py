@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bedrock.errors import DocumentError
-from keys.changes import ForeignKey, add, revoke, rotate, set_threshold, what_follows
+from keys.changes import ForeignKey, add, revoke, revoke_retiring, rotate, set_threshold, what_follows
 from keys.check import check
 from keys.cli import keys
 from keys.errors import MissingKeyError, UnfitKeyChangeError
@@ -84,6 +84,25 @@ def test_a_role_keeps_enough_keys(folder: Path) -> None:
     assert Keyring.load(folder).role(TIMESTAMP).threshold == 2
     with pytest.raises(UnfitKeyChangeError, match="only 1 would be left"):
         revoke(folder, only)
+
+
+def test_keys_that_retire_are_revoked_together(folder: Path) -> None:
+    for role in (TIMESTAMP, TufRole.CHANNELS):
+        rotate(folder, role, NoPassphrase())
+    assert invoke("revoke", folder, "--retiring", "--json").exit_code == 0
+    for role in (TIMESTAMP, TufRole.CHANNELS):
+        keys, retiring, revoked = ids(folder, role)
+        assert (len(keys), retiring, len(revoked)) == (1, [], 1)
+    assert revoke_retiring(folder) == ()
+    assert invoke("revoke", folder).exit_code == 2
+    assert invoke("revoke", folder, "x", "--retiring").exit_code == 2
+
+
+def test_a_key_is_revoked_by_the_name_of_its_file(folder: Path) -> None:
+    add(folder, TIMESTAMP, NoPassphrase())
+    (first, _), _, _ = ids(folder, TIMESTAMP)
+    assert revoke(folder, "timestamp-1.pem") is TIMESTAMP
+    assert ids(folder, TIMESTAMP)[2] == [first]
 
 
 @pytest.mark.parametrize("keyid", ["", "zz"])

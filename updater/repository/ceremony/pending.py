@@ -145,7 +145,7 @@ def apply(
         if request != under_way:
             write_pending(layout, request)
         missing = tuple(missing_lines(request))
-        if missing or not access.open_if_present(*ONLINE_ROLES):
+        if missing or not access.open_online():
             return CeremonyStep(request, missing, finished=False)
         state = load_state(layout, access.keyring, now=now) if has_begun(layout) else None
         ended = _end(layout, state, access=access, lifetimes=lifetimes, now=now)

@@ -82,6 +82,7 @@ def revoke_boot(
     type=click.Choice([each.value for each in Architecture]),
     default=Architecture.X86_64.value,
     show_default=True,
+    help="The architecture of its hosts.",
 )
 @_REASON
 @_REQUEST

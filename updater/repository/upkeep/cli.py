@@ -51,10 +51,12 @@ def refresh_command(
 ) -> int:
     """Sign snapshot and timestamp again, and other roles that expire soon if their keys are here.
 
+    Without the online keys, releases or channels that expire soon are signed again and submitted.
     Where keyring.yaml names other keys than the repository (twinhull keys rotate), the repository gets them,
     if all keys that must sign are here; else nothing of it is written. Run it from a timer, more often than
     the online lifetime (7 days by default). A new root is also written next to the keys as root.json, for
-    the images built from then on. Exit code 5: keys are to be exchanged, and others must sign that (twinhull
+    the images built from then on. Exit code 4: there are no online keys here, and nothing else is due. Exit
+    code 5: keys are to be exchanged, and others must sign that (twinhull
     root). Exit code 6: a role has expired, and its keys are not here, so hosts refuse the repository.
 
     \b
@@ -77,12 +79,13 @@ def refresh_command(
     if as_json:
         signed = [role.value for role in done.signed]
         keys = {"changes": done.changes, "needed": done.needed}
-        emit_json({"signed": signed, "expires": expires, "keys_elsewhere": late, "keys": keys})
+        emit_json({"signed": signed, "waits": done.waits, "expires": expires, "keys_elsewhere": late, "keys": keys})
     else:
         for change in done.changes:
             click.echo(change)
         for role in done.signed:
-            click.echo(f"{role.value}: signed, valid until {expires[role.value]}")
+            waits = outcome(new=True, waits=done.waits)
+            click.echo(f"{role.value}: signed, valid until {expires[role.value]}{waits}")
     for name, when in late.items():
         told = f"error: {name} expired" if name in past else f"warning: {name} expires"
         click.echo(f"{told} at {when} and its keys are not here", err=True)
@@ -92,7 +95,9 @@ def refresh_command(
         click.echo(f"hint: twinhull root sign-request {base} --out FILE writes what must be signed", err=True)
     if past:
         return EXIT_OVERDUE
-    return EXIT_DUE if done.needed else EXIT_DONE
+    if done.needed:
+        return EXIT_DUE
+    return EXIT_DONE if done.signed else EXIT_NOTHING_TO_DO
 
 
 @click.command("status")

@@ -1,6 +1,7 @@
 """Signs documents again before they expire, and gives a repository the keys of a keys folder.
 
-Rules: snapshot and timestamp are always signed again; another role only when it expires soon, or when keys or
+Rules: snapshot and timestamp are always signed again where their keys are, and elsewhere releases and channels are only
+submitted; another role only when it expires soon, or when keys or
 thresholds in the keys folder differ from the repository's, and the keys that must sign are here.  Where they are not,
 nothing of the change is written and the ceremony that it needs is named; a threshold is made lower by a ceremony only.
 If a role expires soon and its keys are not here, it is reported, because nothing else warns in time.
@@ -22,13 +23,13 @@ from keys.roles import TufRole
 from updater.repository.access import ONLINE_ROLES, KeyAccess
 from updater.repository.ceremony.differences import KeyChanges, key_changes
 from updater.repository.ceremony.drafts import documents_of, request_for
-from updater.repository.ceremony.pending import end_if_complete
+from updater.repository.ceremony.pending import CeremonyEnd, end_if_complete
 from updater.repository.commit import commit
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
 from updater.repository.metadata import load_state
-from updater.repository.role_documents import WRITING_ORDER, Document, RepositoryState
+from updater.repository.role_documents import DELEGATED_PATHS, WRITING_ORDER, Document, RepositoryState
 
 DEFAULT_WITHIN = timedelta(days=30)
 
@@ -59,6 +60,11 @@ class Refreshed:
     changes: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
 
+    @property
+    def waits(self) -> bool:
+        """Whether what was signed is only submitted."""
+        return bool(self.signed) and TufRole.TIMESTAMP not in self.signed
+
 
 @dataclass(frozen=True)
 class _Draft:
@@ -81,7 +87,7 @@ def refresh(
 
     Args:
         base: The repository.
-        access: Keys of snapshot and timestamp at least.
+        access: Keys of snapshot and timestamp, or of releases or channels to submit.
         lifetimes: How long the new documents are valid.
         now: The moment of signing.
         within: Other roles are signed when they expire within this span, and half of their life is over.
@@ -90,27 +96,33 @@ def refresh(
     Raises:
         RefusedError: The repository's signatures do not hold, or keys here are not those it trusts.
         BusyError: Somebody else is changing the repository.
-        KeysError: The keys of snapshot or timestamp cannot be opened.
+        KeysError: Nothing can be signed with the keys here, or they cannot be opened.
     """
     layout = Layout(base)
     with writing(layout, wait_s=wait_s):
         state = load_state(layout, access.keyring, now=now)
-        online = access.open(*ONLINE_ROLES)
-        ended = end_if_complete(layout, state, access=access, lifetimes=lifetimes, now=now)
+        online = access.open_online()
+        ended = CeremonyEnd(state)
+        if online:
+            ended = end_if_complete(layout, state, access=access, lifetimes=lifetimes, now=now)
         state = ended.state or state
         renewed = {
             role: state.documents()[role].copy() for role in expiring_roles(state, lifetimes, now=now, within=within)
         }
         changes = key_changes(state, access.keyring)
         draft = _drafted(layout, state, {**renewed, **changes.documents}, access=access, lifetimes=lifetimes, now=now)
-        needed = _needed(changes, draft)
+        needed = _needed(changes, draft, online=bool(online))
         if needed:
             draft = _drafted(layout, state, renewed, access=access, lifetimes=lifetimes, now=now)
-        done = commit(layout, state, changed={}, prepared=draft.ready, signers=online, lifetimes=lifetimes, now=now)
+        ready = draft.ready if online else {r: made for r, made in draft.ready.items() if r in DELEGATED_PATHS}
+        if not ready and not any(map(access.open_if_present, DELEGATED_PATHS)):
+            online = access.open(*ONLINE_ROLES)
+        done = commit(layout, state, changed={}, prepared=ready, signers=online, lifetimes=lifetimes, now=now)
+    signed = {**ended.visible, **ready, **online}
     return Refreshed(
-        (*(role for role in WRITING_ORDER if role in {**ended.visible, **draft.ready}), *ONLINE_ROLES),
+        tuple(role for role in WRITING_ORDER if role in signed),
         expiry_by_role(done),
-        tuple(Expiring(role, state.documents()[role].signed.expires) for role in renewed if role not in draft.ready),
+        tuple(Expiring(role, state.documents()[role].signed.expires) for role in renewed if role not in ready),
         changes=() if needed else changes.words,
         needed=(*map(str, ended.left_out), *changes.older, *needed),
     )
@@ -134,12 +146,14 @@ def _drafted(
     return _Draft(ready, tuple(missing_lines(request)))
 
 
-def _needed(changes: KeyChanges, draft: _Draft) -> tuple[str, ...]:
+def _needed(changes: KeyChanges, draft: _Draft, *, online: bool) -> tuple[str, ...]:
     """What must happen elsewhere for a change of keys; nothing when it can be made here."""
     if not changes.documents:
         return ()
     if changes.weaker:
         return (*changes.words, "a threshold would become lower")
+    if not online:
+        return (*changes.words, "the keys of snapshot and timestamp are elsewhere")
     if all(role in draft.ready for role in changes.documents):
         return ()
     wanted = {f"{role.value}.json" for role in changes.documents}

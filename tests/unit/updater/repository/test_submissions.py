@@ -12,6 +12,7 @@ from securesystemslib.signer import Signer
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile
 
 from bedrock.progress import Silent
+from keys.errors import MissingKeyError
 from keys.roles import TufRole
 from partitions.version import Version
 from tests.fakes.builds import NOW, Publisher, snapshot_of, write_build
@@ -23,6 +24,7 @@ from updater.repository.metadata import load_state
 from updater.repository.releases import marked_withdrawn
 from updater.repository.upkeep.garbage import collect
 from updater.repository.upkeep.online import OnlineSigning, sign_online
+from updater.repository.upkeep.refresh import refresh
 from updater.repository.upkeep.status import lines, read_status
 from updater.repository.upkeep.verify import verify
 from updater.repository.upkeep.withdraw import withdraw
@@ -129,6 +131,19 @@ def test_whoever_has_all_keys_finishes_what_waits(everybody: Publisher, pipeline
 def test_the_online_signer_renews_when_half_of_a_life_is_over(signer: Publisher) -> None:
     assert not made_visible(signer, days=3).signed
     assert made_visible(signer, days=4).signed
+
+
+def test_a_role_that_expires_soon_is_renewed_by_its_holder_alone(pipeline: Publisher, signer: Publisher) -> None:
+    later = NOW + 80 * DAY
+    done = refresh(pipeline.base, access=pipeline.access, lifetimes=Lifetimes(), now=later)
+    assert (done.signed, done.waits) == ((TufRole.RELEASES,), True)
+    assert [item.role for item in done.expiring] == [TufRole.CHANNELS]
+    assert made_visible(signer, days=80).visible == {"releases": 3}
+    again = refresh(pipeline.base, access=pipeline.access, lifetimes=Lifetimes(), now=later)
+    assert (again.signed, again.waits) == ((), False)
+    nobody = pipeline.without_keys(*(role.value for role in TufRole))
+    with pytest.raises(MissingKeyError, match="snapshot"):
+        refresh(nobody.base, access=nobody.access, lifetimes=Lifetimes(), now=later)
 
 
 def test_status_names_what_waits_and_for_whom(pipeline: Publisher) -> None:
