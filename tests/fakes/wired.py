@@ -10,14 +10,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.x509 import load_pem_x509_certificate
+
 from bedrock import strict
+from keys.secureboot.siglist import BootVariable, hash_list
+from keys.secureboot.variable import Addition
 from partitions.version import Version
 from tests.fakes.builds import slots_of
 from tests.fakes.documents import channel_at, some_reference
+from tests.fakes.provisions import CERTIFICATE
 from tests.fakes.twin_host import built
 from updater.agent.state import EventKind, Hints, Pin, parse_hints
+from updater.documents.boot_trust import BootTrust, BootTrustUpdate, parse_boot_trust
 from updater.documents.channel import DeadEnd, Instant, Pace, parse_channel
-from updater.documents.release import parse_release
+from updater.documents.release import Architecture, parse_release
 from updater.documents.signatures import Detached, Signatures, parse_signatures
 from updater.documents.slot_layout import parse_layout
 from updater.documents.statement import (
@@ -63,6 +69,19 @@ HINTS = replace(Hints(pin=Pin(Version("1.0.1"), HASH)), newest_blessed=Version("
 RECORD = ProvisionRecord(
     first_boot_over=True, applied=Applied(HASH, Way.FIRMWARE, AT), troubles=(Trouble(Way.FIRMWARE, "x", AT),)
 )
+ADDITION = Addition(BootVariable.DBX, AT.when, hash_list([b"\xab" * 32]))
+BOOT_TRUST = BootTrust(
+    1,
+    "host",
+    Architecture.X86_64,
+    (
+        BootTrustUpdate.of(
+            ADDITION.payload(b"signature", load_pem_x509_certificate(CERTIFICATE.encode())),
+            variable=BootVariable.DBX,
+            reason="a hole in the initrd",
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,7 @@ DOCUMENTS = (
     Wired("layout", strict.dump_json(slots_of()), parse_layout),
     Wired("signatures", strict.dump_json(SIGNATURES), parse_signatures),
     Wired("statement", dump_statement(make_statement({"uki.efi": HASH}, PROVENANCE)), parse_statement, dump_statement),
+    Wired("boot-trust", strict.dump_json(BOOT_TRUST), parse_boot_trust),
     Wired("provisioned", strict.dump_json(RECORD), parse_record),
     Wired("state", strict.dump_json(HINTS), parse_hints),
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.mutation import damaged
-from tests.fuzz.targets import FuzzTarget
+from tests.fuzz.target import FuzzTarget
 
 MOST_SECONDS = 2.0
 MOST_MEMORY_BYTES = 512 << 20

@@ -11,7 +11,6 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,8 @@ from tests.fakes.definitions import lock_of, package
 from tests.fakes.elf_files import elf_file, sections_file
 from tests.fakes.gpt_disk import disk_image, twin_parts
 from tests.fakes.wired import AT, CHANNEL, DOCUMENTS
+from tests.fuzz.signed_targets import SIGNED
+from tests.fuzz.target import FuzzTarget, whole
 from updater.agent.config import Config
 from updater.agent.machine import parse_os_release
 from updater.documents.bom import parse_bom
@@ -106,33 +107,6 @@ _IMAGE = b"""{"id": "host", "packages": ["podman"], "drivers": "cloud", "files":
 "services": {"enable": ["a.service"]}, "updater": {"url": "https://u.example.com", "channel": "stable"}}"""
 _SETTINGS = b"""{"url": "https://u.example.com", "channel": "stable", "poll_interval": "10m", "tries": 3,
 "reboot": {"policy": "window", "window": {"start": "03:00", "length": "2h"}}, "health": {"units": ["a.service"]}}"""
-
-
-@dataclass(frozen=True)
-class FuzzTarget:
-    """A parser: its name, what takes the bytes, what is damaged to make them, and the errors that are an answer."""
-
-    name: str
-    run: Callable[[bytes], object]
-    seeds: tuple[bytes, ...]
-    answers: tuple[type[Exception], ...] = (TwinhullError,)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def _whole(parse: Callable[..., Any], dump: Callable[[Any], bytes] = strict.dump_json) -> Callable[[bytes], object]:
-    """A reader whose values are written and read again."""
-
-    def run(data: bytes) -> None:
-        value = parse(data, source="fuzzed")
-        try:
-            again = parse(dump(value), source="written")
-        except TwinhullError as error:
-            raise AssertionError(f"what was read and written is not read again: {error}") from error
-        assert again == value
-
-    return run
 
 
 def _strictly(cls: type[Any]) -> Callable[[bytes], object]:
@@ -287,7 +261,7 @@ _ROLES: dict[type[Any], TufRole] = {
     Timestamp: TufRole.TIMESTAMP,
 }
 _ROOT = _root()
-_WIRED = tuple(FuzzTarget(each.name, _whole(each.parse, each.dump), (each.data,)) for each in DOCUMENTS)
+_WIRED = tuple(FuzzTarget(each.name, whole(each.parse, each.dump), (each.data,)) for each in DOCUMENTS)
 _DISK = disk_image(twin_parts(boot_sectors=8, root_sectors=8, verity_sectors=8, var_sectors=8))
 _SECTORS = len(_DISK) // SECTOR_SIZE
 _FIELDS = 92
@@ -296,6 +270,7 @@ _SUPERBLOCK = Superblock(twin_parts()[0].uuid, 100, b"salt").to_bytes()
 
 TARGETS = (
     *_WIRED,
+    *SIGNED,
     FuzzTarget("envelope", _envelope, (provisions.signed("serial: 1\n"),)),
     FuzzTarget(
         "bom",
@@ -342,7 +317,7 @@ TARGETS = (
     ),
     FuzzTarget("apt-index", _apt_index, (_INDEX,)),
     FuzzTarget("dpkg-status", _database, (_STATUS,)),
-    FuzzTarget("lock", _whole(read_lock, write_lock), (write_lock(lock_of(package("podman"), package("crun"))),)),
+    FuzzTarget("lock", whole(read_lock, write_lock), (write_lock(lock_of(package("podman"), package("crun"))),)),
     FuzzTarget("tracker", lambda data: parse_tracker(data, [("podman", "trixie")], source="fuzzed"), (_TRACKER,)),
     FuzzTarget("vex", lambda data: parse_vex(data, source="fuzzed"), (_VEX,)),
     FuzzTarget("unit-files", _text(read_unit_files), (_UNITS,)),
@@ -351,7 +326,7 @@ TARGETS = (
     FuzzTarget(
         "key-uri",
         _text(parse_uri),
-        (b"file:root-1.pem", b"pkcs11:token=x;object=y?pin-source=z"),
+        (b"file:root-1.pem", b"pkcs11:token=x;object=y"),
         (KeysError, ValueError),
     ),
 )

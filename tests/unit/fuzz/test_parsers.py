@@ -10,7 +10,8 @@ import pytest
 
 from bedrock.errors import TwinhullError
 from tests.fuzz.running import MOST_SECONDS, fuzz
-from tests.fuzz.targets import TARGETS, FuzzTarget
+from tests.fuzz.target import FuzzTarget
+from tests.fuzz.targets import TARGETS
 
 INPUTS = 1000
 
