@@ -16,10 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import Key
+from securesystemslib.signer import Key, Signer
+from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Role, Root, Signed, Snapshot, Targets, Timestamp
 
 from bedrock.persist import write_atomic
+from keys.errors import KeysError
 from keys.keyring import Keyring
 from keys.roles import TufRole
 from updater.errors import RefusedError, RepositoryError
@@ -117,7 +119,7 @@ class _Writer:
         signed.expires = self._lifetimes.expiry(role, self._now)
         metadata: Metadata[Any] = Metadata(signed)
         for signer in self._signers[role]:
-            metadata.sign(signer, append=True)
+            _sign(metadata, signer)
         document: Document[Any] = Document(metadata, metadata.to_bytes())
         self.add(role, document)
         return document
@@ -206,6 +208,21 @@ class _Writer:
         if role in DELEGATED_PATHS:
             return (self.documents[TufRole.TARGETS].signed,)
         return (self.documents[TufRole.ROOT].signed,)
+
+
+def _sign(metadata: Metadata[Any], signer: Signer) -> None:
+    """Add a signature.
+
+    Raises:
+        KeysError: The key cannot sign any more: its token was removed, or refused.
+    """
+    try:
+        metadata.sign(signer, append=True)
+    except UnsignedMetadataError as error:
+        # tuf wraps what a signer raises.
+        if isinstance(error.__cause__, KeysError):
+            raise error.__cause__ from error
+        raise
 
 
 def next_version(layout: Layout, role: TufRole, *, current: int, delegator: Delegator | None) -> int:
