@@ -37,7 +37,7 @@ from updater.repository.role_documents import (
 from updater.repository.roots import given_root, oldest_root, root_chain, trusted_root_of
 from updater.repository.targets import read_target
 
-MAX_ROOTS = 4096
+MAX_ROOTS = 1024
 MAX_ROOT_BYTES = 256 << 10
 MAX_TIMESTAMP_BYTES = 64 << 10
 MAX_ROLE_BYTES = 64 << 20
@@ -154,25 +154,34 @@ class _Stage:
 
     def _roots(self, anchor: Anchor) -> None:
         """Every root that the source has, up to the first one that it does not have."""
-        first = 1
-        if not self._root(first):
+        last = self._root(1, None)
+        if last is None:
             if anchor.root is None:
                 raise RepositoryError(f"{self.source.shown} has no 1.root.json: is it a repository?")
             # A source that was copied without the roots before the trusted one.
-            first = given_root(anchor.root).signed.version
-            self._put(self.layout.role_file(TufRole.ROOT, first), anchor.root)
-        for version in range(first + 1, first + MAX_ROOTS):
-            if not self._root(version):
+            last = given_root(anchor.root)
+            self._put(self.layout.role_file(TufRole.ROOT, last.signed.version), anchor.root)
+        for version in range(last.signed.version + 1, last.signed.version + MAX_ROOTS):
+            following = self._root(version, last)
+            if following is None:
                 return
+            last = following
         raise RefusedError(f"{self.source.shown} has more than {MAX_ROOTS} roots")
 
-    def _root(self, version: int) -> bool:
+    def _root(self, version: int, before: Document[Root] | None) -> Document[Root] | None:
+        """One root, signed by itself and the one before; None when the source does not have it."""
         path = self.layout.role_file(TufRole.ROOT, version)
         try:
-            self._put(path, self._read(path, MAX_ROOT_BYTES))
+            raw = self._read(path, MAX_ROOT_BYTES)
         except MissingFileError:
-            return False
-        return True
+            return None
+        document = parse_document(raw, Root, source=f"{self.source.shown}: {path.name}")
+        for delegator in filter(None, (before, document)):
+            check_signatures(delegator.signed, TufRole.ROOT, document.metadata)
+        if document.signed.version != version:
+            raise RefusedError(f"{self.source.shown}: {path.name} says version {document.signed.version}")
+        self._put(path, raw)
+        return document
 
     def _checked_root(self, anchor: Anchor) -> Document[Root]:
         root = anchor.newest_root(self.layout)

@@ -304,6 +304,13 @@ def test_a_repository_is_copied_over_http_through_breaks(workshop: Publisher, de
     assert is_sound(dest)
 
 
+def test_a_web_page_instead_of_a_repository_is_told_at_once(workshop: Publisher, dest: Path) -> None:
+    with web_server(lambda *_: WebAnswer(body=b"<html>log in first</html>")) as server:
+        with pytest.raises(RepositoryError, match=r"1\.root\.json cannot be read as signed metadata"):
+            copied(workshop, dest, source=open_source(server.url))
+        assert len(server.asked) == 1
+
+
 class Restless:
     """A clock whose sleeps take no time."""
 
