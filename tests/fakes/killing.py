@@ -7,6 +7,7 @@ the real one, from its arguments to its exit code.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from bedrock.cli import run_command
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _ON_NAMES = frozenset({"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "os.chmod"})
-_CRASHED = 99
+_MARK = "\0"
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,26 @@ class Ended:
     said: str
 
 
-def run(program: click.Command, words: Sequence[str], *, folder: Path, kill_at: int = 0) -> Ended:
-    """Run a command line in a process of its own; kill it right before its step `kill_at` (from 1) below a folder."""
+def run(program: click.Command, *lines: Sequence[str], folder: Path, kill_at: int = 0) -> tuple[Ended, ...]:
+    """Run command lines in a process of their own; kill it right before its step `kill_at` (from 1) below a folder."""
     out = folder.parent / f"{folder.name}.said"
     child = os.fork()
     if not child:
-        _run_here(program, words, folder, kill_at, out)
+        _run_here(program, lines, folder, kill_at, out)
     _, status = os.waitpid(child, 0)
-    killed = os.WIFSIGNALED(status)
-    if killed and os.WTERMSIG(status) != signal.SIGKILL:
-        raise AssertionError(f"ended by signal {os.WTERMSIG(status)}: {out.read_text()}")
-    code = -1 if killed else os.WEXITSTATUS(status)
-    if code == _CRASHED:
+    if os.WIFSIGNALED(status):
+        if os.WTERMSIG(status) != signal.SIGKILL:
+            raise AssertionError(f"ended by signal {os.WTERMSIG(status)}: {out.read_text()}")
+        return (Ended(killed=True, exit_code=-1, said=out.read_text()),)
+    if os.WEXITSTATUS(status):
         raise AssertionError(out.read_text())
-    return Ended(killed, code, out.read_text())
+    *said, codes = out.read_text().split(_MARK)
+    return tuple(
+        Ended(killed=False, exit_code=code, said=text) for code, text in zip(json.loads(codes), said, strict=True)
+    )
 
 
-def _run_here(program: click.Command, words: Sequence[str], folder: Path, kill_at: int, out: Path) -> None:
+def _run_here(program: click.Command, lines: Sequence[Sequence[str]], folder: Path, kill_at: int, out: Path) -> None:
     """The child's part; it never returns."""
     try:
         # A collection would copy every page of the parent.
@@ -60,14 +64,22 @@ def _run_here(program: click.Command, words: Sequence[str], folder: Path, kill_a
             os.dup2(handle, stream)
         sys.stdout = sys.stderr = os.fdopen(handle, "w")
         _kill_at(kill_at, folder)
-        run_command(program, prog_name="twinhull", argv=words)
-    except SystemExit as ended:
+        codes = [_exit_code(program, words) for words in lines]
+        sys.stdout.write(json.dumps(codes))
         sys.stdout.flush()
-        os._exit(ended.code if isinstance(ended.code, int) else 1)
+        os._exit(0)
     except BaseException:  # noqa: BLE001 - the parent is told
         traceback.print_exc()
         sys.stdout.flush()
-        os._exit(_CRASHED)
+        os._exit(1)
+
+
+def _exit_code(program: click.Command, words: Sequence[str]) -> int:
+    try:
+        run_command(program, prog_name="twinhull", argv=words)
+    except SystemExit as ended:
+        sys.stdout.write(_MARK)
+        return ended.code if isinstance(ended.code, int) else 1
 
 
 def _kill_at(step: int, folder: Path) -> None:

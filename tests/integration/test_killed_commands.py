@@ -142,23 +142,24 @@ class KillTrial:
         for name in ("repo", "old", "keys", "pipeline"):
             shutil.copytree(self.pristine / name, self.folder / "now" / name)
         for words in self.command.before:
-            assert self.ran(words) != EXIT_NOTHING_TO_DO, words
+            assert self.ran(words) != (EXIT_NOTHING_TO_DO,), words
         (self.folder / "now").rename(self.folder / "beginning")
 
     def begin(self) -> None:
         shutil.rmtree(self.folder / "now", ignore_errors=True)
         shutil.copytree(self.folder / "beginning", self.folder / "now")
 
-    def ran(self, words: str) -> int:
-        """The exit code of a command line that nobody kills."""
-        ended = run(twinhull, self.words(words), folder=self.base)
-        over = bool(self.command.over) and self.command.over in ended.said
-        assert over or ended.exit_code in ENDS, ended.said
-        return ended.exit_code
+    def ran(self, *lines: str) -> tuple[int, ...]:
+        """The exit codes of command lines that nobody kills."""
+        ended = run(twinhull, *map(self.words, lines), folder=self.base)
+        for each in ended:
+            over = bool(self.command.over) and self.command.over in each.said
+            assert over or each.exit_code in ENDS, each.said
+        return tuple(each.exit_code for each in ended)
 
     def killed(self, step: int) -> bool:
         """Whether the command came to this step, and was killed there."""
-        return run(twinhull, self.words(self.command.words), folder=self.base, kill_at=step).killed
+        return run(twinhull, self.words(self.command.words), folder=self.base, kill_at=step)[0].killed
 
     def words(self, line: str) -> list[str]:
         places = {name: self.pristine / name for name in ("build", "other")}
@@ -192,9 +193,8 @@ def test_a_command_that_is_killed_at_any_step_can_be_gone_on_with(
         if not trial.killed(step):
             break
         trial.require_sound(when=f"killed at step {step}")
-        trial.ran(command.words)
-        trial.require_complete(when=f"completed after a kill at step {step}")
-        trial.ran(f"repo gc {trial.base} --older-than 0s")
+        trial.ran(command.words, f"repo gc {trial.base} --older-than 0s")
+        trial.require_complete(when=f"completed and collected after a kill at step {step}")
         trial.require_sound(when=f"completed and collected after a kill at step {step}")
     assert command.least < step < MOST_STEPS
 
