@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from tuf.api.metadata import Root, Targets
+
 from bedrock.digest import file_sha256
 from bedrock.partial import partial_folder
 from bedrock.persist import free_bytes, sync_folder, write_atomic
@@ -28,7 +30,7 @@ from updater.repository.lock import storing, writing
 from updater.repository.metadata import load_state
 from updater.repository.mirror.sources import RepositorySource
 from updater.repository.mirror.staging import Anchor, Staged, stage
-from updater.repository.role_documents import WRITING_ORDER, RepositoryState
+from updater.repository.role_documents import DELEGATED_PATHS, WRITING_ORDER, RepositoryState, is_signed
 from updater.repository.upkeep.history import changed_releases
 
 _INCOMING = ".incoming-"
@@ -146,6 +148,9 @@ def _refuse_steps_back(layout: Layout, staged: Staged) -> None:
     documents = after.documents()
     for role, document in before.documents().items():
         old, new = document.signed.version, documents[role].signed.version
+        if role is not TufRole.ROOT and not is_signed(_delegator(after, role), role, document.metadata):
+            # Its key was exchanged: whoever had the old one could give it any number (TUF 1.0.34, 5.3.11).
+            continue
         if new < old:
             raise RefusedError(
                 f"{layout.base} has version {old} of the {role.value} metadata, and the source has {new}; "
@@ -155,6 +160,11 @@ def _refuse_steps_back(layout: Layout, staged: Staged) -> None:
             raise RefusedError(f"{layout.base} has another version {old} of the {role.value} metadata than the source")
     if problems := tuple(changed_releases(after.releases.signed, before.releases.signed, name=str(layout.base))):
         raise RefusedError("\n".join(problems)).with_hint("tell whoever runs the source; nothing was copied")
+
+
+def _delegator(state: RepositoryState, role: TufRole) -> Root | Targets:
+    """The document that says whose signatures count for a role."""
+    return state.targets.signed if role in DELEGATED_PATHS else state.root.signed
 
 
 def _fetch_objects(

@@ -14,6 +14,9 @@ from cryptography import x509
 from tuf.api.metadata import Metadata, Root
 
 from bedrock.progress import Silent
+from keys.changes import revoke_retiring, rotate
+from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
 from keys.roles import TufRole
 from partitions.version import Version
 from tests.fakes.builds import NOW, Publisher, snapshot_of
@@ -23,10 +26,12 @@ from tests.fakes.tampering import flip_bits
 from tests.fakes.web_server import WebAnswer, answering, web_server
 from updater.documents.release import Architecture
 from updater.errors import ConflictError, FetchError, RefusedError, RepositoryError
+from updater.repository.access import KeyAccess
 from updater.repository.channels import ChannelChange, ReleaseChoice, set_channel
 from updater.repository.extract import extract
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
+from updater.repository.metadata import load_state
 from updater.repository.mirror.copying import Copied, copy
 from updater.repository.mirror.sources import FolderFiles, RepositorySource, open_source
 from updater.repository.mirror.staging import Anchor
@@ -233,6 +238,35 @@ def test_a_copy_does_not_go_back(workshop: Publisher, dest: Path) -> None:
     with pytest.raises(RefusedError, match=r"has version \d+ of the snapshot metadata, and the source has"):
         copied(workshop, dest, source=FolderFiles(old))
     assert snapshot_of(dest) == before
+
+
+def test_a_copy_that_a_stolen_key_led_astray_comes_back_when_the_key_was_exchanged(
+    workshop: Publisher, dest: Path
+) -> None:
+    astray = Publisher(dest.parent / "astray", workshop.access)
+    shutil.copytree(workshop.base, astray.base)
+
+    def far_ahead(signed: Any) -> None:
+        signed.version = 900
+
+    for role in (TufRole.SNAPSHOT, TufRole.TIMESTAMP):
+        resign(astray, role, own_keys(astray, role), change=far_ahead)
+    copied(astray, dest)
+    refresh(workshop.base, access=workshop.access, lifetimes=Lifetimes(), now=NOW)
+    with pytest.raises(RefusedError, match="has version 900 of the snapshot metadata"):
+        copied(workshop, dest)
+    keys = workshop.access.keyring.folder
+    for role in (TufRole.SNAPSHOT, TufRole.TIMESTAMP):
+        rotate(keys, role, NoPassphrase())
+    refresh(workshop.base, access=KeyAccess(Keyring.load(keys), NoPassphrase()), lifetimes=Lifetimes(), now=NOW)
+    revoke_retiring(keys)
+    refresh(workshop.base, access=KeyAccess(Keyring.load(keys), NoPassphrase()), lifetimes=Lifetimes(), now=NOW)
+    assert copied(workshop, dest).new
+    assert load_state(Layout(dest), None).snapshot.signed.version < 900
+    assert verify(dest, now=NOW, progress=Silent()).problems == ()
+    # The root itself never goes back.
+    with pytest.raises(RefusedError, match="of the root metadata"):
+        copied(astray, dest)
 
 
 def test_another_document_of_the_same_version_is_refused(workshop: Publisher, dest: Path) -> None:
