@@ -18,6 +18,7 @@ from tuf.api.metadata import Targets
 
 from bedrock import strict
 from bedrock.digest import bytes_sha256
+from bedrock.partial import partial_folder
 from bedrock.persist import free_bytes, sync_folder
 from bedrock.progress import Progress
 from keys.roles import TufRole
@@ -125,9 +126,9 @@ def init_repository(base: Path, access: KeyAccess, *, lifetimes: Lifetimes, now:
         raise ConflictError(f"{base} exists and is not an empty folder; nothing was changed")
     documents = initial_documents(access.keyring)
     signers = access.open_if_present(*WRITING_ORDER)
-    base.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{base.name}.", dir=base.parent) as temporary:
-        layout = Layout(Path(temporary) / "new")
+    # What a killed command left of it is removed by the next one.
+    with partial_folder(base) as temporary:
+        layout = Layout(temporary / "new")
         for folder in (layout.base, layout.metadata, layout.targets, layout.objects):
             folder.mkdir()
         if signers:
