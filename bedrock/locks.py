@@ -34,8 +34,15 @@ class FileLock:
 
 @contextmanager
 def lock_file(path: Path, *, mode: int = 0o644) -> Iterator[FileLock]:
-    """Open a lock file, not yet taken (writes the empty file `path`; its folder must exist)."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    """Open a lock file, not yet taken (writes the empty file `path`; its folder must exist).
+
+    The file of another user need not be writable.
+    """
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags | os.O_RDWR | os.O_CREAT, mode)
+    except PermissionError:
+        handle = os.open(path, flags | os.O_RDONLY)
     try:
         yield FileLock(handle)
     finally:

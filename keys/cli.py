@@ -5,11 +5,12 @@ Also the options with which other commands open keys: `--keys`, `--passphrase-fi
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -29,13 +30,10 @@ from keys.passphrase import (
     FixedPassphrase,
     NoPassphrase,
     PassphraseSource,
-    demanded,
     from_environment,
 )
 from keys.public import read_public
 from keys.roles import BootRole, Profile, TufRole
-from keys.token_uri import PKCS11
-from keys.tokens import open_token_key, require_public
 from keys.uri import parse_uri
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -184,53 +182,52 @@ def _role_argument(command: Command) -> Command:
     return click.argument("role", metavar="ROLE", type=click.Choice([role.value for role in TufRole]))(command)
 
 
-def _foreign_options(command: Command) -> Command:
-    file = click.Path(path_type=Path, dir_okay=False, exists=True)
-    public = click.option(
-        "--public",
-        type=file,
-        metavar="PEM",
-        help="The public half of a key made elsewhere [default: what the token shows].",
-    )
-    uri = click.option("--uri", metavar="URI", help="Where its private half is, such as pkcs11:….")
-    return public(uri(command))
+@dataclass(frozen=True)
+class NewKeyOptions:
+    """How a role gets a new key: made elsewhere, or made here and encrypted with a passphrase."""
+
+    passphrase: PassphraseSource
+    foreign: ForeignKey | None
 
 
-def _foreign(public: Path | None, uri: str | None, pin: Path | None) -> ForeignKey | None:
-    if uri is None:
-        if public is not None:
+def _new_key_options(command: Command) -> Command:
+    """Add `DIR ROLE` and what says how a new key comes to be, which arrives as the keyword `given`."""
+
+    @functools.wraps(command)
+    def gathered(
+        *,
+        folder: Path,
+        role: str,
+        public: Path | None,
+        uri: str | None,
+        passphrase_file: Path | None,
+        no_passphrase: bool,
+        as_json: bool,
+    ) -> None:
+        if (public is None) is not (uri is None):
             raise click.UsageError("--public and --uri belong together")
-        return None
-    if public is not None:
-        return ForeignKey(read_public(public), uri)
-    named = parse_uri(uri)
-    if named.scheme != PKCS11:
-        raise click.UsageError("--public and --uri belong together, unless the URI is a token's")
-    _, found = open_token_key(uri, named.token, None, demanded(passphrase_source(pin)))
-    return ForeignKey(require_public(uri, found), uri)
+        foreign = None if public is None or uri is None else ForeignKey(read_public(public), uri)
+        open_files = no_passphrase or foreign is not None
+        passphrase = NoPassphrase() if open_files else _new_passphrase(Keyring.load(folder).profile, passphrase_file)
+        command(folder=folder, role=TufRole(role), given=NewKeyOptions(passphrase, foreign))
+        _changed(folder, TufRole(role), as_json=as_json)
 
-
-def _new_key_passphrase(folder: Path, file: Path | None, *, unneeded: bool) -> PassphraseSource:
-    return NoPassphrase() if unneeded else _new_passphrase(Keyring.load(folder).profile, file)
+    file = click.Path(path_type=Path, dir_okay=False, exists=True)
+    parameters = (
+        click.argument("folder", metavar="DIR", type=_FOLDER),
+        _role_argument,
+        click.option("--public", type=file, metavar="PEM", help="The public half of a key made elsewhere."),
+        click.option("--uri", metavar="URI", help="Where its private half is, such as pkcs11:…."),
+        passphrase_option,
+        _open_option,
+        json_option,
+    )
+    return functools.reduce(lambda made, add_to: add_to(made), reversed(parameters), cast("Command", gathered))
 
 
 @keys.command("rotate")
-@click.argument("folder", metavar="DIR", type=_FOLDER)
-@_role_argument
-@_foreign_options
-@passphrase_option
-@_open_option
-@json_option
-def rotate_command(
-    *,
-    folder: Path,
-    role: str,
-    public: Path | None,
-    uri: str | None,
-    passphrase_file: Path | None,
-    no_passphrase: bool,
-    as_json: bool,
-) -> None:
+@_new_key_options
+def rotate_command(folder: Path, role: TufRole, given: NewKeyOptions) -> None:
     """Give ROLE new keys: made here, or one that was made elsewhere.
 
     The keys until now sign along, so that hosts accept what is signed before and after; once the
@@ -239,41 +236,21 @@ def rotate_command(
     \b
     Example:
       twinhull keys rotate my-keys timestamp
-      twinhull keys rotate my-keys channels --uri 'pkcs11:token=card;object=channels'
+      twinhull keys rotate my-keys channels --public channels.pub --uri 'pkcs11:token=card;object=channels'
     """
-    foreign = _foreign(public, uri, passphrase_file)
-    passphrase = _new_key_passphrase(folder, passphrase_file, unneeded=no_passphrase or foreign is not None)
-    rotate(folder, TufRole(role), passphrase, foreign=foreign)
-    _changed(folder, TufRole(role), as_json=as_json)
+    rotate(folder, role, given.passphrase, foreign=given.foreign)
 
 
 @keys.command("add")
-@click.argument("folder", metavar="DIR", type=_FOLDER)
-@_role_argument
-@_foreign_options
-@passphrase_option
-@_open_option
-@json_option
-def add_command(
-    *,
-    folder: Path,
-    role: str,
-    public: Path | None,
-    uri: str | None,
-    passphrase_file: Path | None,
-    no_passphrase: bool,
-    as_json: bool,
-) -> None:
+@_new_key_options
+def add_command(folder: Path, role: TufRole, given: NewKeyOptions) -> None:
     """Give ROLE one more key: made here, or one that was made elsewhere.
 
     \b
     Example:
       twinhull keys add my-keys root
     """
-    foreign = _foreign(public, uri, passphrase_file)
-    passphrase = _new_key_passphrase(folder, passphrase_file, unneeded=no_passphrase or foreign is not None)
-    add(folder, TufRole(role), passphrase, foreign=foreign)
-    _changed(folder, TufRole(role), as_json=as_json)
+    add(folder, role, given.passphrase, foreign=given.foreign)
 
 
 @keys.command("boot-token")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 from tuf.api.metadata import DelegatedRole, TargetFile, Targets
 
@@ -18,7 +19,7 @@ from bedrock.errors import TwinhullError
 from keys.roles import TufRole
 from updater.documents.channel import parse_channel
 from updater.documents.release import parse_release, release_path
-from updater.errors import RefusedError
+from updater.errors import RefusedError, RepositoryError
 from updater.repository.layout import Layout
 from updater.repository.releases import artifacts_of, withdrawal
 from updater.repository.role_documents import (
@@ -30,6 +31,9 @@ from updater.repository.role_documents import (
     read_document,
 )
 from updater.repository.targets import read_target
+
+MAX_DOCUMENT_BYTES = 64 << 20
+MAX_TARGET_BYTES = 4 << 20
 
 
 def with_submissions(layout: Layout, state: RepositoryState, *, now: datetime | None) -> RepositoryState:
@@ -51,6 +55,7 @@ def _with_newest(layout: Layout, state: RepositoryState, role: TufRole, now: dat
         if version <= current.signed.version:
             break
         try:
+            _check_size(layout.role_file(role, version), MAX_DOCUMENT_BYTES)
             document = read_document(layout.role_file(role, version), Targets)
             check_admissible(layout, state, role, document, version=version)
             if now is not None and document.signed.is_expired(now):
@@ -91,7 +96,20 @@ def check_admissible(
         _check_release if role is TufRole.RELEASES else _check_channel
     )
     for target in _new_targets(current, document.signed):
+        if target.length > MAX_TARGET_BYTES:
+            raise RefusedError(f"it names {target.path} with {target.length} bytes, at most {MAX_TARGET_BYTES}")
+        _check_size(layout.target_file(target.path, target.hashes.get("sha256", "")), MAX_TARGET_BYTES)
         check(layout, state, target)
+
+
+def _check_size(path: Path, most: int) -> None:
+    """Refuse what would fill the memory of whoever looks at it."""
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be read: {error.strerror}") from error
+    if size > most:
+        raise RefusedError(f"{path} has {size} bytes, and at most {most} are read")
 
 
 def _check_kept(current: Targets, submitted: Targets) -> None:

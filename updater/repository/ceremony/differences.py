@@ -99,7 +99,7 @@ def _older(state: RepositoryState, keyring: Keyring) -> Iterator[str]:
             for keyid in _unknown(delegator.get_delegated_role(role.value).keyids, entry) if entry else ():
                 yield (
                     f"the repository trusts the key {keyid[:8]} for {role.value}, which {keyring.folder} does not "
-                    "know: this keys folder is older than the repository, and changes nothing of that role"
+                    "know: take keyring.yaml from whoever changed it last; until then, it changes nothing of that role"
                 )
 
 

@@ -87,7 +87,7 @@ def make_request(
         state = load_state(layout, keyring)
         changes = key_changes(state, keyring)
         if changes.older:
-            raise RepositoryError("\n".join(changes.older)).with_hint("take keyring.yaml from whoever changed it last")
+            raise RepositoryError("\n".join(changes.older))
         documents: dict[TufRole, Signed] = {
             role: state.documents()[role].copy()
             for role in OFFLINE_ROLES

@@ -71,8 +71,9 @@ def _context(entry: Entry) -> Any:
 
 def _delegation_words(signed: Any) -> Iterator[str]:
     for name, keyids, threshold in _roles(signed):
-        keys = ", ".join(keyid[:8] for keyid in keyids)
-        yield f"{threshold} of {len(keyids)} keys sign {name}: {keys}"
+        yield f"{threshold} of {len(keyids)} keys must sign {name}:"
+        # Whole ids: another key whose id begins alike is a few hours of searching.
+        yield from (f"  {keyid}" for keyid in keyids)
 
 
 def _roles(signed: Any) -> list[tuple[str, list[str], int]]:

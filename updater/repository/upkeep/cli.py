@@ -78,7 +78,7 @@ def refresh_command(
     keep_newest_root(base, given.access.keyring)
     if as_json:
         signed = [role.value for role in done.signed]
-        keys = {"changes": done.changes, "needed": done.needed}
+        keys = {"changes": done.changes, "needed": done.needed, "ignored": done.ignored}
         emit_json({"signed": signed, "waits": done.waits, "expires": expires, "keys_elsewhere": late, "keys": keys})
     else:
         for change in done.changes:
@@ -89,7 +89,7 @@ def refresh_command(
     for name, when in late.items():
         told = f"error: {name} expired" if name in past else f"warning: {name} expires"
         click.echo(f"{told} at {when} and its keys are not here", err=True)
-    for line in done.needed:
+    for line in (*done.ignored, *done.needed):
         click.echo(f"warning: {line}", err=True)
     if done.needed:
         click.echo(f"hint: twinhull root sign-request {base} --out FILE writes what must be signed", err=True)

@@ -52,6 +52,7 @@ class Refreshed:
         expiring: The roles that expire soon and need other keys.
         changes: The changes of keys that were made, in words.
         needed: The changes of keys that need a ceremony, and whose signatures they need.
+        ignored: What was left out: a ceremony that is wrong, a keys folder that is older than the repository.
     """
 
     signed: tuple[TufRole, ...]
@@ -59,6 +60,7 @@ class Refreshed:
     expiring: tuple[Expiring, ...]
     changes: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @property
     def waits(self) -> bool:
@@ -124,7 +126,8 @@ def refresh(
         expiry_by_role(done),
         tuple(Expiring(role, state.documents()[role].signed.expires) for role in renewed if role not in ready),
         changes=() if needed else changes.words,
-        needed=(*map(str, ended.left_out), *changes.older, *needed),
+        needed=needed,
+        ignored=(*map(str, ended.left_out), *map(str, state.left_out), *changes.older),
     )
 
 

@@ -187,6 +187,11 @@ def adds_what_is_not_there(signed: Any) -> None:
     signed.targets[path] = TargetFile.from_data(path, b"nowhere", ["sha256"])
 
 
+def adds_what_is_too_large(signed: Any) -> None:
+    path = RELEASE.replace("1.0.0", "9.9.9")
+    signed.targets[path] = TargetFile(3 << 30, {"sha256": "ab" * 32}, path)
+
+
 def promotes(signed: Any) -> None:
     signed.targets["channels/stable.json"] = TargetFile.from_data("channels/stable.json", b"x", ["sha256"])
 
@@ -211,6 +216,7 @@ def expires(signed: Any) -> None:
         (removes, "removes releases/host/1.0.0"),
         (changes_content, "other content"),
         (adds_what_is_not_there, "cannot be read"),
+        (adds_what_is_too_large, "at most 4194304"),
         (promotes, "not its to name"),
         (delegates, "delegates to other keys"),
         (lies_about_its_version, "says version 103"),
@@ -253,6 +259,16 @@ def test_a_file_that_nobody_signed_takes_no_version(
     assert done.waits
     assert made_visible(signer).visible == {"releases": 4 if version == 3 else 3}
     assert is_sound(signer)
+
+
+def test_a_file_that_would_fill_the_memory_is_not_read(everybody: Publisher, signer: Publisher) -> None:
+    with Layout(everybody.base).role_file(TufRole.RELEASES, 7).open("wb") as stream:
+        stream.truncate(3 << 30)
+    Layout(everybody.base).role_file(TufRole.CHANNELS, 7).mkdir()
+    done = made_visible(signer)
+    assert not done.signed
+    assert "3221225472 bytes" in str(done.left_out[0])
+    assert len(done.left_out) == 2
 
 
 def test_the_pipelines_key_submits_no_channel(everybody: Publisher, signer: Publisher) -> None:

@@ -16,7 +16,7 @@ from keys.passphrase import NoPassphrase
 from keys.roles import TufRole
 from partitions.version import Version
 from tests.fakes.builds import NOW, Publisher, snapshot_of
-from tests.fakes.key_holders import reloaded, with_folder, with_rotated
+from tests.fakes.key_holders import reloaded, with_rotated
 from updater.errors import RefusedError
 from updater.repository.channels import (
     ChannelChange,
@@ -151,15 +151,26 @@ def test_a_key_that_was_lost_is_replaced_without_it(workshop: Publisher) -> None
     every_command_works(workshop, 1)
 
 
-def test_an_older_keys_folder_takes_nothing_back(workshop: Publisher, tmp_path: Path) -> None:
+def test_an_older_keys_folder_takes_nothing_back(workshop: Publisher) -> None:
+    old = workshop.without_keys("nothing")
+    workshop = with_rotated(workshop, TufRole.RELEASES)
+    refreshed(workshop)
+    keys = load_state(Layout(workshop.base), None).targets.signed.get_delegated_role("releases").keyids
+    told = refreshed(old)
+    assert (told.changes, told.needed) == ((), ())
+    assert "take keyring.yaml from whoever changed it last" in told.ignored[0]
+    assert load_state(Layout(workshop.base), None).targets.signed.get_delegated_role("releases").keyids == keys
+    assert checked(workshop).problems == ()
+
+
+def test_older_online_keys_sign_nothing(workshop: Publisher) -> None:
     old = workshop.without_keys("nothing")
     workshop = with_rotated(workshop, TufRole.TIMESTAMP)
     refreshed(workshop)
-    root = load_state(Layout(workshop.base), None).root.raw
+    before = snapshot_of(workshop.base)
     with pytest.raises(RefusedError, match="timestamp"):
         refreshed(old)
-    mixed = with_folder(old, old.access.keyring.folder)
-    assert load_state(Layout(mixed.base), None).root.raw == root
+    assert snapshot_of(workshop.base) == before
 
 
 def test_keys_are_added_and_thresholds_raised_and_lowered_only_by_a_ceremony(workshop: Publisher) -> None:
