@@ -23,6 +23,7 @@ from keys.keyring import Keyring
 from keys.passphrase import FixedPassphrase
 from keys.roles import Profile
 from partitions.version import Version
+from tests.fakes.bootable_builds import write_bootable
 from tests.fakes.builds import Publisher, write_build
 from tests.fakes.keyrings import PASSPHRASE
 from tests.fenced_blocks import Block, BlockUse, blocks_of, runbooks
@@ -33,7 +34,7 @@ from updater.repository.publish import init_repository
 from updater.repository.upkeep.verify import verify
 
 HOLDERS = {
-    "anna": ("root-1", "targets-1"),
+    "anna": ("root-1", "targets-1", "KEK"),
     "ben": ("root-2",),
     "carol": ("root-3",),
     "online": ("snapshot-1", "timestamp-1"),
@@ -57,7 +58,7 @@ def prepare(place: Path, keyring: Keyring, *, then: datetime) -> bytes:
     step = init_repository(workshop.base, workshop.access, lifetimes=Lifetimes(), now=then)
     assert step.root is not None
     for version in ("0.9.0", "1.0.0"):
-        workshop.publish_folders(write_build(place / "builds" / version, image="my-host", version=version), now=then)
+        workshop.publish_folders(write_bootable(place / "builds" / version, version, image="my-host"), now=then)
     change = ChannelChange(release=ReleaseChoice("my-host", Version("1.0.0")))
     set_channel(workshop.base, "stable", change, access=workshop.access, lifetimes=Lifetimes(), now=then)
     for holder, names in HOLDERS.items():

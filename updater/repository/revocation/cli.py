@@ -8,7 +8,7 @@ import click
 
 from bedrock.cli import emit_json, json_option
 from bedrock.clock import SYSTEM_CLOCK
-from bedrock.errors import EXIT_DONE, EXIT_NOTHING_TO_DO
+from bedrock.errors import EXIT_DONE, EXIT_DUE, EXIT_NOTHING_TO_DO
 from bedrock.persist import write_atomic
 from keys.ceremony.request import SigningRequest, missing_lines, request_bytes
 from keys.ceremony.signing import read_request
@@ -62,7 +62,7 @@ def revoke_boot(
     hosts append it when they look for updates, and not while it is what they run or fall back to. Nothing can
     be taken back: a revoked UKI never starts again. Needs KEK, targets, snapshot and timestamp; those that are
     elsewhere sign through --request and a ceremony (twinhull root).
-    Exit code 4: it is revoked already.
+    Exit code 4: it is revoked already. Exit code 5: signatures are missing.
 
     \b
     Example:
@@ -103,7 +103,7 @@ def trust_boot(
 
     Publishes an addition to the firmware variable db, signed by KEK; hosts append it when they look for
     updates. Keys that are elsewhere sign through --request and a ceremony (twinhull root). Exit code 4: it is
-    published already.
+    published already. Exit code 5: signatures are missing.
 
     \b
     Example:
@@ -122,7 +122,7 @@ def _publish(base: Path, change: BootChange, request: Path | None, given: Writin
             emit_json({"request": request, "published": False})
         else:
             click.echo(f"{request}: take it to KEK (twinhull sign {request}), then run the same command again")
-        return EXIT_DONE
+        return EXIT_DUE
     signed = read_request(request) if request is not None else None
     done = publish_change(
         base, change, TrustWriting(given.access, given.lifetimes, now, request=signed, wait_s=given.wait_s)
@@ -130,6 +130,8 @@ def _publish(base: Path, change: BootChange, request: Path | None, given: Writin
     if done.ceremony is not None and request is not None:
         write_atomic(request, request_bytes(done.ceremony))
     _report(change, done, base=base, request=request, as_json=as_json)
+    if done.ceremony is not None and not done.ceremony.complete:
+        return EXIT_DUE
     return EXIT_DONE if done.new else EXIT_NOTHING_TO_DO
 
 
