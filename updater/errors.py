@@ -6,6 +6,7 @@
     │   └── OutgrownError        1  a release does not fit the slots of hosts in the field
     ├── RefusedError             3  verification failed: signature, expiry, rollback, hash, length, wrong image
     ├── FetchError               1  the update server is unreachable or gave an invalid answer
+    ├── NetworkSideError         1  the agent's own network side does not work
     ├── SlotError                1  a slot or boot entry could not be written or is not what it should be
     │   └── NoSpaceError         1  too small: slot, boot partition, disk
     ├── FirmwareError            1  the firmware does not take a change of its variables
@@ -43,7 +44,19 @@ class RefusedError(UpdaterError):
 
 
 class FetchError(UpdaterError):
-    """The update server is unreachable or gave an invalid answer."""
+    """The update server is unreachable or gave an invalid answer.
+
+    `status` is the status code of HTTP that it answered with; `retry_after_s` how long it asked to be left alone.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class NetworkSideError(UpdaterError):
+    """The agent's own network side does not work; it says nothing of any server."""
 
 
 class SlotError(UpdaterError):

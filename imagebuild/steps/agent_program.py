@@ -31,7 +31,9 @@ from imagebuild.inputs.wheels import INTERPRETER, LOCK, agent_wheels, unpack
 from imagebuild.steps import freeze
 
 HOME = "usr/lib/twinhull"
-LAUNCHER = "usr/bin/updater"
+ENTRY = "updater.agent.cli"
+# What each program of the agent imports first; the second is its network side, which systemd starts.
+LAUNCHERS = {"usr/bin/updater": ENTRY, f"{HOME}/bin/transfer": "updater.transfer.worker"}
 # The packages that the payload needs in the image; `build_payload` checks that it needs no others.
 PAYLOAD_PACKAGES: tuple[str, ...] = ("libc6", "libexpat1", "libffi8", "libgcc-s1", "libssl3t64", "zlib1g")
 # From Debian, not from wheels: linked to the image's OpenSSL, which Debian maintains; the wheel brings its own.
@@ -39,26 +41,25 @@ BORROWED = ("cryptography", "_cffi_backend")
 PACKAGES_FOLDER = "usr/lib/python3/dist-packages"
 
 _FORMAT = 2
-ENTRY = "updater.agent.cli"
 _STDLIB = "usr/lib/python3.13"
 _TIMEOUT_S = 300
-_LAUNCHER_TEXT = f"""\
-#!/{HOME}/bin/python3 -IS
+_LAUNCHER_TEXT = """\
+#!/{home}/bin/python3 -IS
 import os
 import sys
 
 # The image has no OpenSSL legacy module, and cryptography treats that as an error unless this is set.
 os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
 sys.dont_write_bytecode = True
-sys.path.append("/{HOME}/app")
+sys.path.append("/{home}/app")
 
-from {ENTRY} import main
+from {entry} import main
 
 sys.exit(main())
 """
 # Where the program starts, and what is imported by name at run time, where no syntax tree shows it.
 _ROOTS = (
-    ENTRY,
+    *LAUNCHERS.values(),
     *("_cffi_backend", "cryptography.exceptions", "cryptography.utils"),
     *(f"cryptography.hazmat.primitives.asymmetric.{name}" for name in ("ec", "ed25519", "padding", "rsa", "utils")),
     *(f"cryptography.hazmat.primitives.{name}" for name in ("hashes", "serialization.ssh")),
@@ -145,9 +146,10 @@ def agent_sources(source_root: Path) -> tuple[Path, ...]:
     Raises:
         BuildError: The agent's entry point is not there.
     """
-    found = freeze.closure((ENTRY,), (source_root,), ())
-    if ENTRY not in found:
-        raise BuildError(f"{source_root} holds no {ENTRY}, which the image's updater starts")
+    entries = tuple(LAUNCHERS.values())
+    found = freeze.closure(entries, (source_root,), ())
+    if missing := [entry for entry in entries if entry not in found]:
+        raise BuildError(f"{source_root} holds no {', '.join(missing)}, which the image's updater starts")
     return tuple(sorted(path.relative_to(source_root) for path in found.values()))
 
 
@@ -200,7 +202,8 @@ def _assemble(folder: Path, inputs: PayloadInputs, cache: Path) -> None:
         shutil.copyfile(inputs.source_root / source, app / source)
     _freeze(inputs.tools, app, library, code, own=sorted({source.parts[0] for source in inputs.sources}))
     shutil.rmtree(app)
-    (folder / "tree" / LAUNCHER).write_text(_LAUNCHER_TEXT)
+    for launcher, entry in LAUNCHERS.items():
+        (folder / "tree" / launcher).write_text(_LAUNCHER_TEXT.format(home=HOME, entry=entry))
     modules = sorted(home.rglob("*.so"))
     _strip(inputs.tools, modules)
     needed = needed_libraries([interpreter, *modules])
@@ -258,7 +261,7 @@ def _strip(tools: ToolsTree, files: list[Path]) -> None:
 def _settle(tree: Path, needed: frozenset[str], epoch: int) -> Payload:
     """Give every file its mode and its time, and count them."""
     files = sorted(path for path in tree.rglob("*") if path.is_file())
-    programs = {tree / LAUNCHER, tree / HOME / "bin/python3"}
+    programs = {*(tree / launcher for launcher in LAUNCHERS), tree / HOME / "bin/python3"}
     for path in files:
         path.chmod(0o755 if path in programs else 0o644)
     folders = sorted((path for path in tree.rglob("*") if path.is_dir()), reverse=True)

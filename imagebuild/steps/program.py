@@ -14,7 +14,7 @@ from bedrock.digest import files_below, files_sha256
 from imagebuild.errors import BuildError
 from imagebuild.paths import DATA, SOURCE_ROOT
 from imagebuild.steps import freeze
-from imagebuild.steps.agent_program import ENTRY as AGENT_ENTRY
+from imagebuild.steps.agent_program import LAUNCHERS
 
 BUILD_ENTRY: Final = "imagebuild.pipeline.build"
 # Reached, but without influence on the bytes: a budget lets a build pass or fails it.
@@ -29,7 +29,7 @@ def program_files(source_root: Path = SOURCE_ROOT) -> dict[str, Path]:
     Raises:
         BuildError: An entry is not there.
     """
-    entries = (BUILD_ENTRY, AGENT_ENTRY)
+    entries = (BUILD_ENTRY, *LAUNCHERS.values())
     found = freeze.closure(entries, (source_root,), _WITHOUT)
     if missing := [entry for entry in entries if entry not in found]:
         raise BuildError(f"{source_root} holds no {' and no '.join(missing)}")

@@ -22,6 +22,7 @@ from tuf.api.exceptions import (
 )
 from tuf.api.metadata import MetaFile
 from tuf.ngclient import Updater
+from updater.agent.http import pool
 
 from bedrock.clock import SystemClock
 from bedrock.progress import Silent
@@ -35,7 +36,6 @@ from tests.fakes.forgery import own_keys, resign, resign_timestamp, strangers_ke
 from tests.fakes.key_holders import with_folder, with_rotated
 from updater.agent.client import Origin, TrustedRepository
 from updater.agent.config import Timeouts
-from updater.agent.http import pool
 from updater.documents.channel import Channel, parse_channel
 from updater.documents.release import Architecture, Compression, Release, parse_release, release_path
 from updater.errors import RefusedError

@@ -7,8 +7,8 @@ Everything that changes boot entries or slots holds the update lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,15 +20,22 @@ from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
 from updater.agent.config import Config
-from updater.agent.install import ArtifactSource, Installation, InstallTarget, install
+from updater.agent.install import (
+    ArtifactSource,
+    Installation,
+    InstallTarget,
+    check_space,
+    check_target,
+    install,
+)
 from updater.agent.lock import exclusive
 from updater.agent.machine import Machine, RunningSystem, disk_map, read_facts
-from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, forbidden, plan
-from updater.agent.state import EventKind, Hints, Hold, HostFacts, Pin, SlotState
+from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Why, forbidden, plan
+from updater.agent.state import Attempt, EventKind, Hints, Hold, HostFacts, Pin, PollResult, SlotState
 from updater.agent.store import HintStore
 from updater.documents.channel import Channel, Instant
 from updater.documents.release import Release, SignedRelease
-from updater.errors import BusyError, PolicyError, UpdaterError
+from updater.errors import BusyError, FetchError, PolicyError, RefusedError, UpdaterError
 
 # The guards of a trial wait this long for the lock, within the time limit of their units.
 PATIENCE_S = 60.0
@@ -37,6 +44,10 @@ _log = logging.getLogger(__name__)
 
 class Repository(Protocol):
     """The verified documents of the update repository."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of metadata that were accepted."""
 
     def refresh(self) -> None:
         """Fetch and verify the newest metadata."""
@@ -57,6 +68,12 @@ class Server(Protocol):
     def source(self) -> ArtifactSource:
         """Its objects."""
 
+    def next_server(self) -> bool:
+        """Ask another place of the same repository from now on; False when there is none."""
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+
 
 @dataclass(frozen=True)
 class UpdateOutcome:
@@ -68,7 +85,10 @@ class UpdateOutcome:
 
 @dataclass(frozen=True)
 class Agent:
-    """The agent of one machine; `server` is None when no update server is configured."""
+    """The agent of one machine; `server` is None when no update server is configured.
+
+    Two locks: `lock_path` for whoever changes boot entries or slots, and one next to it for whoever updates.
+    """
 
     machine: Machine
     config: Config
@@ -92,10 +112,14 @@ class Agent:
             FetchError: The server cannot be reached.
             UpdaterError: No server or channel is configured.
         """
-        return self._decide(self.facts(), self._repository(), options)
+        with self._asking() as repository:
+            return self._decide(self.facts(), repository, options)
 
     def update(self, options: UpdateOptions, progress: Progress) -> UpdateOutcome:
         """Ask the server and, when an update is due, write it to the disk and stage it.
+
+        While bytes come over the network, nothing of the other slot is touched and no lock is held that blessing,
+        leaving a trial or going back needs.
 
         Raises:
             BusyError: Another update is running.
@@ -103,28 +127,41 @@ class Agent:
             FetchError: The server cannot be reached.
             SlotError: The slot or its boot entry could not be written.
         """
-        with self._exclusive():
-            facts = self.facts()
-            # Before asking the server: while a slow one answers, blessing or leaving a trial must still get the lock.
-            refused = forbidden(facts, self.hints())
+        with exclusive(self.lock_path.with_name("update.lock"), self.machine.clock):
+            refused = forbidden(self.facts(), self.hints())
             if refused is not None:
                 return UpdateOutcome(refused)
-            repository = self._repository()
-            decided = self._decide(facts, repository, options)
-            if not isinstance(decided, Update):
-                return UpdateOutcome(decided)
-            try:
-                found = repository.release(decided.version, sha256=decided.sha256)
-                if decided.sha256 is None:
-                    self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
-                report = self._install(facts, found.release, progress)
-            except (TwinhullError, OSError) as error:
-                self._note(EventKind.FAILED, str(error), decided.version)
-                raise
+            with self._asking() as repository:
+                decided = self._decide(self.facts(), repository, options)
+                if not isinstance(decided, Update):
+                    return UpdateOutcome(decided)
+                try:
+                    return self._update_to(decided, repository, options, progress)
+                except (TwinhullError, OSError) as error:
+                    self._note(EventKind.FAILED, str(error), decided.version)
+                    raise
+
+    def _update_to(
+        self, decided: Update, repository: Repository, options: UpdateOptions, progress: Progress
+    ) -> UpdateOutcome:
+        found = repository.release(decided.version, sha256=decided.sha256)
+        if decided.sha256 is None:
+            self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
+        source = self._server().source()
+        self._check_room(found.release)
+        source.prepare(found.release, progress)
+        with self._exclusive(patience_s=PATIENCE_S):
+            # Minutes may have passed, and an operator may have decided otherwise.
+            facts = self.facts()
+            still = self._decide(facts, repository, options)
+            if not _still_wanted(still, decided, found.sha256):
+                return UpdateOutcome(still if isinstance(still, Nothing) else _changed_meanwhile(decided))
+            report = self._install(facts, found.release, source, progress)
             self._remember(lambda hints: self._installed(hints, decided))
             if decided.downgrade:
                 self._choose_once(decided.version)
-            return UpdateOutcome(decided, report)
+        source.clear()
+        return UpdateOutcome(decided, report)
 
     def book_boot(self) -> trial.TrialVerdict:
         """Record this boot; a trial without tries left is given up, which may request a reboot."""
@@ -168,6 +205,25 @@ class Agent:
             verdict = self._unhealthy(failure)
         return self._follow(verdict, force=force)
 
+    def wait(self, reason: str, *, seconds: float) -> None:
+        """Record that the judgement of a trial waits, at most this long from now."""
+        until_s = self.machine.clock.steady() + seconds
+        with self._exclusive(patience_s=PATIENCE_S):
+            facts, now = self.facts(), self._now()
+            self._apply(lambda hints: trial.wait(facts, hints, reason=reason, until_s=until_s, now=now))
+
+    def is_waiting(self) -> bool:
+        """Whether the judgement of this trial waits, and may."""
+        boot_id, steady_s = self.machine.running().boot_id, self.machine.clock.steady()
+        return trial.is_waiting(self.facts(), self.hints(), boot_id=boot_id, steady_s=steady_s)
+
+    def postpone(self, reason: str) -> trial.TrialVerdict:
+        """Leave a trial that could not be judged, if there is something to go back to."""
+        with self._exclusive(patience_s=PATIENCE_S):
+            facts, now = self.facts(), self._now()
+            verdict = self._apply(lambda hints: trial.postpone(facts, hints, reason=reason, now=now))
+        return self._follow(verdict, force=False)
+
     def _unhealthy(self, failure: str) -> trial.TrialVerdict:
         facts, now = self.facts(), self._now()
         return self._apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
@@ -177,20 +233,25 @@ class Agent:
 
         Raises:
             PolicyError: There is no proven version to go back to.
+            BusyError: The boot entries are being changed at this moment.
         """
-        with self._exclusive():
-            facts, hints = self.facts(), self.hints()
-            back = facts.inactive_entry
-            if back is None or facts.inactive_state is not SlotState.BLESSED:
-                raise PolicyError(
-                    f"slot {facts.inactive.slot.value} is {facts.inactive_state.value}; there is nothing to go back to"
-                ).with_hint("install an older version with `updater pin VERSION` and `updater update`")
-            if trial.standing(facts, hints) is trial.Standing.TRIAL:
-                now = self._now()
-                self._apply(lambda hints: trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=now))
-                return back.version
+        try:
+            with self._exclusive():
+                return self._roll_back()
+        except BusyError:
+            # An update is being written, which takes as long as the disk does: what it left cannot be gone back to.
+            _way_back(self.facts())
+            raise
+
+    def _roll_back(self) -> Version:
+        facts, hints = self.facts(), self.hints()
+        back = _way_back(facts)
+        if trial.standing(facts, hints) is trial.Standing.TRIAL:
+            now = self._now()
+            self._apply(lambda hints: trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=now))
+        else:
             self._wish(back)
-            return back.version
+        return back.version
 
     def reboot(self) -> None:
         """Reboot; a staged older version is chosen for one boot, because the loader would not start it by itself."""
@@ -223,7 +284,8 @@ class Agent:
 
     def refresh(self) -> None:
         """Ask the update server for its newest metadata and verify them (a health check)."""
-        self._repository()
+        with self._asking():
+            pass
 
     def _decide(self, facts: HostFacts, repository: Repository, options: UpdateOptions) -> Plan:
         if self.config.channel is None:
@@ -237,18 +299,58 @@ class Agent:
             options=options,
         )
 
-    def _repository(self) -> Repository:
+    @contextmanager
+    def _asking(self) -> Iterator[Repository]:
+        """The repository with its newest metadata; how asking for them ended is remembered."""
+        server = self._server()
+        try:
+            try:
+                repository = self._refreshed(server)
+            except RefusedError as error:
+                self._remember_poll(PollResult.REFUSED, str(error))
+                raise
+            except (TwinhullError, OSError) as error:
+                self._remember_poll(PollResult.FAILED, str(error))
+                raise
+            self._remember_poll(PollResult.OK, "; ".join(repository.remarks))
+            yield repository
+        finally:
+            server.close()
+
+    def _refreshed(self, server: Server) -> Repository:
+        """The repository of the first server whose metadata verify; the first server's error when there is none."""
+        first: TwinhullError | None = None
+        while True:
+            repository = server.repository(self.machine.running())
+            try:
+                repository.refresh()
+            except (FetchError, RefusedError) as error:
+                first = first or error
+                _log.debug("%s", error)
+                if not server.next_server():
+                    raise first from None
+            else:
+                return repository
+
+    def _server(self) -> Server:
         if self.server is None:
             raise UpdaterError("no update server is configured").with_hint("set `url:` in /etc/twinhull/updater.yaml")
-        repository = self.server.repository(self.machine.running())
-        repository.refresh()
-        return repository
+        return self.server
 
-    def _install(self, facts: HostFacts, release: Release, progress: Progress) -> Installation:
-        if self.server is None:
-            raise UpdaterError("no update server is configured")
-        with self.machine.disk(writable=True) as disk, self.machine.boot_folder(writable=True) as folder:
-            target = InstallTarget(
+    def _check_room(self, release: Release) -> None:
+        """Refuse what cannot be installed before it is downloaded."""
+        with self._target(self.facts(), release, writable=False) as target:
+            check_target(target, release)
+            check_space(target, release)
+
+    def _install(self, facts: HostFacts, release: Release, source: ArtifactSource, progress: Progress) -> Installation:
+        with self._target(facts, release, writable=True) as target:
+            return install(target, release, source, progress)
+
+    @contextmanager
+    def _target(self, facts: HostFacts, release: Release, *, writable: bool) -> Iterator[InstallTarget]:
+        with self.machine.disk(writable=writable) as disk, self.machine.boot_folder(writable=writable) as folder:
+            yield InstallTarget(
                 disk=disk,
                 slot=disk_map(disk, release.architecture).slot(facts.slot.other),
                 folder=folder,
@@ -257,11 +359,13 @@ class Agent:
                 free_uuid=uuid4,
                 steady=self.machine.clock.steady,
             )
-            return install(target, release, self.server.source(), progress)
 
     def _installed(self, hints: Hints, update: Update) -> Hints:
+        postponed = hints.attempt(update.version).postponed
         kept = replace(
-            hints.without_bad(update.version), attempts=(), wish=update.version if update.downgrade else None
+            hints.without_bad(update.version),
+            attempts=(Attempt(update.version, 0, postponed=postponed),) if postponed else (),
+            wish=update.version if update.downgrade else None,
         )
         return kept.with_event(EventKind.INSTALLED, f"staged in slot {update.slot.value}", self._now(), update.version)
 
@@ -313,17 +417,23 @@ class Agent:
             _log.warning("%s could not be written: %s", self.store.path, error)
 
     def _rename(self, verdict: trial.TrialVerdict) -> None:
-        if not verdict.renames:
+        if not verdict.renames and not verdict.removals:
             return
         with self.machine.boot_folder(writable=True) as folder:
             for rename in verdict.renames:
                 folder.rename(rename.old.file_name, rename.new.file_name)
+                folder.sync()
+            for entry in verdict.removals:
+                folder.remove(entry.file_name)
                 folder.sync()
 
     def _follow(self, verdict: trial.TrialVerdict, *, force: bool) -> trial.TrialVerdict:
         if verdict.reboot:
             self.machine.reboot(force=force)
         return verdict
+
+    def _remember_poll(self, result: PollResult, reason: str) -> None:
+        self._remember(lambda hints: hints.with_poll(result, reason, self._now()))
 
     def _note(self, kind: EventKind, text: str, version: Version) -> None:
         self._remember(lambda hints: hints.with_event(kind, text, self._now(), version))
@@ -333,6 +443,32 @@ class Agent:
 
     def _exclusive(self, *, patience_s: float = 0.0) -> AbstractContextManager[None]:
         return exclusive(self.lock_path, self.machine.clock, patience_s=patience_s)
+
+
+def _way_back(facts: HostFacts) -> BootEntry:
+    """The proven entry of the other slot.
+
+    Raises:
+        PolicyError: There is none.
+    """
+    back = facts.inactive_entry
+    if back is None or facts.inactive_state is not SlotState.BLESSED:
+        raise PolicyError(
+            f"slot {facts.inactive.slot.value} is {facts.inactive_state.value}; there is nothing to go back to"
+        ).with_hint("install an older version with `updater pin VERSION` and `updater update`")
+    return back
+
+
+def _still_wanted(still: Plan, decided: Update, sha256: str) -> bool:
+    if not isinstance(still, Update) or still.sha256 not in (None, sha256):
+        return False
+    return (still.version, still.slot) == (decided.version, decided.slot)
+
+
+def _changed_meanwhile(decided: Update) -> Nothing:
+    return Nothing(
+        Why.CHANGED, f"what runs or is wanted has changed while {decided.version} was downloaded", "ask again"
+    )
 
 
 def refusal(nothing: Nothing) -> PolicyError:

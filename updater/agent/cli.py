@@ -10,13 +10,13 @@ import os
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from bedrock import process, strict
+from bedrock import process
 from bedrock.cli import completion_command, emit_json, json_option, line_progress, run_command
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError
 from partitions.cli import VERSION
@@ -25,18 +25,17 @@ from updater.agent import config as configuration
 from updater.agent import etcdiff, health, report, trial
 from updater.agent.agent import Agent, UpdateOutcome, refusal
 from updater.agent.config import Config, Loaded
-from updater.agent.machine import ThisMachine, read_facts
+from updater.agent.host_paths import HostPaths
+from updater.agent.machine import ThisMachine, folder_machine, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait
 from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
 from updater.agent.provisioning.this_host import image_root, this_provisioner
-from updater.agent.server import HttpServerClient
+from updater.agent.server import server_client
 from updater.agent.service import Daemon, outcome_line
 from updater.agent.store import HintStore
 
-ROOT_OF_TRUST = Path("/usr/lib/twinhull/root.json")
-STATE_FOLDER = Path("/var/lib/twinhull")
-RUNTIME_FOLDER = Path("/run/twinhull")
 SYSTEMD_TIMEOUT_S = 60.0
+LATER_DEADLINE = "twinhull-trial-deadline-later.timer"
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Setting:
 
     agent: Agent
     settings: Loaded
+    paths: HostPaths = field(default_factory=HostPaths)
 
     @property
     def config(self) -> Config:
@@ -54,26 +54,42 @@ class Setting:
 
 def setting(*, warn: bool = True) -> Setting:
     """What the command was given to work with, else what this host says."""
-    return click.get_current_context().find_object(Setting) or read_setting(warn=warn)
+    return click.get_current_context().find_object(Setting) or read_setting(here(), warn=warn)
 
 
-def read_setting(*, warn: bool) -> Setting:
+def here() -> HostPaths:
+    """The host that the command works on."""
+    return click.get_current_context().find_object(HostPaths) or HostPaths()
+
+
+def on_this_host() -> HostPaths:
+    """The host that the command works on, which must be the one it runs on."""
+    paths = here()
+    if not paths.is_this_host:
+        raise click.UsageError("this command works on the running host only, without --root")
+    return paths
+
+
+def read_setting(paths: HostPaths, *, warn: bool) -> Setting:
     """Read the settings and put the agent together; `warn`: say on stderr what was ignored in the settings."""
-    settings = configuration.load(configuration.sources(os.environ.get("CREDENTIALS_DIRECTORY")))
-    config = settings.config
+    settings = configuration.load(paths.settings(os.environ.get("CREDENTIALS_DIRECTORY")))
     for line in report.problem_lines(settings.problems) if warn else ():
         click.echo(f"warning: {line} (ignored)", err=True)
-    machine = ThisMachine()
-    server = None
-    if config.url is not None:
-        server = HttpServerClient(config.url, config, ROOT_OF_TRUST, STATE_FOLDER / "tuf", machine.clock)
-    store = HintStore(STATE_FOLDER / "state.json")
-    return Setting(Agent(machine, config, store, RUNTIME_FOLDER / "lock", server), settings)
+    machine = ThisMachine() if paths.is_this_host else folder_machine(paths)
+    server = server_client(settings.config, paths, machine.clock) if settings.config.urls else None
+    store = HintStore(paths.state / "state.json")
+    return Setting(Agent(machine, settings.config, store, paths.runtime / "lock", server), settings, paths)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-v", "--verbose", is_flag=True, help="Print more on stderr.")
-def updater(verbose: bool) -> None:
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Work on a host that is a folder, with a file as its disk, as tests do.",
+)
+@click.pass_context
+def updater(context: click.Context, verbose: bool, root: Path | None) -> None:
     """Keep this host up to date, and show what it runs and why.
 
     The host does this by itself (twinhull-updater.service); these commands are for inspection and for intervention.
@@ -89,8 +105,9 @@ def updater(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
     logging.getLogger("tuf").setLevel(logging.WARNING)
+    if root is not None:
+        context.obj = HostPaths(root.absolute())
 
 
 @updater.command()
@@ -104,7 +121,7 @@ def status(as_json: bool) -> None:
         it.agent.hints(),
         it.settings,
         secure_boot=it.agent.machine.secure_boot(),
-        provision=RecordStore(STATE_FOLDER).load(),
+        provision=RecordStore(it.paths.state).load(),
     )
     if as_json:
         emit_json(shown)
@@ -238,14 +255,15 @@ def bless(as_json: bool) -> None:
 def health_command(gate: bool, as_json: bool) -> int:
     """Run the health checks, each with a time limit, and print a line for each.  Exit code 1: not healthy."""
     it = setting()
-    results = check_health(it, patient=gate, say=(lambda _: None) if as_json else click.echo)
+    results = check_health(it, gate=gate, say=(lambda _: None) if as_json else click.echo)
     failure = health.failure_text(results)
     if as_json:
         emit_json({"healthy": not failure, "checks": results})
     if not failure:
         return EXIT_DONE
     if gate:
-        verdict = it.agent.unhealthy(failure, force=False)
+        undecided = health.is_undecided(results)
+        verdict = it.agent.postpone(failure) if undecided else it.agent.unhealthy(failure, force=False)
         click.echo(
             "not healthy: rebooting" if verdict.reboot else "not healthy: staying, nothing to go back to", err=True
         )
@@ -258,7 +276,9 @@ def settings_command(as_json: bool) -> int:
     """Show the settings in force, and which were ignored as invalid.  Exit code 2: some were."""
     settings = setting().settings
     if as_json:
-        emit_json({"settings": settings.config, "problems": report.problem_lines(settings.problems)})
+        emit_json(
+            {"settings": settings.config.without_passwords(), "problems": report.problem_lines(settings.problems)}
+        )
     else:
         click.echo("\n".join(report.setting_lines(settings.config)))
     return EXIT_USAGE if settings.problems else EXIT_DONE
@@ -280,8 +300,9 @@ def history(as_json: bool) -> None:
 @json_option
 def etc_diff(as_json: bool) -> None:
     """Show what this host changed in /etc, compared with its image."""
+    state = on_this_host().state
     with image_root() as image:
-        found = etcdiff.differences(STATE_FOLDER / "etc/upper", image / "etc")
+        found = etcdiff.differences(state / "etc/upper", image / "etc")
     if as_json:
         emit_json(found)
     else:
@@ -296,13 +317,13 @@ def boot() -> None:
     facts = read_facts(it.agent.machine)
     where = trial.standing(facts, verdict.hints)
     click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
-    end_first_boot(RecordStore(STATE_FOLDER), Path("/"))
+    end_first_boot(RecordStore(it.paths.state), it.paths.root)
 
 
 @updater.command("provision", hidden=True)
 def provision_command() -> int:
     """Apply this host's own configuration (twinhull-provision.service).  Exit code 1: something was refused."""
-    outcome = this_provisioner(ThisMachine().clock, STATE_FOLDER).run()
+    outcome = this_provisioner(ThisMachine().clock, on_this_host().state).run()
     if outcome.applied:
         click.echo("\n".join(report.provision_lines(outcome.record)))
     if outcome.units_changed:
@@ -322,6 +343,10 @@ def deadline() -> None:
     facts, hints = it.agent.facts(), it.agent.hints()
     if trial.standing(facts, hints) not in (trial.Standing.TRIAL, trial.Standing.WISHED):
         return
+    if it.agent.is_waiting():
+        click.echo("the judgement waits for the update server: this is looked at again later", err=True)
+        process.run(("systemctl", "start", "--no-block", LATER_DEADLINE), timeout_s=SYSTEMD_TIMEOUT_S)
+        return
     failure = hints.attempt(facts.running_version).failure or "was not blessed before the deadline"
     verdict = it.agent.unhealthy(failure, force=True)
     click.echo(f"{failure}: {'rebooting' if verdict.reboot else 'staying, nothing to go back to'}", err=True)
@@ -337,23 +362,39 @@ def daemon() -> None:
     Daemon(it.agent, it.config, it.agent.machine.clock, random.random, line_progress(tenths=True)).run()
 
 
-def check_health(it: Setting, *, patient: bool, say: Callable[[str], None]) -> tuple[health.CheckResult, ...]:
+def check_health(it: Setting, *, gate: bool, say: Callable[[str], None]) -> tuple[health.CheckResult, ...]:
     """Run the configured checks; an image whose own settings have errors is not healthy."""
     refresh = it.agent.refresh if it.agent.server is not None else None
-    checks = list(health.configured_checks(it.config.health, refresh))
+    checks = list(
+        health.configured_checks(
+            it.config.health, refresh, health.in_own_unit if it.paths.is_this_host else health.directly
+        )
+    )
     if not it.settings.image_is_sound:
         checks.insert(0, health.Check("settings of the image", raiser(it.settings.problems[0])))
-    bounds = it.config.health if patient and it.settings.image_is_sound else impatient(it.config.health)
+    bounds = health_bounds(it, gate=gate)
 
     def report(result: health.CheckResult) -> None:
         say(f"{'ok  ' if result.ok else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}")
 
-    return health.run_checks(checks, bounds, it.agent.machine.clock, report)
+    def wait(result: health.CheckResult) -> None:
+        say(f"wait {result.name}: {result.detail}")
+        if gate:
+            it.agent.wait(f"{result.name}: {result.detail}", seconds=bounds.server_patience)
+
+    return health.run_checks(checks, bounds, it.agent.machine.clock, report, wait)
 
 
-def impatient(bounds: configuration.Health) -> configuration.Health:
-    """The same bounds, but every check is run once."""
-    return strict.read(configuration.Health, {**strict.plain(bounds), "patience": 0}, source="health")
+def health_bounds(it: Setting, *, gate: bool) -> configuration.Health:
+    """How patient the checks are: at the gate as configured, else each is run once.
+
+    Only a trial waits for the server: of a blessed version there is nothing to judge, and its daemon asks again anyway.
+    """
+    bounds = it.config.health
+    if not gate or not it.settings.image_is_sound:
+        return replace(bounds, patience=0.0, server_patience=0.0)
+    on_trial = trial.standing(it.agent.facts(), it.agent.hints()) is trial.Standing.TRIAL
+    return bounds if on_trial else replace(bounds, server_patience=bounds.patience)
 
 
 def raiser(error: DocumentError) -> Callable[[], None]:

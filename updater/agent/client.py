@@ -1,65 +1,69 @@
 """The signed metadata: the only module of the agent that knows TUF.
 
-Everything returned here was verified from the root baked into the image; metadata already seen is kept on `/var`, so
-that older metadata is refused later.  Errors of the library become `RefusedError` (verification) or
-`FetchError` (transport).
+Everything returned here was verified from the root baked into the image; metadata already seen are kept, so that older
+ones are refused later.  The bytes come from the agent's network side, which is not trusted.
+Errors of the library become `RefusedError` (verification) or `FetchError` (transport).
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import IO
 
-import urllib3
 from tuf.api.exceptions import (
+    BadVersionNumberError,
     DownloadError,
     DownloadHTTPError,
     DownloadLengthMismatchError,
+    ExpiredMetadataError,
     RepositoryError,
-    SlowRetrievalError,
 )
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Key, Metadata, Role, Root, Signed, TargetFile, Targets
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
-from urllib3.exceptions import HTTPError
 
 from bedrock import persist
-from bedrock.clock import Clock
 from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError
 from partitions.version import Version
-from updater.agent.fetch import pause_s
-from updater.agent.http import RETRYABLE_STATUS, joined
 from updater.documents import channel as channels
 from updater.documents import release as releases
-from updater.documents.channel import Channel
-from updater.documents.release import Architecture, SignedRelease
+from updater.documents.channel import Channel, Instant
+from updater.documents.release import SIGNED_AT, Architecture, SignedRelease
 from updater.errors import FetchError, PolicyError, RefusedError
+from updater.transfer.connection import NetworkSide, Received
 
-CHUNK_BYTES = 64 << 10
-TRIES = 3
-_HTTP_ERROR = 400
-# The bounds of documents whose length no verified metadata names.
+TIMESTAMP_PATH = "metadata/timestamp.json"
+# A document is read into memory, however long the one that names it says it is.
+MAX_METADATA_BYTES = 8 << 20
 _LIMITS = UpdaterConfig(
-    max_root_rotations=256,
+    # Each has to be signed by the one before; a host that was off for years follows all of them.
+    max_root_rotations=4096,
     max_delegations=8,
     root_max_length=256 << 10,
     timestamp_max_length=16 << 10,
     snapshot_max_length=1 << 20,
-    targets_max_length=8 << 20,
+    targets_max_length=MAX_METADATA_BYTES,
 )
+_BAD_CONTENT = (RepositoryError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
+
+
+# How far behind a clock may be before that is worth a word.
+CLOCK_TOLERANCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What this host accepts: repository URL, image and architecture."""
+class Accepted:
+    """What this host accepts: releases of this image and architecture."""
 
-    url: str
     image: str
     architecture: Architecture
 
@@ -68,33 +72,44 @@ class TrustedRepository:
     """The repository as its signatures describe it; one object per request, which refreshes metadata once."""
 
     def __init__(
-        self,
-        origin: Origin,
-        *,
-        metadata_dir: Path,
-        root: bytes,
-        http: urllib3.PoolManager,
-        clock: Clock,
-        document_s: float,
+        self, accepted: Accepted, *, metadata_dir: Path, root: bytes, network: NetworkSide, now: datetime
     ) -> None:
         """Open the metadata kept in `metadata_dir` (written to), rooted in the baked `root`.
 
         Raises:
             RefusedError: The baked root does not verify.
         """
-        self._origin = origin
+        self._accepted = accepted
         self._metadata_dir = metadata_dir
+        self._root = root
+        self._now = now
+        self._remarks: list[str] = []
         metadata_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-        fetcher = _Fetcher(http, clock, document_s)
-        with _translated(origin.url):
-            self._updater = Updater(
-                metadata_dir=str(metadata_dir),
-                metadata_base_url=joined(origin.url, "metadata/"),
-                target_base_url=joined(origin.url, "targets/"),
-                fetcher=fetcher,
-                config=_LIMITS,
-                bootstrap=root,
-            )
+        self._fetcher = _Fetcher(network, metadata_dir)
+        with self._translated():
+            self._baked = Metadata[Root].from_bytes(root).signed
+            _drop_older_roots(metadata_dir, self._baked.version)
+            self._updater = self._opened()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of metadata that were accepted: an older edge, a wrong clock."""
+        return tuple(self._remarks)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the server showed an older timestamp than this host has seen, which was passed over."""
+        return self._fetcher.keeps_timestamp
+
+    def _opened(self) -> Updater:
+        return Updater(
+            metadata_dir=str(self._metadata_dir),
+            metadata_base_url="metadata/",
+            target_base_url="targets/",
+            fetcher=self._fetcher,
+            config=_LIMITS,
+            bootstrap=self._root,
+        )
 
     def refresh(self) -> None:
         """Fetch and verify the newest metadata and keep them on the disk, durably.
@@ -103,9 +118,26 @@ class TrustedRepository:
             RefusedError: Signature, threshold, version or expiry do not hold.
             FetchError: The server cannot be reached.
         """
-        with _translated(self._origin.url):
+        try:
+            with self._translated():
+                self._refresh()
+        finally:
+            # Also what was followed before something went wrong: the next refresh goes on from there.
+            self._sync()
+        self._check_kept("root", "timestamp", "snapshot", "targets")
+
+    def _refresh(self) -> None:
+        try:
             self._updater.refresh()
-        self._sync()
+        except BadVersionNumberError:
+            if not self._fetcher.offers_older:
+                raise
+            # An edge of a content network may be behind for a while.  The kept timestamp was verified, and its expiry
+            # bounds for how long an older one can be shown; so this is not newer, and not an attack either.
+            self._remarks.append("the server shows older metadata than this host has seen; those are kept")
+            self._fetcher.keeps_timestamp = True
+            self._updater = self._opened()
+            self._updater.refresh()
 
     def channel(self, name: str) -> Channel:
         """The verified channel document.
@@ -135,7 +167,7 @@ class TrustedRepository:
             RefusedError: It does not verify, is not what its path says, or not the document that was chosen.
             FetchError: It cannot be fetched, or there is no release with that version.
         """
-        path = releases.release_path(self._origin.image, version, self._origin.architecture)
+        path = releases.release_path(self._accepted.image, version, self._accepted.architecture)
         info = self._info(path)
         if isinstance(info.custom, dict) and releases.WITHDRAWN in info.custom:
             raise PolicyError(f"{version} was withdrawn: {info.custom[releases.WITHDRAWN]}")
@@ -153,27 +185,59 @@ class TrustedRepository:
         return SignedRelease(found, digest)
 
     def _check_meant_for_us(self, path: str, image: str, architecture: Architecture) -> None:
-        if (image, architecture) != (self._origin.image, self._origin.architecture):
+        wanted = self._accepted
+        if (image, architecture) != (wanted.image, wanted.architecture):
             raise RefusedError(
                 f"{path} is meant for image {image} on {architecture.value}, "
-                f"this host runs {self._origin.image} on {self._origin.architecture.value}"
+                f"this host runs {wanted.image} on {wanted.architecture.value}"
             )
 
     def _info(self, path: str) -> TargetFile:
         """What the verified metadata say of a target."""
-        with _translated(self._origin.url):
-            info = self._updater.get_targetinfo(path)
+        try:
+            with self._translated():
+                info = self._updater.get_targetinfo(path)
+        finally:
+            self._sync()
+        # The delegated role that signs a target is named like the folder of its path.
+        self._check_kept(path.partition("/")[0])
         if info is None:
-            raise FetchError(f"{self._origin.url} has no {path}")
+            raise FetchError(f"the update repository has no {path}")
         return info
 
     def _target(self, info: TargetFile, limit: int) -> bytes:
         if info.length > limit:
             raise RefusedError(f"{info.path} is {info.length} bytes long, at most {limit} are read")
-        with tempfile.TemporaryDirectory(prefix="twinhull-") as folder, _translated(self._origin.url):
-            data = Path(self._updater.download_target(info, str(Path(folder) / "document"))).read_bytes()
-        self._sync()
+        folder, _, name = info.path.rpartition("/")
+        with self._translated():
+            data = self._fetcher.download_bytes(
+                f"targets/{folder}/{next(iter(info.hashes.values()))}.{name}", info.length
+            )
+            info.verify_length_and_hashes(data)
         return data
+
+    def _check_kept(self, *roles: str) -> None:
+        """Check what the library does not: expiry by a clock that cannot be set back, and keys that count twice.
+
+        Raises:
+            RefusedError: A document is expired, or a role of it could be signed by fewer keys than it says.
+        """
+        documents: dict[str, Signed] = {}
+        for path in (self._metadata_dir / f"{role}.json" for role in roles):
+            if path.exists():
+                with self._translated():
+                    documents[path.name] = Metadata.from_bytes(path.read_bytes()).signed
+        floor = _signed_at((self._baked, *documents.values()), default=self._now)
+        if self._now < floor - CLOCK_TOLERANCE:
+            self._remarks.append(f"{self._clock_words()}, and it is after {Instant.of(floor)}")
+        for name, signed in documents.items():
+            if signed.is_expired(floor):
+                raise RefusedError(
+                    f"{name} expired at {Instant.of(signed.expires)}, and it is after {Instant.of(floor)}, when what "
+                    f"this host trusts was signed; {self._clock_words()}"
+                ).with_hint("set the clock of this host, or report this to the operator of the update repository")
+            for role, keys in _roles(signed):
+                _require_threshold(name, role, keys)
 
     def _sync(self) -> None:
         """The library replaces files without syncing them; a power cut must not bring an older one back."""
@@ -181,45 +245,138 @@ class TrustedRepository:
             if path.is_file() and not path.is_symlink():
                 _sync_file(path)
         for folder in (self._metadata_dir / "root_history", self._metadata_dir):
-            persist.sync_folder(folder)
+            if folder.is_dir():
+                persist.sync_folder(folder)
+
+    def _clock_words(self) -> str:
+        return f"this host's clock says {Instant.of(self._now)}"
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the library's errors into ours."""
+        try:
+            yield
+        except ExpiredMetadataError as error:
+            raise RefusedError(f"metadata refused: {error}; {self._clock_words()}").with_hint(
+                "if the clock is right, report this to the operator of the update repository; nothing was changed"
+            ) from error
+        except DownloadLengthMismatchError as error:
+            raise RefusedError(_told(error)) from error
+        except DownloadError as error:
+            if isinstance(error.__cause__, FetchError | RefusedError):
+                raise error.__cause__ from None
+            raise FetchError(f"the update server cannot be asked: {_told(error)}") from error
+        except _BAD_CONTENT as error:
+            raise RefusedError(f"metadata refused: {_told(error)}").with_hint(
+                "nothing was changed; report this to the operator of the update repository"
+            ) from error
 
 
 class _Fetcher(FetcherInterface):
-    """Metadata and target documents over the shared pool, each within a bounded time."""
+    """Metadata and target documents from the network side, which bounds their length and their time.
 
-    def __init__(self, http: urllib3.PoolManager, clock: Clock, document_s: float) -> None:
-        self._http = http
-        self._clock = clock
-        self._document_s = document_s
+    `offers_older` says whether the timestamp that came names itself older than the kept one; with `keeps_timestamp`
+    the kept one is handed over instead.
+    """
+
+    def __init__(self, network: NetworkSide, metadata_dir: Path) -> None:
+        self._network = network
+        self._kept = metadata_dir / "timestamp.json"
+        self.offers_older = False
+        self.keeps_timestamp = False
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        for tries in range(1, TRIES + 1):
-            try:
-                response = self._http.request("GET", url, preload_content=False, decode_content=False)
-            except HTTPError as error:
-                if tries == TRIES:
-                    raise DownloadError(f"{url}: {error}") from error
-            else:
-                if response.status < _HTTP_ERROR:
-                    return self._chunks(response, url)
-                response.close()
-                if response.status not in RETRYABLE_STATUS or tries == TRIES:
-                    raise DownloadHTTPError(f"{url}: the server answers {response.status}", response.status)
-            self._clock.sleep(pause_s(tries, 0.5))
-        raise DownloadError(f"{url}: gave up")
+        yield self.download_bytes(url, MAX_METADATA_BYTES)
 
-    def _chunks(self, response: urllib3.response.BaseHTTPResponse, url: str) -> Iterator[bytes]:
-        deadline = self._clock.steady() + self._document_s
+    @contextmanager
+    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
+        """A document as a file in memory."""
+        yield io.BytesIO(self.download_bytes(url, max_length))
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """A document; `url` is its path below the repository."""
+        if max_length > MAX_METADATA_BYTES:
+            raise DownloadLengthMismatchError(
+                f"{url} is said to be {max_length} bytes long, at most {MAX_METADATA_BYTES} are read"
+            )
+        if url == TIMESTAMP_PATH and self.keeps_timestamp:
+            return self._kept.read_bytes()
         try:
-            # `read1` returns the available bytes; `read` would wait past any deadline for a full chunk.
-            while chunk := response.read1(CHUNK_BYTES):
-                if self._clock.steady() > deadline:
-                    raise SlowRetrievalError(f"{url}: not complete after {self._document_s:g} s")
-                yield chunk
-        except HTTPError as error:
-            raise DownloadError(f"{url}: {error}") from error
-        finally:
-            response.close()
+            found = self._network.document(url, max_length)
+            _require_json(url, found)
+        except FetchError as error:
+            if error.status is not None:
+                raise DownloadHTTPError(str(error), error.status) from error
+            raise DownloadError(str(error)) from error
+        except RefusedError as error:
+            raise DownloadError(str(error)) from error
+        if url == TIMESTAMP_PATH:
+            self.offers_older = self._is_older(found.content)
+        return found.content
+
+    def _is_older(self, offered: bytes) -> bool:
+        try:
+            return _version_of(offered) < _version_of(self._kept.read_bytes())
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return False
+
+
+def _signed_at(documents: Iterable[Signed], *, default: datetime) -> datetime:
+    """When the newest of verified documents was signed, which is past whatever a clock says; they say it themselves."""
+    moments = []
+    for signed in documents:
+        try:
+            moments.append(Instant.from_text(signed.unrecognized_fields[SIGNED_AT]).when)
+        except (KeyError, ValueError, TypeError):
+            continue
+    return max(moments, default=default)
+
+
+def _version_of(data: bytes) -> int:
+    version = json.loads(data)["signed"]["version"]
+    if type(version) is not int:
+        raise TypeError("a version must be a number")
+    return version
+
+
+def _require_json(url: str, found: Received) -> None:
+    """Say what came, where a portal or a proxy answers instead of the server."""
+    if found.content.lstrip()[:1] == b"{" or url.startswith("targets/"):
+        return
+    what = found.content_type or "something without a type"
+    if found.content.lstrip()[:1] == b"<" or "html" in what:
+        what = "a web page"
+    raise FetchError(f"{found.url}: {what} came instead of {url}").with_hint(
+        "does `url:` point to a repository, and is the network one that asks to log in first?"
+    )
+
+
+def _roles(signed: Signed) -> Iterator[tuple[str, tuple[Role, dict[str, Key]]]]:
+    if isinstance(signed, Root):
+        for name, role in signed.roles.items():
+            yield name, (role, signed.keys)
+    elif isinstance(signed, Targets) and signed.delegations is not None:
+        for name, delegated in (signed.delegations.roles or {}).items():
+            yield name, (delegated, signed.delegations.keys)
+
+
+def _require_threshold(document: str, name: str, found: tuple[Role, dict[str, Key]]) -> None:
+    """Refuse a role that fewer keys than its threshold could sign for: one key under two names counts once."""
+    role, keys = found
+    different = {(keys[keyid].keytype, keys[keyid].keyval.get("public")) for keyid in role.keyids if keyid in keys}
+    if type(role.threshold) is not int or len(different) < len(role.keyids):
+        raise RefusedError(
+            f"{document}: the role {name} has the threshold {role.threshold!r} and names {len(role.keyids)} keys, "
+            f"of which {len(different)} are different"
+        )
+
+
+def _drop_older_roots(metadata_dir: Path, baked: int) -> None:
+    """Remove from the disk the roots before the baked one, which nothing follows any more."""
+    for path in (metadata_dir / "root_history").glob("*.root.json"):
+        number = path.name.partition(".")[0]
+        if number.isdigit() and int(number) < baked:
+            path.unlink()
 
 
 @contextmanager
@@ -229,21 +386,6 @@ def _refusing_bad_documents(path: str) -> Iterator[None]:
         yield
     except DocumentError as error:
         raise RefusedError(f"{path} is signed, but this agent cannot read it: {error}") from error
-
-
-@contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """Turn the library's errors into ours."""
-    try:
-        yield
-    except DownloadLengthMismatchError as error:
-        raise RefusedError(f"{url}: {_told(error)}") from error
-    except DownloadError as error:
-        raise FetchError(f"the update server cannot be asked: {_told(error)}") from error
-    except RepositoryError as error:
-        refused = RefusedError(f"{url}: metadata refused: {_told(error)}")
-        refused.add_note("nothing was changed; report this to the operator of the update repository")
-        raise refused from error
 
 
 def _told(error: BaseException) -> str:

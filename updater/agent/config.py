@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from updater.documents.release import Name
+from updater.transfer.urls import shown
 
 CREDENTIAL = "twinhull.updater"
 MINUTE_S = 60.0
@@ -105,6 +106,9 @@ class Health:
         timeout: How long one check may take.
         retry_interval: Pause before a failed check is repeated.
         patience: How long failed checks are repeated before the version counts as not healthy.
+        server_patience: How long a version on trial waits for an update server that cannot be reached or whose metadata
+            are refused.  Then the host goes back without holding it against the version, which is installed again when
+            the old one reaches the server.
     """
 
     units: tuple[UnitName, ...] = ()
@@ -114,6 +118,7 @@ class Health:
     timeout: Annotated[float, strict.Duration(), strict.Range(1, HOUR_S)] = 120.0
     retry_interval: Annotated[float, strict.Duration(), strict.Range(1, HOUR_S)] = 5.0
     patience: Annotated[float, strict.Duration(), strict.Range(0, HOUR_S)] = 180.0
+    server_patience: Annotated[float, strict.Duration(), strict.Range(0, 2 * HOUR_S)] = HOUR_S
 
 
 @dataclass(frozen=True)
@@ -131,12 +136,21 @@ class Timeouts:
     document: Annotated[float, strict.Duration(), strict.Range(1, HOUR_S)] = 120.0
 
 
+# A wrong one is not shown, for it may hold a password.
+Url = Annotated[str, strict.Pattern(r"https?://[^\s?#]+", "an http or https URL without ? and #"), strict.Secret()]
+
+
 @dataclass(frozen=True)
 class Config:
     """All settings; without `url` and `channel` the host takes no updates.
 
     Attributes:
-        url: Where the repository is, as `https://updates.example.com`.
+        url: Where the repository is, as `https://updates.example.com`; user and password may be part of it.
+        mirrors: More places of the same repository, asked in this order when `url` does not answer.
+        proxy: The proxy to reach them through, as `http://proxy.example.com:3128`; without it `HTTPS_PROXY`,
+            `HTTP_PROXY` and `NO_PROXY` of the service's environment count.
+        ca: A file with certificates (PEM) to trust besides the image's own.
+        bandwidth: How many bytes per second a download may take, such as `2M`; no limit when left out.
         channel: The channel this host follows.
         image: The image it takes releases of; its own when left out.
         enabled: Whether the host looks for updates by itself; `updater update` works either way.
@@ -148,7 +162,11 @@ class Config:
         timeouts: Time limits for talking to the update server.
     """
 
-    url: Annotated[str, strict.Pattern(r"https?://[^\s?#]+", "an http or https URL without ? and #")] | None = None
+    url: Url | None = None
+    mirrors: tuple[Url, ...] = ()
+    proxy: Annotated[str, strict.Pattern(r"https?://[^\s?#]+", "an http or https URL"), strict.Secret()] | None = None
+    ca: Annotated[str, strict.Pattern(r"/[^\0]+", "an absolute path")] | None = None
+    bandwidth: Annotated[int, strict.Size(), strict.Range(1 << 10, 1 << 40)] | None = None
     channel: Name | None = None
     image: Name | None = None
     enabled: bool = True
@@ -158,6 +176,20 @@ class Config:
     reboot: Reboot = Reboot()
     health: Health = field(default_factory=Health)
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Every place of the repository, in the order in which they are asked."""
+        return (*((self.url,) if self.url else ()), *self.mirrors)
+
+    def without_passwords(self) -> Config:
+        """The settings as they may be shown."""
+        return replace(
+            self,
+            url=self.url and shown(self.url),
+            mirrors=tuple(map(shown, self.mirrors)),
+            proxy=self.proxy and shown(self.proxy),
+        )
 
 
 @dataclass(frozen=True)
@@ -174,14 +206,6 @@ class Sources:
         drop_ins = sorted(self.drop_ins.glob("*.yaml")) if self.drop_ins.is_dir() else []
         credential = [path for path in self.credentials if path.is_file()][:1]
         return tuple(path for path in (self.baked, self.host, *drop_ins, *credential) if path.is_file())
-
-
-def sources(credentials_directory: str | None) -> Sources:
-    """The usual layers; a unit's own credentials folder comes before the system's."""
-    usual = Sources()
-    if not credentials_directory:
-        return usual
-    return Sources(credentials=(Path(credentials_directory) / CREDENTIAL, *usual.credentials))
 
 
 @dataclass(frozen=True)

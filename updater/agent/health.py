@@ -1,6 +1,7 @@
 """Decides whether this boot is healthy: bounded checks, repeated until the patience is used up.
 
 A check raises a `TwinhullError` (or `OSError`) that says what is wrong; nothing else decides.
+A check that failed by something that is not the image's doing (`undecided`) delays the judgement and does not make it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from bedrock import process
 from bedrock.clock import Clock
 from bedrock.errors import TwinhullError
 from updater.agent.config import Engine, Health
+from updater.errors import FetchError, RefusedError
 
 DETAIL_LIMIT = 500
+# How long systemd may take to start a unit, besides the time that the check itself has.
+UNIT_START_S = 30.0
+RunCheck = Callable[[Sequence[str | Path], float], None]
+SERVER_CHECK = "update server answers"
 _ENGINES: dict[Engine, tuple[str, ...]] = {
     Engine.PODMAN: ("podman", "ps", "--quiet"),
     Engine.DOCKER: ("docker", "ps", "--quiet"),
@@ -27,33 +33,64 @@ _ENGINES: dict[Engine, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Check:
-    """One check; `run` raises when it fails."""
+    """One check; `run` raises when it fails, and errors of the classes in `undecided` say nothing of the image."""
 
     name: str
     run: Callable[[], None]
+    undecided: tuple[type[Exception], ...] = ()
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How a check ended, after how many tries, and how long its last try took."""
+    """How a check ended, after how many tries, and how long its last try took.
+
+    `undecided`: it failed, and what it failed by is not the image's doing.
+    """
 
     name: str
     ok: bool
     detail: str
     tries: int
     seconds: float
+    undecided: bool = False
 
 
-def configured_checks(config: Health, refresh: Callable[[], None] | None) -> tuple[Check, ...]:
-    """The checks of a configuration; `refresh` asks the update server (None: this host has no server)."""
+def in_own_unit(words: Sequence[str | Path], timeout_s: float) -> None:
+    """Run a program as a unit of its own: with all rights, which the agent does not have.
+
+    Raises:
+        ProcessError: It failed, or did not end in time.
+    """
+    unit = ("systemd-run", "--wait", "--pipe", "--collect", "--quiet", f"--property=RuntimeMaxSec={timeout_s:g}")
+    process.run((*unit, "--", *words), timeout_s=timeout_s + UNIT_START_S)
+
+
+def directly(words: Sequence[str | Path], timeout_s: float) -> None:
+    """Run a program with the rights of this one.
+
+    Raises:
+        ProcessError: It failed, or did not end in time.
+    """
+    process.run(words, timeout_s=timeout_s)
+
+
+def configured_checks(
+    config: Health, refresh: Callable[[], None] | None, run: RunCheck = in_own_unit
+) -> tuple[Check, ...]:
+    """The checks of a configuration.
+
+    Args:
+        config: Which.
+        refresh: Asks the update server; None when this host has none.
+        run: How programs are run.
+    """
     checks = [Check(f"unit {unit}", partial(unit_is_active, unit, config.timeout)) for unit in config.units]
     if command := _ENGINES[config.engine]:
-        checks.append(Check(f"{config.engine.value} answers", partial(engine_answers, command, config.timeout)))
+        checks.append(Check(f"{config.engine.value} answers", partial(run, command, config.timeout)))
     if config.server and refresh is not None:
-        checks.append(Check("update server answers", refresh))
+        checks.append(Check(SERVER_CHECK, refresh, undecided=(FetchError, RefusedError)))
     checks += [
-        Check(f"check {path.name}", partial(own_check_passes, path, config.timeout))
-        for path in own_checks(config.checks_dirs)
+        Check(f"check {path.name}", partial(run, (path,), config.timeout)) for path in own_checks(config.checks_dirs)
     ]
     return tuple(checks)
 
@@ -79,44 +116,37 @@ def unit_is_active(unit: str, timeout_s: float) -> None:
         raise TwinhullError(f"it is {state or 'unknown'}")
 
 
-def engine_answers(command: Sequence[str], timeout_s: float) -> None:
-    """Check that the container engine can list its containers with this command.
-
-    Raises:
-        ProcessError: It cannot.
-    """
-    process.run(command, timeout_s=timeout_s)
-
-
-def own_check_passes(path: Path, timeout_s: float) -> None:
-    """Check that an operator's executable exits with 0.
-
-    Raises:
-        ProcessError: It does not, or not in time.
-    """
-    process.run((path,), timeout_s=timeout_s)
-
-
 def run_checks(
-    checks: Sequence[Check], config: Health, clock: Clock, report: Callable[[CheckResult], None]
+    checks: Sequence[Check],
+    config: Health,
+    clock: Clock,
+    report: Callable[[CheckResult], None],
+    on_undecided: Callable[[CheckResult], None] = lambda _: None,
 ) -> tuple[CheckResult, ...]:
     """Run all checks; failed ones are repeated until they pass or the patience is used up.
 
-    Every result is passed to `report` when it is final.
+    Every result is passed to `report` when it is final.  Of what is undecided, the server's patience counts, and
+    `on_undecided` is given the first such result when nothing else is left to be checked.
     """
-    deadline = clock.steady() + config.patience
+    began = clock.steady()
     results: dict[str, CheckResult] = {}
     waiting = list(checks)
+    told: CheckResult | None = None
     tries = 0
     while waiting:
         tries += 1
-        last = clock.steady() >= deadline
         for check in list(waiting):
+            waited = clock.steady() - began
             result = _run_one(check, tries, clock)
-            if result.ok or last:
+            patience = config.server_patience if result.undecided else config.patience
+            failed_for_good = any(not done.ok and not done.undecided for done in results.values())
+            if result.ok or waited >= patience or failed_for_good:
                 waiting.remove(check)
                 results[check.name] = result
                 report(result)
+            elif result.undecided and told is None and waiting == [check]:
+                told = result
+                on_undecided(result)
         if waiting:
             clock.sleep(config.retry_interval)
     return tuple(results[check.name] for check in checks)
@@ -127,11 +157,24 @@ def failure_text(results: Sequence[CheckResult]) -> str:
     return "; ".join(f"{result.name}: {result.detail}" for result in results if not result.ok)
 
 
+def is_undecided(results: Sequence[CheckResult]) -> bool:
+    """Whether checks failed, and none of them by the image's doing."""
+    failed = [result for result in results if not result.ok]
+    return bool(failed) and all(result.undecided for result in failed)
+
+
 def _run_one(check: Check, tries: int, clock: Clock) -> CheckResult:
     started = clock.steady()
     try:
         check.run()
     except (TwinhullError, OSError) as error:
         detail = " ".join(str(error).split())[:DETAIL_LIMIT]
-        return CheckResult(check.name, ok=False, detail=detail, tries=tries, seconds=clock.steady() - started)
+        return CheckResult(
+            check.name,
+            ok=False,
+            detail=detail,
+            tries=tries,
+            seconds=clock.steady() - started,
+            undecided=isinstance(error, check.undecided),
+        )
     return CheckResult(check.name, ok=True, detail="", tries=tries, seconds=clock.steady() - started)

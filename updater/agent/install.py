@@ -39,16 +39,22 @@ class Sink(Protocol):
 class ArtifactSource(Protocol):
     """The source of an artifact's raw bytes."""
 
-    def probe(self, artifact: Artifact) -> None:
-        """Fetch the first bytes of an artifact, to see that they are there and fit what is signed.
+    @property
+    def transferred_bytes(self) -> int:
+        """How many bytes came over the network so far."""
+
+    def prepare(self, release: Release, progress: Progress) -> None:
+        """Bring what the release needs, as far as this host can keep it (writes to the disk, to no slot).
+
+        Afterwards at least the first bytes of every artifact have come and fit what is signed.
 
         Raises:
             RefusedError: The answer is not what was signed.
             FetchError: It could not be fetched.
         """
 
-    def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
-        """Write the artifact's bytes to `sink`, checked against the signed values; returns how many were transferred.
+    def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> None:
+        """Write the artifact's bytes to `sink`, checked against the signed values.
 
         With `hash_raw` the raw bytes are hashed as well; without, only the transferred ones and the raw length.
 
@@ -56,6 +62,9 @@ class ArtifactSource(Protocol):
             RefusedError: The bytes are not those that were signed.
             FetchError: It could not be fetched.
         """
+
+    def clear(self) -> None:
+        """Remove what was kept from the disk."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Installation:
 
 
 def install(target: InstallTarget, release: Release, source: ArtifactSource, progress: Progress) -> Installation:
-    """Write `release` to the disk, into the inactive slot, and make it the next to boot.
+    """Write `release` to the disk, into the inactive slot, and make it the next to boot; the source is prepared.
 
     Raises:
         PolicyError: The running slot is not blessed, or the target is the running slot or version.
@@ -97,20 +106,19 @@ def install(target: InstallTarget, release: Release, source: ArtifactSource, pro
     """
     check_target(target, release)
     check_space(target, release)
-    probe(release, source)
     remove_inactive_entries(target)
     mark_empty(target)
     started = target.steady()
-    downloaded = write_slot(target, release, source, progress)
+    write_slot(target, release, source, progress)
     written = target.steady()
     verify_slot(target, release, progress)
     verified = target.steady()
     set_identity(target, release)
     entry = BootEntry(release.image, release.version).as_trial(target.tries)
-    downloaded += write_entry(target, entry, release.artifacts.uki, source, progress)
+    write_entry(target, entry, release.artifacts.uki, source, progress)
     flip(target, entry)
     size_bytes = release.artifacts.root.size_bytes + release.artifacts.verity.size_bytes
-    return Installation(downloaded, size_bytes, written - started, verified - written)
+    return Installation(source.transferred_bytes, size_bytes, written - started, verified - written)
 
 
 def check_target(target: InstallTarget, release: Release) -> None:
@@ -151,12 +159,6 @@ def check_space(target: InstallTarget, release: Release) -> None:
         raise NoSpaceError(f"the boot partition has room for {room} bytes, {release.version} needs {needed}")
 
 
-def probe(release: Release, source: ArtifactSource) -> None:
-    """See that every artifact begins to arrive: the other slot is the way back, and is given up for nothing less."""
-    for artifact in (release.artifacts.uki, release.artifacts.root, release.artifacts.verity):
-        source.probe(artifact)
-
-
 def removable_names(target: InstallTarget) -> tuple[str, ...]:
     """Files of versions other than the running one, and leftovers that the loader ignores.
 
@@ -185,12 +187,11 @@ def mark_empty(target: InstallTarget) -> None:
         write_identity(target.disk, index, uuid=target.free_uuid(), label=EMPTY_LABEL, attributes=EMPTY_ATTRIBUTES)
 
 
-def write_slot(target: InstallTarget, release: Release, source: ArtifactSource, progress: Progress) -> int:
-    """Stream root and tree to the disk and sync; returns the number of bytes downloaded.
+def write_slot(target: InstallTarget, release: Release, source: ArtifactSource, progress: Progress) -> None:
+    """Stream root and tree to the disk and sync.
 
     The raw root is not hashed during the transfer: verifying it later against the signed root hash proves more.
     """
-    downloaded = 0
     parts = (
         (release.artifacts.root, target.slot.data, "root", False),
         (release.artifacts.verity, target.slot.verity, "verity tree", True),
@@ -198,11 +199,10 @@ def write_slot(target: InstallTarget, release: Release, source: ArtifactSource, 
     for artifact, partition, what, hash_raw in parts:
         progress.step(f"write {what}", total=artifact.size_bytes)
         writer = StreamWriter(_window(target, partition))
-        downloaded += source.copy(artifact, writer, progress, hash_raw=hash_raw)
+        source.copy(artifact, writer, progress, hash_raw=hash_raw)
         if writer.finish() != artifact.size_bytes:
             raise RefusedError(f"the {what} of {release.version} is not {artifact.size_bytes} bytes long")
     target.disk.sync()
-    return downloaded
 
 
 def verify_slot(target: InstallTarget, release: Release, progress: Progress) -> None:
@@ -230,19 +230,18 @@ def set_identity(target: InstallTarget, release: Release) -> None:
 
 def write_entry(
     target: InstallTarget, entry: BootEntry, artifact: Artifact, source: ArtifactSource, progress: Progress
-) -> int:
+) -> None:
     """Write the UKI to the disk under a name that the loader ignores, and check its content on the disk.
 
     It is hashed on the disk, so it is not hashed during the transfer.
     """
     progress.step("write boot entry", total=artifact.size_bytes)
     with target.folder.create(entry.temporary_name) as sink:
-        downloaded = source.copy(artifact, sink, progress, hash_raw=False)
+        source.copy(artifact, sink, progress, hash_raw=False)
     target.folder.sync()
     found = target.folder.sha256_uncached(entry.temporary_name)
     if found != artifact.sha256:
         raise RefusedError(f"boot entry {entry.temporary_name}: the disk holds {found}, signed is {artifact.sha256}")
-    return downloaded
 
 
 def flip(target: InstallTarget, entry: BootEntry) -> None:

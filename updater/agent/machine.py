@@ -22,6 +22,7 @@ from partitions.layout import EMPTY_LABEL, identity_of, root_types
 from partitions.version import Version
 from updater.agent.bootfolder import BootFolder, MountedBootFolder, mounted
 from updater.agent.efi import EfiVariables
+from updater.agent.host_paths import HostPaths
 from updater.agent.state import HostFacts, SlotFacts
 from updater.documents.release import Architecture
 from updater.errors import SlotError, UpdaterError
@@ -68,14 +69,28 @@ class Machine(Protocol):
         """Request a reboot; `force` does not wait for services to end."""
 
 
+class Restart(Protocol):
+    """Requests a reboot; `force` does not wait for services to end."""
+
+    def __call__(self, *, force: bool) -> None:
+        """Request it."""
+
+
+def systemd_reboot(*, force: bool) -> None:
+    """Ask systemd for a reboot, which happens a moment later."""
+    words = ("systemctl", "--force", "reboot") if force else ("systemctl", "--no-block", "reboot")
+    process.run(words, timeout_s=REBOOT_TIMEOUT_S)
+
+
 @dataclass(frozen=True)
 class ThisMachine:
-    """The machine this program runs on."""
+    """The machine this program runs on, or one that is a folder."""
 
     root: Path = Path("/")
     clock: Clock = SYSTEM_CLOCK
     # Mounts a FAT partition for as long as a context lasts.
     mount: Callable[..., AbstractContextManager[Path]] = mounted
+    restart: Restart = systemd_reboot
 
     def running(self) -> RunningSystem:
         """Read what was booted.
@@ -127,9 +142,8 @@ class ThisMachine:
         return EfiVariables(self.root / "sys/firmware/efi/efivars").secure_boot()
 
     def reboot(self, *, force: bool) -> None:
-        """Request a reboot from systemd; it happens a moment later."""
-        words = ("systemctl", "--force", "reboot") if force else ("systemctl", "--no-block", "reboot")
-        process.run(words, timeout_s=REBOOT_TIMEOUT_S)
+        """Request a reboot; it happens a moment later."""
+        self.restart(force=force)
 
     def disk_name(self) -> str:
         """The kernel's name of the disk that holds the running root.
@@ -157,6 +171,20 @@ class ThisMachine:
             if path.resolve().parent.name == disk and marker.exists() and marker.read_text().strip() == str(number):
                 return path.name
         raise SlotError(f"disk {disk} has no partition {number} in the kernel's view")
+
+
+def folder_machine(paths: HostPaths, clock: Clock = SYSTEM_CLOCK) -> ThisMachine:
+    """A machine that is a folder: its disk is a file in `dev/`, its boot partition a folder, its reboot a file."""
+
+    @contextmanager
+    def opened(_partition: Path, _at: Path, **_: object) -> Iterator[Path]:
+        yield paths.boot_folder
+
+    def note_reboot(*, force: bool) -> None:
+        paths.runtime.mkdir(parents=True, exist_ok=True)
+        (paths.runtime / "reboot").write_text("force\n" if force else "")
+
+    return ThisMachine(paths.root, clock, mount=opened, restart=note_reboot)
 
 
 def disk_map(device: BlockDevice, architecture: Architecture) -> DiskMap:

@@ -28,6 +28,7 @@ class Why(Enum):
     KNOWN_BAD = "known-bad"
     OLDER = "older"
     GOING_BACK = "going-back"
+    CHANGED = "changed"
 
     @property
     def is_refusal(self) -> bool:

@@ -11,7 +11,7 @@ from bedrock.errors import DocumentError
 from partitions.version import Version
 from updater.agent import trial
 from updater.agent.config import Config, Loaded
-from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, SlotState
+from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, Poll, SlotState
 from updater.provision.record import ProvisionRecord
 
 
@@ -44,6 +44,7 @@ class HostStatus:
     hold: Hold | None
     newest_blessed: Version | None
     bad: tuple[BadVersion, ...]
+    poll: Poll | None
     provision: ProvisionRecord
     settings_problems: tuple[str, ...]
 
@@ -65,12 +66,13 @@ def status(
         inactive=InactiveSlot(facts.inactive.slot.value, facts.inactive_state, entry.version if entry else None),
         entries=tuple(sorted(entry.file_name for entry in facts.entries)),
         channel=config.channel,
-        url=config.url,
+        url=config.without_passwords().url,
         enabled=config.enabled,
         pin=hints.pin,
         hold=hints.hold,
         newest_blessed=hints.newest_known(facts),
         bad=hints.bad,
+        poll=hints.poll,
         provision=provision,
         settings_problems=problem_lines(settings.problems),
     )
@@ -89,6 +91,8 @@ def status_lines(shown: HostStatus) -> list[str]:
         f"secure boot  {secure}",
         f"channel      {shown.channel or 'none'} at {shown.url or 'no server'}{'' if shown.enabled else ' (disabled)'}",
     ]
+    if shown.poll is not None:
+        lines.append(f"last poll    {shown.poll}")
     if shown.pin is not None:
         lines.append(f"pinned       {shown.pin.version}")
     if shown.hold is not None:
@@ -118,7 +122,10 @@ def problem_lines(problems: Sequence[DocumentError]) -> tuple[str, ...]:
 
 def setting_lines(config: Config) -> list[str]:
     """The settings in force as text: a line per key, by its path."""
-    return [f"{path} = {json.dumps(value, ensure_ascii=False)}" for path, value in _leaves("", strict.plain(config))]
+    return [
+        f"{path} = {json.dumps(value, ensure_ascii=False)}"
+        for path, value in _leaves("", strict.plain(config.without_passwords()))
+    ]
 
 
 def _leaves(path: str, value: object) -> Iterator[tuple[str, object]]:

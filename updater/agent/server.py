@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import urllib3
 
 from bedrock.clock import Clock
 from updater.agent.agent import Repository
-from updater.agent.client import Origin, TrustedRepository
+from updater.agent.client import Accepted, TrustedRepository
 from updater.agent.config import Config
-from updater.agent.fetch import HttpSource
-from updater.agent.http import pool
+from updater.agent.host_paths import HostPaths
+from updater.agent.kept_metadata import usable_folder
 from updater.agent.machine import RunningSystem
-from updater.errors import RefusedError
+from updater.agent.objects import ObjectSource
+from updater.agent.spool import Spool
+from updater.errors import RefusedError, UpdaterError
+from updater.transfer.connection import Connect, Connection, NetworkSide, at_socket, started_here
+from updater.transfer.messages import MAX_CA_BYTES, Access
+
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class HttpServerClient:
-    """An update server reached by `url`, trusted from the root metadata in `root_path`."""
+def server_client(config: Config, paths: HostPaths, clock: Clock) -> ServerClient:
+    """The configured servers, reached through the network side that systemd starts, or through one of our own."""
+    connect = at_socket(paths.network_socket) if paths.is_this_host else started_here()
+    return ServerClient(config, paths, clock, connect, dict(os.environ))
 
-    url: str
+
+@dataclass
+class ServerClient:
+    """Update servers reached through the network side, trusted from the root of trust in `paths`.
+
+    `environment` may name proxies.
+    """
+
     config: Config
-    root_path: Path
-    metadata_dir: Path
+    paths: HostPaths
     clock: Clock
-
-    @cached_property
-    def _http(self) -> urllib3.PoolManager:
-        return pool(self.config.timeouts)
+    connect: Connect
+    environment: Mapping[str, str]
+    _turns: int = field(default=0, init=False)
+    _network: Connection | None = field(default=None, init=False)
 
     def repository(self, running: RunningSystem) -> Repository:
         """Its signed documents.
@@ -39,19 +52,82 @@ class HttpServerClient:
             RefusedError: The baked root is missing or does not verify.
         """
         try:
-            root = self.root_path.read_bytes()
+            root = self.paths.root_of_trust.read_bytes()
         except OSError as error:
-            raise RefusedError(f"{self.root_path}: the root of trust cannot be read: {error.strerror}") from error
-        origin = Origin(self.url, self.config.image or running.image, running.architecture)
+            raise RefusedError(
+                f"{self.paths.root_of_trust}: the root of trust cannot be read: {error.strerror}"
+            ) from error
         return TrustedRepository(
-            origin,
-            metadata_dir=self.metadata_dir,
+            Accepted(self.config.image or running.image, running.architecture),
+            metadata_dir=usable_folder(self.paths.state / "tuf", self.paths.runtime / "tuf"),
             root=root,
-            http=self._http,
-            clock=self.clock,
-            document_s=self.config.timeouts.document,
+            network=self.network(),
+            now=self.clock.now(),
         )
 
-    def source(self) -> HttpSource:
+    def source(self) -> ObjectSource:
         """Its objects."""
-        return HttpSource(self.url, self._http, self.clock)
+        return ObjectSource(self.network(), Spool(self.paths.state / "spool"), self._connection)
+
+    def network(self) -> NetworkSide:
+        """The network side, the same one until `close`."""
+        if self._network is None:
+            self._network = self._connection()
+        return self._network
+
+    def next_server(self) -> bool:
+        """Ask the first server last from now on; False when each of them was asked."""
+        self.close()
+        self._turns += 1
+        return self._turns % len(self.config.urls) != 0
+
+    def close(self) -> None:
+        """Let the network side go."""
+        if self._network is not None:
+            self._network.close()
+            self._network = None
+
+    def _connection(self) -> Connection:
+        access = access_of(self.config, self.environment)
+        turn = self._turns % len(access.urls)
+        in_turn = replace(access, urls=access.urls[turn:] + access.urls[:turn])
+        return Connection(self.connect, in_turn, self.clock, _log.info)
+
+
+def access_of(config: Config, environment: Mapping[str, str]) -> Access:
+    """How the servers of the settings are reached.
+
+    Raises:
+        UpdaterError: The file of additional certificates cannot be used.
+    """
+    proxies = {"http": config.proxy, "https": config.proxy} if config.proxy else _proxies(environment)
+    return Access(
+        urls=config.urls,
+        proxies=proxies,
+        no_proxy=environment.get("no_proxy") or environment.get("NO_PROXY") or "",
+        ca=_certificates(Path(config.ca)) if config.ca else "",
+        bytes_per_s=config.bandwidth,
+        connect_s=config.timeouts.connect,
+        read_s=config.timeouts.read,
+        document_s=config.timeouts.document,
+    )
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The proxies that environment variables name, in small letters first, as other programs read them."""
+    found = {}
+    for scheme in ("http", "https"):
+        names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
+        if value := next((environment[name] for name in names if environment.get(name)), ""):
+            found[scheme] = value
+    return found
+
+
+def _certificates(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise UpdaterError(f"the certificates of `ca:` cannot be read: {path}: {error.strerror}") from error
+    if len(text) > MAX_CA_BYTES or "-----BEGIN CERTIFICATE-----" not in text:
+        raise UpdaterError(f"`ca:`: {path} must hold certificates in PEM, at most {MAX_CA_BYTES} bytes")
+    return text

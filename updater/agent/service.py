@@ -1,14 +1,14 @@
 """The daemon: polls with jitter, updates, reboots when allowed.  One round decides, the loop only waits.
 
-An error in a round is logged and the next round comes as usual: a host must not stop updating because its server was
-unreachable for a while.
+Whatever goes wrong in a round is logged, and the next round comes, later each time: a host must not stop updating
+because its server was unreachable for a while, nor because of an error of our own.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bedrock.clock import Clock
@@ -18,8 +18,11 @@ from updater.agent.agent import UpdateOutcome
 from updater.agent.config import Config
 from updater.agent.plan import Nothing, Update, UpdateOptions, Wait, Why
 from updater.agent.window import reboot_at
+from updater.errors import FetchError
 
 FIRST_DELAY_S = 30.0
+# Rounds that fail follow each other ever more slowly, up to this or to what is configured, whichever is longer.
+LONGEST_BACKOFF_S = 3600.0
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +36,7 @@ class Updating(Protocol):
         """Reboot into what is staged."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Daemon:
     """The loop; `jitter` gives numbers in [0, 1) that spread the polls of many hosts."""
 
@@ -42,6 +45,7 @@ class Daemon:
     clock: Clock
     jitter: Callable[[], float]
     progress: Progress
+    _failed: int = field(default=0, init=False)
 
     def run(self) -> None:
         """Run until a reboot was requested (or the process is asked to end)."""
@@ -55,16 +59,30 @@ class Daemon:
         if not self.config.enabled:
             return usual
         try:
-            outcome = self.agent.update(UpdateOptions(), self.progress)
-            _log.info("%s", outcome_line(outcome))
-            if isinstance(outcome.plan, Wait):
-                left = (outcome.plan.until - self.clock.now()).total_seconds()
-                return min(usual, max(1.0, left))
-            if is_staged(outcome):
-                return self._reboot_or_wait(usual)
+            pause = self._polled(usual)
         except (TwinhullError, OSError) as error:
             _log.error("%s", "; ".join([str(error), *getattr(error, "__notes__", ())]))
-        return usual
+            return self._backoff(usual, error)
+        except Exception as error:  # noqa: BLE001 - the loop's border: an error of ours must not end a host's updates
+            _log.exception("this round failed by an error of the agent itself")
+            return self._backoff(usual, error)
+        self._failed = 0
+        return pause
+
+    def _polled(self, usual: float) -> float | None:
+        outcome = self.agent.update(UpdateOptions(), self.progress)
+        _log.info("%s", outcome_line(outcome))
+        if isinstance(outcome.plan, Wait):
+            left = (outcome.plan.until - self.clock.now()).total_seconds()
+            return min(usual, max(1.0, left))
+        return self._reboot_or_wait(usual) if is_staged(outcome) else usual
+
+    def _backoff(self, usual: float, error: Exception) -> float:
+        """Seconds until the next round after one that failed; a server may ask for more."""
+        self._failed += 1
+        grown: float = min(usual * 2 ** min(self._failed - 1, 10), max(usual, LONGEST_BACKOFF_S))
+        asked_for = error.retry_after_s if isinstance(error, FetchError) else None
+        return max(grown, asked_for or 0.0)
 
     def _reboot_or_wait(self, usual: float) -> float | None:
         now = self.clock.now()

@@ -52,6 +52,12 @@ class EventKind(Enum):
     RELEASED = "released"
     FAILED = "failed"
     REBUILT = "rebuilt"
+    POLL_REFUSED = "poll-refused"
+    POLL_FAILED = "poll-failed"
+    POLL_REMARK = "poll-remark"
+    POLL_RECOVERED = "poll-recovered"
+    WAITING = "waiting"
+    POSTPONED = "postponed"
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,8 @@ class Hold:
 class Attempt:
     """Boots of a version that is not proven yet, counted by the agent; `failure` is the problem of the last one.
 
-    `passed_over` counts boots of a proven version while this one waited to be started.
+    `passed_over` counts boots of a proven version while this one waited to be started; `postponed` counts trials that
+    could not be judged; `waits_until_s`, in seconds since boot `boot_id`, is how long this one may go on.
     """
 
     version: Version
@@ -166,6 +173,8 @@ class Attempt:
     boot_id: str = ""
     failure: str = ""
     passed_over: Annotated[int, strict.Range(0, 1000)] = 0
+    postponed: Annotated[int, strict.Range(0, 1000)] = 0
+    waits_until_s: Annotated[float, strict.Range(0, 1e10)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,6 +185,40 @@ class Event:
     kind: EventKind
     text: str
     version: Version | None = None
+
+
+class PollResult(Enum):
+    """How asking the update server ended."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Poll:
+    """The last time that the update server was asked; `since` is when it began to end like this, for this reason.
+
+    A poll that is `OK` may have a reason, too: something that a person should know.
+    """
+
+    at: Instant
+    result: PollResult
+    reason: str
+    since: Instant
+
+    def __str__(self) -> str:
+        if not self.reason:
+            return f"{self.at} {self.result.value}"
+        since = "" if self.since == self.at else f" since {self.since}"
+        return f"{self.at} {self.result.value}{since}: {self.reason}"
+
+
+_POLL_EVENTS = {
+    PollResult.REFUSED: EventKind.POLL_REFUSED,
+    PollResult.FAILED: EventKind.POLL_FAILED,
+    PollResult.OK: EventKind.POLL_REMARK,
+}
 
 
 @dataclass(frozen=True)
@@ -189,6 +232,7 @@ class Hints:
     wish: Version | None = None
     newest_blessed: Version | None = None
     attempts: tuple[Attempt, ...] = ()
+    poll: Poll | None = None
     history: Annotated[tuple[Event, ...], strict.Alternatives(("kind",))] = field(default=())
 
     def bad_version(self, version: Version) -> BadVersion | None:
@@ -227,6 +271,21 @@ class Hints:
         """Add a line to the history; the oldest lines are dropped past the limit."""
         event = Event(at, kind, text[:REASON_LIMIT], version)
         return replace(self, history=(*self.history, event)[-HISTORY_LIMIT:])
+
+    def with_poll(self, result: PollResult, reason: str, at: Instant) -> Hints:
+        """Record a poll; the history gets a line when the result changes, not each time."""
+        before = self.poll
+        reason = reason[:REASON_LIMIT]
+        # Reasons name moments and numbers that differ each time: what counts as the same is the result.
+        same = before is not None and before.result is result and bool(before.reason) == bool(reason)
+        since = before.since if same and before is not None else at
+        polled = replace(self, poll=Poll(at, result, reason, since))
+        if same:
+            return polled
+        if reason:
+            return polled.with_event(_POLL_EVENTS[result], reason, at)
+        was_bad = before is not None and before.result is not PollResult.OK
+        return polled.with_event(EventKind.POLL_RECOVERED, "the update server answers", at) if was_bad else polled
 
     def newest_known(self, facts: HostFacts) -> Version | None:
         """The newest version proven here: the remembered one or a newer one the disk shows.

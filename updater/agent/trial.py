@@ -12,12 +12,14 @@ from enum import Enum
 
 from partitions.entries import BootEntry
 from partitions.version import Version
-from updater.agent.state import EventKind, Hints, HostFacts
+from updater.agent.state import Attempt, EventKind, Hints, HostFacts
 from updater.documents.channel import Instant
 
 NOT_REACHED = "did not reach its health checks"
 NOT_TAKEN = "was never started by the boot loader"
 ROLLED_BACK = "rolled back by the operator"
+# Each time, the version before it reached the server and installed it again.
+MOST_POSTPONED = 3
 
 
 class Standing(Enum):
@@ -39,10 +41,14 @@ class Rename:
 
 @dataclass(frozen=True)
 class TrialVerdict:
-    """Renames to make in order (each durable before the next), hints to keep, and whether to reboot afterwards."""
+    """What to do: renames and removals of boot entries in order, hints to keep, and whether to reboot afterwards.
+
+    Each rename is durable before the next.
+    """
 
     hints: Hints
     renames: tuple[Rename, ...] = ()
+    removals: tuple[BootEntry, ...] = ()
     reboot: bool = False
 
 
@@ -158,6 +164,38 @@ def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> 
     if standing(facts, hints) is Standing.TRIAL:
         kept = kept.with_attempt(replace(kept.attempt(version), failure=failure))
     return TrialVerdict(kept, reboot=can_fall_back(facts, hints))
+
+
+def wait(facts: HostFacts, hints: Hints, *, reason: str, until_s: float, now: Instant) -> TrialVerdict:
+    """Record that the trial waits for something that is not the image's doing, at most until then."""
+    if standing(facts, hints) is not Standing.TRIAL:
+        return TrialVerdict(hints)
+    version = facts.running_version
+    kept = hints.with_attempt(replace(hints.attempt(version), waits_until_s=until_s))
+    return TrialVerdict(kept.with_event(EventKind.WAITING, reason, now, version))
+
+
+def is_waiting(facts: HostFacts, hints: Hints, *, boot_id: str, steady_s: float) -> bool:
+    """Whether this boot's trial may go on waiting."""
+    attempt = hints.attempt(facts.running_version)
+    return attempt.boot_id == boot_id and steady_s < attempt.waits_until_s
+
+
+def postpone(facts: HostFacts, hints: Hints, *, reason: str, now: Instant) -> TrialVerdict:
+    """Leave a trial that cannot be judged, without holding it against the version; it is installed again later.
+
+    A version from which the server was not reached several times, while the one before it reached it, is given up.
+    """
+    if not can_fall_back(facts, hints) or standing(facts, hints) is not Standing.TRIAL:
+        return unhealthy(facts, hints, failure=reason, now=now)
+    version = facts.running_version
+    count = hints.attempt(version).postponed + 1
+    if count >= MOST_POSTPONED:
+        return give_up(facts, hints, reason=f"could not be judged in {count} trials: {reason}", now=now)
+    kept = hints.with_attempt(Attempt(version, 0, postponed=count))
+    kept = kept.with_event(EventKind.POSTPONED, reason, now, version)
+    mine = tuple(entry for entry in facts.running_entries if not entry.blessed)
+    return TrialVerdict(kept, removals=mine, reboot=True)
 
 
 def bless(facts: HostFacts, hints: Hints, *, now: Instant) -> TrialVerdict:

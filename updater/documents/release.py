@@ -18,6 +18,8 @@ FORMAT = 1
 MAX_DOCUMENT_BYTES = 1 << 20
 # In the signed metadata, next to a release's hash: why no host may install it any more.
 WITHDRAWN = "withdrawn"
+# In every document of signed metadata: when it was signed.  It is past for whoever verified it.
+SIGNED_AT = "x-twinhull-signed-at"
 
 Sha256 = Annotated[str, strict.Pattern(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 Name = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9-]{0,62}", "a name of a-z, 0-9 and -, at most 63 long")]

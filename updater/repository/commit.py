@@ -24,6 +24,8 @@ from bedrock.persist import write_atomic
 from keys.errors import KeysError
 from keys.keyring import Keyring
 from keys.roles import TufRole
+from updater.documents.channel import Instant
+from updater.documents.release import SIGNED_AT
 from updater.errors import RefusedError, RepositoryError
 from updater.repository.access import ONLINE_ROLES, KeyAccess, Signers
 from updater.repository.layout import Layout
@@ -116,7 +118,7 @@ class _Writer:
     def sign(self, role: TufRole, signed: Signed) -> Document[Any]:
         """Make the next version of a role; it is on the disk after `write`."""
         signed.version = self._next_version(role)
-        signed.expires = self._lifetimes.expiry(role, self._now)
+        set_dates(signed, role, lifetimes=self._lifetimes, now=self._now)
         metadata: Metadata[Any] = Metadata(signed)
         for signer in self._signers[role]:
             _sign(metadata, signer)
@@ -223,6 +225,12 @@ def _sign(metadata: Metadata[Any], signer: Signer) -> None:
         if isinstance(error.__cause__, KeysError):
             raise error.__cause__ from error
         raise
+
+
+def set_dates(signed: Signed, role: TufRole, *, lifetimes: Lifetimes, now: datetime) -> None:
+    """Say in a document that it is signed now and until when it is valid."""
+    signed.expires = lifetimes.expiry(role, now)
+    signed.unrecognized_fields[SIGNED_AT] = str(Instant.of(now))
 
 
 def next_version(layout: Layout, role: TufRole, *, current: int, delegator: Delegator | None) -> int:

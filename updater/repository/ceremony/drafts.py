@@ -29,7 +29,7 @@ from keys.keyring import Keyring
 from keys.roles import TufRole
 from updater.errors import RefusedError
 from updater.repository.ceremony.words import parse_payload, tuf_words
-from updater.repository.commit import next_version
+from updater.repository.commit import next_version, set_dates
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.role_documents import (
@@ -73,7 +73,7 @@ def request_for(
         delegator = above or (below.signed if below else None)
         seen = current[role].signed.version if role in current else 0
         documents[role].version = next_version(layout, role, current=seen, delegator=delegator)
-        documents[role].expires = lifetimes.expiry(role, now)
+        set_dates(documents[role], role, lifetimes=lifetimes, now=now)
     labels = _labels(keyring)
     entries = tuple(_entry(role, documents, current, labels) for role in roles)
     return SigningRequest(FORMAT, ", ".join(entry.name for entry in entries), reason, entries)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import urllib3
 from securesystemslib.signer import CryptoSigner
+from updater.agent.http import pool
 
 from partitions.version import Version
 from tests.fakes.clock import START, FakeClock
@@ -19,7 +20,6 @@ from tests.fakes.tuf_site import SignedSite
 from tests.fakes.twin_host import built
 from updater.agent.client import Origin, TrustedRepository
 from updater.agent.config import Timeouts
-from updater.agent.http import pool
 from updater.documents.channel import Instant
 from updater.documents.release import Architecture, SignedRelease
 from updater.errors import FetchError, PolicyError, RefusedError

@@ -12,6 +12,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 import zstandard
+from updater.agent.fetch import HttpSource
+from updater.agent.http import pool
+from updater.agent.prefetch import BATCH_CHUNKS, ahead
 from urllib3.response import HTTPResponse
 
 from bedrock.progress import Silent
@@ -19,9 +22,6 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.http_server import Site, serving
 from updater.agent import fetch
 from updater.agent.config import Timeouts
-from updater.agent.fetch import HttpSource
-from updater.agent.http import pool
-from updater.agent.prefetch import BATCH_CHUNKS, ahead
 from updater.documents.release import Artifact, Compression, StoredObject
 from updater.errors import FetchError, RefusedError
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bedrock import strict
 from bedrock.errors import DocumentError
 from tests.fakes.wired import AT, CHANNEL, DOCUMENTS, HASH, HINTS, RELEASE, Wired
-from updater.agent.fetch import chosen_object
+from updater.agent.objects import chosen_object
 from updater.agent.state import parse_hints
 from updater.documents.channel import parse_channel, parse_channel_to_change
 from updater.documents.release import Compression, ObjectKind, StoredObject, parse_release

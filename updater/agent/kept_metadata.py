@@ -1,0 +1,70 @@
+"""Where verified metadata are kept: on `/var`, or in memory while `/var` takes nothing.
+
+A full or read-only `/var` must not end a host's security updates; what it knew before still counts meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from bedrock import persist
+
+# More than one refresh writes.
+ROOM_BYTES = 1 << 20
+_PROBE = ".room"
+_log = logging.getLogger(__name__)
+
+
+def usable_folder(usual: Path, volatile: Path) -> Path:
+    """The folder to keep metadata in: `usual` where it can be written, else `volatile` with what `usual` holds.
+
+    What was kept in `volatile` meanwhile moves to the disk when that can be written again.
+
+    Raises:
+        OSError: Neither can be written.
+    """
+    trouble = _trouble(usual)
+    if trouble is None:
+        if volatile.is_dir():
+            _move(volatile, usual)
+        return usual
+    _log.warning("%s cannot be written (%s): metadata are kept in %s until it can", usual, trouble, volatile)
+    if not volatile.is_dir():
+        partial = volatile.with_name(f"{volatile.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        if usual.is_dir():
+            shutil.copytree(usual, partial, symlinks=True)
+        else:
+            partial.mkdir(parents=True)
+        partial.rename(volatile)
+    return volatile
+
+
+def _trouble(folder: Path) -> str | None:
+    """Why a folder cannot be written; None when it can (writes a file to the disk, and removes it)."""
+    probe = folder / _PROBE
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with probe.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
+
+
+def _move(volatile: Path, usual: Path) -> None:
+    """Replace what is on the disk by what was kept in memory, durably."""
+    for path in sorted(volatile.rglob("*.json")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        target = usual / path.relative_to(volatile)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        persist.write_atomic(target, path.read_bytes(), mode=0o644)
+    shutil.rmtree(volatile)

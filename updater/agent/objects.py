@@ -1,0 +1,246 @@
+"""Brings the artifacts of a release: fetched through the network side, checked here, kept, and then unpacked.
+
+Rules: `prepare` brings and checks all of it before the other slot is touched, where `/var` has the room; a host without
+room streams instead, after it saw the first bytes of each object.  The hash of an object is computed here, from the
+bytes that are kept; what is unpacked from it is checked on the disk by whoever writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bedrock.errors import TwinhullError
+from bedrock.progress import Progress
+from updater.agent.install import Sink
+from updater.agent.spool import Kept, Spool
+from updater.documents.release import Artifact, Compression, Release, StoredObject
+from updater.errors import RefusedError
+from updater.transfer.connection import NetworkSide
+from updater.transfer.messages import FetchObject
+
+# Enough to see that the server has an object and that it is what its name says.
+PROBE_BYTES = 256 << 10
+_READ_BYTES = 1 << 20
+_JOIN_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class ObjectSource:
+    """An `ArtifactSource` over a network side; `another` gives a second one, for a host that cannot keep objects."""
+
+    network: NetworkSide
+    spool: Spool
+    another: Callable[[], NetworkSide]
+    transferred_bytes: int = 0
+    _streaming: bool = False
+
+    def prepare(self, release: Release, progress: Progress) -> None:
+        """Bring everything that the release needs, as far as this host can keep it (writes to the disk).
+
+        Raises:
+            RefusedError: The bytes are not those that were signed.
+            FetchError: They could not be fetched.
+        """
+        artifacts = (release.artifacts.uki, release.artifacts.root, release.artifacts.verity)
+        wanted = [chosen_object(artifact) for artifact in artifacts]
+        self._streaming = not self._can_keep(wanted)
+        if self._streaming:
+            _log.warning(
+                "%s has no room for the update before it is installed: it is installed while it arrives",
+                self.spool.folder,
+            )
+            self.spool.clear()
+            for artifact in artifacts:
+                self._probe(artifact)
+            return
+        for stored, what in zip(wanted, ("boot entry", "root", "verity tree"), strict=True):
+            self._keep(stored, what, progress)
+
+    def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> None:
+        """Write the artifact's raw bytes to `sink`.
+
+        Raises:
+            RefusedError: Hash or length differ from what is signed, or it does not unpack.
+            FetchError: On a host that cannot keep objects: it could not be fetched.
+        """
+        counted = _Counted(artifact, sink, progress, hashed=hash_raw)
+        stored = chosen_object(artifact)
+        with self._packed(stored) as handle:
+            if stored.compression is Compression.ZSTD:
+                self.network.unpack(handle, artifact.size_bytes, counted.add)
+            else:
+                _pour(handle, counted.add)
+        counted.check()
+
+    def clear(self) -> None:
+        """Remove what was kept from the disk."""
+        self.spool.clear()
+
+    def _can_keep(self, wanted: Sequence[StoredObject]) -> bool:
+        try:
+            self.spool.keep_only(wanted)
+        except OSError:
+            return False
+        return self.spool.has_room(wanted)
+
+    def _keep(self, stored: StoredObject, what: str, progress: Progress) -> None:
+        with self.spool.appending(stored) as kept:
+            progress.step(f"download {what}", total=stored.size_bytes)
+            progress.advance(kept.size_bytes)
+            # One more than there are servers: what was kept from before may be what is wrong.
+            tries_left = self.network.servers + 1
+            while not kept.is_whole():
+                tries_left -= 1
+                url = self._fetch_rest(stored, kept, progress)
+                if kept.is_whole():
+                    break
+                problem = RefusedError(f"{stored.path} from {url} has hash {kept.sha256}, not the signed one")
+                kept.restart()
+                if not tries_left:
+                    raise problem
+                _log.warning("%s", problem)
+                self.network.demote(url)
+
+    def _fetch_rest(self, stored: StoredObject, kept: Kept, progress: Progress) -> str:
+        def add(data: memoryview) -> None:
+            kept.add(data)
+            self.transferred_bytes += len(data)
+            progress.advance(len(data))
+
+        wanted = FetchObject(stored.path, stored.size_bytes, kept.size_bytes, stored.size_bytes)
+        try:
+            return self.network.object(wanted, add)
+        finally:
+            kept.sync()
+
+    @contextmanager
+    def _packed(self, stored: StoredObject) -> Iterator[int]:
+        """A handle that the stored bytes of an object can be read from."""
+        if self._streaming:
+            with self._arriving(stored) as handle:
+                yield handle
+        else:
+            with self.spool.reading(stored) as handle:
+                yield handle
+
+    @contextmanager
+    def _arriving(self, stored: StoredObject) -> Iterator[int]:
+        """The same for an object that arrives meanwhile, through a second network side and a thread."""
+        network = self.another()
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        errors: list[Exception] = []
+        thread = threading.Thread(target=self._pump, args=(network, stored, writer, errors), daemon=True)
+        thread.start()
+        try:
+            yield reader
+            thread.join(_JOIN_S)
+        except (TwinhullError, OSError) as error:
+            thread.join(_JOIN_S)
+            # What could not be fetched is why it could not be unpacked.
+            raise (errors[0] if errors else error) from None
+        finally:
+            os.close(reader)
+            network.close()
+        if errors:
+            raise errors[0]
+
+    def _pump(self, network: NetworkSide, stored: StoredObject, writer: int, errors: list[Exception]) -> None:
+        digest = hashlib.sha256()
+
+        def add(data: memoryview) -> None:
+            digest.update(data)
+            self.transferred_bytes += len(data)
+            view = data
+            while view:
+                view = view[os.write(writer, view) :]
+
+        # The thread's boundary: what goes wrong is raised again by whoever reads.
+        try:
+            network.object(FetchObject(stored.path, stored.size_bytes, 0, stored.size_bytes), add)
+            if digest.hexdigest() != stored.sha256:
+                errors.append(RefusedError(f"{stored.path} has hash {digest.hexdigest()}, not the signed one"))
+        except Exception as error:  # noqa: BLE001 - handed over, not swallowed
+            errors.append(error)
+        finally:
+            os.close(writer)
+
+    def _probe(self, artifact: Artifact) -> None:
+        """See that the first bytes of an object arrive and can be unpacked."""
+        stored = chosen_object(artifact)
+        first = bytearray()
+        stop = min(PROBE_BYTES, stored.size_bytes)
+
+        def add(data: memoryview) -> None:
+            first.extend(data)
+
+        self.network.object(FetchObject(stored.path, stored.size_bytes, 0, stop), add)
+        if stored.compression is Compression.ZSTD:
+            with _in_memory(first) as handle:
+                self.network.unpack(handle, artifact.size_bytes, lambda _: None)
+
+
+class _Counted:
+    """Passes raw bytes on, counts them and, where that is wanted, hashes them."""
+
+    def __init__(self, artifact: Artifact, sink: Sink, progress: Progress, *, hashed: bool) -> None:
+        self._artifact = artifact
+        self._sink = sink
+        self._progress = progress
+        self._digest = hashlib.sha256() if hashed else None
+        self._left = artifact.size_bytes
+
+    def add(self, data: memoryview) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise RefusedError(
+                f"artifact {self._artifact.sha256} holds more than the {self._artifact.size_bytes} bytes signed"
+            )
+        if self._digest is not None:
+            self._digest.update(data)
+        self._sink.write(data)
+        self._progress.advance(len(data))
+
+    def check(self) -> None:
+        signed = self._artifact
+        if self._left:
+            raise RefusedError(
+                f"artifact {signed.sha256} holds {self._left} bytes less than the {signed.size_bytes} signed"
+            )
+        if self._digest is not None and self._digest.hexdigest() != signed.sha256:
+            raise RefusedError(f"what should be artifact {signed.sha256} has the hash {self._digest.hexdigest()}")
+
+
+def chosen_object(artifact: Artifact) -> StoredObject:
+    """The object to fetch an artifact by: the smallest of those that carry it.
+
+    Raises:
+        RefusedError: The release names no object for it.
+    """
+    if not artifact.objects:
+        raise RefusedError(f"the release names no object that carries artifact {artifact.sha256}")
+    return min(artifact.objects, key=lambda stored: stored.size_bytes)
+
+
+def _pour(handle: int, add: Callable[[memoryview], None]) -> None:
+    """Pass on everything that can be read from a handle."""
+    while data := os.read(handle, _READ_BYTES):
+        add(memoryview(data))
+
+
+@contextmanager
+def _in_memory(data: bytes | bytearray) -> Iterator[int]:
+    """A handle to read these bytes with."""
+    handle = os.memfd_create("probe", os.MFD_CLOEXEC)
+    try:
+        os.write(handle, data)
+        os.lseek(handle, 0, os.SEEK_SET)
+        yield handle
+    finally:
+        os.close(handle)
