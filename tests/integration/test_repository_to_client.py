@@ -22,9 +22,7 @@ from tuf.api.exceptions import (
 )
 from tuf.api.metadata import MetaFile
 from tuf.ngclient import Updater
-from updater.agent.http import pool
 
-from bedrock.clock import SystemClock
 from bedrock.progress import Silent
 from keys.generate import init
 from keys.keyring import Keyring
@@ -34,8 +32,8 @@ from partitions.version import Version
 from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, resign_timestamp, strangers_key, swap_release
 from tests.fakes.key_holders import with_folder, with_rotated
-from updater.agent.client import Origin, TrustedRepository
-from updater.agent.config import Timeouts
+from tests.fakes.network import LocalNetwork
+from updater.agent.client import Accepted, TrustedRepository
 from updater.documents.channel import Channel, parse_channel
 from updater.documents.release import Architecture, Compression, Release, parse_release, release_path
 from updater.errors import RefusedError
@@ -257,20 +255,15 @@ def test_the_pipelines_keys_put_nothing_on_hosts_that_no_release_manager_promote
 @contextmanager
 def opened(site: Site) -> Iterator[TrustedRepository]:
     """The agent's own client, with metadata fetched just now."""
-    http = pool(Timeouts(connect=5, read=5))
-    try:
-        agent = TrustedRepository(
-            Origin(site.url, "host", Architecture.X86_64),
-            metadata_dir=site.host / "agent",
-            root=(site.workshop.base / "metadata" / "1.root.json").read_bytes(),
-            http=http,
-            clock=SystemClock(),
-            document_s=30,
-        )
-        agent.refresh()
-        yield agent
-    finally:
-        http.clear()
+    agent = TrustedRepository(
+        Accepted("host", Architecture.X86_64),
+        metadata_dir=site.host / "agent",
+        root=(site.workshop.base / "metadata" / "1.root.json").read_bytes(),
+        network=LocalNetwork([site.url]),
+        now=datetime.now(UTC),
+    )
+    agent.refresh()
+    yield agent
 
 
 def test_new_root_below_the_threshold_is_refused(site: Site) -> None:
