@@ -41,7 +41,7 @@ _BLAME_LINES = 15
 _FIRMWARE_ENDS = r"BdsDxe: starting [^\n]*"
 _ANSWER = re.compile(r"twinhull-bench: podman answers (\d+\.\d+) s after the kernel's start")
 _SCRIPT_NAME = "twinhull.bench-podman"
-_UNIT = "twinhull-bench-podman.service"
+_UNIT = "bench-podman.service"
 _UNIT_TEXT = f"""[Unit]
 Description=Ask podman until it answers
 [Service]

@@ -5,13 +5,14 @@ loopback), boots the first build and then, in turns, so that both meet the same 
 
 - `dd bs=1M conv=fsync` writes the running root filesystem's bytes, held in memory, to the inactive slot's data
   partition: nothing but the disk is measured;
-- `updater update --no-reboot` writes the second build to the same partition: download, hash, decompress, write and sync
-  are measured, by the agent's own clock.
+- `updater update --no-reboot` writes the second build to the same partition: the download, which is kept on `/var` and
+  hashed, and then decompressing, writing and syncing are measured, by the agent's own clock.
 
 Every run ends with the inactive slot's boot entry removed, in the order an update itself keeps.  The first run of each
 kind is not counted: it makes the disk image's file grow.
-Memory is the kernel's figure: the peak of the control group the update alone runs in (page cache and kernel memory
-included) and the process's own peak of resident memory (VmHWM, file mappings included); the larger one counts.
+Memory is the kernel's figure: the peaks of the control groups that the update and its network side run in, added up
+(page cache and kernel memory included), and the process's own peak of resident memory (VmHWM, file mappings included);
+the larger one counts.
 
 The daemon is disabled by configuration, so nothing else writes.
 
@@ -52,12 +53,14 @@ SCRATCH = "/run/twinhull-bench"
 DD_TIMEOUT_S = 300.0
 UNIT = "twinhull-bench"
 _GROUP = f"/sys/fs/cgroup/system.slice/{UNIT}.service"
+# The slice of the network side's workers, which is gone with the last of them.
+_NETWORK_SIDE = r"/sys/fs/cgroup/system.slice/system-twinhull\x2dtransfer.slice"
 _DD_SECONDS = re.compile(r"copied, ([0-9.e-]+) s")
 
 # VmHWM only grows and its peak is before the update's last steps, so a look every half second catches it; the largest
 # figure counts, as the group's first process is a shell's once the update has ended.
 _UPDATE = f"""
-rm -f {SCRATCH}/report.json {SCRATCH}/update.log {SCRATCH}/hwm
+rm -f {SCRATCH}/report.json {SCRATCH}/update.log {SCRATCH}/hwm {SCRATCH}/network
 sync; echo 3 > /proc/sys/vm/drop_caches
 systemd-run --quiet --collect --wait --unit={UNIT} -p MemoryAccounting=yes \\
     -p StandardOutput=append:{SCRATCH}/report.json -p StandardError=append:{SCRATCH}/update.log \\
@@ -68,6 +71,7 @@ while kill -0 $waiter 2>/dev/null; do
     if read -r pid < {_GROUP}/cgroup.procs; then
         grep VmHWM /proc/$pid/status >> {SCRATCH}/hwm
     fi
+    cat '{_NETWORK_SIDE}/memory.peak' >> {SCRATCH}/network
     sleep 0.5
 done 2>/dev/null
 wait $waiter || {{ code=$?; cat {SCRATCH}/update.log; exit $code; }}
@@ -80,6 +84,7 @@ class Round:
 
     dd_mb_per_s: float
     write_mb_per_s: float
+    download_s: float
     write_s: float
     verify_s: float
     group_peak_bytes: int
@@ -93,7 +98,7 @@ class Round:
     def line(self, number: int) -> str:
         """A row of the table."""
         speeds = f"{self.dd_mb_per_s:8.1f} MB/s   {self.write_mb_per_s:9.1f} MB/s   {self.ratio:5.2f}"
-        times = f"{self.write_s:5.1f} s  {self.verify_s:5.1f} s"
+        times = f"{self.download_s:5.1f} s    {self.write_s:5.1f} s  {self.verify_s:5.1f} s"
         memory = f"{self.group_peak_bytes / MIB:7.1f} MiB  {self.resident_peak_bytes / MIB:5.1f} MiB"
         return f"{number:5}   {speeds} {times}  {memory}"
 
@@ -153,7 +158,7 @@ class UpdateResult:
             f"update of {IMAGE}: {self.written_bytes / 1e6:.1f} MB written, {self.downloaded_bytes / 1e6:.1f} MB sent",
             f"virtual machine: {self.accelerator}, {self.cpus} CPUs, {self.memory_mib} MiB",
             "",
-            "round   dd conv=fsync   updater update   ratio   write   verify   group peak   VmHWM",
+            "round   dd conv=fsync   updater update   ratio   download   write   verify   groups' peak   VmHWM",
         ]
         lines += [each.line(number) for number, each in enumerate(self.rounds, 1)]
         verdict = {True: "met", False: "MISSED"}
@@ -211,6 +216,7 @@ class UpdateCourse:
         report = read_json(self.host.text(f"cat {SCRATCH}/report.json"))["report"]
         assert report is not None, self.host.text(f"cat {SCRATCH}/update.log")
         group = int(self.host.text(f"cat {SCRATCH}/peak"))
+        group += max(map(int, self.host.text(f"cat {SCRATCH}/network").split()))
         looks = self.host.text(f"cat {SCRATCH}/hwm").splitlines()
         resident = max(int(line.split()[1]) for line in looks) << 10
         return report, group, resident
@@ -259,8 +265,8 @@ def _round(course: UpdateCourse) -> tuple[dict[str, Any], Round]:
     dd = course.dd()
     report, group, resident = course.update()
     course.reset()
-    speed = report["written_bytes"] / 1e6 / report["write_s"]
-    done = Round(dd, speed, report["write_s"], report["verify_s"], group, resident)
+    speed = report["written_bytes"] / 1e6 / (report["download_s"] + report["write_s"])
+    done = Round(dd, speed, report["download_s"], report["write_s"], report["verify_s"], group, resident)
     _say(f"dd {dd:.1f} MB/s, updater {speed:.1f} MB/s", to=sys.stderr)
     return report, done
 

@@ -149,14 +149,16 @@ class Agent:
             self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
         source = self._server().source()
         self._check_room(found.release)
+        began = self.machine.clock.steady()
         source.prepare(found.release, progress)
+        download_s = self.machine.clock.steady() - began
         with self._exclusive(patience_s=PATIENCE_S):
             # Minutes may have passed, and an operator may have decided otherwise.
             facts = self.facts()
             still = self._decide(facts, repository, options)
             if not _still_wanted(still, decided, found.sha256):
                 return UpdateOutcome(still if isinstance(still, Nothing) else _changed_meanwhile(decided))
-            report = self._install(facts, found.release, source, progress)
+            report = replace(self._install(facts, found.release, source, progress), download_s=download_s)
             self._remember(lambda hints: self._installed(hints, decided))
             if decided.downgrade:
                 self._choose_once(decided.version)

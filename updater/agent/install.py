@@ -82,12 +82,13 @@ class InstallTarget:
 
 @dataclass(frozen=True)
 class Installation:
-    """The bytes and the time of an installation."""
+    """The bytes and the time of an installation; `download_s` is what bringing them before it took."""
 
     downloaded_bytes: int
     written_bytes: int
     write_s: float
     verify_s: float
+    download_s: float = 0.0
 
     @property
     def write_mb_per_s(self) -> float:

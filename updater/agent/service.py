@@ -111,7 +111,8 @@ def outcome_line(outcome: UpdateOutcome) -> str:
             return where
         report = outcome.report
         return (
-            f"{where}: {report.downloaded_bytes} bytes downloaded, {report.written_bytes} written in "
+            f"{where}: {report.downloaded_bytes} bytes downloaded in {report.download_s:.1f} s, "
+            f"{report.written_bytes} written in "
             f"{report.write_s:.1f} s ({report.write_mb_per_s:.1f} MB/s), verified in {report.verify_s:.1f} s"
         )
     return outcome.plan.reason
