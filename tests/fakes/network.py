@@ -12,7 +12,7 @@ from updater.errors import FetchError, RefusedError
 from updater.transfer import documents, objects, unpacking
 from updater.transfer.connection import Received, Sink
 from updater.transfer.http import Http, TransferError
-from updater.transfer.messages import Access, Failure, Fetch, FetchObject, Unpack
+from updater.transfer.messages import Failure, Fetch, FetchObject, ServerAccess, Unpack
 from updater.transfer.servers import Servers
 from updater.transfer.urls import shown
 
@@ -26,11 +26,11 @@ class LocalNetwork:
     urls: list[str]
     clock: FakeClock = field(default_factory=FakeClock)
     said: list[str] = field(default_factory=list)
-    access: Access | None = None
+    access: ServerAccess | None = None
     closed: int = 0
 
     def __post_init__(self) -> None:
-        self._http = Http(self.access or Access(tuple(self.urls), connect_s=5, read_s=5))
+        self._http = Http(self.access or ServerAccess(tuple(self.urls), connect_s=5, read_s=5))
         self._servers = Servers(list(self.urls), self.clock, self.said.append, lambda: 0.0)
 
     @property

@@ -19,7 +19,7 @@ from updater.agent.objects import ObjectSource
 from updater.agent.spool import Spool
 from updater.errors import RefusedError, UpdaterError
 from updater.transfer.connection import Connect, Connection, NetworkSide, at_socket, started_here
-from updater.transfer.messages import MAX_CA_BYTES, Access
+from updater.transfer.messages import MAX_CA_BYTES, ServerAccess
 
 _log = logging.getLogger(__name__)
 
@@ -94,14 +94,14 @@ class ServerClient:
         return Connection(self.connect, in_turn, self.clock, _log.info)
 
 
-def access_of(config: Config, environment: Mapping[str, str]) -> Access:
+def access_of(config: Config, environment: Mapping[str, str]) -> ServerAccess:
     """How the servers of the settings are reached.
 
     Raises:
         UpdaterError: The file of additional certificates cannot be used.
     """
     proxies = {"http": config.proxy, "https": config.proxy} if config.proxy else _proxies(environment)
-    return Access(
+    return ServerAccess(
         urls=config.urls,
         proxies=proxies,
         no_proxy=environment.get("no_proxy") or environment.get("NO_PROXY") or "",

@@ -22,16 +22,16 @@ from bedrock.errors import DocumentError
 from updater.errors import FetchError, NetworkSideError, RefusedError
 from updater.transfer.messages import (
     MAX_PACKET_BYTES,
-    Access,
-    Answer,
     Failure,
     Fetch,
     FetchObject,
     Outcome,
+    Reply,
     Request,
+    ServerAccess,
     Unpack,
     packed,
-    read_answer,
+    read_reply,
 )
 from updater.transfer.urls import shown
 
@@ -96,7 +96,7 @@ class Connection:
     """A worker, started when it is first needed; `log` is given what a person should know."""
 
     connect: Connect
-    access: Access
+    access: ServerAccess
     clock: Clock
     log: Callable[[str], None]
     _open: ExitStack = field(default_factory=ExitStack)
@@ -214,7 +214,7 @@ class Connection:
                 "see `journalctl --unit 'twinhull-transfer@*'`"
             )
         try:
-            answer: Answer = read_answer(data)
+            answer: Reply = read_reply(data)
         except DocumentError as error:
             raise NetworkSideError(f"the network side does not make sense: {error}") from error
         if answer.notice is not None:

@@ -13,7 +13,7 @@ TRIES = 3
 
 
 @dataclass(frozen=True)
-class Document:
+class FetchedDocument:
     """The bytes, at most one more than the limit, and where they came from."""
 
     content: bytes
@@ -21,7 +21,7 @@ class Document:
     content_type: str
 
 
-def fetch(wanted: Fetch, http: Http, servers: Servers) -> Document:
+def fetch(wanted: Fetch, http: Http, servers: Servers) -> FetchedDocument:
     """Fetch a document.
 
     Raises:
@@ -33,7 +33,7 @@ def fetch(wanted: Fetch, http: Http, servers: Servers) -> Document:
         url = servers.first
         try:
             with http.get(joined(url, wanted.path)) as response:
-                return Document(_read(response, wanted.limit + 1, deadline, servers), url, response.content_type)
+                return FetchedDocument(_read(response, wanted.limit + 1, deadline, servers), url, response.content_type)
         except TransferError as error:
             missing += error.failure is Failure.MISSING
             pause = servers.failed(error, tries)

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
-from updater.transfer.messages import Access, Failure
+from updater.transfer.messages import Failure, ServerAccess
 from updater.transfer.urls import shown
 
 USER_AGENT = "twinhull-updater"
@@ -85,9 +85,9 @@ def _too_slow(_number: int, _frame: object) -> NoReturn:
 
 @dataclass
 class Http:
-    """Requests to the servers of one `Access`; connections are kept for the next request."""
+    """Requests to the servers of one `ServerAccess`; connections are kept for the next request."""
 
-    access: Access
+    access: ServerAccess
     _pools: dict[str, urllib3.PoolManager] = field(default_factory=dict)
 
     @contextmanager

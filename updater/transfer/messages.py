@@ -28,7 +28,7 @@ class Failure(Enum):
 
 
 @dataclass(frozen=True)
-class Access:
+class ServerAccess:
     """How servers are reached.
 
     Attributes:
@@ -81,7 +81,7 @@ class Unpack:
 class Request:
     """One request; exactly one of the last three is given."""
 
-    access: Access
+    access: ServerAccess
     fetch: Fetch | None = None
     fetch_object: FetchObject | None = None
     unpack: Unpack | None = None
@@ -116,14 +116,14 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """One packet of the network side: a notice or the outcome."""
 
     outcome: Outcome | None = None
     notice: Notice | None = None
 
 
-def packed(message: Request | Answer) -> bytes:
+def packed(message: Request | Reply) -> bytes:
     """The packet of a message.
 
     Raises:
@@ -144,10 +144,10 @@ def read_request(data: bytes) -> Request:
     return strict.read_json(Request, data, source="the agent's request")
 
 
-def read_answer(data: bytes) -> Answer:
+def read_reply(data: bytes) -> Reply:
     """Read an answer.
 
     Raises:
         DocumentError: It is not one.
     """
-    return strict.read_json(Answer, data, source="the answer of the agent's network side")
+    return strict.read_json(Reply, data, source="the answer of the agent's network side")

@@ -18,7 +18,7 @@ from typing import BinaryIO, NoReturn, cast
 from bedrock.clock import SYSTEM_CLOCK, Clock
 from updater.transfer import documents, messages, objects, unpacking
 from updater.transfer.http import Http, TransferError
-from updater.transfer.messages import REASON_LIMIT, Answer, Failure, Notice, Outcome, Request
+from updater.transfer.messages import REASON_LIMIT, Failure, Notice, Outcome, Reply, Request
 from updater.transfer.servers import Servers
 from updater.transfer.urls import shown
 
@@ -42,7 +42,7 @@ class Worker:
                 return
             with _opened(files) as (sink, packed):
                 outcome = self._outcome(packet, sink, packed)
-            self._send(Answer(outcome=outcome))
+            self._send(Reply(outcome=outcome))
 
     def _outcome(self, packet: bytes, sink: int, packed: BinaryIO | None) -> Outcome:
         try:
@@ -82,10 +82,10 @@ class Worker:
         return self._http
 
     def _say(self, text: str) -> None:
-        self._send(Answer(notice=Notice(text[:REASON_LIMIT])))
+        self._send(Reply(notice=Notice(text[:REASON_LIMIT])))
 
-    def _send(self, answer: Answer) -> None:
-        self._connection.send(messages.packed(answer))
+    def _send(self, reply: Reply) -> None:
+        self._connection.send(messages.packed(reply))
 
 
 @contextmanager
