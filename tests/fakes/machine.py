@@ -78,7 +78,10 @@ class FakeMachine:
 
 @dataclass
 class FakeServer:
-    """A `Server` with a channel and releases; `error` is what every question gets instead of an answer."""
+    """A `Server` with a channel and releases; `error` is what every question gets instead of an answer.
+
+    `errors_of_others` are those of its other places, in their order; None for one that answers.
+    """
 
     channel_now: Channel
     releases: dict[str, BuiltRelease] = field(default_factory=dict)
@@ -86,6 +89,9 @@ class FakeServer:
     asked: list[str] = field(default_factory=list)
     transfer: MemorySource | None = None
     last: BuiltRelease | None = None
+    remarks: tuple[str, ...] = ()
+    errors_of_others: list[Exception | None] = field(default_factory=list)
+    closed: int = 0
 
     def repository(self, running: RunningSystem) -> FakeServer:
         return self
@@ -113,6 +119,15 @@ class FakeServer:
             return self.transfer
         assert self.last is not None
         return MemorySource(self.last)
+
+    def next_server(self) -> bool:
+        if not self.errors_of_others:
+            return False
+        self.error = self.errors_of_others.pop(0)
+        return True
+
+    def close(self) -> None:
+        self.closed += 1
 
     def point_to(self, version: str) -> None:
         reference = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import zstandard
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import (
     DelegatedRole,
@@ -21,10 +23,17 @@ from tuf.api.metadata import (
 )
 
 from bedrock import strict
+from tests.fakes.documents import channel_at, reference_to
 from tests.fakes.http_server import Site
+from tests.fakes.twin_host import BuiltRelease
+from updater.documents.channel import Instant
+from updater.documents.release import SIGNED_AT, Artifact, Artifacts, Compression, Release, StoredObject
 
 ROLES = ("root", "targets", "snapshot", "timestamp", "releases", "channels")
 FAR = timedelta(days=400)
+LONG_AGO = Instant(datetime(2020, 1, 1, tzinfo=UTC))
+
+Change = Callable[[Any], None]
 
 
 @dataclass
@@ -40,14 +49,14 @@ class SignedSite:
     targets: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"releases": {}, "channels": {}})
     withdrawn: dict[str, str] = field(default_factory=dict)
     timestamp_expires: datetime | None = None
+    signed_at: datetime | None = None
+    root_version: int = 1
     root_bytes: bytes = b""
 
     def __post_init__(self) -> None:
         self.trusted = dict(self.signers)
-        root = Root(version=1, expires=soon(), consistent_snapshot=True)
-        for role in ROLES[:4]:
-            root.add_key(self.trusted[role].public_key, role)
-        self.root_bytes = self._signed(root, "root")
+        self.root_bytes = self._signed(self._root(), "root")
+        self.site.files["/metadata/1.root.json"] = self.root_bytes
 
     def put(self, path: str, document: object) -> None:
         """Add a target document; its folder decides which role signs it."""
@@ -58,8 +67,49 @@ class SignedSite:
         """Mark a target as `twinhull repo withdraw` does."""
         self.withdrawn[path] = reason
 
-    def write(self) -> None:
-        """Sign everything anew with a higher version and put it on the site."""
+    def put_build(self, one: BuiltRelease) -> Release:
+        """Add a release with objects that carry its artifacts, and point the channel `stable` to it."""
+        named = one.release.artifacts
+        carried = (self._carried(artifact, one) for artifact in (named.uki, named.root, named.verity))
+        release = replace(one.release, artifacts=Artifacts(*carried))
+        self.put(release.target_path, release)
+        self.point_to(release)
+        return release
+
+    def point_to(self, release: Release) -> None:
+        """Point the channel `stable` to a release."""
+        channel = channel_at(reference_to(release), LONG_AGO)
+        self.put(channel.target_path, channel)
+
+    def _carried(self, artifact: Artifact, one: BuiltRelease) -> Artifact:
+        content = zstandard.compress(one.content(artifact), 3)
+        stored = StoredObject(hashlib.sha256(content).hexdigest(), len(content), Compression.ZSTD)
+        self.site.files[f"/{stored.path}"] = content
+        return replace(artifact, objects=(stored,))
+
+    def rotate(self, *roles: str) -> None:
+        """Put the next root on the site, with new keys for these roles; the documents follow with the next `write`."""
+        before = self.signers["root"]
+        for role in roles:
+            self.signers[role] = self.trusted[role] = CryptoSigner.generate_ed25519()
+        self.root_version += 1
+        metadata: Metadata[Any] = Metadata(self._root())
+        for signer in (before, self.signers["root"]):
+            metadata.sign(signer, append=True)
+        self.site.files[f"/metadata/{self.root_version}.root.json"] = metadata.to_bytes()
+
+    def _root(self) -> Root:
+        root = Root(version=self.root_version, expires=soon(), consistent_snapshot=True)
+        for role in ROLES[:4]:
+            root.add_key(self.trusted[role].public_key, role)
+        return root
+
+    def write(self, **changes: Change) -> None:
+        """Sign everything anew with a higher version and put it on the site.
+
+        `changes` are made to the documents of these roles before they are signed; a document keeps the name of its
+        version before the change.
+        """
         number = self.version
         files = self.site.files
         meta = {}
@@ -67,22 +117,26 @@ class SignedSite:
             listed = {path: TargetFile.from_data(path, data, ["sha256"]) for path, data in found.items()}
             for path in self.withdrawn.keys() & listed.keys():
                 listed[path].unrecognized_fields["custom"] = {"withdrawn": self.withdrawn[path]}
-            files[f"/metadata/{number}.{role}.json"] = self._signed(
-                Targets(number, expires=soon(), targets=listed), role
-            )
+            document = Targets(number, expires=soon(), targets=listed)
+            files[f"/metadata/{number}.{role}.json"] = self._changed(document, role, changes)
             meta[f"{role}.json"] = MetaFile(number)
             for path, data in found.items():
                 folder, _, name = path.rpartition("/")
                 files[f"/targets/{folder}/{hashlib.sha256(data).hexdigest()}.{name}"] = data
-        files[f"/metadata/{number}.targets.json"] = self._signed(self._top(number), "targets")
+        files[f"/metadata/{number}.targets.json"] = self._changed(self._top(number), "targets", changes)
         meta["targets.json"] = MetaFile(number)
-        files[f"/metadata/{number}.snapshot.json"] = self._signed(
-            Snapshot(number, expires=soon(), meta=meta), "snapshot"
-        )
+        snapshot = Snapshot(number, expires=soon(), meta=meta)
+        files[f"/metadata/{number}.snapshot.json"] = self._changed(snapshot, "snapshot", changes)
         expires = self.timestamp_expires or soon()
         stamp = Timestamp(number, expires=expires, snapshot_meta=MetaFile(number))
-        files["/metadata/timestamp.json"] = self._signed(stamp, "timestamp")
+        files["/metadata/timestamp.json"] = self._changed(stamp, "timestamp", changes)
         self.version += 1
+
+    def _changed(self, document: Any, role: str, changes: dict[str, Change]) -> bytes:
+        if self.signed_at is not None:
+            document.unrecognized_fields[SIGNED_AT] = str(Instant.of(self.signed_at))
+        changes.get(role, lambda _: None)(document)
+        return self._signed(document, role)
 
     def _top(self, number: int) -> Targets:
         delegations = Delegations({}, {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -59,24 +60,37 @@ def built(version: str, *, blocks: int = 9, seed: int | None = None) -> BuiltRel
 
 @dataclass
 class MemorySource:
-    """An `ArtifactSource` that has everything at hand; `damage` changes bytes, `break_at` ends a transfer early."""
+    """An `ArtifactSource` that streams; `damage` changes bytes, `break_at` ends a transfer early.
+
+    What breaks at 0 is missing already when the release is prepared; `meanwhile` happens while it is.
+    """
 
     built: BuiltRelease
     damage: dict[str, bytes] = field(default_factory=dict)
     break_at: dict[str, int] = field(default_factory=dict)
+    meanwhile: Callable[[], object] = lambda: None
+    transferred_bytes: int = 0
+    prepared: int = 0
+    cleared: int = 0
 
-    def probe(self, artifact: Artifact) -> None:
-        if self.break_at.get(artifact.sha256) == 0:
-            raise FetchError("the server is gone")
+    def prepare(self, release: Release, progress: Progress) -> None:
+        self.prepared += 1
+        self.meanwhile()
+        for artifact in (release.artifacts.uki, release.artifacts.root, release.artifacts.verity):
+            if self.break_at.get(artifact.sha256) == 0:
+                raise FetchError("the server is gone")
 
-    def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> int:
+    def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> None:
         content = self.damage.get(artifact.sha256, self.built.content(artifact))
         limit = self.break_at.get(artifact.sha256)
         for offset in range(0, len(content), 5000):
             if limit is not None and offset >= limit:
                 raise FetchError("the server is gone")
             sink.write(content[offset : offset + 5000])
-        return len(content)
+        self.transferred_bytes += len(content)
+
+    def clear(self) -> None:
+        self.cleared += 1
 
 
 class TwinHost:

@@ -88,7 +88,8 @@ def _count_trial(facts: HostFacts, hints: Hints, *, tries: int, boot_id: str, no
     attempt = hints.attempt(version)
     if attempt.boot_id == boot_id:
         return TrialVerdict(hints)
-    counted = replace(attempt, boots=attempt.boots + 1, boot_id=boot_id)
+    # The clock that a wait is counted by starts anew with each boot.
+    counted = replace(attempt, boots=attempt.boots + 1, boot_id=boot_id, waits_until_s=0.0)
     kept = hints.with_attempt(counted)
     if counted.boots <= tries or not facts.has_fallback:
         return TrialVerdict(kept.with_event(EventKind.BOOTED, f"trial boot {counted.boots} of {tries}", now, version))

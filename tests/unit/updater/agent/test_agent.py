@@ -22,12 +22,12 @@ from tests.fakes.twin_host import MemorySource, TwinHost, built
 from updater.agent.agent import PATIENCE_S, Agent, UpdateOutcome
 from updater.agent.config import Config
 from updater.agent.plan import Nothing, Update, UpdateOptions, Why
-from updater.agent.state import EventKind, Hints, Pin
+from updater.agent.state import EventKind, Hints, Pin, PollResult
 from updater.agent.store import HintStore
-from updater.agent.trial import NOT_TAKEN
+from updater.agent.trial import MOST_POSTPONED, NOT_TAKEN
 from updater.documents.channel import Instant
 from updater.documents.release import Artifact
-from updater.errors import BusyError, FetchError, PolicyError, RefusedError, SlotError, UpdaterError
+from updater.errors import BusyError, FetchError, NoSpaceError, PolicyError, RefusedError, SlotError, UpdaterError
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1", "1.0.2")}
 
@@ -314,10 +314,10 @@ def test_a_pin_keeps_to_the_bytes_it_was_first_seen_with(story: Story) -> None:
 
 
 @contextmanager
-def somebody_else(story: Story) -> Iterator[None]:
-    """Another process that holds the update lock."""
-    story.agent.lock_path.parent.mkdir(parents=True, exist_ok=True)
-    with story.agent.lock_path.open("w") as lock:
+def locked(path: Path) -> Iterator[None]:
+    """Another process that holds this lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -325,10 +325,10 @@ def somebody_else(story: Story) -> Iterator[None]:
 def test_blessing_waits_for_the_lock_within_bounds(story: Story) -> None:
     story.update()
     assert story.start() == "1.0.1"
-    with somebody_else(story), pytest.raises(BusyError):
+    with locked(story.agent.lock_path), pytest.raises(BusyError):
         story.healthy()
     assert sum(story.machine.clock.slept) == pytest.approx(PATIENCE_S)
-    holder = somebody_else(story)
+    holder = locked(story.agent.lock_path)
     holder.__enter__()
     story.machine.clock.meanwhile = lambda: holder.__exit__(None, None, None)
     story.healthy()
@@ -338,7 +338,7 @@ def test_blessing_waits_for_the_lock_within_bounds(story: Story) -> None:
 def test_a_trial_past_its_deadline_is_left_even_if_somebody_holds_the_lock(story: Story) -> None:
     story.update()
     assert story.start() == "1.0.1"
-    with somebody_else(story):
+    with locked(story.agent.lock_path):
         with pytest.raises(BusyError):
             story.agent.unhealthy("podman", force=False)
         assert story.agent.unhealthy("podman", force=True).reboot
@@ -379,14 +379,211 @@ def test_a_held_host_stays(story: Story) -> None:
 
 
 def test_the_second_update_at_once_is_told_that_it_is_busy(story: Story) -> None:
-    story.agent.lock_path.parent.mkdir(parents=True)
-    with story.agent.lock_path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(story.agent.lock_path.with_name("update.lock")):
         with pytest.raises(BusyError) as caught:
             story.update()
         assert caught.value.exit_code == 1
         assert "wait for it" in caught.value.hints[0]
+    assert not story.server.asked
     assert isinstance(story.update().plan, Update)
+
+
+def test_an_update_waits_for_who_changes_boot_entries_within_bounds(story: Story) -> None:
+    story.machine.host.disk.journal.clear()
+    with locked(story.agent.lock_path), pytest.raises(BusyError):
+        story.update()
+    assert sum(story.machine.clock.slept) == pytest.approx(PATIENCE_S)
+    assert not story.machine.host.disk.journal
+
+
+def downloading(story: Story, meanwhile: Callable[[], object], version: str = "1.0.1") -> MemorySource:
+    """What the next update downloads, and what happens while it does."""
+    story.server.transfer = MemorySource(RELEASES[version], meanwhile=meanwhile)
+    return story.server.transfer
+
+
+def test_other_commands_answer_while_an_update_is_downloaded(story: Story) -> None:
+    story.update_to("1.0.1")
+    story.server.point_to("1.0.2")
+    done: list[str] = []
+
+    def all_of_them() -> None:
+        waited = len(story.machine.clock.slept)
+        story.agent.facts()
+        story.agent.pin(v("1.0.2"))
+        story.agent.hold("look")
+        story.agent.release_hold()
+        story.agent.book_boot()
+        story.agent.bless()
+        story.agent.unhealthy("web", force=False)
+        story.agent.wait("server", seconds=1.0)
+        with pytest.raises(BusyError):
+            story.update()
+        done.append(str(story.agent.rollback()))
+        assert len(story.machine.clock.slept) == waited
+
+    downloading(story, all_of_them, "1.0.2")
+    # The rollback counts, and what was downloaded is not installed over it.
+    assert story.why() is Why.GOING_BACK
+    assert done == ["1.0.0"]
+    assert story.start() == "1.0.0"
+
+
+@pytest.mark.parametrize("sort", ["hold", "pin", "disk"])
+def test_what_changed_while_an_update_was_downloaded_counts(story: Story, sort: str) -> None:
+    story.update_to("1.0.1")
+    story.server.point_to("1.0.2")
+    folder = story.machine.host.folder
+    changes: dict[str, Callable[[], object]] = {
+        "hold": lambda: story.agent.hold("audit"),
+        "pin": lambda: story.agent.pin(v("1.0.0")),
+        "disk": lambda: folder.rename("host_1.0.1.efi", "host_1.0.1+2-1.efi"),
+    }
+    source = downloading(story, changes[sort], "1.0.2")
+    story.machine.host.disk.journal.clear()
+    folder.journal.clear()
+    assert story.why() is {"hold": Why.HELD, "pin": Why.CHANGED, "disk": Why.UNBLESSED}[sort]
+    assert source.prepared == 1
+    assert source.transferred_bytes == 0
+    assert not story.machine.host.disk.journal
+
+
+def test_what_was_kept_is_removed_once_it_is_installed_and_not_before(story: Story) -> None:
+    source = downloading(story, lambda: None)
+    source.break_at = {RELEASES["1.0.1"].release.artifacts.verity.sha256: 5000}
+    with pytest.raises(FetchError):
+        story.update()
+    assert source.cleared == 0
+    source.break_at = {}
+    story.update()
+    assert source.cleared == 1
+
+
+@pytest.mark.parametrize("which", ["uki", "root", "verity"])
+def test_a_server_without_the_first_bytes_of_any_object_costs_nothing_of_the_other_slot(
+    story: Story, which: str
+) -> None:
+    story.update_to("1.0.1")
+    story.server.point_to("1.0.2")
+    missing = getattr(RELEASES["1.0.2"].release.artifacts, which).sha256
+    story.server.transfer = MemorySource(RELEASES["1.0.2"], break_at={missing: 0})
+    host = story.machine.host
+    host.disk.journal.clear()
+    host.folder.journal.clear()
+    for _ in range(3):
+        with pytest.raises(FetchError):
+            story.update()
+    assert not host.disk.journal
+    assert not host.folder.journal
+    assert story.agent.rollback() == v("1.0.0")
+
+
+def test_a_release_without_room_for_it_is_not_downloaded(story: Story) -> None:
+    source = downloading(story, lambda: None)
+    story.machine.host.folder.room = 1 << 20
+    with pytest.raises(NoSpaceError, match="boot partition"):
+        story.update()
+    assert source.prepared == 0
+
+
+def polls(story: Story) -> list[tuple[str, str]]:
+    return [(e.kind.value, e.text) for e in story.agent.hints().history if e.kind.value.startswith("poll")]
+
+
+def test_a_poll_is_remembered_and_told_when_its_result_changes(story: Story) -> None:
+    story.server.point_to("1.0.0")
+    assert story.why() is Why.UP_TO_DATE
+    assert polls(story) == []
+    story.server.error = RefusedError("timestamp.json expired at 2026-01-01T00:00:00Z")
+    began = story.machine.clock.now()
+    for _ in range(3):
+        with pytest.raises(RefusedError):
+            story.update()
+        story.machine.clock.sleep(1800.0)
+    poll = story.agent.hints().poll
+    assert poll is not None
+    assert (poll.result, poll.since) == (PollResult.REFUSED, Instant.of(began))
+    assert "refused since 2026-03-01T12:00:00Z: timestamp.json expired" in str(poll)
+    story.server.error = FetchError("http://server: nobody answers")
+    with pytest.raises(FetchError):
+        story.agent.check(UpdateOptions())
+    story.server.error = None
+    assert story.why() is Why.UP_TO_DATE
+    assert polls(story) == [
+        ("poll-refused", "timestamp.json expired at 2026-01-01T00:00:00Z"),
+        ("poll-failed", "http://server: nobody answers"),
+        ("poll-recovered", "the update server answers"),
+    ]
+
+
+def test_what_a_person_should_know_of_a_good_poll_is_told_once(story: Story) -> None:
+    story.server.point_to("1.0.0")
+    story.server.remarks = ("the server shows older metadata",)
+    for _ in range(3):
+        story.why()
+    assert polls(story) == [("poll-remark", "the server shows older metadata")]
+
+
+def test_another_place_of_the_repository_is_asked_when_the_first_does_not_answer_or_is_refused(story: Story) -> None:
+    for error in (FetchError("away"), RefusedError("expired")):
+        story.server.error = error
+        story.server.errors_of_others = [FetchError("away, too"), None]
+        assert isinstance(story.agent.check(UpdateOptions()), Update)
+
+
+def test_when_no_place_answers_the_first_ones_error_is_told(story: Story) -> None:
+    story.server.error = RefusedError("expired")
+    story.server.errors_of_others = [FetchError("away")]
+    with pytest.raises(RefusedError, match="expired"):
+        story.update()
+    assert story.server.closed == 1
+
+
+def test_a_trial_that_cannot_be_judged_is_left_and_installed_again_a_bounded_number_of_times(story: Story) -> None:
+    for _ in range(MOST_POSTPONED - 1):
+        assert isinstance(story.update().plan, Update)
+        assert story.start() == "1.0.1"
+        assert story.agent.postpone("the server does not answer").reboot
+        assert story.start() == "1.0.0"
+        assert story.agent.hints().bad == ()
+    assert isinstance(story.update().plan, Update)
+    assert story.start() == "1.0.1"
+    assert story.agent.postpone("the server does not answer").reboot
+    assert story.start() == "1.0.0"
+    assert story.why() is Why.KNOWN_BAD
+    bad = story.agent.hints().bad_version(v("1.0.1"))
+    assert bad is not None
+    assert f"could not be judged in {MOST_POSTPONED} trials" in bad.reason
+
+
+def test_an_unreachable_server_never_costs_a_version_its_tries(story: Story) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    story.agent.postpone("the server does not answer")
+    assert story.start() == "1.0.0"
+    story.update()
+    # All of its tries, as the first time.
+    assert "host_1.0.1+3-0.efi" in story.machine.entry_names()
+    assert story.start() == "1.0.1"
+    story.healthy()
+    assert story.agent.facts().blessed
+    assert story.agent.hints().attempts == ()
+
+
+def test_a_judgement_waits_for_a_bounded_time_and_in_this_boot_only(story: Story) -> None:
+    story.update()
+    assert story.start() == "1.0.1"
+    assert not story.agent.is_waiting()
+    story.agent.wait("the server does not answer", seconds=600.0)
+    assert story.agent.is_waiting()
+    assert story.agent.hints().history[-1].kind is EventKind.WAITING
+    story.machine.clock.sleep(599.0)
+    assert story.agent.is_waiting()
+    story.machine.clock.sleep(2.0)
+    assert not story.agent.is_waiting()
+    story.agent.wait("the server does not answer", seconds=600.0)
+    assert story.start() == "1.0.1"
+    assert not story.agent.is_waiting()
 
 
 def test_a_failed_update_is_in_the_history_and_the_next_one_works(story: Story) -> None:

@@ -14,13 +14,15 @@ from partitions.version import Version
 from tests.fakes.clock import START
 from tests.fakes.documents import channel_at, reference_to
 from tests.fakes.machine import FakeMachine, FakeServer
+from tests.fakes.programs import write_program
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import cli
 from updater.agent.agent import Agent
 from updater.agent.config import Config, Engine, Health, Loaded
+from updater.agent.host_paths import HostPaths
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant
-from updater.errors import PolicyError, SlotError
+from updater.errors import FetchError, PolicyError, RefusedError, SlotError, UpdaterError
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
 WRONG = (DocumentError("updater.yaml", (Problem("tries", "must be"),)),)
@@ -134,6 +136,82 @@ def test_an_unhealthy_trial_reboots_and_an_unhealthy_blessed_slot_does_not(
     assert it.agent.hints().attempt(Version.from_text("1.0.1")).failure == "update server answers: no answer"
 
 
+@pytest.mark.parametrize("error", [FetchError("nobody answers"), RefusedError("timestamp.json expired")])
+def test_an_update_server_that_does_not_answer_never_condemns_a_version(
+    it: cli.Setting, machine: FakeMachine, server: FakeServer, error: UpdaterError
+) -> None:
+    patient = replace(CONFIG, health=replace(CONFIG.health, patience=0.0, server_patience=1200.0))
+    it = cli.Setting(replace(it.agent, config=patient), Loaded(patient))
+    run(it, "update", "--no-reboot")
+    machine.power_cycle()
+    run(it, "boot")
+    server.error = error
+    rebooted_at: list[float] = []
+    began = machine.clock.steady()
+
+    def deadline_meanwhile() -> None:
+        """The deadline fires ten minutes after the boot, while the gate waits."""
+        machine.clock.meanwhile = lambda: None
+        machine.clock.sleep(600.0)
+        assert it.agent.is_waiting()
+        rebooted_at.extend([machine.clock.steady() - began] if machine.reboots else [])
+
+    machine.clock.meanwhile = deadline_meanwhile
+    result = run(it, "health", "--gate")
+    assert result.return_value == 1
+    assert "wait update server answers" in result.stdout
+    assert rebooted_at == []
+    # It waited as long as it is configured to, and then went back without holding it against the version.
+    assert machine.clock.steady() - began >= 1200.0
+    assert machine.reboots == [False]
+    assert machine.entry_names() == ("host_1.0.0.efi",)
+    assert it.agent.hints().bad == ()
+    assert str(machine.power_cycle()) == "1.0.0"
+    run(it, "boot")
+    server.error = None
+    assert "1.0.1 is staged" in run(it, "update", "--no-reboot").stdout
+
+
+def test_a_version_waits_for_the_server_only_on_trial_and_at_the_gate(
+    it: cli.Setting, machine: FakeMachine, server: FakeServer
+) -> None:
+    patient = replace(CONFIG, health=replace(CONFIG.health, patience=0.0, server_patience=1200.0))
+    it = cli.Setting(replace(it.agent, config=patient), Loaded(patient))
+    server.error = FetchError("nobody answers")
+    assert run(it, "health", "--gate").return_value == 1
+    assert run(it, "health").return_value == 1
+    assert not machine.clock.slept
+    assert not machine.reboots
+
+
+def test_a_deadline_waits_as_long_as_the_gate_does(
+    it: cli.Setting, machine: FakeMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path / "bin", "systemctl", f'echo "$*" >> {tmp_path}/words')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    run(it, "update", "--no-reboot")
+    machine.power_cycle()
+    run(it, "boot")
+    it.agent.wait("the server does not answer", seconds=600.0)
+    assert run(it, "deadline").exception is None
+    assert not machine.reboots
+    assert (tmp_path / "words").read_text() == f"start --no-block {cli.LATER_DEADLINE}\n"
+    machine.clock.sleep(601.0)
+    assert "rebooting" in run(it, "deadline").stderr
+    assert machine.reboots == [True]
+
+
+def test_refused_polls_are_shown_in_words(it: cli.Setting, server: FakeServer) -> None:
+    server.error = RefusedError("timestamp.json expired at 2026-01-01T00:00:00Z")
+    for _ in range(2):
+        assert isinstance(run(it, "check").exception, RefusedError)
+    shown = read(run(it, "status", "--json"))["poll"]
+    assert isinstance(shown, dict)
+    assert (shown["result"], shown["reason"]) == ("refused", "timestamp.json expired at 2026-01-01T00:00:00Z")
+    assert "last poll    2026-03-01T12:00:00Z refused: timestamp.json expired at" in run(it, "status").stdout
+    assert "poll-refused -  timestamp.json expired at 2026-01-01T00:00:00Z" in run(it, "history").stdout
+
+
 def test_a_trial_past_its_deadline_is_left_with_force(it: cli.Setting, machine: FakeMachine) -> None:
     run(it, "update", "--no-reboot")
     machine.power_cycle()
@@ -211,7 +289,7 @@ def test_the_program_reads_its_settings_and_says_what_it_ignores(
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "twinhull.updater").write_text("tries: 5\npoll: 7\n")
-    made = cli.read_setting(warn=True)
+    made = cli.read_setting(HostPaths(), warn=True)
     assert made.config.tries == 5
     told = capsys.readouterr().err
     assert told.startswith(f"warning: {tmp_path}/twinhull.updater: poll: unknown key")

@@ -95,8 +95,8 @@ def test_an_edge_that_is_behind_is_not_newer_and_no_attack(signed: SignedSite, t
 def test_a_snapshot_that_goes_back_is_refused(signed: SignedSite, tmp_path: Path) -> None:
     signed.write()
     refreshed(signed, tmp_path)
-    signed.version = 2
-    signed.write(timestamp_version=9, snapshot_version=1)
+    # Whoever has the key of timestamps alone names the older, honestly signed snapshot again.
+    signed.write(timestamp=lambda stamp: setattr(stamp.snapshot_meta, "version", 1))
     with pytest.raises(RefusedError):
         refreshed(signed, tmp_path)
 
@@ -143,7 +143,7 @@ def test_a_broken_root_of_trust_is_refused(signed: SignedSite, tmp_path: Path) -
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     gone = SignedSite(Site(url="http://127.0.0.1:1"))
-    with pytest.raises(FetchError, match="cannot be asked"):
+    with pytest.raises(FetchError, match=r"http://127\.0\.0\.1:1/metadata/2\.root\.json: .*refused \(after 3 tries\)"):
         refreshed(gone, tmp_path)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from updater.agent import config as configuration
-from updater.agent.config import Config, RebootPolicy, Sources, TimeOfDay, merge, sources
+from updater.agent.config import Config, RebootPolicy, Sources, TimeOfDay, merge
+from updater.agent.host_paths import HostPaths
 
 
 @pytest.fixture
@@ -119,12 +120,36 @@ def test_durations_are_written_as_people_write_them(layers: Sources, text: str, 
 
 
 def test_a_units_own_credentials_come_before_the_systems() -> None:
-    found = sources("/run/credentials/twinhull-updater.service").credentials
+    found = HostPaths().settings("/run/credentials/twinhull-updater.service").credentials
     assert [str(path) for path in found] == [
         "/run/credentials/twinhull-updater.service/twinhull.updater",
         "/run/credentials/@system/twinhull.updater",
     ]
-    assert len(sources(None).credentials) == 1
+    assert HostPaths().settings(None) == Sources()
+
+
+def test_a_host_that_is_a_folder_has_its_settings_below_it_and_no_credentials_of_a_unit(tmp_path: Path) -> None:
+    found = HostPaths(tmp_path).settings("/run/credentials/twinhull-updater.service")
+    assert found.baked == tmp_path / "usr/lib/twinhull/updater.yaml"
+    assert found.host == tmp_path / "etc/twinhull/updater.yaml"
+    assert found.drop_ins == tmp_path / "etc/twinhull/updater.d"
+    assert found.credentials == (tmp_path / "run/credentials/@system/twinhull.updater",)
+
+
+def test_a_password_in_the_settings_is_never_shown(layers: Sources) -> None:
+    layers.host.write_text(
+        "url: https://me:hunter2@a/x\nmirrors: ['http://me:hunter2@b']\nproxy: http://me:hunter2@proxy:3128\n"
+    )
+    config = load(layers)
+    assert config.urls == ("https://me:hunter2@a/x", "http://me:hunter2@b")
+    shown = config.without_passwords()
+    assert (shown.url, shown.mirrors, shown.proxy) == ("https://a/x", ("http://b",), "http://proxy:3128")
+    # Nor where a wrong one is reported.
+    layers.host.write_text("url: 'https://me:hunter2@a b'\nproxy: 'me:hunter2@proxy'\n")
+    problems = configuration.load(layers).problems
+    assert problems
+    assert "hunter2" not in str(problems)
+    assert "hunter2" not in "".join(str(error) for error in problems)
 
 
 def test_merging_does_not_change_what_lies_below() -> None:

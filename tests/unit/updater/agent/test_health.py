@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.fakes.clock import FakeClock
 from updater.agent import health
 from updater.agent.config import Engine, Health
 from updater.agent.health import Check, CheckResult
+from updater.errors import FetchError, RefusedError
 
 
 def script(folder: Path, name: str, body: str, mode: int = 0o755) -> Path:
@@ -31,6 +33,14 @@ class Flaky:
         self.runs += 1
         if self.runs <= self.failures:
             raise TwinhullError("not yet")
+
+
+class Judged(NamedTuple):
+    """How checks ended, which of them said that they wait, and how long all took."""
+
+    results: tuple[CheckResult, ...]
+    waits: list[str]
+    waited_s: float
 
 
 def run(*checks: Check, patience: float = 60.0) -> tuple[tuple[CheckResult, ...], list[str], FakeClock]:
@@ -64,6 +74,55 @@ def test_without_patience_each_check_runs_once() -> None:
     assert not clock.slept
 
 
+class Away(Flaky):
+    """The update server: it cannot be reached for so many tries."""
+
+    def __call__(self) -> None:
+        self.runs += 1
+        if self.runs <= self.failures:
+            raise FetchError("no answer")
+
+
+def judged(*checks: Check, patience: float = 60.0, server_patience: float = 600.0) -> Judged:
+    clock, waits = FakeClock(), list[str]()
+    bounds = Health(patience=patience, server_patience=server_patience, retry_interval=5.0)
+    results = health.run_checks(checks, bounds, clock, lambda _: None, lambda result: waits.append(result.name))
+    return Judged(results, waits, sum(clock.slept))
+
+
+def server(failures: int) -> Check:
+    return Check("server", Away(failures), undecided=(FetchError, RefusedError))
+
+
+def test_an_update_server_that_is_away_is_waited_for_longer_than_anything_else() -> None:
+    done = judged(server(50), Check("slow", Flaky(3)))
+    assert [result.ok for result in done.results] == [True, True]
+    # Said once, when nothing else was left to be checked.
+    assert (done.waits, done.waited_s) == (["server"], 250.0)
+
+
+def test_an_update_server_that_stays_away_decides_nothing() -> None:
+    done = judged(server(10**9), Check("quick", Flaky(0)))
+    assert health.is_undecided(done.results)
+    assert health.failure_text(done.results) == "server: no answer"
+    assert done.waited_s == 600.0
+
+
+def test_a_check_that_fails_decides_without_the_server() -> None:
+    done = judged(Check("broken", Flaky(10**9)), server(10**9))
+    assert not health.is_undecided(done.results)
+    assert (done.waits, done.waited_s) == ([], 60.0)
+
+
+def test_what_passes_is_not_undecided() -> None:
+    assert not health.is_undecided(judged(server(0)).results)
+
+
+def test_an_error_of_our_own_in_asking_the_server_decides() -> None:
+    done = judged(Check("server", Flaky(10**9), undecided=(FetchError, RefusedError)))
+    assert not health.is_undecided(done.results)
+
+
 def test_nothing_to_check_is_healthy() -> None:
     assert health.failure_text(run()[0]) == ""
 
@@ -81,7 +140,8 @@ def test_executables_of_both_folders_count_and_the_hosts_own_wins(tmp_path: Path
 def test_an_operators_check_tells_its_output_when_it_fails(tmp_path: Path) -> None:
     path = script(tmp_path / "d", "disk", "echo disk is full >&2; exit 3")
     config = Health(engine=Engine.NONE, checks_dirs=(str(tmp_path / "d"),), patience=0.0)
-    (result,) = health.run_checks(health.configured_checks(config, None), config, FakeClock(), lambda _: None)
+    checks = health.configured_checks(config, None, health.directly)
+    (result,) = health.run_checks(checks, config, FakeClock(), lambda _: None)
     assert result.name == "check disk"
     assert "disk is full" in result.detail
     assert str(path) in result.detail
@@ -89,7 +149,7 @@ def test_an_operators_check_tells_its_output_when_it_fails(tmp_path: Path) -> No
 
 def test_a_check_that_hangs_ends(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match="still running"):
-        health.own_check_passes(script(tmp_path / "d", "hang", "exec sleep 60"), 0.2)
+        health.directly((script(tmp_path / "d", "hang", "exec sleep 60"),), 0.2)
 
 
 def test_a_unit_that_is_not_active_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +164,16 @@ def test_a_container_engine_that_does_not_answer_fails(tmp_path: Path, monkeypat
     script(tmp_path / "bin", "podman", "echo no runtime >&2; exit 125")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     with pytest.raises(ProcessError, match="no runtime"):
-        health.engine_answers(("podman", "ps"), 5)
+        health.directly(("podman", "ps"), 5)
+
+
+def test_programs_run_in_units_of_their_own_with_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path / "bin", "systemd-run", f'echo "$*" > {tmp_path}/words')
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    health.in_own_unit(("podman", "ps"), 7.5)
+    words = (tmp_path / "words").read_text().split()
+    assert words[-3:] == ["--", "podman", "ps"]
+    assert {"--wait", "--pipe", "--property=RuntimeMaxSec=7.5"} <= set(words)
 
 
 @pytest.mark.parametrize(

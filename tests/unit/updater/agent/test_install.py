@@ -217,16 +217,6 @@ def test_a_server_gone_in_the_middle_leaves_the_old_version_and_a_second_run_com
     assert machine.boot() == version("1.0.1")
 
 
-@pytest.mark.parametrize("which", ["uki", "root", "verity"])
-def test_a_server_without_the_first_bytes_of_any_object_costs_nothing_of_the_other_slot(which: str) -> None:
-    machine = host()
-    missing = getattr(NEW.release.artifacts, which).sha256
-    with pytest.raises(FetchError):
-        run(machine, source=MemorySource(NEW, break_at={missing: 0}))
-    assert not machine.disk.journal
-    assert not machine.folder.journal
-
-
 def test_an_unblessed_running_slot_is_not_updated() -> None:
     machine = host()
     machine.folder.rename("host_1.0.0.efi", "host_1.0.0+2-1.efi")
