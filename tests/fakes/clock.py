@@ -27,3 +27,15 @@ class FakeClock:
         self.slept.append(seconds)
         self._now += timedelta(seconds=seconds)
         self.meanwhile()
+
+
+class TickingClock(FakeClock):
+    """A clock on which each look takes a while."""
+
+    def __init__(self, tick_s: float) -> None:
+        super().__init__()
+        self.tick_s = tick_s
+
+    def steady(self) -> float:
+        self._now += timedelta(seconds=self.tick_s)
+        return super().steady()
