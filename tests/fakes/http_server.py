@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ class Site:
     hide_length: bool = False
     no_ranges: bool = False
     over: threading.Event = field(default_factory=threading.Event)
-    seen_headers: list[Mapping[str, str]] = field(default_factory=list)
+    seen_headers: list[Message] = field(default_factory=list)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     sent_bytes: int = 0
     url: str = ""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,7 +13,7 @@ from tests.fakes.clock import FakeClock
 from updater.errors import FetchError, RefusedError
 from updater.transfer import documents, objects, unpacking
 from updater.transfer.connection import Received, Sink
-from updater.transfer.http import Http, TransferError
+from updater.transfer.http import Http, TransferError, within
 from updater.transfer.messages import Failure, Fetch, FetchObject, ServerAccess, Unpack
 from updater.transfer.servers import Servers
 from updater.transfer.urls import shown
@@ -30,7 +32,7 @@ class LocalNetwork:
     closed: int = 0
 
     def __post_init__(self) -> None:
-        self._http = Http(self.access or ServerAccess(tuple(self.urls), connect_s=5, read_s=5))
+        self._http = Http(self.access or ServerAccess(tuple(self.urls), connect_s=5, read_s=5), bounded_here)
         self._servers = Servers(list(self.urls), self.clock, self.said.append, lambda: 0.0)
 
     @property
@@ -57,6 +59,11 @@ class LocalNetwork:
 
     def close(self) -> None:
         self.closed += 1
+
+
+def bounded_here(seconds: float, what: str) -> AbstractContextManager[None]:
+    """Bound the time of a block where this process can be interrupted: a worker has no other thread, a test may."""
+    return within(seconds, what) if threading.current_thread() is threading.main_thread() else nullcontext()
 
 
 def told(ask: Callable[[], Value]) -> Value:

@@ -150,7 +150,7 @@ class Config:
         proxy: The proxy to reach them through, as `http://proxy.example.com:3128`; without it `HTTPS_PROXY`,
             `HTTP_PROXY` and `NO_PROXY` of the service's environment count.
         ca: A file with certificates (PEM) to trust besides the image's own.
-        bandwidth: How many bytes per second a download may take, such as `2M`; no limit when left out.
+        bandwidth: How many bytes per second a download may take, such as `2M`, at least `16K`; no limit when left out.
         channel: The channel this host follows.
         image: The image it takes releases of; its own when left out.
         enabled: Whether the host looks for updates by itself; `updater update` works either way.
@@ -166,7 +166,7 @@ class Config:
     mirrors: tuple[Url, ...] = ()
     proxy: Annotated[str, strict.Pattern(r"https?://[^\s?#]+", "an http or https URL"), strict.Secret()] | None = None
     ca: Annotated[str, strict.Pattern(r"/[^\0]+", "an absolute path")] | None = None
-    bandwidth: Annotated[int, strict.Size(), strict.Range(1 << 10, 1 << 40)] | None = None
+    bandwidth: Annotated[int, strict.Size(), strict.Range(16 << 10, 1 << 40)] | None = None
     channel: Name | None = None
     image: Name | None = None
     enabled: bool = True

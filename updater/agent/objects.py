@@ -50,7 +50,7 @@ class ObjectSource:
         """
         artifacts = (release.artifacts.uki, release.artifacts.root, release.artifacts.verity)
         wanted = [chosen_object(artifact) for artifact in artifacts]
-        self._streaming = not self._can_keep(wanted)
+        self._streaming = not self._can_keep(wanted) or not self._keep_all(wanted, progress)
         if self._streaming:
             _log.warning(
                 "%s has no room for the update before it is installed: it is installed while it arrives",
@@ -59,9 +59,6 @@ class ObjectSource:
             self.spool.clear()
             for artifact in artifacts:
                 self._probe(artifact)
-            return
-        for stored, what in zip(wanted, ("boot entry", "root", "verity tree"), strict=True):
-            self._keep(stored, what, progress)
 
     def copy(self, artifact: Artifact, sink: Sink, progress: Progress, *, hash_raw: bool) -> None:
         """Write the artifact's raw bytes to `sink`.
@@ -89,6 +86,17 @@ class ObjectSource:
         except OSError:
             return False
         return self.spool.has_room(wanted)
+
+    def _keep_all(self, wanted: Sequence[StoredObject], progress: Progress) -> bool:
+        """Keep all of them; False when the disk takes no more of them (writes to it)."""
+        try:
+            for stored, what in zip(wanted, ("boot entry", "root", "verity tree"), strict=True):
+                self._keep(stored, what, progress)
+        except OSError as error:
+            # Others write to the disk, too: what had room when it was asked about may not have it any more.
+            _log.warning("%s: %s", self.spool.folder, error.strerror or error)
+            return False
+        return True
 
     def _keep(self, stored: StoredObject, what: str, progress: Progress) -> None:
         with self.spool.appending(stored) as kept:

@@ -208,7 +208,10 @@ class Connection:
 
     def _answer(self) -> Outcome | None:
         """The outcome, or None when it was a notice."""
-        data = b"" if self._socket is None else self._socket.recv(MAX_PACKET_BYTES)
+        try:
+            data = b"" if self._socket is None else self._socket.recv(MAX_PACKET_BYTES)
+        except OSError:
+            data = b""
         if not data:
             raise NetworkSideError("the network side ended before its answer").with_hint(
                 "see `journalctl --unit 'twinhull-transfer@*'`"

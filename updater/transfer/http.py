@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import signal
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
@@ -83,11 +83,18 @@ def _too_slow(_number: int, _frame: object) -> NoReturn:
     raise _TooSlowError
 
 
+Bounded = Callable[[float, str], AbstractContextManager[None]]
+
+
 @dataclass
 class Http:
-    """Requests to the servers of one `ServerAccess`; connections are kept for the next request."""
+    """Requests to the servers of one `ServerAccess`; connections are kept for the next request.
+
+    `bounded` bounds the time of each step.
+    """
 
     access: ServerAccess
+    bounded: Bounded = within
     _pools: dict[str, urllib3.PoolManager] = field(default_factory=dict)
 
     @contextmanager
@@ -108,7 +115,7 @@ class Http:
             try:
                 if answer.status not in _REDIRECTS:
                     _require_content(answer)
-                    yield Response(answer, self.access.read_s)
+                    yield Response(answer, self.access.read_s, self.bounded)
                     return
                 here = _redirected(here, answer.headers.get("Location"))
             finally:
@@ -123,7 +130,7 @@ class Http:
             headers.update(make_headers(basic_auth=secret))
         limit = self.access.connect_s + self.access.read_s
         try:
-            with within(limit, "the answer"):
+            with self.bounded(limit, "the answer"):
                 return self._pool(url).request(
                     "GET",
                     urlunsplit(url._replace(netloc=_host(url))),
@@ -181,6 +188,7 @@ class Response:
 
     answer: BaseHTTPResponse
     read_s: float
+    bounded: Bounded
 
     @property
     def partial(self) -> bool:
@@ -211,7 +219,7 @@ class Response:
         """
         while limit > 0:
             try:
-                with within(self.read_s, "the next part"):
+                with self.bounded(self.read_s, "the next part"):
                     # `read1` returns what is there; `read` would wait for a whole chunk.
                     chunk = self.answer.read1(min(CHUNK_BYTES, limit))
             except (HTTPError, OSError, ValueError) as error:

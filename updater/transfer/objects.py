@@ -14,7 +14,8 @@ from updater.transfer.messages import Failure, FetchObject
 from updater.transfer.servers import Servers
 from updater.transfer.urls import joined, shown
 
-# Whoever sends less than this in that time is given up, whether it sends slowly, breaks off or does not answer.
+# Whoever sends less than this in that time is given up, whether it sends slowly, breaks off or does not answer; and
+# who asks for longer pauses than this in between.
 PROGRESS_BYTES = 1 << 20
 PROGRESS_WITHIN_S = 300.0
 MAX_FRUITLESS_TRIES = 6
@@ -24,17 +25,18 @@ Pass = Callable[[bytes], None]
 
 @dataclass
 class _Standing:
-    """How far a transfer is, and how long ago it last got on."""
+    """How far a transfer is, and how long ago it last got on; pauses do not count, but have a limit of their own."""
 
     done: int
     credited: int
     since: float
     fruitless: int = 0
+    paused_s: float = 0.0
 
     def came(self, amount: int, now: float) -> None:
         self.done += amount
         if self.done - self.credited >= PROGRESS_BYTES:
-            self.credited, self.since, self.fruitless = self.done, now, 0
+            self.credited, self.since, self.fruitless, self.paused_s = self.done, now, 0, 0.0
 
     def require_progress(self, now: float) -> None:
         if now - self.since > PROGRESS_WITHIN_S:
@@ -50,10 +52,10 @@ class _Pace:
     began: float
     sent: int = 0
 
-    def spend(self, amount: int) -> None:
-        """Wait until these bytes are allowed."""
+    def spend(self, amount: int) -> float:
+        """Wait until these bytes are allowed; returns for how many seconds."""
         if self.bytes_per_s is None:
-            return
+            return 0.0
         self.sent += amount
         ahead = self.sent / self.bytes_per_s - (self.clock.steady() - self.began)
         if ahead > 0:
@@ -61,6 +63,7 @@ class _Pace:
         elif ahead < -1:
             # What was not used while the line was slow is not made up for.
             self.began, self.sent = self.clock.steady(), 0
+        return max(0.0, ahead)
 
 
 def fetch_object(wanted: FetchObject, http: Http, servers: Servers, pass_on: Pass) -> str:
@@ -78,7 +81,7 @@ def fetch_object(wanted: FetchObject, http: Http, servers: Servers, pass_on: Pas
         url = servers.first
         try:
             for chunk in _one_try(wanted, http, url, at.done, ranged=url not in without_range):
-                pace.spend(len(chunk))
+                at.since += pace.spend(len(chunk))
                 pass_on(chunk)
                 at.came(len(chunk), clock.steady())
                 at.require_progress(clock.steady())
@@ -105,10 +108,15 @@ def _go_on(
     if len(refused) == len(servers.urls) or at.fruitless >= MAX_FRUITLESS_TRIES * len(servers.urls):
         error.args = (f"{shown(joined(url, wanted.path))}: {error}, after {at.fruitless} tries",)
         raise error
-    if silent_s > PROGRESS_WITHIN_S and not error.retry_after_s:
+    if silent_s > PROGRESS_WITHIN_S:
         error.args = (f"{shown(joined(url, wanted.path))}: {error}; nothing useful came for {silent_s:.0f} s",)
         raise error
+    if at.paused_s + pause > PROGRESS_WITHIN_S:
+        error.args = (f"{shown(joined(url, wanted.path))}: {error}; it is to be asked again in {pause:.0f} s",)
+        raise error
     servers.pause(pause, error)
+    at.paused_s += pause
+    at.since += pause
 
 
 class _WrongRangeError(TransferError):

@@ -22,6 +22,9 @@ def source_tree(folder: Path) -> Path:
         "updater/agent/cli.py": "from updater.documents.release import x\nimport bedrock.a",
         "updater/documents/release.py": "",
         "updater/server/__init__.py": "",
+        "updater/transfer/__init__.py": "",
+        "updater/transfer/worker.py": "import bedrock.b",
+        "bedrock/b.py": "",
         "bedrock/__init__.py": "",
         "bedrock/a.py": "",
         "bedrock/unused.py": "",
@@ -36,15 +39,22 @@ def test_only_modules_the_agent_reaches_are_shipped(tmp_path: Path) -> None:
     assert [str(path) for path in payload.agent_sources(source_tree(tmp_path))] == [
         "bedrock/__init__.py",
         "bedrock/a.py",
+        "bedrock/b.py",
         "updater/__init__.py",
         "updater/agent/__init__.py",
         "updater/agent/cli.py",
         "updater/documents/release.py",
+        "updater/transfer/__init__.py",
+        "updater/transfer/worker.py",
     ]
 
 
 def test_a_tree_without_the_agent_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"no updater\.agent\.cli"):
+    with pytest.raises(BuildError, match=r"no updater\.agent\.cli, updater\.transfer\.worker"):
+        payload.agent_sources(tmp_path)
+    source_tree(tmp_path)
+    (tmp_path / "updater/transfer/worker.py").unlink()
+    with pytest.raises(BuildError, match=r"no updater\.transfer\.worker"):
         payload.agent_sources(tmp_path)
 
 

@@ -45,6 +45,7 @@ def changes_the_build(sources: Path, name: str) -> bool:
         "keys/signers.py",
         "partitions/layout.py",
         "updater/agent/agent.py",
+        "updater/transfer/worker.py",
         "updater/documents/release.py",
         "updater/documents/signatures.py",
         "bedrock/strict.py",

@@ -119,6 +119,12 @@ def test_durations_are_written_as_people_write_them(layers: Sources, text: str, 
     assert load(layers).poll_interval == seconds
 
 
+@pytest.mark.parametrize(("text", "bytes_per_s"), [("2M", 2 << 20), ("16K", 16 << 10), ("1K", None), ("0", None)])
+def test_a_bandwidth_too_narrow_to_get_on_is_ignored(layers: Sources, text: str, bytes_per_s: int | None) -> None:
+    layers.host.write_text(f"bandwidth: {text}\n")
+    assert configuration.load(layers).config.bandwidth == bytes_per_s
+
+
 def test_a_units_own_credentials_come_before_the_systems() -> None:
     found = HostPaths().settings("/run/credentials/twinhull-updater.service").credentials
     assert [str(path) for path in found] == [

@@ -33,7 +33,9 @@ def http(*, read_s: float = 5.0, connect_s: float = 5.0, ca: str = "", proxy: st
     return Http(ServerAccess((), proxies, no_proxy, ca, connect_s=connect_s, read_s=read_s))
 
 
-HASTY = {"read_s": 0.2, "connect_s": 0.1}
+def hasty() -> Http:
+    """Time limits that a test can wait for."""
+    return http(read_s=0.2, connect_s=0.1)
 
 
 def content(it: Http, url: str, limit: int = 1 << 20) -> bytes:
@@ -110,7 +112,7 @@ def test_redirects_are_bounded(site: Site) -> None:
 )
 def test_a_malformed_redirect_is_an_error_in_words(site: Site, location: str) -> None:
     site.special["/x"] = redirect(location)
-    refused(http(**HASTY), f"{site.url}/x")
+    refused(hasty(), f"{site.url}/x")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,7 @@ def test_a_server_that_nobody_vouches_for_is_refused_and_additional_certificates
 @pytest.mark.parametrize("digits", [5_000, 19])
 def test_a_length_of_very_many_digits_is_no_length(site: Site, digits: int) -> None:
     site.special["/x"] = raw(OK + b"Content-Length: " + b"9" * digits + b"\r\n\r\ncontent")
-    it = http(**HASTY)
+    it = hasty()
     try:
         with it.get(f"{site.url}/x") as response:
             assert response.length is None
@@ -172,7 +174,7 @@ def test_a_length_of_very_many_digits_is_no_length(site: Site, digits: int) -> N
 )
 def test_what_is_no_http_is_an_error_in_words(site: Site, answer: bytes) -> None:
     site.special["/x"] = raw(answer)
-    assert len(str(refused(http(**HASTY), f"{site.url}/x"))) < 500
+    assert len(str(refused(hasty(), f"{site.url}/x"))) < 500
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "x" * 5000])
@@ -186,7 +188,7 @@ def test_an_encoding_that_was_not_asked_for_is_refused(site: Site, coding: str) 
 def bounded(site: Site) -> float:
     """How long it takes to give this answer up, with an answer's time of 0.3 s and a part's of 0.2 s."""
     began = time.monotonic()
-    refused(http(**HASTY), f"{site.url}/x")
+    refused(hasty(), f"{site.url}/x")
     return time.monotonic() - began
 
 
@@ -209,7 +211,7 @@ def test_endless_trailers_are_given_up(site: Site) -> None:
     site.special["/x"] = trickled(site, OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X-More: 1\r\n", 0.001)
     began = time.monotonic()
     with suppress(TransferError):
-        content(http(**HASTY), f"{site.url}/x")
+        content(hasty(), f"{site.url}/x")
     assert time.monotonic() - began < 2.0
 
 
@@ -232,7 +234,7 @@ def test_a_server_that_takes_no_connection_is_given_up() -> None:
             each.settimeout(0)
             each.connect_ex(("127.0.0.1", port))
         began = time.monotonic()
-        refused(http(**HASTY), f"http://127.0.0.1:{port}/x")
+        refused(hasty(), f"http://127.0.0.1:{port}/x")
         assert time.monotonic() - began < 2.0
         for each in waiting:
             each.close()
@@ -319,7 +321,7 @@ def test_a_password_is_never_printed(site: Site, status: int) -> None:
     site.status["/x"] = [status]
     gone = "http://me:s%40cret@127.0.0.1:1/x"
     for url in (f"{with_password(site.url)}/x", gone, "http://me:s%40cret@[::1/x", "ftp://me:s%40cret@host/"):
-        told = str(refused(http(**HASTY), url))
+        told = str(refused(hasty(), url))
         assert "cret" not in told
         assert "me:" not in told
         assert "cret" not in shown(url)
