@@ -21,14 +21,17 @@ from workbench import FIRST, IMAGE, OUT, SECOND, ScenarioRepository, Workbench
 
 from imagebuild.inputs.tools import Access
 from imagebuild.vm.machine import VirtualMachine
+from imagebuild.vm.waiting import wait_for
 from keys.roles import TufRole
-from tests.fakes.builds import Publisher
 from tests.fakes.forgery import own_keys, resign, strangers_key
 from updater.documents.release import parse_release
 
 REFUSED = 3
 FAILED = 1
 OBJECT_BREAKS_AT = 4 << 20
+STOP_WITHIN_S = 2.0
+# Each command starts the agent's interpreter, which takes seconds in an emulated machine.
+QUICK_S = 60.0
 # A file that nothing reads before a container starts.
 VICTIM = "/usr/lib/podman/netavark"
 
@@ -96,11 +99,20 @@ def test_metadata_signed_with_a_key_nobody_trusts_is_refused(case: Case, role: T
     refuse_untouched(case, forged, "sign")
 
 
-def test_an_older_state_of_the_repository_is_refused(case: Case) -> None:
+def test_an_older_state_of_the_repository_is_not_gone_back_to(case: Case) -> None:
     assert case.host.run("updater check").exit_code == 0
-    refuse_untouched(
-        case, ScenarioRepository(Publisher(OUT / "repositories" / "before", case.honest.workshop.access)), "version"
-    )
+    before, seen = slot_b(case.host), len(case.server.requests)
+    case.server.serve(OUT / "repositories" / "before")
+    try:
+        # What the host saw before still counts, and the older repository does not have it.
+        answer = case.host.update()
+    finally:
+        case.server.serve(case.honest.base)
+    assert case.server.asked_for("timestamp.json", since=seen), "the host never asked"
+    assert answer.exit_code == FAILED, answer.output
+    assert "older metadata than this host has seen" in case.host.status()["poll"]["reason"]
+    assert slot_b(case.host) == before
+    assert assert_only_the_running_version_can_boot(case.host)["inactive"]["state"] == "empty"
 
 
 def refuse_untouched(case: Case, forged: ScenarioRepository, word: str) -> None:
@@ -128,7 +140,7 @@ def test_an_object_with_one_flipped_bit_is_refused(case: Case) -> None:
     forged = case.honest.copy("tampered")
     path = stored_root(forged)
     flip_bit(path, path.stat().st_size // 2)
-    seen = len(case.server.requests)
+    before, seen = slot_b(case.host), len(case.server.requests)
     case.server.serve(forged.base)
     try:
         answer = case.host.update()
@@ -136,10 +148,12 @@ def test_an_object_with_one_flipped_bit_is_refused(case: Case) -> None:
         case.server.serve(case.honest.base)
     assert case.server.asked_for(path.name, since=seen), "the host never fetched the object"
     assert answer.exit_code == REFUSED, answer.output
+    assert slot_b(case.host) == before
     assert_only_the_running_version_can_boot(case.host)
 
 
-def test_a_server_that_vanishes_in_the_middle_leaves_nothing_bootable(case: Case) -> None:
+def test_a_server_that_vanishes_in_the_middle_costs_nothing(case: Case) -> None:
+    before = slot_b(case.host)
     case.server.vanish_when_broken_off = True
     case.server.breaks.append(OBJECT_BREAKS_AT)
     try:
@@ -150,7 +164,23 @@ def test_a_server_that_vanishes_in_the_middle_leaves_nothing_bootable(case: Case
         case.server.gone.clear()
     assert case.server.broken_off > 1, "the server never broke off"
     assert answer.exit_code == FAILED, answer.output
+    assert slot_b(case.host) == before
     assert_only_the_running_version_can_boot(case.host)
+
+
+def test_an_update_that_is_stopped_ends_at_once(case: Case) -> None:
+    case.server.stalls.set()
+    try:
+        case.host.text("systemd-run --quiet --unit=stalled updater update --no-reboot")
+        wait_for(lambda: case.server.stalled.is_set() or None, what="the stalled transfer", timeout_s=300)
+        # What an operator may want meanwhile does not wait for it.
+        quick = case.host.text("time -p (updater hold --reason now && updater release-hold && updater status) 2>&1")
+        took = case.host.text("time -p systemctl stop stalled 2>&1")
+    finally:
+        case.server.stalls.clear()
+    assert float(re.search(r"real ([0-9.]+)", quick)[1]) < QUICK_S, quick  # type: ignore[index]
+    assert float(re.search(r"real ([0-9.]+)", took)[1]) < STOP_WITHIN_S, took  # type: ignore[index]
+    assert case.host.run("pgrep -f lib/twinhull/bin/transfer").exit_code != 0, "the network side goes on"
 
 
 def test_an_honest_update_meets_a_reader_a_second_update_and_a_broken_connection(case: Case) -> None:
@@ -159,12 +189,14 @@ def test_an_honest_update_meets_a_reader_a_second_update_and_a_broken_connection
     # Somebody looks at the boot partition, as `updater status` does: mount(8) must not hand us a read-only one then.
     case.host.text("mkdir -p /run/reader && mount --read-only -t vfat /dev/vda2 /run/reader")
     case.host.text("systemd-run --quiet --unit=first-update updater update --no-reboot")
-    case.host.text("while flock --nonblock /run/twinhull/lock true; do sleep 0.2; done")
+    case.host.text("while flock --nonblock /run/twinhull/update.lock true; do sleep 0.2; done")
     second = case.host.run("updater update --no-reboot")
     assert second.exit_code == FAILED, second.output
     assert "running" in second.output
-    case.host.text("sleep 10")
-    assert case.server.asked_for("/objects/", since=seen) == [], "the writer did not wait for the reader"
+    # Everything has been downloaded when the boot entries are locked.
+    case.host.text("while flock --nonblock /run/twinhull/lock true; do sleep 0.2; done", timeout_s=600)
+    case.host.text("sleep 5")
+    assert case.host.status()["inactive"]["state"] == "empty", "the writer did not wait for the reader"
     case.host.text("umount /run/reader")
     case.host.text("while systemctl is-active -q first-update; do sleep 1; done", timeout_s=600)
     log = case.host.text("journalctl --no-pager -o cat -u first-update")

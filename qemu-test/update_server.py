@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from updater.server.app import create_app
 from updater.server.listen import bind, make_server
 
 _START_TIMEOUT_S = 20
+_STALL_S = 0.2
 # How QEMU's user network calls this host's loopback.
 HOST_SEEN_BY_GUEST = "10.0.2.2"
 
@@ -35,7 +37,8 @@ class UpdateServer:
 
     `breaks` holds, per answer to come that carries an object, after how many bytes it breaks off; a request for the
     first bytes of one does not count.  `gone` lets every answer break off before its first byte, which
-    `vanish_when_broken_off` brings about by itself.
+    `vanish_when_broken_off` brings about by itself.  While `stalls` is set, an object stops after its first bytes, and
+    `stalled` says that one has.
     """
 
     def __init__(self, repository: Path) -> None:
@@ -45,6 +48,8 @@ class UpdateServer:
         self.breaks: list[int] = []
         self.broken_off = 0
         self.gone = threading.Event()
+        self.stalls = threading.Event()
+        self.stalled = threading.Event()
         self.vanish_when_broken_off = False
 
     @property
@@ -70,7 +75,20 @@ class UpdateServer:
             raise BrokenOffError(scope["path"])
         whole = scope["path"].startswith("/objects/") and not (wanted and wanted.startswith(b"bytes=0-"))
         limit = self.breaks.pop(0) if self.breaks and whole else None
+        if self.stalls.is_set() and scope["path"].startswith("/objects/"):
+            await self._app(scope, receive, self._stalling(send))
+            return
         await self._app(scope, receive, send if limit is None else self._limited(send, limit))
+
+    def _stalling(self, send: Send) -> Send:
+        async def stalling(message: Message) -> None:
+            if message.get("body"):
+                self.stalled.set()
+                while self.stalls.is_set():  # noqa: ASYNC110 - set and cleared by other threads
+                    await anyio.sleep(_STALL_S)
+            await send(message)
+
+        return stalling
 
     def _limited(self, send: Send, limit: int) -> Send:
         left = limit
