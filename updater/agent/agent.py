@@ -19,6 +19,7 @@ from bedrock.progress import Progress
 from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
+from updater.agent.boot_trust.applying import apply_boot_trust
 from updater.agent.config import Config
 from updater.agent.install import (
     ArtifactSource,
@@ -33,6 +34,7 @@ from updater.agent.machine import Machine, RunningSystem, disk_map, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Why, forbidden, plan
 from updater.agent.state import Attempt, EventKind, Hints, Hold, HostFacts, Pin, PollResult, SlotState
 from updater.agent.store import HintStore
+from updater.documents.boot_trust import BootTrust
 from updater.documents.channel import Channel, Instant
 from updater.documents.release import Release, SignedRelease
 from updater.errors import BusyError, FetchError, PolicyError, RefusedError, UpdaterError
@@ -57,6 +59,9 @@ class Repository(Protocol):
 
     def release(self, version: Version, *, sha256: str | None) -> SignedRelease:
         """The verified release document."""
+
+    def boot_trust(self) -> BootTrust | None:
+        """What the firmware may start; None when the repository says nothing of that."""
 
 
 class Server(Protocol):
@@ -132,6 +137,8 @@ class Agent:
             if refused is not None:
                 return UpdateOutcome(refused)
             with self._asking() as repository:
+                # First, for what is installed next may need a certificate that is trusted only by this.
+                self._apply_boot_trust(repository)
                 decided = self._decide(self.facts(), repository, options)
                 if not isinstance(decided, Update):
                     return UpdateOutcome(decided)
@@ -140,6 +147,28 @@ class Agent:
                 except (TwinhullError, OSError) as error:
                     self._note(EventKind.FAILED, str(error), decided.version)
                     raise
+
+    def _apply_boot_trust(self, repository: Repository) -> None:
+        """Append to the firmware's lists what they lack (writes to its flash); a failure stops no update."""
+        try:
+            found = repository.boot_trust()
+            if found is None:
+                return
+            with self._exclusive(patience_s=PATIENCE_S):
+                entry = next(iter(self.facts().running_entries), None)
+                done = apply_boot_trust(
+                    found,
+                    lambda: self.machine.boot_programs(entry),
+                    self.machine.databases(),
+                    secure_boot=self.machine.secure_boot(),
+                )
+        except (TwinhullError, OSError) as error:
+            _log.error("what the firmware may start was not changed: %s", error)
+            return
+        for line in (*done.waiting, *done.failed):
+            _log.warning("the firmware's lists: %s", line)
+        if done.appended or done.problems != self.hints().firmware:
+            self._remember(lambda hints: hints.with_firmware(done.appended, done.problems, self._now()))
 
     def _update_to(
         self, decided: Update, repository: Repository, options: UpdateOptions, progress: Progress

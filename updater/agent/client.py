@@ -34,8 +34,10 @@ from bedrock import persist
 from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError
 from partitions.version import Version
+from updater.documents import boot_trust as boot_trusts
 from updater.documents import channel as channels
 from updater.documents import release as releases
+from updater.documents.boot_trust import BootTrust, boot_trust_path
 from updater.documents.channel import Channel, Instant
 from updater.documents.release import SIGNED_AT, Architecture, SignedRelease
 from updater.errors import FetchError, PolicyError, RefusedError
@@ -184,6 +186,23 @@ class TrustedRepository:
         self._check_meant_for_us(path, found.image, found.architecture)
         return SignedRelease(found, digest)
 
+    def boot_trust(self) -> BootTrust | None:
+        """What the firmware of this image's hosts may start or not any more; None when there is nothing.
+
+        Raises:
+            RefusedError: It does not verify, or is meant for another image or architecture.
+            FetchError: It cannot be fetched.
+        """
+        path = boot_trust_path(self._accepted.image, self._accepted.architecture)
+        info = self._known(path)
+        if info is None:
+            return None
+        data = self._target(info, boot_trusts.MAX_DOCUMENT_BYTES)
+        with _refusing_bad_documents(path):
+            found = boot_trusts.parse_boot_trust(data, source=path)
+        self._check_meant_for_us(path, found.image, found.architecture)
+        return found
+
     def _check_meant_for_us(self, path: str, image: str, architecture: Architecture) -> None:
         wanted = self._accepted
         if (image, architecture) != (wanted.image, wanted.architecture):
@@ -193,7 +212,14 @@ class TrustedRepository:
             )
 
     def _info(self, path: str) -> TargetFile:
-        """What the verified metadata say of a target."""
+        """What the verified metadata say of a target, which must be there."""
+        info = self._known(path)
+        if info is None:
+            raise FetchError(f"the update repository has no {path}")
+        return info
+
+    def _known(self, path: str) -> TargetFile | None:
+        """What the verified metadata say of a target, if they name it."""
         try:
             with self._translated():
                 info = self._updater.get_targetinfo(path)
@@ -201,8 +227,6 @@ class TrustedRepository:
             self._sync()
         # The delegated role that signs a target is named like the folder of its path.
         self._check_kept(path.partition("/")[0])
-        if info is None:
-            raise FetchError(f"the update repository has no {path}")
         return info
 
     def _target(self, info: TargetFile, limit: int) -> bytes:

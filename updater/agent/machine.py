@@ -17,9 +17,13 @@ from bedrock import process
 from bedrock.clock import SYSTEM_CLOCK, Clock
 from partitions.blockio import BlockDevice, FileBlockDevice
 from partitions.disk import DiskMap, find_slots, read_table
-from partitions.entries import ENTRIES_FOLDER, parse_entry
+from partitions.entries import ENTRIES_FOLDER, BootEntry, parse_entry
+from partitions.gpt import GptEntry
 from partitions.layout import EMPTY_LABEL, identity_of, root_types
 from partitions.version import Version
+from updater.agent.boot_trust.databases import Databases, EfiDatabases
+from updater.agent.boot_trust.judging import BootProgram
+from updater.agent.boot_trust.programs import programs_in
 from updater.agent.bootfolder import BootFolder, MountedBootFolder, mounted
 from updater.agent.efi import EfiVariables
 from updater.agent.host_paths import HostPaths
@@ -28,6 +32,8 @@ from updater.documents.release import Architecture
 from updater.errors import SlotError, UpdaterError
 
 REBOOT_TIMEOUT_S = 60.0
+# Where the firmware and its boot entries find a loader, in any spelling that FAT may show.
+LOADERS = ("EFI/[Bb][Oo][Oo][Tt]/*.[Ee][Ff][Ii]", "EFI/systemd/*.efi")
 _MACHINES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}
 
 
@@ -58,6 +64,12 @@ class Machine(Protocol):
 
     def boot_folder(self, *, writable: bool) -> AbstractContextManager[BootFolder]:
         """The boot entries; open them writable for as short a time as possible."""
+
+    def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
+        """Every program on the boot partitions; `running` is the entry that was booted."""
+
+    def databases(self) -> Databases:
+        """The firmware's lists of what it may start."""
 
     def set_one_shot(self, entry_name: str) -> None:
         """Choose the entry for the next boot only (writes an EFI variable)."""
@@ -124,14 +136,32 @@ class ThisMachine:
     @contextmanager
     def boot_folder(self, *, writable: bool) -> Iterator[BootFolder]:
         """Mount XBOOTLDR for the duration of the block; writes to the disk only when `writable`."""
+        with self._mounted("xbootldr", lambda found: found.xbootldr, writable=writable) as mount:
+            yield MountedBootFolder(mount / ENTRIES_FOLDER)
+
+    def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
+        """Read every program on ESP and XBOOTLDR."""
+        with (
+            self._mounted("esp", lambda found: found.esp, writable=False) as esp,
+            self._mounted("xbootldr", lambda found: found.xbootldr, writable=False) as boot,
+        ):
+            loaders = [path for pattern in LOADERS for path in sorted(esp.glob(pattern))]
+            return programs_in(boot / ENTRIES_FOLDER, running=running, loaders=loaders)
+
+    def databases(self) -> Databases:
+        """The firmware's lists of what it may start."""
+        return EfiDatabases(self.root / "sys/firmware/efi/efivars")
+
+    @contextmanager
+    def _mounted(self, name: str, choose: Callable[[DiskMap], GptEntry], *, writable: bool) -> Iterator[Path]:
         with self.disk(writable=False) as device:
             table = read_table(device)
         found = find_slots(table, root_types(self.running().architecture.value))
-        number = table.entries.index(found.xbootldr) + 1
+        number = table.entries.index(choose(found)) + 1
         partition = self.root / "dev" / self._partition_name(self.disk_name(), number)
-        at = self.root / "run/twinhull" / f"boot.{self.clock.steady():.6f}"
+        at = self.root / "run/twinhull" / f"{name}.{self.clock.steady():.6f}"
         with self.mount(partition, at, writable=writable, clock=self.clock) as mount:
-            yield MountedBootFolder(mount / ENTRIES_FOLDER)
+            yield mount
 
     def set_one_shot(self, entry_name: str) -> None:
         """Choose the entry for the next boot only (writes an EFI variable)."""

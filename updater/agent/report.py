@@ -45,6 +45,7 @@ class HostStatus:
     newest_blessed: Version | None
     bad: tuple[BadVersion, ...]
     poll: Poll | None
+    firmware: tuple[str, ...]
     provision: ProvisionRecord
     settings_problems: tuple[str, ...]
 
@@ -73,6 +74,7 @@ def status(
         newest_blessed=hints.newest_known(facts),
         bad=hints.bad,
         poll=hints.poll,
+        firmware=hints.firmware,
         provision=provision,
         settings_problems=problem_lines(settings.problems),
     )
@@ -93,6 +95,7 @@ def status_lines(shown: HostStatus) -> list[str]:
     ]
     if shown.poll is not None:
         lines.append(f"last poll    {shown.poll}")
+    lines += [f"firmware     {problem}" for problem in shown.firmware]
     if shown.pin is not None:
         lines.append(f"pinned       {shown.pin.version}")
     if shown.hold is not None:

@@ -7,6 +7,7 @@ The file grows by `bedrock.evolution`: after a fall back an older agent reads wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Annotated
@@ -56,6 +57,7 @@ class EventKind(Enum):
     POLL_FAILED = "poll-failed"
     POLL_REMARK = "poll-remark"
     POLL_RECOVERED = "poll-recovered"
+    FIRMWARE = "firmware"
     WAITING = "waiting"
     POSTPONED = "postponed"
 
@@ -233,6 +235,7 @@ class Hints:
     newest_blessed: Version | None = None
     attempts: tuple[Attempt, ...] = ()
     poll: Poll | None = None
+    firmware: tuple[str, ...] = ()
     history: Annotated[tuple[Event, ...], strict.Alternatives(("kind",))] = field(default=())
 
     def bad_version(self, version: Version) -> BadVersion | None:
@@ -286,6 +289,16 @@ class Hints:
             return polled.with_event(_POLL_EVENTS[result], reason, at)
         was_bad = before is not None and before.result is not PollResult.OK
         return polled.with_event(EventKind.POLL_RECOVERED, "the update server answers", at) if was_bad else polled
+
+    def with_firmware(self, appended: Sequence[str], problems: tuple[str, ...], at: Instant) -> Hints:
+        """Record what the firmware's lists got, and what they did not; a problem gets its line once."""
+        changed = replace(self, firmware=tuple(problem[:REASON_LIMIT] for problem in problems))
+        for line in (
+            *(f"appended: {reason}" for reason in appended),
+            *(each for each in problems if each not in self.firmware),
+        ):
+            changed = changed.with_event(EventKind.FIRMWARE, line, at)
+        return changed
 
     def newest_known(self, facts: HostFacts) -> Version | None:
         """The newest version proven here: the remembered one or a newer one the disk shows.

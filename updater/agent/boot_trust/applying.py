@@ -6,7 +6,7 @@ was appended must be there afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from keys.secureboot.siglist import BootVariable
@@ -32,15 +32,24 @@ class BootTrustOutcome:
     waiting: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was not appended, in words."""
+        return (*(f"waits: {line}" for line in self.waiting), *(f"refused: {line}" for line in self.failed))
+
 
 def apply_boot_trust(
-    trust: BootTrust, programs: Sequence[BootProgram], databases: Databases, *, secure_boot: bool | None
+    trust: BootTrust,
+    programs: Callable[[], Sequence[BootProgram]],
+    databases: Databases,
+    *,
+    secure_boot: bool | None,
 ) -> BootTrustOutcome:
     """Append the updates that this host may take (writes to the firmware's flash).
 
     Args:
         trust: The document, whose signatures were checked.
-        programs: What is on the boot partitions.
+        programs: Reads what is on the boot partitions; only asked when something is to be appended.
         databases: The firmware's variables.
         secure_boot: Whether the firmware enforces signatures; else there is nothing to protect, and no KEK.
     """
@@ -50,7 +59,10 @@ def apply_boot_trust(
     appended: list[str] = []
     waiting: list[str] = []
     failed: list[str] = []
-    judgements = judge(trust, programs, content)
+    judgements = judge(trust, (), content)
+    if all(judgement.verdict is Verdict.PRESENT for judgement in judgements):
+        return BootTrustOutcome(present=len(judgements))
+    judgements = judge(trust, programs(), content)
     for judgement in judgements:
         if judgement.verdict is Verdict.WAITS:
             waiting.append(_line(judgement))
