@@ -22,6 +22,7 @@ from tuf.api.exceptions import (
 )
 from tuf.api.metadata import MetaFile
 from tuf.ngclient import Updater
+from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
 from bedrock.progress import Silent
 from keys.generate import init
@@ -87,6 +88,7 @@ class Site:
             f"{self.url}/metadata/",
             str(self.host / "targets"),
             f"{self.url}/targets/",
+            fetcher=Urllib3Fetcher(),
             bootstrap=root,
         )
 

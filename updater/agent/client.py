@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 from tuf.api.exceptions import (
@@ -26,9 +28,6 @@ from tuf.api.exceptions import (
     RepositoryError,
 )
 from tuf.api.metadata import Key, Metadata, Role, Root, Signed, TargetFile, Targets
-from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
-from tuf.ngclient.updater import Updater
 
 from bedrock import persist
 from bedrock.digest import bytes_sha256
@@ -42,6 +41,29 @@ from updater.documents.channel import Channel, Instant
 from updater.documents.release import SIGNED_AT, Architecture, SignedRelease
 from updater.errors import FetchError, PolicyError, RefusedError
 from updater.transfer.connection import NetworkSide, Received
+
+
+@contextmanager
+def _without_its_network() -> Iterator[None]:
+    """Import the library without its own way to a server, which brings HTTP and TLS into the process."""
+    name = "tuf.ngclient.urllib3_fetcher"
+    if name in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(name)
+    stand_in.__dict__["Urllib3Fetcher"] = type("Urllib3Fetcher", (), {})
+    sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        # Whoever wants it imports it.
+        del sys.modules[name]
+
+
+with _without_its_network():
+    from tuf.ngclient.config import UpdaterConfig
+    from tuf.ngclient.fetcher import FetcherInterface
+    from tuf.ngclient.updater import Updater
 
 TIMESTAMP_PATH = "metadata/timestamp.json"
 # A document is read into memory, however long the one that names it says it is.

@@ -26,11 +26,11 @@ from updater.transfer.messages import (
     Fetch,
     FetchObject,
     Outcome,
-    Reply,
     Request,
     ServerAccess,
     Unpack,
     packed,
+    plain,
     read_reply,
 )
 from updater.transfer.urls import shown
@@ -93,12 +93,18 @@ class NetworkSide(Protocol):
 
 @dataclass
 class Connection:
-    """A worker, started when it is first needed; `log` is given what a person should know."""
+    """A worker, started when it is first needed; `log` is given what a person should know.
+
+    `slack_s` is how much longer than the worker's own limit a document may take, `mib_within_s` how long one MiB of
+    anything else.
+    """
 
     connect: Connect
     access: ServerAccess
     clock: Clock
     log: Callable[[str], None]
+    slack_s: float = SLACK_S
+    mib_within_s: float = MIB_WITHIN_S
     _open: ExitStack = field(default_factory=ExitStack)
     _socket: socket.socket | None = None
 
@@ -115,7 +121,7 @@ class Connection:
             found.extend(data)
 
         request = Request(self.access, fetch=Fetch(path, limit))
-        outcome = self._ask(request, add, limit_bytes=limit + 1, total_s=self.access.document_s + SLACK_S)
+        outcome = self._ask(request, add, limit_bytes=limit + 1, total_s=self.access.document_s + self.slack_s)
         if len(found) > limit:
             raise RefusedError(f"{path} from {outcome.url} is longer than {limit} bytes")
         return Received(bytes(found), outcome.url, outcome.content_type)
@@ -185,7 +191,7 @@ class Connection:
     def _receive(self, reader: int, sink: Sink, limit_bytes: int, total_s: float | None) -> tuple[int, Outcome]:
         """Everything that comes through the pipe, and the outcome after it."""
         buffer = memoryview(bytearray(PIPE_BYTES))
-        watch = _Watch(self.clock, total_s)
+        watch = _Watch(self.clock, total_s, self.mib_within_s)
         outcome: Outcome | None = None
         received, open_pipe = 0, True
         while open_pipe or outcome is None:
@@ -217,20 +223,24 @@ class Connection:
                 "see `journalctl --unit 'twinhull-transfer@*'`"
             )
         try:
-            answer: Reply = read_reply(data)
+            reply = read_reply(data)
         except DocumentError as error:
             raise NetworkSideError(f"the network side does not make sense: {error}") from error
-        if answer.notice is not None:
-            self.log(answer.notice.text)
-        return answer.outcome
+        if reply.notice is not None:
+            self.log(plain(reply.notice.text))
+        said = reply.outcome
+        if said is None:
+            return None
+        return replace(said, reason=plain(said.reason), url=plain(said.url), content_type=plain(said.content_type))
 
 
 class _Watch:
     """Bounds the waiting for the worker: in whole, or per MiB; the time that the disk takes does not count."""
 
-    def __init__(self, clock: Clock, total_s: float | None) -> None:
+    def __init__(self, clock: Clock, total_s: float | None, mib_within_s: float) -> None:
         self._clock = clock
         self._total_s = total_s
+        self._limit_s = mib_within_s if total_s is None else total_s
         self._waited = 0.0
         self._credit = 0
 
@@ -240,15 +250,14 @@ class _Watch:
         Raises:
             FetchError: Nothing came in time.
         """
-        limit = MIB_WITHIN_S if self._total_s is None else self._total_s
         poll = select.poll()
         for handle in handles:
             poll.register(handle, select.POLLIN)
         began = self._clock.steady()
-        ready = [handle for handle, _ in poll.poll(max(0.0, limit - self._waited) * 1000)]
+        ready = [handle for handle, _ in poll.poll(max(0.0, self._limit_s - self._waited) * 1000)]
         self._waited += self._clock.steady() - began
         if not ready:
-            raise FetchError(f"the network side was not done after {limit:.0f} s")
+            raise FetchError(f"the network side was not done after {self._limit_s:.0f} s")
         return ready
 
     def came(self, amount: int) -> None:

@@ -21,14 +21,12 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
-from updater.transfer.messages import Failure, ServerAccess
+from updater.transfer.messages import LONGEST_RETRY_AFTER_S, Failure, ServerAccess
 from updater.transfer.urls import shown
 
 USER_AGENT = "twinhull-updater"
 MAX_REDIRECTS = 5
 CHUNK_BYTES = 64 << 10
-# A server that asks for more is asked again by the next poll.
-LONGEST_RETRY_AFTER_S = 600.0
 MAX_LENGTH_DIGITS = 18
 OK, PARTIAL, RANGE_REFUSED = 200, 206, 416
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -16,6 +16,8 @@ from bedrock import strict
 MAX_PACKET_BYTES = 192 << 10
 MAX_CA_BYTES = 128 << 10
 REASON_LIMIT = 1000
+# A server that asks for more is asked again by the next poll.
+LONGEST_RETRY_AFTER_S = 600.0
 
 
 class Failure(Enum):
@@ -102,8 +104,8 @@ class Outcome:
 
     failure: Failure | None = None
     reason: str = ""
-    status: int | None = None
-    retry_after_s: float | None = None
+    status: Annotated[int, strict.Range(100, 999)] | None = None
+    retry_after_s: Annotated[float, strict.Range(0, LONGEST_RETRY_AFTER_S)] | None = None
     url: str = ""
     content_type: str = ""
 
@@ -121,6 +123,11 @@ class Reply:
 
     outcome: Outcome | None = None
     notice: Notice | None = None
+
+
+def plain(text: str) -> str:
+    """What the network side says, as it may be shown and kept: one line of bounded length, without control codes."""
+    return "".join(each if each.isprintable() else "?" for each in text[:REASON_LIMIT])
 
 
 def packed(message: Request | Reply) -> bytes:
