@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from partitions.blockio import BlockDevice
+from partitions.entries import BootEntry
 from partitions.version import Version
 from tests.fakes.clock import FakeClock
 from tests.fakes.documents import document_sha256, reference_to, some_reference
+from tests.fakes.firmware import MemoryDatabases
 from tests.fakes.twin_host import BuiltRelease, MemorySource, TwinHost
+from updater.agent.boot_trust.judging import BootProgram
 from updater.agent.bootfolder import BootFolder
 from updater.agent.machine import RunningSystem
+from updater.documents.boot_trust import BootTrust
 from updater.documents.channel import Channel
 from updater.documents.release import Architecture, SignedRelease
 from updater.errors import FetchError, RefusedError
@@ -28,6 +32,8 @@ class FakeMachine:
         self.reboots: list[bool] = []
         self.boots = 1
         self.writable_mounts = 0
+        self.programs: tuple[BootProgram, ...] = ()
+        self.firmware = MemoryDatabases()
         # What asking for what runs, and choosing the next boot, end with.
         self.error: Exception | None = None
         self.one_shot_error: Exception | None = None
@@ -53,6 +59,12 @@ class FakeMachine:
     def boot_folder(self, *, writable: bool) -> Iterator[BootFolder]:
         self.writable_mounts += writable
         yield self.host.folder
+
+    def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
+        return self.programs
+
+    def databases(self) -> MemoryDatabases:
+        return self.firmware
 
     def set_one_shot(self, entry_name: str) -> None:
         if self.one_shot_error is not None:
@@ -89,6 +101,7 @@ class FakeServer:
     asked: list[str] = field(default_factory=list)
     transfer: MemorySource | None = None
     last: BuiltRelease | None = None
+    trust: BootTrust | None = None
     remarks: tuple[str, ...] = ()
     errors_of_others: list[Exception | None] = field(default_factory=list)
     closed: int = 0
@@ -113,6 +126,9 @@ class FakeServer:
         if sha256 not in (None, found.sha256):
             raise RefusedError(f"release {version} is not the one that was chosen")
         return found
+
+    def boot_trust(self) -> BootTrust | None:
+        return self.trust
 
     def source(self) -> MemorySource:
         if self.transfer is not None:

@@ -29,10 +29,10 @@ DBX = "dbx-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 
 def test_updates_are_appended_once() -> None:
     updates, databases = (trusting_certificate(), revoking(OLD)), MemoryDatabases()
-    first = apply_boot_trust(trust_of(*updates), PROGRAMS, databases, secure_boot=True)
+    first = apply_boot_trust(trust_of(*updates), lambda: PROGRAMS, databases, secure_boot=True)
     assert first == BootTrustOutcome(appended=("db is renewed", "a hole"))
     assert [written for _, written in databases.written] == payloads(updates)
-    second = apply_boot_trust(trust_of(*updates), PROGRAMS, databases, secure_boot=True)
+    second = apply_boot_trust(trust_of(*updates), lambda: PROGRAMS, databases, secure_boot=True)
     assert second == BootTrustOutcome(present=2)
     assert len(databases.written) == 2
 
@@ -40,7 +40,7 @@ def test_updates_are_appended_once() -> None:
 def test_what_has_to_wait_is_said_and_the_others_are_appended() -> None:
     databases = MemoryDatabases()
     document = trust_of(revoking(RUNS, reason="host 1.0.1: a hole"), revoking(OLD))
-    done = apply_boot_trust(document, PROGRAMS, databases, secure_boot=True)
+    done = apply_boot_trust(document, lambda: PROGRAMS, databases, secure_boot=True)
     assert done.appended == ("a hole",)
     assert done.waiting[0].startswith("host 1.0.1: a hole: it would stop host_1.0.1.efi")
 
@@ -48,7 +48,7 @@ def test_what_has_to_wait_is_said_and_the_others_are_appended() -> None:
 def test_without_secure_boot_nothing_is_written() -> None:
     for secure_boot in (False, None):
         databases = MemoryDatabases()
-        done = apply_boot_trust(trust_of(revoking(OLD)), PROGRAMS, databases, secure_boot=secure_boot)
+        done = apply_boot_trust(trust_of(revoking(OLD)), lambda: PROGRAMS, databases, secure_boot=secure_boot)
         assert (done, databases.written) == (BootTrustOutcome(), [])
 
 
@@ -57,7 +57,7 @@ def test_what_the_firmware_refuses_or_forgets_has_failed() -> None:
         (MemoryDatabases(refuses="its KEK is another one"), "a hole: its KEK is another one"),
         (MemoryDatabases(forgets=True), "accepted it, and dbx does not have it"),
     ):
-        done = apply_boot_trust(trust_of(revoking(OLD)), PROGRAMS, databases, secure_boot=True)
+        done = apply_boot_trust(trust_of(revoking(OLD)), lambda: PROGRAMS, databases, secure_boot=True)
         assert (done.appended, says in done.failed[0]) == ((), True)
 
 
