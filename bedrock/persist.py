@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,8 +18,11 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     try:
         _write_synced(temporary, raw, mode, os.O_TRUNC)
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        # A full disk's error names no file, and a temporary one says nothing to anybody.
+        error.filename, error.filename2 = str(path), None
+        with suppress(OSError):
+            temporary.unlink()
         raise
     sync_folder(path.parent)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import io
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -18,11 +19,12 @@ from bedrock.progress import Progress
 from partitions.blockio import DeviceWindow
 from partitions.disk import DiskMap, find_slots, read_table, write_identity
 from partitions.entries import BootEntry, parse_entry
+from partitions.hashtree import BLOCK_SIZE
 from partitions.layout import WRITTEN_ATTRIBUTES, Slot, identity_of, root_types, slot_label
 from partitions.verity import build_tree, verify
 from partitions.version import Version
 from tests.fakes.boot_folder import FakeBootFolder
-from tests.fakes.gpt_disk import disk_image, twin_parts
+from tests.fakes.gpt_disk import PartitionSpec, disk_image, twin_parts
 from tests.fakes.loader import selected, sort_entries
 from tests.fakes.memory_disk import MemoryDisk, Power
 from updater.agent.install import Sink
@@ -45,10 +47,12 @@ class BuiltRelease:
         return self.contents[artifact.sha256]
 
 
-def built(version: str, *, blocks: int = 9, seed: int | None = None) -> BuiltRelease:
-    """A release whose content depends on its version (or `seed`)."""
+def built(version: str, *, blocks: int = 9, seed: int | None = None, noise: bool = False) -> BuiltRelease:
+    """A release whose content depends on its version (or `seed`); with `noise` it cannot be compressed."""
     unit = hashlib.sha256(f"{version if seed is None else seed}".encode()).digest()
-    root = b"".join(hashlib.sha256(unit + bytes([n])).digest() * 128 for n in range(blocks))
+    root = b"".join(hashlib.sha256(unit + bytes([n % 256])).digest() * 128 for n in range(blocks))
+    if noise:
+        root = random.Random(unit).randbytes(blocks * BLOCK_SIZE)  # noqa: S311 - content, not secrets
     tree = build_tree(io.BytesIO(root), blocks, salt=unit, uuid=UUID(bytes=unit[:16]))
     verity = tree.content
     uki = b"UKI " + tree.root_hash.encode() + unit * 20
@@ -96,9 +100,9 @@ class MemorySource:
 class TwinHost:
     """The machine; it starts with one release, blessed, in slot A."""
 
-    def __init__(self, first: BuiltRelease) -> None:
+    def __init__(self, first: BuiltRelease, parts: Sequence[PartitionSpec] | None = None) -> None:
         self.power = Power()
-        self.disk = MemoryDisk(disk_image(twin_parts()), power=self.power)
+        self.disk = MemoryDisk(disk_image(parts or twin_parts()), power=self.power)
         self.folder = FakeBootFolder(power=self.power)
         self.running: BuiltRelease = first
         self.known: dict[str, BuiltRelease] = {}

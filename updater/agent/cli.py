@@ -36,6 +36,7 @@ from updater.agent.store import HintStore
 
 SYSTEMD_TIMEOUT_S = 60.0
 LATER_DEADLINE = "twinhull-trial-deadline-later.timer"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,11 @@ def boot() -> None:
     facts = read_facts(it.agent.machine)
     where = trial.standing(facts, verdict.hints)
     click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
-    end_first_boot(RecordStore(it.paths.state), it.paths.root)
+    try:
+        end_first_boot(RecordStore(it.paths.state), it.paths.root)
+    except OSError as error:
+        # A full `/var` must not keep a host from judging what it booted.
+        _log.warning("%s", error)
 
 
 @updater.command("provision", hidden=True)

@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -142,6 +142,10 @@ class Connection:
 
     def close(self) -> None:
         """End the connection, and with it the worker."""
+        if self._socket is not None:
+            # Another thread may wait on it: closing alone would not wake that thread, nor tell the worker.
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._socket = None
         self._open.close()
 

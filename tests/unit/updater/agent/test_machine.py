@@ -14,13 +14,15 @@ import pytest
 from bedrock.errors import ProcessError
 from partitions.layout import identity_of
 from tests.fakes.clock import FakeClock
+from tests.fakes.host_folder import HostFolder, write_block_tree
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import bootfolder, etcdiff
 from updater.agent.bootfolder import MountedBootFolder
 from updater.agent.efi import GLOBAL, LOADER, EfiVariables
 from updater.agent.etcdiff import Difference, DifferenceKind
+from updater.agent.host_paths import HostPaths
 from updater.agent.lock import exclusive
-from updater.agent.machine import ThisMachine, read_facts, root_hash_of
+from updater.agent.machine import ThisMachine, folder_machine, read_facts, root_hash_of
 from updater.agent.state import EventKind, Hints, Hold, SlotState
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant
@@ -43,17 +45,9 @@ def machine_at(root: Path, *, disks: tuple[str, ...] = ("vda",)) -> ThisMachine:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "dev").mkdir()
-    blocks = root / "sys/class/block"
-    blocks.mkdir(parents=True)
     for disk in disks:
         (root / "dev" / disk).write_bytes(host.disk.content)
-        for number, uuid in ((2, "no"), (3, str(identity_of(RELEASE.release.root_hash).data_uuid))):
-            folder = root / "sys/devices" / disk / f"{disk}{number}"
-            folder.mkdir(parents=True)
-            (folder / "partition").write_text(f"{number}\n")
-            (folder / "uevent").write_text(f"DEVTYPE=partition\nPARTUUID={uuid}\n")
-            (blocks / folder.name).symlink_to(folder)
-        (blocks / disk).symlink_to(root / "sys/devices" / disk)
+    write_block_tree(root, disks, ("esp", "no", str(identity_of(RELEASE.release.root_hash).data_uuid)))
     return ThisMachine(root, FakeClock())
 
 
@@ -109,6 +103,16 @@ def test_facts_come_from_the_disk(tmp_path: Path) -> None:
     assert facts.inactive_state is SlotState.EMPTY
     assert [entry.file_name for entry in facts.entries] == ["host_1.0.0.efi"]
     assert seen == [("vda2", False)]
+
+
+def test_a_host_that_is_a_folder_is_read_without_mounting_and_notes_its_reboot(tmp_path: Path) -> None:
+    host = HostFolder.make(tmp_path / "host", RELEASE)
+    machine = folder_machine(HostPaths(host.root))
+    facts = read_facts(machine)
+    assert (facts.blessed, facts.slot.value, facts.inactive_state) == (True, "a", SlotState.EMPTY)
+    assert not host.wants_reboot()
+    machine.reboot(force=False)
+    assert host.wants_reboot()
 
 
 def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, mount: str, *, sync: str = ":") -> Path:
