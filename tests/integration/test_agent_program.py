@@ -121,7 +121,7 @@ def test_the_program_runs_with_its_own_interpreter_and_few_libraries(tools: Tool
 
 def test_two_builds_are_equal_and_tell_nothing_of_where_they_were_made(tools: ToolsTree, tmp_path: Path) -> None:
     elsewhere = tmp_path / "a-folder-of-this-machine"
-    for name in ("bedrock", "partitions", "updater"):
+    for name in ("bedrock", "keys", "partitions", "updater"):
         shutil.copytree(REPOSITORY / name, elsewhere / name, ignore=shutil.ignore_patterns("__pycache__"))
     build(tools, tmp_path / "one", cache=tmp_path / "cache-one")
     build(tools, tmp_path / "two", cache=tmp_path / "cache-two", source_root=elsewhere)

@@ -22,6 +22,7 @@ from keys.ceremony.request import SigningRequest, merged, missing_lines, request
 from keys.ceremony.signing import read_request
 from keys.keyring import Keyring
 from keys.roles import TufRole
+from updater.documents.release import SIGNED_AT
 from updater.errors import RefusedError, RepositoryError, UpdaterError
 from updater.repository.access import ONLINE_ROLES, KeyAccess
 from updater.repository.ceremony.differences import key_changes
@@ -285,5 +286,6 @@ def _check_first(documents: dict[TufRole, Document[Any]], keyring: Keyring) -> N
     """The first root is trusted because the keys folder says the same."""
     for role, wanted in initial_documents(keyring).items():
         given = documents[role].signed.to_dict() if role in documents else {}
-        if {**given, "expires": None} != {**wanted.to_dict(), "expires": None}:
+        undated: dict[str, object] = {"expires": None, SIGNED_AT: None}
+        if {**given, **undated} != {**wanted.to_dict(), **undated}:
             raise RefusedError(f"the first {role.value} that was signed is not what {keyring.folder} says")

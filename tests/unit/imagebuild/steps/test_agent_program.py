@@ -116,7 +116,9 @@ def test_the_cache_key_follows_every_input(tmp_path: Path) -> None:
 
 def test_the_agent_of_this_repository_brings_no_server_and_no_keys() -> None:
     tops = {"/".join(path.parts[:2]) for path in payload.agent_sources(REPOSITORY)}
-    assert not {top for top in tops if top.startswith(("keys", "imagebuild", "updater/server", "updater/repository"))}
+    assert not {top for top in tops if top.startswith(("imagebuild", "updater/server", "updater/repository"))}
+    # What firmware's lists and signed programs look like, and no key.
+    assert {top for top in tops if top.startswith("keys")} == {"keys/__init__.py", "keys/errors.py", "keys/secureboot"}
 
 
 def test_the_tools_tree_holds_what_is_borrowed_from_debian() -> None:
