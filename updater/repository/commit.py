@@ -233,6 +233,11 @@ def set_dates(signed: Signed, role: TufRole, *, lifetimes: Lifetimes, now: datet
     signed.unrecognized_fields[SIGNED_AT] = str(Instant.of(now))
 
 
+def undated(signed: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a document without what `set_dates` says."""
+    return {key: value for key, value in signed.items() if key not in ("expires", SIGNED_AT)}
+
+
 def next_version(layout: Layout, role: TufRole, *, current: int, delegator: Delegator | None) -> int:
     """A version for a role's next document: above each one that its keys signed, and without a file of that name.
 

@@ -29,7 +29,7 @@ from keys.keyring import Keyring
 from keys.roles import TufRole
 from updater.errors import RefusedError
 from updater.repository.ceremony.words import parse_payload, tuf_words
-from updater.repository.commit import next_version, set_dates
+from updater.repository.commit import next_version, set_dates, undated
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.role_documents import (
@@ -167,7 +167,5 @@ def _labels(keyring: Keyring) -> dict[str, str]:
 
 
 def canonical_dict(payload: bytes) -> dict[str, Any]:
-    """A payload without what changes from one request to the next: when it expires."""
-    value: dict[str, Any] = json.loads(payload, strict=False)
-    value.pop("expires", None)
-    return value
+    """A payload without what changes from one request to the next: its dates."""
+    return undated(json.loads(payload, strict=False))

@@ -22,12 +22,11 @@ from keys.ceremony.request import SigningRequest, merged, missing_lines, request
 from keys.ceremony.signing import read_request
 from keys.keyring import Keyring
 from keys.roles import TufRole
-from updater.documents.release import SIGNED_AT
 from updater.errors import RefusedError, RepositoryError, UpdaterError
 from updater.repository.access import ONLINE_ROLES, KeyAccess
 from updater.repository.ceremony.differences import key_changes
 from updater.repository.ceremony.drafts import canonical_dict, documents_of, request_for
-from updater.repository.commit import commit, initial_documents
+from updater.repository.commit import commit, initial_documents, undated
 from updater.repository.layout import Layout
 from updater.repository.lifetime import Lifetimes
 from updater.repository.lock import writing
@@ -286,6 +285,5 @@ def _check_first(documents: dict[TufRole, Document[Any]], keyring: Keyring) -> N
     """The first root is trusted because the keys folder says the same."""
     for role, wanted in initial_documents(keyring).items():
         given = documents[role].signed.to_dict() if role in documents else {}
-        undated: dict[str, object] = {"expires": None, SIGNED_AT: None}
-        if {**given, **undated} != {**wanted.to_dict(), **undated}:
+        if undated(given) != undated(wanted.to_dict()):
             raise RefusedError(f"the first {role.value} that was signed is not what {keyring.folder} says")
