@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import zstandard
-from securesystemslib.signer import CryptoSigner
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -44,6 +45,7 @@ class SignedSite:
     signers: dict[str, CryptoSigner] = field(
         default_factory=lambda: {r: CryptoSigner.generate_ed25519() for r in ROLES}
     )
+    more_signers: dict[str, list[CryptoSigner]] = field(default_factory=dict)
     trusted: dict[str, CryptoSigner] = field(default_factory=dict)
     version: int = 1
     targets: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"releases": {}, "channels": {}})
@@ -87,19 +89,22 @@ class SignedSite:
         self.site.files[f"/{stored.path}"] = content
         return replace(artifact, objects=(stored,))
 
-    def rotate(self, *roles: str) -> None:
+    def rotate(self, *roles: str, change: Change = lambda _: None) -> None:
         """Put the next root on the site, with new keys for these roles; the documents follow with the next `write`."""
         before = self.signers["root"]
         for role in roles:
             self.signers[role] = self.trusted[role] = CryptoSigner.generate_ed25519()
         self.root_version += 1
         metadata: Metadata[Any] = Metadata(self._root())
+        change(metadata.signed)
         for signer in (before, self.signers["root"]):
             metadata.sign(signer, append=True)
         self.site.files[f"/metadata/{self.root_version}.root.json"] = metadata.to_bytes()
 
     def _root(self) -> Root:
         root = Root(version=self.root_version, expires=soon(), consistent_snapshot=True)
+        if self.signed_at is not None:
+            root.unrecognized_fields[SIGNED_AT] = str(Instant.of(self.signed_at))
         for role in ROLES[:4]:
             root.add_key(self.trusted[role].public_key, role)
         return root
@@ -151,8 +156,16 @@ class SignedSite:
 
     def _signed(self, content: Any, role: str) -> bytes:
         metadata: Metadata[Any] = Metadata(content)
-        metadata.sign(self.signers[role])
+        for signer in (self.signers[role], *self.more_signers.get(role, ())):
+            metadata.sign(signer, append=True)
         return metadata.to_bytes()
+
+
+def under_another_name(signer: CryptoSigner, write: Callable[[str], str] = str) -> CryptoSigner:
+    """The same key, called something else, and its public half written in another way."""
+    key = signer.public_key
+    renamed = SSlibKey("ab" * 32, key.keytype, key.scheme, {"public": write(key.keyval["public"])})
+    return CryptoSigner(load_pem_private_key(signer.private_bytes, None), renamed)
 
 
 def soon() -> datetime:

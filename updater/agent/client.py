@@ -19,6 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -101,7 +104,7 @@ class TrustedRepository:
         """Open the metadata kept in `metadata_dir` (written to), rooted in the baked `root`.
 
         Raises:
-            RefusedError: The baked root does not verify.
+            RefusedError: The baked root cannot be used.
         """
         self._accepted = accepted
         self._metadata_dir = metadata_dir
@@ -110,10 +113,14 @@ class TrustedRepository:
         self._remarks: list[str] = []
         metadata_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._fetcher = _Fetcher(network, metadata_dir)
-        with self._translated():
+        try:
             self._baked = Metadata[Root].from_bytes(root).signed
             _drop_older_roots(metadata_dir, self._baked.version)
             self._updater = self._opened()
+        except _BAD_CONTENT as error:
+            raise RefusedError(f"the image's own root of trust cannot be used: {_told(error)}").with_hint(
+                "update by another disk image: nothing that a server says can be checked against this one"
+            ) from error
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -158,7 +165,7 @@ class TrustedRepository:
                 raise
             # An edge of a content network may be behind for a while.  The kept timestamp was verified, and its expiry
             # bounds for how long an older one can be shown; so this is not newer, and not an attack either.
-            self._remarks.append("the server shows older metadata than this host has seen; those are kept")
+            self._remark("the server shows older metadata than this host has seen; those are kept")
             self._fetcher.keeps_timestamp = True
             self._updater = self._opened()
             self._updater.refresh()
@@ -275,7 +282,7 @@ class TrustedRepository:
                     documents[path.name] = Metadata.from_bytes(path.read_bytes()).signed
         floor = _signed_at((self._baked, *documents.values()), default=self._now)
         if self._now < floor - CLOCK_TOLERANCE:
-            self._remarks.append(f"{self._clock_words()}, and it is after {Instant.of(floor)}")
+            self._remark(f"{self._clock_words()}, and it is after {Instant.of(floor)}")
         for name, signed in documents.items():
             if signed.is_expired(floor):
                 raise RefusedError(
@@ -284,6 +291,10 @@ class TrustedRepository:
                 ).with_hint("set the clock of this host, or report this to the operator of the update repository")
             for role, keys in _roles(signed):
                 _require_threshold(name, role, keys)
+
+    def _remark(self, text: str) -> None:
+        if text not in self._remarks:
+            self._remarks.append(text)
 
     def _sync(self) -> None:
         """The library replaces files without syncing them; a power cut must not bring an older one back."""
@@ -409,12 +420,24 @@ def _roles(signed: Signed) -> Iterator[tuple[str, tuple[Role, dict[str, Key]]]]:
 def _require_threshold(document: str, name: str, found: tuple[Role, dict[str, Key]]) -> None:
     """Refuse a role that fewer keys than its threshold could sign for: one key under two names counts once."""
     role, keys = found
-    different = {(keys[keyid].keytype, keys[keyid].keyval.get("public")) for keyid in role.keyids if keyid in keys}
+    different = {_material(keys[keyid]) for keyid in role.keyids if keyid in keys}
     if type(role.threshold) is not int or len(different) < len(role.keyids):
         raise RefusedError(
             f"{document}: the role {name} has the threshold {role.threshold!r} and names {len(role.keyids)} keys, "
             f"of which {len(different)} are different"
         )
+
+
+def _material(key: Key) -> bytes:
+    """What a key is, however it is written: its bytes, or what is there for one of a kind that cannot sign here."""
+    public = str(key.keyval.get("public"))
+    try:
+        if "-----BEGIN" in public:
+            form = serialization.PublicFormat.SubjectPublicKeyInfo
+            return load_pem_public_key(public.encode()).public_bytes(serialization.Encoding.DER, form)
+        return bytes.fromhex(public)
+    except (ValueError, UnsupportedAlgorithm):
+        return repr((key.keytype, key.keyval)).encode()
 
 
 def _drop_older_roots(metadata_dir: Path, baked: int) -> None:
