@@ -5,15 +5,21 @@ The tests stand in the order of the host's life, and each starts where the one b
 
 from __future__ import annotations
 
+import re
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import flip_bit
 from hosts import Host, host_config, machine_folder, read_json, updater_credential
 from update_server import UpdateServer, running
 from workbench import FIRST, IMAGE, SECOND, SICK, SICK_REASON, THIRD, ScenarioRepository, Workbench
 
+from bedrock import process
 from bedrock.progress import Silent
 from imagebuild.inspection.contents import EntryKind
 from imagebuild.inspection.record import read_contents
@@ -21,7 +27,12 @@ from imagebuild.trim.keeping import load_keep_list
 from imagebuild.trim.recording import Recorder
 from imagebuild.vm.machine import VirtualMachine
 from imagebuild.vm.waiting import wait_for
+from keys.keyring import Keyring
+from keys.passphrase import NoPassphrase
+from keys.roles import TufRole
+from tests.fakes.builds import Publisher
 from updater.documents.release import parse_release
+from updater.repository.access import KeyAccess
 
 POLLS_UNTIL_SURE = 3
 POLL_TIMEOUT_S = 300
@@ -29,9 +40,13 @@ LIFE_TIMEOUT_S = 900
 # What a shell answers when a program may not be started.
 NOT_EXECUTABLE = 126
 SETTINGS_AT_LEAST = 20
+PROGRAM_TIMEOUT_S = 120
+# By `systemd-analyze security`; 9.6 is a unit without any restriction.
+MOST_EXPOSURE = 2.9
+LEAST_UNITS = 8
 
 
-@dataclass(frozen=True)
+@dataclass
 class Life:
     """A host, its server and its repository."""
 
@@ -59,6 +74,22 @@ def first(life: Life) -> dict[str, Any]:
     """The status after the first boot has settled."""
     life.host.wait_boot()
     return life.host.wait_settled()
+
+
+def twinhull(*words: str | Path) -> str:
+    """Run the program as somebody types it."""
+    program = Path(sys.executable).with_name("twinhull")
+    return process.run((program, *words), timeout_s=PROGRAM_TIMEOUT_S).stdout
+
+
+def key_ids(keyring: Keyring) -> set[str]:
+    """The keys of all roles."""
+    return {key.keyid for role in TufRole for key in keyring.role(role).keys}
+
+
+def history(life: Life) -> list[str]:
+    """The texts of what happened on the host."""
+    return [event["text"] for event in read_json(life.host.text("updater history --json"))]
 
 
 def settled_in(life: Life, version: str) -> dict[str, Any]:
@@ -188,8 +219,65 @@ def test_an_update_goes_to_slot_b_and_is_blessed(life: Life, first: dict[str, An
     assert life.host.text("cat /etc/twinhull-test") == "kept"
 
 
+def test_the_agent_s_units_have_few_rights(life: Life, first: dict[str, Any]) -> None:
+    units = life.host.text("cd /usr/lib/systemd/system && ls -d twinhull-*.service").split()
+    assert len(units) >= LEAST_UNITS
+    names = " ".join(unit.replace("@.", "@0.") for unit in units)
+    rated = life.host.text(f"for unit in {names}; do systemd-analyze security --no-pager $unit | tail -n 1; done")
+    found = {unit: float(level) for unit, level in re.findall(r"for (\S+): ([0-9.]+)", rated)}
+    assert len(found) == len(units), rated
+    assert max(found.values()) <= MOST_EXPOSURE, found
+
+
+def test_every_role_s_keys_are_exchanged(life: Life) -> None:
+    before = life.repository.workshop
+    keys = before.folder / "new-keys"
+    shutil.copytree(before.access.keyring.folder, keys)
+    for role in TufRole:
+        twinhull("keys", "rotate", keys, role.value, "--no-passphrase")
+    twinhull("repo", "refresh", before.base, "--keys", keys)
+    for keyid in sorted(key_ids(before.access.keyring)):
+        twinhull("keys", "revoke", keys, keyid)
+    twinhull("repo", "refresh", before.base, "--keys", keys)
+    after = Keyring.load(keys)
+    old, new = (
+        {key.keyid for role in TufRole for key in ring.role(role).keys} for ring in (before.access.keyring, after)
+    )
+    assert not old & new
+    twinhull("repo", "verify", before.base)
+    life.repository = ScenarioRepository(Publisher(before.folder, KeyAccess(after, NoPassphrase())))
+    seen = len(life.server.requests)
+    wait_for(
+        lambda: life.server.asked_for("timestamp.json", since=seen) or None, what="a poll", timeout_s=POLL_TIMEOUT_S
+    )
+    life.host.wait_status(lambda status: status["poll"]["result"] == "ok", timeout_s=POLL_TIMEOUT_S)
+    roots = life.host.text("ls /var/lib/twinhull/tuf/root_history").split()
+    assert len(roots) > 1, "the host has followed no new root"
+
+
+def test_a_server_that_sends_something_else_costs_nothing_of_the_other_slot(life: Life) -> None:
+    (document,) = (life.repository.base / "targets/releases" / IMAGE / THIRD).glob("*.json")
+    (stored,) = parse_release(document.read_bytes(), source=document.name).artifacts.root.objects
+    path = life.repository.base / stored.path
+    middle = stored.size_bytes // 2
+    seen = len(life.server.requests)
+    flip_bit(path, middle)
+    try:
+        life.repository.point(THIRD)
+        failed = life.host.wait_status(
+            lambda _: any(stored.path in line for line in history(life)), timeout_s=LIFE_TIMEOUT_S
+        )
+    finally:
+        flip_bit(path, middle)
+    assert life.server.asked_for(path.name, since=seen), "the host never fetched the object"
+    # The way back is whole: bootable, and every byte of it.
+    assert failed["inactive"] == {"slot": "a", "state": "blessed", "version": FIRST}
+    assert f"{IMAGE}_{FIRST}.efi" in failed["entries"]
+    root = parse_release((life.bench.build(FIRST) / "release.json").read_bytes(), source="first").artifacts.root
+    assert life.host.text(f"head -c {root.size_bytes} /dev/vda3 | sha256sum").split()[0] == root.sha256
+
+
 def test_the_next_update_goes_back_to_slot_a(life: Life) -> None:
-    life.repository.point(THIRD)
     life.host.wait_reboot()
     status = settled_in(life, THIRD)
     assert status["slot"] == "a"
