@@ -57,13 +57,15 @@ class ServerClient:
             raise RefusedError(
                 f"{self.paths.root_of_trust}: the root of trust cannot be read: {error.strerror}"
             ) from error
-        return TrustedRepository(
-            Accepted(self.config.image or running.image, running.architecture),
-            metadata_dir=usable_folder(self.paths.state / "tuf", self.paths.runtime / "tuf"),
-            root=root,
-            network=self.network(),
-            now=self.clock.now(),
-        )
+        folder = usable_folder(self.paths.state / "tuf", self.paths.runtime / "tuf")
+        accepted = Accepted(self.config.image or running.image, running.architecture)
+        try:
+            return TrustedRepository(
+                accepted, metadata_dir=folder, root=root, network=self.network(), now=self.clock.now()
+            )
+        except RefusedError as error:
+            error.args = (f"{self.paths.root_of_trust}: {error}",)
+            raise
 
     def source(self) -> ObjectSource:
         """Its objects."""

@@ -71,6 +71,34 @@ def test_a_server_that_is_away_does_not_end_the_daemon(caplog: pytest.LogCapture
     assert "gone" in caplog.text
 
 
+def test_rounds_that_fail_follow_each_other_ever_more_slowly_up_to_a_bound() -> None:
+    frequent = Config(poll_interval=600.0)
+    it, _ = daemon(*[FetchError("gone")] * 6, CURRENT, FetchError("gone"), config=frequent)
+    assert [it.round() for _ in range(6)] == [600.0, 1200.0, 2400.0, 3600.0, 3600.0, 3600.0]
+    assert it.round() == 600.0
+    assert it.round() == 600.0
+
+
+def test_a_host_that_seldom_asks_asks_no_more_often_after_a_failure() -> None:
+    it, _ = daemon(*[FetchError("gone")] * 40, config=Config(poll_interval=86400.0))
+    assert {it.round() for _ in range(40)} == {86400.0}
+
+
+def test_a_server_that_asks_to_be_left_alone_is_left_alone() -> None:
+    frequent = Config(poll_interval=60.0)
+    it, _ = daemon(FetchError("busy", retry_after_s=600.0), FetchError("busy", retry_after_s=1.0), config=frequent)
+    assert it.round() == 600.0
+    assert it.round() == 120.0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("ours"), MemoryError(), RecursionError(), KeyError("x")])
+def test_an_error_of_our_own_does_not_end_a_hosts_updates(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    it, answers = daemon(error, UPDATE)
+    it.run()
+    assert answers.reboots == 1
+    assert "an error of the agent itself" in caplog.text
+
+
 def test_a_turn_that_comes_soon_is_not_overslept() -> None:
     assert daemon(Wait(START + timedelta(seconds=90), V, "soon"))[0].round() == 90.0
     assert daemon(Wait(START + timedelta(days=9), V, "later"))[0].round() == 1800.0
