@@ -21,7 +21,7 @@ from bedrock.process import Finished, Running
 from partitions.blockio import DeviceWindow, FileBlockDevice
 from partitions.disk import DiskMap, find_slots, read_table
 from partitions.entries import BootEntry, parse_entry
-from partitions.layout import identity_of
+from partitions.layout import Slot, identity_of
 from partitions.verity import verify
 from tests.fakes.gpt_disk import PartitionSpec, twin_parts
 from tests.fakes.loader import selected, sort_entries
@@ -55,10 +55,17 @@ class HostFolder:
         root_of_trust: bytes = b"",
         url: str = "http://127.0.0.1:1",
         parts: Sequence[PartitionSpec] | None = None,
+        fallback: BuiltRelease | None = None,
     ) -> HostFolder:
-        """A new host in `root`, which trusts `root_of_trust` and asks the server at `url`."""
+        """A new host in `root`, which trusts `root_of_trust` and asks the server at `url`.
+
+        With a `fallback`, which must be older, slot B holds it, proven.
+        """
         host, machine = cls(root), TwinHost(first, parts)
         host.know(first)
+        if fallback is not None:
+            machine.put(fallback, Slot.B)
+            host.know(fallback)
         for name in ("dev", "boot/EFI/Linux", "sys/firmware/efi/efivars", "usr/lib/twinhull", "etc/twinhull"):
             (root / name).mkdir(parents=True)
         host.disk.write_bytes(machine.disk.content)

@@ -92,7 +92,8 @@ class FakeMachine:
 class FakeServer:
     """A `Server` with a channel and releases; `error` is what every question gets instead of an answer.
 
-    `errors_of_others` are those of its other places, in their order; None for one that answers.
+    `errors_of_others` are those of its other places, in their order; None for one that answers.  Of those that answer,
+    the places in `stale` show nothing new.
     """
 
     channel_now: Channel
@@ -103,7 +104,9 @@ class FakeServer:
     last: BuiltRelease | None = None
     trust: BootTrust | None = None
     remarks: tuple[str, ...] = ()
-    errors_of_others: list[Exception | None] = field(default_factory=list)
+    errors_of_others: tuple[Exception | None, ...] = ()
+    stale: frozenset[int] = frozenset()
+    turn: int = 0
     closed: int = 0
 
     def repository(self, running: RunningSystem) -> FakeServer:
@@ -111,8 +114,9 @@ class FakeServer:
 
     def refresh(self) -> None:
         self.asked.append("refresh")
-        if self.error is not None:
-            raise self.error
+        error = (self.error, *self.errors_of_others)[self.turn]
+        if error is not None:
+            raise error
 
     def channel(self, name: str) -> Channel:
         return self.channel_now
@@ -136,11 +140,16 @@ class FakeServer:
         assert self.last is not None
         return MemorySource(self.last)
 
-    def next_server(self) -> bool:
-        if not self.errors_of_others:
-            return False
-        self.error = self.errors_of_others.pop(0)
-        return True
+    @property
+    def places(self) -> int:
+        return 1 + len(self.errors_of_others)
+
+    @property
+    def has_news(self) -> bool:
+        return self.turn not in self.stale
+
+    def next_server(self) -> None:
+        self.turn = (self.turn + 1) % self.places
 
     def close(self) -> None:
         self.closed += 1

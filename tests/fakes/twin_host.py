@@ -108,7 +108,7 @@ class TwinHost:
         self.known: dict[str, BuiltRelease] = {}
         # Older loaders have the boot counter in an entry's id, newer ones do not (systemd pull request 38897).
         self.counter_in_id = True
-        self._put(first, Slot.A)
+        self.put(first, Slot.A)
 
     def map(self) -> DiskMap:
         return find_slots(read_table(self.disk), TYPES)
@@ -186,7 +186,8 @@ class TwinHost:
     def know(self, one: BuiltRelease) -> None:
         self.known[one.release.root_hash] = one
 
-    def _put(self, one: BuiltRelease, slot: Slot) -> None:
+    def put(self, one: BuiltRelease, slot: Slot) -> None:
+        """Fill a slot with a proven release."""
         self.know(one)
         release = one.release
         where = self.map().slot(slot)

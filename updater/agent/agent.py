@@ -51,6 +51,10 @@ class Repository(Protocol):
     def remarks(self) -> tuple[str, ...]:
         """What a person should know of metadata that were accepted."""
 
+    @property
+    def has_news(self) -> bool:
+        """Whether the refresh brought metadata that this host had not seen."""
+
     def refresh(self) -> None:
         """Fetch and verify the newest metadata."""
 
@@ -73,8 +77,12 @@ class Server(Protocol):
     def source(self) -> ArtifactSource:
         """Its objects."""
 
-    def next_server(self) -> bool:
-        """Ask another place of the same repository from now on; False when there is none."""
+    @property
+    def places(self) -> int:
+        """How many places of the same repository there are to ask."""
+
+    def next_server(self) -> None:
+        """Ask another place from now on; after the last one the first."""
 
     def close(self) -> None:
         """Let go of what was opened."""
@@ -349,19 +357,34 @@ class Agent:
             server.close()
 
     def _refreshed(self, server: Server) -> Repository:
-        """The repository of the first server whose metadata verify; the first server's error when there is none."""
-        first: TwinhullError | None = None
-        while True:
+        """The repository of the first server that shows something new, else of the first whose metadata verify.
+
+        A server that always shows the same could otherwise keep updates from a host that has others to ask.
+
+        Raises:
+            FetchError, RefusedError: The first server's error, when none answers with metadata that verify.
+        """
+        errors: list[TwinhullError] = []
+        found = self._first_of(server, errors, with_news=server.places > 1)
+        if found is None and len(errors) < server.places:
+            found = self._first_of(server, errors, with_news=False)
+        if found is None:
+            raise errors[0]
+        return found
+
+    def _first_of(self, server: Server, errors: list[TwinhullError], *, with_news: bool) -> Repository | None:
+        for _ in range(server.places):
             repository = server.repository(self.machine.running())
             try:
                 repository.refresh()
             except (FetchError, RefusedError) as error:
-                first = first or error
                 _log.debug("%s", error)
-                if not server.next_server():
-                    raise first from None
+                errors.append(error)
             else:
-                return repository
+                if repository.has_news or not with_news:
+                    return repository
+            server.next_server()
+        return None
 
     def _server(self) -> Server:
         if self.server is None:

@@ -113,6 +113,7 @@ class TrustedRepository:
         self._remarks: list[str] = []
         metadata_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._fetcher = _Fetcher(network, metadata_dir)
+        self._seen = self._fetcher.kept_timestamp()
         try:
             self._baked = Metadata[Root].from_bytes(root).signed
             _drop_older_roots(metadata_dir, self._baked.version)
@@ -128,9 +129,9 @@ class TrustedRepository:
         return tuple(self._remarks)
 
     @property
-    def is_stale(self) -> bool:
-        """Whether the server showed an older timestamp than this host has seen, which was passed over."""
-        return self._fetcher.keeps_timestamp
+    def has_news(self) -> bool:
+        """Whether the refresh brought a timestamp that this host had not seen."""
+        return self._fetcher.kept_timestamp() != self._seen
 
     def _opened(self) -> Updater:
         return Updater(
@@ -370,6 +371,13 @@ class _Fetcher(FetcherInterface):
         if url == TIMESTAMP_PATH:
             self.offers_older = self._is_older(found.content)
         return found.content
+
+    def kept_timestamp(self) -> bytes:
+        """The timestamp on the disk; empty when there is none that can be read."""
+        try:
+            return self._kept.read_bytes()
+        except OSError:
+            return b""
 
     def _is_older(self, offered: bytes) -> bool:
         try:

@@ -77,11 +77,15 @@ class ServerClient:
             self._network = self._connection()
         return self._network
 
-    def next_server(self) -> bool:
-        """Ask the first server last from now on; False when each of them was asked."""
+    @property
+    def places(self) -> int:
+        """How many servers there are."""
+        return len(self.config.urls)
+
+    def next_server(self) -> None:
+        """Ask the first server last from now on."""
         self.close()
         self._turns += 1
-        return self._turns % len(self.config.urls) != 0
 
     def close(self) -> None:
         """Let the network side go."""

@@ -526,14 +526,35 @@ def test_what_a_person_should_know_of_a_good_poll_is_told_once(story: Story) -> 
 
 def test_another_place_of_the_repository_is_asked_when_the_first_does_not_answer_or_is_refused(story: Story) -> None:
     for error in (FetchError("away"), RefusedError("expired")):
-        story.server.error = error
-        story.server.errors_of_others = [FetchError("away, too"), None]
+        story.server.turn, story.server.error = 0, error
+        story.server.errors_of_others = (FetchError("away, too"), None)
         assert isinstance(story.agent.check(UpdateOptions()), Update)
+        assert story.server.turn == 2
+
+
+def test_a_place_that_shows_nothing_new_does_not_keep_news_from_a_host(story: Story) -> None:
+    story.server.errors_of_others = (FetchError("away"), None, None)
+    story.server.stale = frozenset({0})
+    assert isinstance(story.agent.check(UpdateOptions()), Update)
+    assert story.server.turn == 2
+
+
+def test_where_nothing_is_new_the_first_place_that_answers_will_do(story: Story) -> None:
+    story.server.errors_of_others = (None, FetchError("away"))
+    story.server.stale = frozenset({0, 1})
+    assert isinstance(story.agent.check(UpdateOptions()), Update)
+    assert (story.server.turn, story.server.asked) == (0, ["refresh"] * 4)
+
+
+def test_a_single_place_is_asked_once(story: Story) -> None:
+    story.server.stale = frozenset({0})
+    assert isinstance(story.agent.check(UpdateOptions()), Update)
+    assert story.server.asked == ["refresh"]
 
 
 def test_when_no_place_answers_the_first_ones_error_is_told(story: Story) -> None:
     story.server.error = RefusedError("expired")
-    story.server.errors_of_others = [FetchError("away")]
+    story.server.errors_of_others = (FetchError("away"),)
     with pytest.raises(RefusedError, match="expired"):
         story.update()
     assert story.server.closed == 1

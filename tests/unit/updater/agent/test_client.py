@@ -72,11 +72,14 @@ def test_channel_and_release_are_handed_out_verified(signed: SignedSite, tmp_pat
 
 
 def test_a_second_look_takes_a_newer_channel(signed: SignedSite, tmp_path: Path) -> None:
-    refreshed(signed, tmp_path)
+    assert refreshed(signed, tmp_path).has_news
+    assert not refreshed(signed, tmp_path).has_news
     moved = replace(CHANNEL, release=some_reference("1.0.2"))
     signed.put(moved.target_path, moved)
     signed.write()
-    assert refreshed(signed, tmp_path).channel("stable") == moved
+    repository = refreshed(signed, tmp_path)
+    assert repository.channel("stable") == moved
+    assert repository.has_news
 
 
 def test_expired_metadata_are_refused(signed: SignedSite, tmp_path: Path) -> None:
@@ -95,7 +98,7 @@ def test_an_edge_that_is_behind_is_not_newer_and_no_attack(signed: SignedSite, t
     behind = before["/metadata/timestamp.json"]
     signed.site.files["/metadata/timestamp.json"] = behind
     repository = refreshed(signed, tmp_path)
-    assert repository.is_stale
+    assert not repository.has_news
     assert "older metadata" in "; ".join(repository.remarks)
     # What this host knew still counts; nothing goes back.
     assert repository.channel("stable") == moved
@@ -519,7 +522,7 @@ def test_an_older_edge_is_passed_over_until_what_is_known_expires(
     signed.write()
     refreshed(signed, tmp_path)
     signed.site.files["/metadata/timestamp.json"] = before
-    assert refreshed(signed, tmp_path).is_stale
+    assert refreshed(signed, tmp_path).remarks
     late = clock_says(NOW + timedelta(days=8))
     with pytest.raises(RefusedError, match="expired"):
         client(signed, tmp_path, now=late).refresh()
