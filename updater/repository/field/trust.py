@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from tuf.api.metadata import Root
 
-from bedrock.digest import bytes_sha256
+from bedrock.digest import bytes_sha256, file_sha256
 from keys.roles import BootRole, TufRole
 from keys.secureboot.siglist import BootVariable, SignatureKind
 from updater.documents.release import Release
@@ -64,28 +64,24 @@ def require_same_trust(layout: Layout, state: RepositoryState, builds: Sequence[
 
 
 def _root_problems(layout: Layout, state: RepositoryState, builds: Sequence[TrustingBuild]) -> Iterator[str]:
-    ours = _roots(layout, state)
     for build in builds:
-        if build.root_sha256 is not None and build.root_sha256 not in ours:
+        if build.root_sha256 is not None and not _leads_here(layout, state, build.root_sha256):
             yield (
                 f"{_title(build.release)} trusts the root with the SHA-256 {build.root_sha256[:_SHORT]}…, which is not "
                 f"one of {layout.base}: hosts that install it would refuse every later update"
             )
 
 
-def _roots(layout: Layout, state: RepositoryState) -> frozenset[str]:
-    """The SHA-256 of every root document here that leads to the current one."""
-    found = set()
+def _leads_here(layout: Layout, state: RepositoryState, sha256: str) -> bool:
+    """Whether a host that starts from the root document with this hash comes to the current one."""
     for version in layout.versions_on_disk(TufRole.ROOT):
-        if version <= state.root.signed.version:
-            root = read_document(layout.role_file(TufRole.ROOT, version), Root)
+        path = layout.role_file(TufRole.ROOT, version)
+        if version <= state.root.signed.version and file_sha256(path) == sha256:
             try:
-                if follow_roots(layout, root).raw == state.root.raw:
-                    found.add(bytes_sha256(root.raw))
+                return follow_roots(layout, read_document(path, Root)).raw == state.root.raw
             except (RefusedError, RepositoryError):
-                # A host that starts from it cannot get here.
-                continue
-    return frozenset(found)
+                return False
+    return False
 
 
 def _boot_problems(layout: Layout, state: RepositoryState, builds: Sequence[TrustingBuild]) -> Iterator[str]:
