@@ -1,7 +1,7 @@
-"""Giving a Secure Boot role a key that is in a token, with a certificate.
+"""Giving a Secure Boot role another key, in a file or in a token, with a certificate.
 
-Rules: the certificate is a new file and the old one stays, because hosts that enrolled it still need it; the keyring
-names the new key only after its signature over the certificate, or over a probe, was verified.
+Rules: the certificate is a new file and the old ones stay, because hosts that enrolled them still need what they
+signed; the keyring names the new key last, and one in a token only after a signature of it was verified.
 Hosts do not follow by themselves: db is extended with `twinhull keys trust-boot` before the new key signs anything, and
 PK and KEK are enrolled anew.
 """
@@ -17,11 +17,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from bedrock.persist import write_atomic, write_new
-from keys.certificates import certificate_pem, read_certificate, self_signed
+from keys.certificates import certificate_pem, read_certificate
 from keys.errors import BadKeyError
+from keys.generate import boot_certificate_for, generated_boot_key
 from keys.keyring import KEYRING_FILE, BootKeyEntry, KeyringDocument, keyring_text, read_keyring_document
 from keys.passphrase import PassphraseSource, demanded
-from keys.roles import BootRole, certificate_lifetime
+from keys.private import PRIVATE_MODE, private_pem
+from keys.roles import BootRole
 from keys.signers import Pkcs11Signer, boot_public
 from keys.tokens import PKCS1_SHA256, TokenKey, open_token_key, require_public
 from keys.uri import KeyUri
@@ -69,6 +71,30 @@ class TokenRsaKey(RSAPrivateKey):
         return self
 
 
+def new_boot_key(folder: Path, role: BootRole, passphrase: PassphraseSource, *, now: datetime) -> Path:
+    """Give a Secure Boot role a new key in a file (writes to the disk); returns its certificate.
+
+    Args:
+        folder: The keys folder.
+        role: The role.
+        passphrase: Encrypts the private file; it stays unencrypted when it has none.
+        now: When the certificate begins.
+
+    Raises:
+        MissingKeyError: There is no keyring.
+        PassphraseError: There is a passphrase, but it is unusable.
+        FileExistsError: Somebody else makes one at this moment.
+    """
+    document = read_keyring_document(folder)
+    path = _new_file(folder, role)
+    private, certificate = generated_boot_key(document.profile, role, now=now)
+    key = path.with_suffix(".pem")
+    write_new(key, private_pem(private, passphrase.passphrase(f"the new key {key}")), mode=PRIVATE_MODE)
+    write_new(path, certificate_pem(certificate))
+    _write(folder, document, role, BootKeyEntry(KeyUri.of_path(Path(key.name)), path.name))
+    return path
+
+
 def use_token(
     folder: Path,
     role: BootRole,
@@ -104,8 +130,7 @@ def use_token(
         raise BadKeyError(f"{uri} is not an RSA key, and Secure Boot takes no other")
     private = TokenRsaKey(key, public)
     if given is None:
-        name = f"Twinhull {role.meaning} ({document.profile.value})"
-        given = self_signed(private, common_name=name, now=now, lifetime=certificate_lifetime(document.profile))
+        given = boot_certificate_for(private, document.profile, role, now=now)
     # It verifies what it signs, for a token may not show its public half.
     Pkcs11Signer(key, boot_public(given)).sign(_PROBE)
     path = _new_file(folder, role)
@@ -116,7 +141,8 @@ def use_token(
 
 def _new_file(folder: Path, role: BootRole) -> Path:
     names = (f"{role.value}-{number}.crt" for number in itertools.count(2))
-    return next(folder / name for name in names if not (folder / name).exists())
+    paths = map(folder.joinpath, names)
+    return next(path for path in paths if not path.exists() and not path.with_suffix(".pem").exists())
 
 
 def _write(folder: Path, document: KeyringDocument, role: BootRole, entry: BootKeyEntry) -> None:

@@ -17,7 +17,7 @@ import click
 from bedrock.cli import emit_json, json_option
 from bedrock.clock import SYSTEM_CLOCK
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO
-from keys.boot_changes import use_token
+from keys.boot_changes import new_boot_key, use_token
 from keys.changes import ForeignKey, add, revoke, revoke_retiring, rotate, set_threshold, what_follows
 from keys.check import Finding, Severity, check
 from keys.generate import init
@@ -30,15 +30,19 @@ from keys.passphrase import (
     FixedPassphrase,
     NoPassphrase,
     PassphraseSource,
+    demanded,
     from_environment,
 )
 from keys.public import read_public
 from keys.roles import BootRole, Profile, TufRole
+from keys.token_uri import PKCS11
+from keys.tokens import open_token_key, require_public
 from keys.uri import parse_uri
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 DEFAULT_FOLDER = Path("my-keys")
+_PUBLIC_HELP = "The public half of a key made elsewhere [default: what the token shows]."
 FOLDER_VARIABLE = "TWINHULL_KEYS"
 
 
@@ -204,9 +208,7 @@ def _new_key_options(command: Command) -> Command:
         no_passphrase: bool,
         as_json: bool,
     ) -> None:
-        if (public is None) is not (uri is None):
-            raise click.UsageError("--public and --uri belong together")
-        foreign = None if public is None or uri is None else ForeignKey(read_public(public), uri)
+        foreign = _foreign(public, uri, passphrase_file)
         open_files = no_passphrase or foreign is not None
         passphrase = NoPassphrase() if open_files else _new_passphrase(Keyring.load(folder).profile, passphrase_file)
         command(folder=folder, role=TufRole(role), given=NewKeyOptions(passphrase, foreign))
@@ -216,13 +218,26 @@ def _new_key_options(command: Command) -> Command:
     parameters = (
         click.argument("folder", metavar="DIR", type=_FOLDER),
         _role_argument,
-        click.option("--public", type=file, metavar="PEM", help="The public half of a key made elsewhere."),
+        click.option("--public", type=file, metavar="PEM", help=_PUBLIC_HELP),
         click.option("--uri", metavar="URI", help="Where its private half is, such as pkcs11:…."),
         passphrase_option,
         _open_option,
         json_option,
     )
     return functools.reduce(lambda made, add_to: add_to(made), reversed(parameters), cast("Command", gathered))
+
+
+def _foreign(public: Path | None, uri: str | None, pin: Path | None) -> ForeignKey | None:
+    """A key that was made elsewhere; a token shows its public half itself."""
+    if public is not None and uri is not None:
+        return ForeignKey(read_public(public), uri)
+    if public is None and uri is None:
+        return None
+    named = parse_uri(uri) if uri is not None else None
+    if named is None or named.scheme != PKCS11:
+        raise click.UsageError("--public and --uri belong together, unless the URI is a token's")
+    _, found = open_token_key(str(named), named.token, None, demanded(passphrase_source(pin)))
+    return ForeignKey(require_public(str(named), found), str(named))
 
 
 @keys.command("rotate")
@@ -236,7 +251,7 @@ def rotate_command(folder: Path, role: TufRole, given: NewKeyOptions) -> None:
     \b
     Example:
       twinhull keys rotate my-keys timestamp
-      twinhull keys rotate my-keys channels --public channels.pub --uri 'pkcs11:token=card;object=channels'
+      twinhull keys rotate my-keys channels --uri 'pkcs11:token=card;object=channels'
     """
     rotate(folder, role, given.passphrase, foreign=given.foreign)
 
@@ -253,36 +268,52 @@ def add_command(folder: Path, role: TufRole, given: NewKeyOptions) -> None:
     add(folder, role, given.passphrase, foreign=given.foreign)
 
 
-@keys.command("boot-token")
+@keys.command("boot-key")
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @click.argument("role", type=click.Choice([role.value for role in BootRole]))
-@click.argument("uri", metavar="URI")
+@click.option("--uri", metavar="URI", help="An RSA key in a token, pkcs11:… [default: a new key in a file].")
 @click.option(
     "--certificate",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     metavar="PEM",
-    help="Its certificate [default: one is made, signed by the key itself].",
+    help="The certificate of the key in the token [default: one is made, signed by the key itself].",
 )
 @passphrase_option
+@_open_option
 @json_option
-def boot_token_command(
-    *, folder: Path, role: str, uri: str, certificate: Path | None, passphrase_file: Path | None, as_json: bool
+def boot_key_command(
+    *,
+    folder: Path,
+    role: str,
+    uri: str | None,
+    certificate: Path | None,
+    passphrase_file: Path | None,
+    no_passphrase: bool,
+    as_json: bool,
 ) -> None:
-    """Let the Secure Boot ROLE (db, KEK, PK) sign with the RSA key in a token that URI names.
+    """Give the Secure Boot ROLE (db, KEK, PK) another key: a new one in a file, or one in a token.
 
-    Its certificate is a new file in DIR; those of before stay. Hosts do not follow by themselves: before
-    a new db key signs a release, announce its certificate with `twinhull keys trust-boot`.
+    Its certificate is a new file in DIR; what was there stays. Hosts do not follow by themselves: before a
+    new db key signs a release, announce its certificate with `twinhull keys trust-boot`.
 
     \b
     Example:
-      twinhull keys boot-token my-keys db 'pkcs11:token=release;object=db?module-path=/usr/lib/softhsm/libsofthsm2.so'
+      twinhull keys boot-key my-keys db
+      twinhull keys boot-key my-keys db --uri 'pkcs11:token=release;object=db'
     """
-    source, now = passphrase_source(passphrase_file), SYSTEM_CLOCK.now()
-    made = use_token(folder, BootRole(role), parse_uri(uri), source, now=now, certificate=certificate)
+    if uri is None and certificate is not None:
+        raise click.UsageError("--certificate belongs to a key in a token: give its --uri")
+    now, chosen = SYSTEM_CLOCK.now(), BootRole(role)
+    if uri is None:
+        secret = NoPassphrase() if no_passphrase else _new_passphrase(Keyring.load(folder).profile, passphrase_file)
+        made = new_boot_key(folder, chosen, secret, now=now)
+    else:
+        pin = passphrase_source(passphrase_file)
+        made = use_token(folder, chosen, parse_uri(uri), pin, now=now, certificate=certificate)
     if as_json:
         emit_json({"role": role, "certificate": made})
     else:
-        click.echo(f"{role} signs with {uri}; its certificate is {made}")
+        click.echo(f"{role} has another key; its certificate is {made}")
 
 
 @keys.command("revoke")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.x509 import Certificate
 
 from bedrock.clock import SYSTEM_CLOCK
 from bedrock.persist import sync_folder, write_new
@@ -158,13 +159,23 @@ def _make_tuf(profile: Profile, role: TufRole, secret: str | None, files: list[_
 def _make_boot(
     profile: Profile, role: BootRole, secret: str | None, now: datetime, files: list[_NewFile]
 ) -> BootKeyEntry:
-    private = generate_private_key(_RSA_EXPONENT, RSA_BITS)
-    common_name = f"Twinhull {role.meaning} ({profile.value})"
-    certificate = self_signed(private, common_name=common_name, now=now, lifetime=certificate_lifetime(profile))
+    private, certificate = generated_boot_key(profile, role, now=now)
     key_name, certificate_name = f"{role.value}.pem", f"{role.value}.crt"
     files.append(_NewFile(key_name, private_pem(private, secret), PRIVATE_MODE))
     files.append(_NewFile(certificate_name, certificate_pem(certificate), _PUBLIC_MODE))
     return BootKeyEntry(KeyUri.of_path(Path(key_name)), certificate_name)
+
+
+def generated_boot_key(profile: Profile, role: BootRole, *, now: datetime) -> tuple[RSAPrivateKey, Certificate]:
+    """A new Secure Boot key and its certificate."""
+    private = generate_private_key(_RSA_EXPONENT, RSA_BITS)
+    return private, boot_certificate_for(private, profile, role, now=now)
+
+
+def boot_certificate_for(private: RSAPrivateKey, profile: Profile, role: BootRole, *, now: datetime) -> Certificate:
+    """A certificate of a Secure Boot key, signed by the key itself."""
+    name = f"Twinhull {role.meaning} ({profile.value})"
+    return self_signed(private, common_name=name, now=now, lifetime=certificate_lifetime(profile))
 
 
 def _write(path: Path, file: _NewFile, write: WriteNew) -> None:

@@ -190,14 +190,14 @@ def test_secure_boot_is_given_a_key_in_a_token_and_a_certificate_that_it_signed(
 ) -> None:
     folder = dev_folder(tmp_path)
     old = (folder / "db.crt").read_bytes()
-    done = run("boot-token", folder, "db", uri_of(tokens, "rsa"))
+    done = run("boot-key", folder, "db", "--uri", uri_of(tokens, "rsa"))
     assert done.exception is None
     boot = open_boot_signer(Keyring.load(folder), BootRole.DB, RIGHT)
     assert boot_signature_holds(boot.certificate, boot.sign(b"data"), b"data")
     boot.certificate.verify_directly_issued_by(boot.certificate)
     assert (folder / "db.crt").read_bytes() == old
     assert (folder / "db-2.crt").is_file()
-    given = run("boot-token", folder, "KEK", uri_of(tokens, "rsa"), "--certificate", folder / "db-2.crt")
+    given = run("boot-key", folder, "KEK", "--uri", uri_of(tokens, "rsa"), "--certificate", folder / "db-2.crt")
     assert given.exception is None
     assert Keyring.load(folder).boot_key(BootRole.KEK).certificate.name == "KEK-2.crt"
 
@@ -209,7 +209,7 @@ def test_a_key_that_does_not_fit_secure_boot_changes_nothing(
     folder = dev_folder(tmp_path)
     before = (folder / KEYRING_FILE).read_text()
     words = ("--certificate", folder / certificate) if certificate else ()
-    assert isinstance(run("boot-token", folder, "db", uri_of(tokens, kind), *words).exception, BadKeyError)
+    assert isinstance(run("boot-key", folder, "db", "--uri", uri_of(tokens, kind), *words).exception, BadKeyError)
     assert (folder / KEYRING_FILE).read_text() == before
     assert not (folder / "db-2.crt").exists()
 
