@@ -12,7 +12,7 @@ from tuf.api.metadata import Role, Root
 from bedrock.persist import write_atomic
 from keys.keyring import Keyring
 from keys.roles import TufRole
-from updater.errors import RefusedError
+from updater.errors import RefusedError, RepositoryError
 from updater.repository.layout import Layout
 from updater.repository.role_documents import Document, check_signatures, is_signed, parse_document, read_document
 
@@ -78,8 +78,7 @@ def own_root(layout: Layout) -> Document[Root]:
         RepositoryError: There is no repository.
         RefusedError: The root is not signed by its own keys.
     """
-    versions = layout.versions_on_disk(TufRole.ROOT) or (1,)
-    root = read_document(layout.role_file(TufRole.ROOT, versions[-1]), Root)
+    root = read_document(layout.role_file(TufRole.ROOT, _in_a_row(layout)[-1]), Root)
     check_signatures(root.signed, TufRole.ROOT, root.metadata)
     return root
 
@@ -93,7 +92,7 @@ def trusted_root_of(layout: Layout, keyring: Keyring) -> Document[Root]:
     anchor = _beside_the_keys(layout, keyring)
     if anchor is not None:
         return follow_roots(layout, anchor)
-    for version in reversed(layout.versions_on_disk(TufRole.ROOT) or (1,)):
+    for version in reversed(_in_a_row(layout)):
         root = read_document(layout.role_file(TufRole.ROOT, version), Root)
         if is_signed(root_keys_of(keyring), TufRole.ROOT, root.metadata):
             return follow_roots(layout, root)
@@ -112,10 +111,20 @@ def former_roots(layout: Layout, root: Document[Root], keyring: Keyring | None) 
     for version in layout.versions_on_disk(TufRole.ROOT):
         if version >= root.signed.version:
             break
-        older = read_document(layout.role_file(TufRole.ROOT, version), Root)
+        try:
+            older = read_document(layout.role_file(TufRole.ROOT, version), Root)
+        except (RepositoryError, RefusedError):
+            # It vouches for nothing.
+            continue
         if any(is_signed(judge, TufRole.ROOT, older.metadata) for judge in judges):
             found.append(older)
     return tuple(found)
+
+
+def _in_a_row(layout: Layout) -> tuple[int, ...]:
+    """The versions that a host can reach: it asks for one after the other, and a file beyond a gap is nobody's root."""
+    versions = layout.versions_on_disk(TufRole.ROOT) or (1,)
+    return tuple(version for number, version in enumerate(versions) if version == versions[0] + number)
 
 
 def keep_root(layout: Layout, keyring: Keyring, root: bytes) -> str | None:

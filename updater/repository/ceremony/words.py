@@ -1,7 +1,8 @@
 """What a role document says, in words, read from the bytes that are to be signed.
 
-The document that it replaces comes with the request; what changes is named by comparing the two, and everything that
-counts is also named without it, for whoever made the request could have sent another one along.
+The document that it replaces comes with the request, and what changes is named by comparing the two.  Whoever made the
+request could have sent another one along: so it is named by its hash, keys and thresholds are named in full, and so are
+the documents that are named, up to a number that somebody reads.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import Any, cast
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError, SerializationError
 
+from bedrock.digest import bytes_sha256
 from keys.ceremony.request import Entry
+from updater.documents.release import SIGNED_AT
 from updater.errors import RefusedError
 
+# How many documents are listed one by one.
+_READ = 20
 _KINDS: dict[str, Any] = {"root": Root, "targets": Targets}
 
 
@@ -50,13 +55,16 @@ def tuf_words(entry: Entry) -> tuple[str, ...]:
     lines = [f"{signed.type}, version {signed.version}, valid until {signed.expires:%Y-%m-%d %H:%M} UTC"]
     lines += _delegation_words(signed)
     before = _context(entry)
-    if before is not None:
-        lines.append(f"compared with version {before.version}:")
+    if isinstance(signed, Targets):
+        lines.append(f"names {len(signed.targets)} documents")
+        if before is None or len(signed.targets) <= _READ:
+            lines += [f"  {path}" for path in sorted(signed.targets)]
+    if entry.context is not None and before is not None:
+        digest = bytes_sha256(entry.context.content)
+        lines.append(f"compared with version {before.version}, the file with the SHA-256 {digest}:")
         lines += [f"  {line}" for line in _changes(before, signed)] or ["  nothing else changes"]
-    elif isinstance(signed, Targets):
-        lines += [f"names {path}" for path in sorted(signed.targets)]
-    if signed.unrecognized_fields:
-        lines.append(f"has fields that this program does not know: {', '.join(sorted(signed.unrecognized_fields))}")
+    if unknown := signed.unrecognized_fields.keys() - {SIGNED_AT}:
+        lines.append(f"has fields that this program does not know: {', '.join(sorted(unknown))}")
     return tuple(lines)
 
 

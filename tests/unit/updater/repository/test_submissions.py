@@ -271,6 +271,15 @@ def test_a_file_that_would_fill_the_memory_is_not_read(everybody: Publisher, sig
     assert len(done.left_out) == 2
 
 
+def test_a_root_beyond_a_gap_is_nobodys_root(everybody: Publisher, signer: Publisher) -> None:
+    layout = Layout(everybody.base)
+    layout.role_file(TufRole.ROOT, 99).write_bytes(b"junk")
+    everybody.without_keys("snapshot", "timestamp").publish("1.0.1", seed=2)
+    assert made_visible(signer).visible == {"releases": 3}
+    assert read_status(everybody.base, now=NOW, within=DAY).left_out == ()
+    assert "99.root.json cannot be reached" in str(verify(everybody.base, now=NOW, progress=Silent()).problems)
+
+
 def test_the_pipelines_key_submits_no_channel(everybody: Publisher, signer: Publisher) -> None:
     submit(everybody, TufRole.CHANNELS, own_keys(everybody, TufRole.RELEASES), lambda signed: signed.targets.clear())
     done = made_visible(signer)

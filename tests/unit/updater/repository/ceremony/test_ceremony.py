@@ -13,6 +13,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
+from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError
 from bedrock.progress import Silent
 from keys.ceremony.request import (
@@ -366,6 +367,18 @@ def test_words_come_from_the_payload(running: Publisher, office: Publisher) -> N
     # Without the document it replaces, all that counts is still named.
     alone = tuf_words(replace(root, context=None))
     assert alone[alone.index("1 of 1 keys must sign timestamp:") + 1] == f"  {new}"
+
+
+def test_words_name_what_a_targets_document_names(running: Publisher) -> None:
+    (old,) = running.access.keyring.role(TufRole.RELEASES).keys
+    changed = with_rotated(running.without_keys("nothing"), TufRole.RELEASES)
+    revoke(changed.access.keyring.folder, old.keyid)
+    changed = reloaded(changed)
+    _, releases = request_of(asked(changed)).entries
+    told = tuf_words(releases)
+    assert told[1:3] == ("names 1 documents", "  releases/host/1.0.0/x86-64.json")
+    digest = bytes_sha256(load_state(Layout(running.base), None).releases.raw)
+    assert told[3:] == (f"compared with version 2, the file with the SHA-256 {digest}:", "  nothing else changes")
 
 
 @pytest.mark.parametrize(
