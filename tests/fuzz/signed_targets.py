@@ -18,6 +18,7 @@ from tuf.api.metadata import Metadata, Root
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
+from bedrock import strict
 from bedrock.errors import TwinhullError
 from keys.ceremony.request import (
     FORMAT,
@@ -42,6 +43,7 @@ from tests.fakes.tuf_site import SignedSite
 from tests.fakes.wired import ADDITION, AT, CHANNEL
 from tests.fuzz.target import FuzzTarget, whole
 from updater.repository.ceremony.words import tuf_words
+from updater.transfer.messages import Failure, Notice, Outcome, Reply, packed, plain, read_reply
 
 _SCRATCH = Path(tempfile.gettempdir())
 _KEY = CryptoSigner.generate_ed25519()
@@ -59,6 +61,13 @@ def _addition(data: bytes) -> None:
     found = parse_to_sign(data)
     assert found.to_sign() == data
     assert found.signatures
+
+
+def _reply(data: bytes) -> None:
+    """What the agent reads of its network side, which a server may have taken over."""
+    reply = read_reply(data)
+    assert read_reply(strict.dump_json(reply)) == reply
+    assert plain(reply.notice.text if reply.notice else "").isprintable()
 
 
 def _request(data: bytes) -> None:
@@ -129,11 +138,13 @@ def _client(data: bytes) -> None:
 
 
 _ADDITIONS = (ADDITION.to_sign(), Addition(BootVariable.DB, AT.when, certificate_list(b"certificate")).to_sign())
+_OUTCOME = Outcome(Failure.MISSING, "gone", 404, 7.0, "https://updates.example.com", "text/html")
 _LISTS = hash_list([b"\xab" * 32, b"\xcd" * 32]) + certificate_list(b"certificate")
 SIGNED = (
     FuzzTarget("program", _program, (pe_file(b"kernel", b"initrd"), pe_file(b"kernel", magic=0x10B))),
     FuzzTarget("signature-lists", parse_lists, (_LISTS,), (ValueError,)),
     FuzzTarget("addition", _addition, _ADDITIONS, (ValueError,)),
+    FuzzTarget("reply", _reply, (packed(Reply(_OUTCOME)), packed(Reply(notice=Notice("waits"))))),
     FuzzTarget("signing-request", _request, _requests()),
     FuzzTarget(
         "client",
