@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class WebAnswer:
-    """One answer; `cut` breaks the connection after that many bytes of the body, and `length` lies about it."""
+    """One answer; `cut` breaks the connection after that many bytes of the body, and `length` misstates it."""
 
     status: int = 200
     body: bytes = b""
@@ -41,8 +41,8 @@ def answering(files: Mapping[str, bytes]) -> Answering:
         if wanted is None:
             return WebAnswer(body=content)
         start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        told = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-        return WebAnswer(206, content[start:], told)
+        part = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        return WebAnswer(206, content[start:], part)
 
     return answer
 

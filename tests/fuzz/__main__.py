@@ -23,7 +23,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.targets) - set(names):
         parser.error(f"there is no target {', '.join(sorted(unknown))}")
-    # What a library says of each damaged field is no finding.
+    # What a library logs about damaged fields is not a finding.
     logging.disable()
     found = 0
     for target in TARGETS:

@@ -53,8 +53,8 @@ class FuzzReport:
     findings: list[Finding] = field(default_factory=list)
 
     def __str__(self) -> str:
-        told = f"{self.target}: {self.inputs} inputs, {self.accepted} accepted, {self.cpu_seconds:.1f} CPU-seconds"
-        return told + (f", {len(self.findings)} FINDINGS" if self.findings else "")
+        text = f"{self.target}: {self.inputs} inputs, {self.accepted} accepted, {self.cpu_seconds:.1f} CPU-seconds"
+        return text + (f", {len(self.findings)} FINDINGS" if self.findings else "")
 
 
 def fuzz(target: FuzzTarget, *, seed: int, inputs: int | None = None, seconds: float | None = None) -> FuzzReport:

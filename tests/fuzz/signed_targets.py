@@ -64,7 +64,7 @@ def _addition(data: bytes) -> None:
 
 
 def _reply(data: bytes) -> None:
-    """What the agent reads of its network side, which a server may have taken over."""
+    """What the agent reads from its network side, which a server may have taken over."""
     reply = read_reply(data)
     assert read_reply(strict.dump_json(reply)) == reply
     assert plain(reply.notice.text if reply.notice else "").isprintable()

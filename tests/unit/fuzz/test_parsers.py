@@ -18,7 +18,7 @@ INPUTS = 1000
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """What a library says of each damaged field is no finding."""
+    """What a library logs about damaged fields is not a finding."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)

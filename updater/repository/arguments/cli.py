@@ -141,10 +141,10 @@ def anchor_options(command: Command) -> Command:
 
 
 def anchor_of(root: Path | None, keys: Path | None) -> Anchor:
-    """Where trust begins, as a command was told.
+    """Where trust begins, by a command's options.
 
     Raises:
-        UsageError: It was not told, or told two things.
+        UsageError: Neither option was given, or both.
     """
     if (root is None) == (keys is None):
         raise click.UsageError("say whom to trust: --root root.json, or --keys DIR")
@@ -163,7 +163,7 @@ def anchor_for(place: str, root: Path | None, keys: Path | None) -> Anchor | Non
     """Where trust in a repository begins; None for one in a folder that is trusted as it is.
 
     Raises:
-        UsageError: It is at a URL, and nothing was told; or two things were.
+        UsageError: It is at a URL and neither option was given; or both were.
     """
     return anchor_of(root, keys) if is_url(place) or root or keys else None
 

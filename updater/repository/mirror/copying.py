@@ -79,7 +79,7 @@ def copy(
         anchor: Where trust begins.
         now: The time for judging expiry.
         progress: Receives progress on objects, in bytes.
-        only: Copy the objects of this release alone; of the others there are no documents then.
+        only: Copy this release alone: its objects and documents, and no other release or channel.
         allow_expired: Whether a repository is copied whose documents have expired.
         wait_s: How long to wait for another command that changes the copy.
 

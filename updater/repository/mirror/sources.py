@@ -91,7 +91,7 @@ def open_source(place: str) -> RepositorySource:
 
     Raises:
         RepositoryError: It is neither.
-        FetchError: It is no URL that can be fetched from.
+        FetchError: It is not a URL that can be fetched from.
     """
     if is_url(place):
         return WebFiles(place)

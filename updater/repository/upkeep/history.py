@@ -1,8 +1,8 @@
 """What earlier documents of a repository prove: that a role went back, or that a release is not what it was.
 
 Rules: only a snapshot that was signed counts, and of the releases' documents only those that such a snapshot names by
-their hash: what a killed command left was never seen by anybody.  Of snapshots that prove a role went back, only those
-signed with keys that count today are heard, for whoever changes these keys may start over (TUF 1.0.34, 5.3.11).
+their hash: what a killed command left was never seen by anybody.  A snapshot proves that a role went back only if
+the keys of today signed it, for whoever changes these keys may start over (TUF 1.0.34, 5.3.11).
 A document that proves nothing against the current ones can go; one that does must stay, or the proof is lost.
 """
 
@@ -35,7 +35,7 @@ class EarlierReleases:
 
 @dataclass(frozen=True)
 class History:
-    """The signed snapshots on the disk besides the current one, and the releases' documents that they name.
+    """The other signed snapshots on the disk, and the releases' documents that they name.
 
     Attributes:
         snapshots: Signed with keys that count today, by their files.
