@@ -1,13 +1,14 @@
 """The signing request: one file that says what is to be signed, why and by whom, with the exact bytes to be signed.
 
-    {"format": 1, "title": "root 2 of /srv/repo", "reason": "…", "entries": [{
-       "kind": "tuf",                   what the payload is, which decides how it is put into words
+    {"format": 1, "title": "2.root.json", "reason": "…", "entries": [{
        "name": "2.root.json",
+       "kind": "tuf",                   what the payload is, which decides how it is put into words
        "description": ["…"],            for whoever reads the file; a signer's program derives its own from the payload
-       "payload": "…", "context": "…",  base64; the bytes to be signed, and the document they replace
+       "signers": [{"by": "keys of root until now", "threshold": 2, "keyids": ["6c1f…"]}],
+       "signatures": [{"keyid": "6c1f…", "signature": "0a…"}],
        "keys": [{"keyid": "6c1f…", "label": "root-1.pem", "algorithm": "ed25519", "public": "-----BEGIN …"}],
-       "signers": [{"by": "root keys of version 1", "threshold": 2, "keyids": ["6c1f…"]}],
-       "signatures": [{"keyid": "6c1f…", "signature": "0a…"}]}]}
+       "payload": "…", "context": "…"   base64: the bytes to be signed, and the document they replace
+    }]}
 
 An entry is complete when each of its groups of signers has reached its threshold.
 Rules: it is read strictly; every signature in it is checked when it is read; one public key counts once.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -37,6 +39,7 @@ from keys.private import public_bytes
 from keys.public import crypto_key
 
 FORMAT = 1
+_READING_ORDER = ("name", "kind", "description", "signers", "signatures", "keys", "payload", "context")
 MAX_REQUEST_BYTES = 64 << 20
 
 _Hex = Annotated[str, strict.Pattern(r"(?:[0-9a-f]{2}){1,2048}", "hexadecimal digits")]
@@ -268,8 +271,10 @@ def parse_request(data: bytes, *, source: str) -> SigningRequest:
 
 
 def request_bytes(request: SigningRequest) -> bytes:
-    """A signing request as a file."""
-    return strict.dump_json(request)
+    """A signing request as a file: what people read comes first, and the bytes last."""
+    value = strict.plain(request)
+    value["entries"] = [{name: entry[name] for name in _READING_ORDER} for entry in value["entries"]]
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def merged(first: SigningRequest, *others: SigningRequest) -> SigningRequest:

@@ -154,7 +154,7 @@ def _needed(changes: KeyChanges, draft: _Draft, *, online: bool) -> tuple[str, .
     if not changes.documents:
         return ()
     if changes.weaker:
-        return (*changes.words, "a threshold would become lower")
+        return (*changes.words, "a threshold becomes lower only by a ceremony")
     if not online:
         return (*changes.words, "the keys of snapshot and timestamp are elsewhere")
     if all(role in draft.ready for role in changes.documents):

@@ -66,6 +66,14 @@ def test_a_request_survives_its_file(request_: SigningRequest) -> None:
     assert parse_request(request_bytes(request_), source="x") == request_
 
 
+def test_the_file_has_what_people_read_before_the_bytes(request_: SigningRequest) -> None:
+    value = json.loads(request_bytes(request_))
+    assert list(value) == ["format", "title", "reason", "entries"]
+    names = list(value["entries"][0])
+    assert names[:4] == ["name", "kind", "description", "signers"]
+    assert set(names) == set(Entry.__dataclass_fields__)
+
+
 def test_signatures_of_two_copies_come_together(request_: SigningRequest, keyring: Keyring) -> None:
     one, two = sign_with(request_, keyring, 0), sign_with(request_, keyring, 2)
     assert not one.complete

@@ -184,7 +184,7 @@ def test_keys_are_added_and_thresholds_raised_and_lowered_only_by_a_ceremony(wor
     workshop = reloaded(workshop)
     told = refreshed(workshop)
     assert told.changes == ()
-    assert told.needed == ("releases: 1 must sign instead of 2", "a threshold would become lower")
+    assert told.needed == ("releases: 1 must sign instead of 2", "a threshold becomes lower only by a ceremony")
     assert load_state(Layout(workshop.base), None).targets.signed.get_delegated_role("releases").threshold == 2
 
 
