@@ -146,7 +146,7 @@ class Config:
 
     Attributes:
         url: Where the repository is, as `https://updates.example.com`; user and password may be part of it.
-        mirrors: More places of the same repository, asked in this order when `url` does not answer.
+        mirrors: More places of the same repository, asked in this order when `url` does not answer or has nothing new.
         proxy: The proxy to reach them through, as `http://proxy.example.com:3128`; without it `HTTPS_PROXY`,
             `HTTP_PROXY` and `NO_PROXY` of the service's environment count.
         ca: A file with certificates (PEM) to trust besides the image's own.

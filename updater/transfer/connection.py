@@ -39,6 +39,8 @@ PIPE_BYTES = 1 << 20
 # The worker keeps shorter limits itself; these end one that does not.
 SLACK_S = 60.0
 MIB_WITHIN_S = 1200.0
+# Of one request; a worker that says more than this has nothing to say.
+MOST_NOTICES = 50
 _END_WITHIN_S = 5.0
 
 Sink = Callable[[memoryview], None]
@@ -107,6 +109,7 @@ class Connection:
     mib_within_s: float = MIB_WITHIN_S
     _open: ExitStack = field(default_factory=ExitStack)
     _socket: socket.socket | None = None
+    _notices: int = 0
 
     @property
     def servers(self) -> int:
@@ -178,6 +181,7 @@ class Connection:
 
     def _send(self, request: Request, packed_file: int | None) -> int:
         """Send a request; the reading end of its pipe."""
+        self._notices = 0
         if self._socket is None:
             self._socket = self._open.enter_context(self.connect())
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -231,7 +235,9 @@ class Connection:
         except DocumentError as error:
             raise NetworkSideError(f"the network side does not make sense: {error}") from error
         if reply.notice is not None:
-            self.log(plain(reply.notice.text))
+            self._notices += 1
+            if self._notices <= MOST_NOTICES:
+                self.log(plain(reply.notice.text))
         said = reply.outcome
         if said is None:
             return None

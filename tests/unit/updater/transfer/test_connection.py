@@ -22,7 +22,7 @@ from bedrock.clock import SYSTEM_CLOCK, Clock
 from tests.fakes.clock import TickingClock
 from tests.fakes.http_server import Site, raw, serving, silent
 from updater.errors import FetchError, NetworkSideError, RefusedError, UpdaterError
-from updater.transfer.connection import Connect, Connection, Received, at_socket, started_here
+from updater.transfer.connection import MOST_NOTICES, Connect, Connection, Received, at_socket, started_here
 from updater.transfer.messages import (
     MAX_CA_BYTES,
     MAX_PACKET_BYTES,
@@ -126,6 +126,12 @@ def test_a_file_of_another_form_than_it_says_is_unpacked_to_what_is_signed_and_n
     with (tmp_path / "bomb").open("rb") as stream, pytest.raises(RefusedError, match="more than the 1000 bytes"):
         linked(started_here()).connection.unpack(stream.fileno(), 1000, lambda part: got.append(len(part)))
     assert sum(got) <= 1000
+
+
+def test_as_many_certificates_as_are_allowed_reach_the_worker(site: Site, worker: Connect) -> None:
+    access = ServerAccess((site.url,), ca="x" * MAX_CA_BYTES)
+    with pytest.raises(FetchError, match="the additional certificates cannot be read"):
+        Connection(worker, access, SYSTEM_CLOCK, print).document("doc.json", 100)
 
 
 def test_an_order_of_servers_that_was_changed_counts(site: Site, worker: Connect) -> None:
@@ -421,7 +427,12 @@ def test_a_worker_that_says_things_for_ever_is_given_up() -> None:
             while True:
                 connection.send(packed(Reply(notice=Notice("wait a moment"))))
 
-    assert "not done after 5 s" in str(refused(talk, clock=TickingClock(0.05)))
+    with lying(talk) as (connect, _):
+        it = linked(connect, "http://a", clock=TickingClock(0.005))
+        with pytest.raises(FetchError, match="not done after 5 s"):
+            it.object()
+        assert len(it.said) == MOST_NOTICES
+        it.connection.close()
 
 
 def test_the_time_that_the_disk_takes_does_not_count() -> None:
