@@ -5,6 +5,7 @@ The tests stand in the order of the host's life, and each starts where the one b
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import sys
@@ -30,6 +31,8 @@ from imagebuild.vm.waiting import wait_for
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from keys.roles import TufRole
+from keys.secureboot.pe import authenticode_digest
+from keys.secureboot.siglist import DATABASE_GUID, BootVariable, hashes_of, parse_lists
 from tests.fakes.builds import Publisher
 from updater.documents.release import parse_release
 from updater.repository.access import KeyAccess
@@ -40,6 +43,8 @@ LIFE_TIMEOUT_S = 900
 # What a shell answers when a program may not be started.
 NOT_EXECUTABLE = 126
 SETTINGS_AT_LEAST = 20
+DBX = f"/sys/firmware/efi/efivars/{BootVariable.DBX.value}-{DATABASE_GUID}"
+ATTRIBUTES_BYTES = 4
 PROGRAM_TIMEOUT_S = 120
 # By `systemd-analyze security`; 9.6 is a unit without any restriction.
 MOST_EXPOSURE = 2.9
@@ -283,6 +288,17 @@ def test_the_next_update_goes_back_to_slot_a(life: Life) -> None:
     assert status["slot"] == "a"
     assert status["inactive"]["version"] == SECOND
     assert status["entries"] == [f"{IMAGE}_{SECOND}.efi", f"{IMAGE}_{THIRD}.efi"]
+
+
+def test_what_is_revoked_reaches_the_firmware(life: Life) -> None:
+    keys = life.repository.workshop.access.keyring.folder
+    reason = "a hole in the first version"
+    twinhull("keys", "revoke-boot", life.repository.base, f"{IMAGE}/{FIRST}", "--reason", reason, "--keys", keys)
+    life.host.wait_status(lambda _: any(reason in line for line in history(life)), timeout_s=POLL_TIMEOUT_S)
+    assert f"appended: {reason}" in history(life)
+    content = base64.b64decode(life.host.text(f"base64 -w0 {DBX}"))
+    digest = authenticode_digest(life.bench.build(FIRST) / "uki.efi")
+    assert digest in hashes_of(parse_lists(content[ATTRIBUTES_BYTES:]))
 
 
 def test_a_version_that_is_not_healthy_gives_way_to_the_one_before(life: Life) -> None:
