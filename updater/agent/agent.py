@@ -10,8 +10,8 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 from uuid import uuid4
 
 from bedrock.errors import TwinhullError
@@ -19,6 +19,7 @@ from bedrock.progress import Progress
 from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
+from updater.agent.asking import Repository, Server, newest_repository
 from updater.agent.boot_trust.applying import apply_boot_trust
 from updater.agent.config import Config
 from updater.agent.install import (
@@ -30,62 +31,27 @@ from updater.agent.install import (
     install,
 )
 from updater.agent.lock import exclusive
-from updater.agent.machine import Machine, RunningSystem, disk_map, read_facts
-from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Why, forbidden, plan
+from updater.agent.machine import Machine, disk_map, read_facts
+from updater.agent.plan import (
+    Nothing,
+    Plan,
+    Update,
+    UpdateOptions,
+    changed_meanwhile,
+    forbidden,
+    is_still_wanted,
+    plan,
+    way_back,
+)
 from updater.agent.state import Attempt, EventKind, Hints, Hold, HostFacts, Pin, PollResult, SlotState
 from updater.agent.store import HintStore
-from updater.documents.boot_trust import BootTrust
 from updater.documents.channel import Channel, Instant
 from updater.documents.release import Release, SignedRelease
-from updater.errors import BusyError, FetchError, PolicyError, RefusedError, UpdaterError
+from updater.errors import BusyError, PolicyError, RefusedError, UpdaterError
 
 # The guards of a trial wait this long for the lock, within the time limit of their units.
 PATIENCE_S = 60.0
 _log = logging.getLogger(__name__)
-
-
-class Repository(Protocol):
-    """The verified documents of the update repository."""
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What a person should know of metadata that were accepted."""
-
-    @property
-    def has_news(self) -> bool:
-        """Whether the refresh brought metadata that this host had not seen."""
-
-    def refresh(self) -> None:
-        """Fetch and verify the newest metadata."""
-
-    def channel(self, name: str) -> Channel:
-        """The verified channel document."""
-
-    def release(self, version: Version, *, sha256: str | None) -> SignedRelease:
-        """The verified release document."""
-
-    def boot_trust(self) -> BootTrust | None:
-        """What the firmware may start; None when the repository says nothing of that."""
-
-
-class Server(Protocol):
-    """Opens the documents and artifacts of a configured update server for a running system."""
-
-    def repository(self, running: RunningSystem) -> Repository:
-        """Its signed documents."""
-
-    def source(self) -> ArtifactSource:
-        """Its objects."""
-
-    @property
-    def places(self) -> int:
-        """How many places of the same repository there are to ask."""
-
-    def next_server(self) -> None:
-        """Ask another place from now on; after the last one the first."""
-
-    def close(self) -> None:
-        """Let go of what was opened."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +92,7 @@ class Agent:
             UpdaterError: No server or channel is configured.
         """
         with self._asking() as repository:
-            return self._decide(self.facts(), repository, options)
+            return self._decide_now(self._channel(repository), options)
 
     def update(self, options: UpdateOptions, progress: Progress) -> UpdateOutcome:
         """Ask the server and, when an update is due, write it to the disk and stage it.
@@ -147,11 +113,13 @@ class Agent:
             with self._asking() as repository:
                 # First, for what is installed next may need a certificate that is trusted only by this.
                 self._apply_boot_trust(repository)
-                decided = self._decide(self.facts(), repository, options)
+                channel = self._channel(repository)
+                decided = self._decide_now(channel, options)
                 if not isinstance(decided, Update):
                     return UpdateOutcome(decided)
                 try:
-                    return self._update_to(decided, repository, options, progress)
+                    found = repository.release(decided.version, sha256=decided.sha256)
+                    return self._update_to(found, decided, partial(self._decide_now, channel, options), progress)
                 except (TwinhullError, OSError) as error:
                     self._note(EventKind.FAILED, str(error), decided.version)
                     raise
@@ -179,9 +147,8 @@ class Agent:
             self._remember(lambda hints: hints.with_firmware(done.appended, done.problems, self._now()))
 
     def _update_to(
-        self, decided: Update, repository: Repository, options: UpdateOptions, progress: Progress
+        self, found: SignedRelease, decided: Update, decide_again: Callable[[], Plan], progress: Progress
     ) -> UpdateOutcome:
-        found = repository.release(decided.version, sha256=decided.sha256)
         if decided.sha256 is None:
             self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
         source = self._server().source()
@@ -191,11 +158,10 @@ class Agent:
         download_s = self.machine.clock.steady() - began
         with self._exclusive(patience_s=PATIENCE_S):
             # Minutes may have passed, and an operator may have decided otherwise.
-            facts = self.facts()
-            still = self._decide(facts, repository, options)
-            if not _still_wanted(still, decided, found.sha256):
-                return UpdateOutcome(still if isinstance(still, Nothing) else _changed_meanwhile(decided))
-            report = replace(self._install(facts, found.release, source, progress), download_s=download_s)
+            still = decide_again()
+            if not is_still_wanted(still, decided, found.sha256):
+                return UpdateOutcome(still if isinstance(still, Nothing) else changed_meanwhile(decided))
+            report = replace(self._install(self.facts(), found.release, source, progress), download_s=download_s)
             self._remember(lambda hints: self._installed(hints, decided))
             if decided.downgrade:
                 self._choose_once(decided.version)
@@ -279,12 +245,12 @@ class Agent:
                 return self._roll_back()
         except BusyError:
             # An update is being written, which takes as long as the disk does: what it left cannot be gone back to.
-            _way_back(self.facts())
+            way_back(self.facts())
             raise
 
     def _roll_back(self) -> Version:
         facts, hints = self.facts(), self.hints()
-        back = _way_back(facts)
+        back = way_back(facts)
         if trial.standing(facts, hints) is trial.Standing.TRIAL:
             now = self._now()
             self._apply(lambda hints: trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=now))
@@ -326,13 +292,16 @@ class Agent:
         with self._asking():
             pass
 
-    def _decide(self, facts: HostFacts, repository: Repository, options: UpdateOptions) -> Plan:
+    def _channel(self, repository: Repository) -> Channel:
         if self.config.channel is None:
             raise UpdaterError("no channel is configured").with_hint("set `channel:` in /etc/twinhull/updater.yaml")
+        return repository.channel(self.config.channel)
+
+    def _decide_now(self, channel: Channel, options: UpdateOptions) -> Plan:
         return plan(
-            facts,
+            self.facts(),
             self.hints(),
-            repository.channel(self.config.channel),
+            channel,
             now=self.machine.clock.now(),
             host_id=self.machine.running().host_id,
             options=options,
@@ -344,7 +313,7 @@ class Agent:
         server = self._server()
         try:
             try:
-                repository = self._refreshed(server)
+                repository = newest_repository(server, self.machine.running())
             except RefusedError as error:
                 self._remember_poll(PollResult.REFUSED, str(error))
                 raise
@@ -355,36 +324,6 @@ class Agent:
             yield repository
         finally:
             server.close()
-
-    def _refreshed(self, server: Server) -> Repository:
-        """The repository of the first server that shows something new, else of the first whose metadata verify.
-
-        A server that always shows the same could otherwise keep updates from a host that has others to ask.
-
-        Raises:
-            FetchError, RefusedError: The first server's error, when none answers with metadata that verify.
-        """
-        errors: list[TwinhullError] = []
-        found = self._first_of(server, errors, with_news=server.places > 1)
-        if found is None and len(errors) < server.places:
-            found = self._first_of(server, errors, with_news=False)
-        if found is None:
-            raise errors[0]
-        return found
-
-    def _first_of(self, server: Server, errors: list[TwinhullError], *, with_news: bool) -> Repository | None:
-        for _ in range(server.places):
-            repository = server.repository(self.machine.running())
-            try:
-                repository.refresh()
-            except (FetchError, RefusedError) as error:
-                _log.debug("%s", error)
-                errors.append(error)
-            else:
-                if repository.has_news or not with_news:
-                    return repository
-            server.next_server()
-        return None
 
     def _server(self) -> Server:
         if self.server is None:
@@ -497,37 +436,3 @@ class Agent:
 
     def _exclusive(self, *, patience_s: float = 0.0) -> AbstractContextManager[None]:
         return exclusive(self.lock_path, self.machine.clock, patience_s=patience_s)
-
-
-def _way_back(facts: HostFacts) -> BootEntry:
-    """The proven entry of the other slot.
-
-    Raises:
-        PolicyError: There is none.
-    """
-    back = facts.inactive_entry
-    if back is None or facts.inactive_state is not SlotState.BLESSED:
-        raise PolicyError(
-            f"slot {facts.inactive.slot.value} is {facts.inactive_state.value}; there is nothing to go back to"
-        ).with_hint("install an older version with `updater pin VERSION` and `updater update`")
-    return back
-
-
-def _still_wanted(still: Plan, decided: Update, sha256: str) -> bool:
-    if not isinstance(still, Update) or still.sha256 not in (None, sha256):
-        return False
-    return (still.version, still.slot) == (decided.version, decided.slot)
-
-
-def _changed_meanwhile(decided: Update) -> Nothing:
-    return Nothing(
-        Why.CHANGED, f"what runs or is wanted has changed while {decided.version} was downloaded", "ask again"
-    )
-
-
-def refusal(nothing: Nothing) -> PolicyError:
-    """The error that names the rule that forbids an update."""
-    error = PolicyError(nothing.reason)
-    if nothing.hint:
-        error.add_note(nothing.hint)
-    return error

@@ -23,11 +23,11 @@ from partitions.cli import VERSION
 from partitions.version import Version
 from updater.agent import config as configuration
 from updater.agent import etcdiff, health, report, trial
-from updater.agent.agent import Agent, UpdateOutcome, refusal
+from updater.agent.agent import Agent, UpdateOutcome
 from updater.agent.config import Config, Loaded
 from updater.agent.host_paths import HostPaths
 from updater.agent.machine import ThisMachine, folder_machine, read_facts
-from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait
+from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, refusal
 from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
 from updater.agent.provisioning.this_host import image_root, this_provisioner
 from updater.agent.server import server_client

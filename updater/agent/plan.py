@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from partitions.entries import BootEntry
 from partitions.layout import Slot
 from partitions.version import Version
 from updater.agent.state import Hints, HostFacts, SlotState
 from updater.documents.channel import Channel
+from updater.errors import PolicyError
 
 
 class Why(Enum):
@@ -188,3 +190,39 @@ def _unwanted(version: Version, facts: HostFacts, hints: Hints, options: UpdateO
 
 def _source(hints: Hints, channel: Channel) -> str:
     return "the pin" if hints.pin is not None else f"channel {channel.name}"
+
+
+def way_back(facts: HostFacts) -> BootEntry:
+    """The proven entry of the other slot.
+
+    Raises:
+        PolicyError: There is none.
+    """
+    back = facts.inactive_entry
+    if back is None or facts.inactive_state is not SlotState.BLESSED:
+        raise PolicyError(
+            f"slot {facts.inactive.slot.value} is {facts.inactive_state.value}; there is nothing to go back to"
+        ).with_hint("install an older version with `updater pin VERSION` and `updater update`")
+    return back
+
+
+def is_still_wanted(still: Plan, decided: Update, sha256: str) -> bool:
+    """Whether a plan made later asks for the same, whose release document has this hash."""
+    if not isinstance(still, Update) or still.sha256 not in (None, sha256):
+        return False
+    return (still.version, still.slot) == (decided.version, decided.slot)
+
+
+def changed_meanwhile(decided: Update) -> Nothing:
+    """Why what was decided is not done any more."""
+    return Nothing(
+        Why.CHANGED, f"what runs or is wanted has changed while {decided.version} was downloaded", "ask again"
+    )
+
+
+def refusal(nothing: Nothing) -> PolicyError:
+    """The error that names the rule that forbids an update."""
+    error = PolicyError(nothing.reason)
+    if nothing.hint:
+        error.add_note(nothing.hint)
+    return error

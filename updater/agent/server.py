@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedrock.clock import Clock
-from updater.agent.agent import Repository
+from updater.agent.asking import Repository
 from updater.agent.client import Accepted, TrustedRepository
 from updater.agent.config import Config
 from updater.agent.host_paths import HostPaths

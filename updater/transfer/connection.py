@@ -227,7 +227,8 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            raise NetworkSideError("the network side ended before its answer").with_hint(
+            # A server may be what ended it, so this says nothing of the image; a socket that is not there would.
+            raise FetchError("the network side ended before its answer").with_hint(
                 "see `journalctl --unit 'twinhull-transfer@*'`"
             )
         try:

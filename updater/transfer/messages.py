@@ -124,6 +124,10 @@ class Reply:
     outcome: Outcome | None = None
     notice: Notice | None = None
 
+    def __post_init__(self) -> None:
+        if (self.outcome is None) == (self.notice is None):
+            raise ValueError("must be an outcome or a notice")
+
 
 def plain(text: str) -> str:
     """What the network side says, as it may be shown and kept: one line of bounded length, without control codes."""

@@ -191,7 +191,8 @@ def test_a_worker_that_ends_in_the_middle_is_an_error_and_the_next_request_gets_
         (pid,) = workers() - before
         os.kill(pid, 9)
 
-    with pytest.raises(NetworkSideError, match="ended before its answer"):
+    # A server may be what ended it: no trial is condemned for that.
+    with pytest.raises(FetchError, match="ended before its answer"):
         it.connection.object(FetchObject(PATH, len(CONTENT), 0, len(CONTENT)), kill)
     assert it.connection.document("doc.json", 100).content == b"{}"
     it.connection.close()
