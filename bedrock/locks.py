@@ -8,9 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from bedrock.clock import Clock
+
+POLL_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,15 @@ class FileLock:
             return False
         return True
 
+    def take_within(self, patience_s: float, clock: Clock) -> bool:
+        """Take the lock, and wait at most this long; returns whether it is ours now."""
+        deadline = clock.steady() + patience_s
+        while not self.take():
+            if clock.steady() >= deadline:
+                return False
+            clock.sleep(POLL_S)
+        return True
+
     def wait(self) -> None:
         """Take the lock, and wait as long as somebody else has it."""
         fcntl.flock(self.handle, fcntl.LOCK_EX)
@@ -36,14 +49,18 @@ class FileLock:
 def lock_file(path: Path, *, mode: int = 0o644) -> Iterator[FileLock]:
     """Open a lock file, not yet taken (writes the empty file `path`; its folder must exist).
 
-    The file of another user need not be writable.
+    The file of another user need not be writable.  Whoever can read a lock file can hold it: one that was there before
+    loses the rights that `mode` does not give.
     """
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         handle = os.open(path, flags | os.O_RDWR | os.O_CREAT, mode)
     except PermissionError:
         handle = os.open(path, flags | os.O_RDONLY)
     try:
+        if os.fstat(handle).st_mode & 0o777 & ~mode:
+            with suppress(PermissionError):
+                os.fchmod(handle, mode)
         yield FileLock(handle)
     finally:
         os.close(handle)

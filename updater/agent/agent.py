@@ -397,8 +397,8 @@ class Agent:
             return verdicts[-1].hints
 
         self._remember(decided)
-        # Hints that cannot even be read count as lost: safety depends only on the disk.
-        verdict = verdicts[-1] if verdicts else decide(Hints())
+        # What cannot be written down is decided nevertheless.
+        verdict = verdicts[-1] if verdicts else decide(self.hints())
         self._rename(verdict)
         return verdict
 

@@ -1,50 +1,63 @@
 """Keeps the hints on `/var`: read at the start of a command, written completely and durably after each change.
 
-An unreadable state file is set aside and the hints start empty: safety depends only on the disk.
+Hints that cannot be read, for whatever reason, are lost and start empty: safety depends only on the disk.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bedrock import persist, strict
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from bedrock.errors import DocumentError
-from bedrock.locks import only_one
+from bedrock.locks import lock_file
+from bedrock.regular_files import read_regular
+from updater.agent.lock import LOCK_MODE, make_own_folder
 from updater.agent.state import EventKind, Hints, parse_hints
 from updater.documents.channel import Instant
 
 MAX_STATE_BYTES = 4 << 20
+# A change takes milliseconds; whoever holds the lock for longer must not keep a host from blessing or falling back.
+PATIENCE_S = 10.0
 _log = logging.getLogger(__name__)
 
 
 class HintStore:
     """The state file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self.path = path
+        self._clock = clock
 
     def load(self, now: Instant) -> Hints:
-        """Read the hints; an unreadable file is renamed on the disk to `state.json.broken`, and the hints are empty."""
+        """Read the hints; what cannot be read is renamed on the disk to `state.json.broken`, and the hints are empty.
+
+        Never raises: whatever is wrong with the file or its disk, the host must be able to judge what it runs.
+        """
         try:
-            with self.path.open("rb") as stream:
-                data = stream.read(MAX_STATE_BYTES + 1)
-        except FileNotFoundError:
+            return parse_hints(read_regular(self.path, MAX_STATE_BYTES), source=str(self.path))
+        except (FileNotFoundError, NotADirectoryError):
             return Hints()
-        try:
-            return parse_hints(data, source=str(self.path))
         except DocumentError as error:
-            aside = self.path.with_name(self.path.name + ".broken")
-            self.path.replace(aside)
-            persist.sync_folder(self.path.parent)
-            _log.warning("the state file was unreadable and is now %s: %s", aside, error)
-            return Hints().with_event(EventKind.REBUILT, f"the state file was unreadable: {error.problems[0]}", now)
+            reason = str(error.problems[0])
+        except OSError as error:
+            reason = error.strerror or str(error)
+        where = self._set_aside()
+        _log.warning("%s is unreadable%s: %s", self.path, where, reason)
+        return Hints().with_event(EventKind.REBUILT, f"the state file was unreadable: {reason}", now)
 
     def change(self, decide: Callable[[Hints], Hints], now: Instant) -> Hints:
-        """Read the hints, change them and write changed ones to the disk, one process at a time."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with only_one(self.path.with_name(f"{self.path.name}.lock")):
+        """Read the hints, change them and write changed ones to the disk, one process at a time.
+
+        Raises:
+            OSError: They could not be written, or another process did not let go of them.
+        """
+        with self._only_one():
             before = self.load(now)
             after = decide(before)
             if after != before or not self.path.exists():
@@ -54,3 +67,28 @@ class HintStore:
     def save(self, hints: Hints) -> None:
         """Write the hints to the disk, durably."""
         persist.write_atomic(self.path, strict.dump_json(hints), mode=0o644)
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        make_own_folder(self.path.parent)
+        path = self.path.with_name(f"{self.path.name}.lock")
+        with lock_file(path, mode=LOCK_MODE) as lock:
+            if not lock.take_within(PATIENCE_S, self._clock):
+                reason = f"another process has held it for {PATIENCE_S:.0f} s"
+                raise TimeoutError(errno.ETIMEDOUT, reason, str(path))
+            yield
+
+    def _set_aside(self) -> str:
+        """Rename the file on the disk, if that can be written; says where it is now."""
+        aside = self.path.with_name(f"{self.path.name}.broken")
+        try:
+            if aside.is_dir() and not aside.is_symlink():
+                shutil.rmtree(aside)
+            elif self.path.is_dir() and not self.path.is_symlink():
+                aside.unlink(missing_ok=True)
+            self.path.replace(aside)
+        except OSError:
+            return ""
+        with suppress(OSError):
+            persist.sync_folder(self.path.parent)
+        return f" and is now {aside}"

@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bedrock.clock import SYSTEM_CLOCK, Clock
-from bedrock.locks import FileLock, lock_file
+from bedrock.locks import lock_file
 from updater.errors import BusyError, RepositoryError
 from updater.repository.layout import Layout
-
-_POLL_S = 0.2
 
 
 @contextmanager
@@ -49,17 +47,8 @@ def _held(layout: Layout, path: Path, doing: str, wait_s: float, clock: Clock) -
             f"make one: twinhull repo init {layout.base} --keys DIR"
         )
     with lock_file(path) as lock:
-        if not _taken(lock, wait_s, clock):
+        if not lock.take_within(wait_s, clock):
             raise BusyError(f"another process is {doing} the repository {layout.base}").with_hint(
                 "run the same command again when it has ended, or add --wait 10m"
             )
         yield
-
-
-def _taken(lock: FileLock, wait_s: float, clock: Clock) -> bool:
-    deadline = clock.steady() + wait_s
-    while not lock.take():
-        if clock.steady() >= deadline:
-            return False
-        clock.sleep(_POLL_S)
-    return True
