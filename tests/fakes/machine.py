@@ -37,6 +37,7 @@ class FakeMachine:
         # What asking for what runs, and choosing the next boot, end with.
         self.error: Exception | None = None
         self.one_shot_error: Exception | None = None
+        self.reboot_errors: list[Exception] = []
 
     def running(self) -> RunningSystem:
         if self.error is not None:
@@ -75,6 +76,8 @@ class FakeMachine:
         return True
 
     def reboot(self, *, force: bool) -> None:
+        if self.reboot_errors:
+            raise self.reboot_errors.pop()
         self.reboots.append(force)
 
     def power_cycle(self) -> Version | None:

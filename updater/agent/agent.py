@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
+from keys.secureboot.siglist import BootVariable, hashes_of, parse_lists
 from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
@@ -210,12 +211,12 @@ class Agent:
             verdict = self._unhealthy(failure)
         return self._follow(verdict, force=force)
 
-    def wait(self, reason: str, *, seconds: float) -> None:
-        """Record that the judgement of a trial waits, at most this long from now."""
+    def wait(self, *, seconds: float) -> None:
+        """Record that the judgement of a trial may wait for a server, at most this long from now."""
         until_s = self.machine.clock.steady() + seconds
         with self._exclusive(patience_s=PATIENCE_S):
-            facts, now = self.facts(), self._now()
-            self._apply(lambda hints: trial.wait(facts, hints, reason=reason, until_s=until_s, now=now))
+            facts = self.facts()
+            self._remember(lambda hints: trial.wait(facts, hints, until_s=until_s))
 
     def is_waiting(self) -> bool:
         """Whether the judgement of this trial waits, and may."""
@@ -227,7 +228,12 @@ class Agent:
         with self._exclusive(patience_s=PATIENCE_S):
             facts, now = self.facts(), self._now()
             verdict = self._apply(lambda hints: trial.postpone(facts, hints, reason=reason, now=now))
-        return self._follow(verdict, force=False)
+        try:
+            return self._follow(verdict, force=False)
+        except TwinhullError as error:
+            # The running entry may be gone already: nothing but a reboot leads on from here.
+            _log.warning("the reboot is forced: %s", error)
+            return self._follow(verdict, force=True)
 
     def _unhealthy(self, failure: str) -> trial.TrialVerdict:
         facts, now = self.facts(), self._now()
@@ -251,6 +257,7 @@ class Agent:
     def _roll_back(self) -> Version:
         facts, hints = self.facts(), self.hints()
         back = way_back(facts)
+        self._require_startable(back)
         if trial.standing(facts, hints) is trial.Standing.TRIAL:
             now = self._now()
             self._apply(lambda hints: trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=now))
@@ -264,6 +271,7 @@ class Agent:
         staged = facts.inactive_entry
         pending = facts.inactive_state in (SlotState.STAGED, SlotState.TRIAL)
         if staged is not None and pending and staged.version < facts.running_version:
+            self._require_startable(staged)
             self.machine.set_one_shot(staged.loader_pattern)
         self.machine.reboot(force=False)
 
@@ -332,9 +340,9 @@ class Agent:
 
     def _check_room(self, release: Release) -> None:
         """Refuse what cannot be installed before it is downloaded."""
-        with self._target(self.facts(), release, writable=False) as target:
+        with self._target(self.facts(), release, writable=False) as target, target.boot(writable=False) as folder:
             check_target(target, release)
-            check_space(target, release)
+            check_space(target, folder, release)
 
     def _install(self, facts: HostFacts, release: Release, source: ArtifactSource, progress: Progress) -> Installation:
         with self._target(facts, release, writable=True) as target:
@@ -342,15 +350,16 @@ class Agent:
 
     @contextmanager
     def _target(self, facts: HostFacts, release: Release, *, writable: bool) -> Iterator[InstallTarget]:
-        with self.machine.disk(writable=writable) as disk, self.machine.boot_folder(writable=writable) as folder:
+        with self.machine.disk(writable=writable) as disk:
             yield InstallTarget(
                 disk=disk,
                 slot=disk_map(disk, release.architecture).slot(facts.slot.other),
-                folder=folder,
+                boot=self.machine.boot_folder,
                 facts=facts,
                 tries=self.config.tries,
                 free_uuid=uuid4,
                 steady=self.machine.clock.steady,
+                revoked=self._revoked(),
             )
 
     def _installed(self, hints: Hints, update: Update) -> Hints:
@@ -366,6 +375,30 @@ class Agent:
         entry = self.facts().inactive_entry
         if entry is not None and entry.version == version:
             self.machine.set_one_shot(entry.loader_pattern)
+
+    def _revoked(self) -> frozenset[bytes]:
+        """The programs that the firmware does not start any more, by their Authenticode SHA-256."""
+        if not self.machine.secure_boot():
+            return frozenset()
+        try:
+            return hashes_of(parse_lists(self.machine.databases().read(BootVariable.DBX) or b""))
+        except ValueError as error:
+            _log.warning("what the firmware has revoked cannot be read: %s", error)
+            return frozenset()
+
+    def _require_startable(self, entry: BootEntry) -> None:
+        """Refuse to choose what the firmware would not start: the machine would stand still until somebody comes.
+
+        Raises:
+            PolicyError: It is revoked.
+        """
+        revoked = self._revoked()
+        if not revoked:
+            return
+        with self.machine.boot_folder(writable=False) as folder:
+            digest = folder.authenticode(entry.file_name)
+        if digest in revoked:
+            raise PolicyError(f"{entry.version} is revoked: the firmware of this host would not start it")
 
     def _wish(self, back: BootEntry) -> None:
         text = f"going back to {back.version}"

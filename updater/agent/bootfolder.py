@@ -17,6 +17,7 @@ from bedrock import persist, process
 from bedrock.clock import Clock
 from bedrock.errors import ProcessError
 from partitions.blockio import CHUNK_BYTES, FileBlockDevice, aligned_buffer
+from updater.agent.boot_trust.programs import digest_of
 from updater.errors import SlotError
 
 MOUNT_TIMEOUT_S = 60.0
@@ -51,6 +52,9 @@ class BootFolder(Protocol):
 
     def sha256_uncached(self, name: str) -> str:
         """The hash of a file's content on the disk, read past the page cache."""
+
+    def authenticode(self, name: str) -> bytes | None:
+        """The Authenticode SHA-256 of a program; None when it cannot be read as one."""
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name on the disk; durable only after `sync`."""
@@ -106,6 +110,10 @@ class MountedBootFolder:
                 file.preadinto_uncached(offset, part)
                 digest.update(part)
         return digest.hexdigest()
+
+    def authenticode(self, name: str) -> bytes | None:
+        """The Authenticode SHA-256 of a program; None when it cannot be read as one."""
+        return digest_of(self._path(name))
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file on the disk; an existing file with the new name is an error and is not replaced."""

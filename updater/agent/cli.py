@@ -243,6 +243,9 @@ def bless(as_json: bool) -> None:
     """Mark the running version good; the host does this by itself when its health checks pass."""
     it = setting()
     verdict = it.agent.bless()
+    # For the guards of a trial, which have nothing to do from now on.
+    it.paths.runtime.mkdir(parents=True, exist_ok=True, mode=0o755)
+    it.paths.blessed.touch()
     names = [rename.new.file_name for rename in verdict.renames]
     if as_json:
         emit_json({"renamed": names, "newest_blessed": verdict.hints.newest_blessed})
@@ -264,6 +267,9 @@ def health_command(gate: bool, as_json: bool) -> int:
         return EXIT_DONE
     if gate:
         undecided = health.is_undecided(results)
+        if undecided and it.agent.facts().blessed:
+            click.echo("the update server does not answer, which says nothing of a proven version", err=True)
+            return EXIT_DONE
         verdict = it.agent.postpone(failure) if undecided else it.agent.unhealthy(failure, force=False)
         click.echo(
             "not healthy: rebooting" if verdict.reboot else "not healthy: staying, nothing to go back to", err=True
@@ -346,11 +352,17 @@ def deadline() -> None:
     """
     it = setting()
     facts, hints = it.agent.facts(), it.agent.hints()
-    if trial.standing(facts, hints) not in (trial.Standing.TRIAL, trial.Standing.WISHED):
+    standing = trial.standing(facts, hints)
+    if standing is trial.Standing.UNKNOWN and facts.has_fallback and hints.attempt(facts.running_version).postponed:
+        # A trial that was left for later; the reboot that should have followed has not come.
+        it.agent.machine.reboot(force=True)
+        return
+    if standing not in (trial.Standing.TRIAL, trial.Standing.WISHED):
         return
     if it.agent.is_waiting():
         click.echo("the judgement waits for the update server: this is looked at again later", err=True)
-        process.run(("systemctl", "start", "--no-block", LATER_DEADLINE), timeout_s=SYSTEMD_TIMEOUT_S)
+        # Not `start`, which does nothing to a timer that has elapsed before.
+        process.run(("systemctl", "restart", "--no-block", LATER_DEADLINE), timeout_s=SYSTEMD_TIMEOUT_S)
         return
     failure = hints.attempt(facts.running_version).failure or "was not blessed before the deadline"
     verdict = it.agent.unhealthy(failure, force=True)
@@ -382,10 +394,9 @@ def check_health(it: Setting, *, gate: bool, say: Callable[[str], None]) -> tupl
     def report(result: health.CheckResult) -> None:
         say(f"{'ok  ' if result.ok else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}")
 
-    def wait(result: health.CheckResult) -> None:
-        say(f"wait {result.name}: {result.detail}")
+    def wait() -> None:
         if gate:
-            it.agent.wait(f"{result.name}: {result.detail}", seconds=bounds.server_patience)
+            it.agent.wait(seconds=bounds.server_patience)
 
     return health.run_checks(checks, bounds, it.agent.machine.clock, report, wait)
 

@@ -121,35 +121,48 @@ def run_checks(
     config: Health,
     clock: Clock,
     report: Callable[[CheckResult], None],
-    on_undecided: Callable[[CheckResult], None] = lambda _: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> tuple[CheckResult, ...]:
     """Run all checks; failed ones are repeated until they pass or the patience is used up.
 
-    Every result is passed to `report` when it is final.  Of what is undecided, the server's patience counts, and
-    `on_undecided` is given the first such result when nothing else is left to be checked.
+    Checks that may stay undecided come last, once all others have passed, and with the server's patience; when another
+    one failed, they are not run.
+
+    Args:
+        checks: What to run.
+        config: How patient to be.
+        clock: Measures that.
+        report: Is given each result when it is final.
+        on_wait: Called before the first check that may stay undecided, which may take long by itself.
     """
+    sure = [check for check in checks if not check.undecided]
+    results = _run_until(sure, config, clock, report)
+    rest = [check for check in checks if check.undecided]
+    if rest and all(result.ok for result in results.values()):
+        on_wait()
+        results |= _run_until(rest, config, clock, report)
+    return tuple(results[check.name] for check in checks if check.name in results)
+
+
+def _run_until(
+    checks: Sequence[Check], config: Health, clock: Clock, report: Callable[[CheckResult], None]
+) -> dict[str, CheckResult]:
     began = clock.steady()
     results: dict[str, CheckResult] = {}
     waiting = list(checks)
-    told: CheckResult | None = None
     tries = 0
     while waiting:
         tries += 1
+        waited = clock.steady() - began
         for check in list(waiting):
-            waited = clock.steady() - began
             result = _run_one(check, tries, clock)
-            patience = config.server_patience if result.undecided else config.patience
-            failed_for_good = any(not done.ok and not done.undecided for done in results.values())
-            if result.ok or waited >= patience or failed_for_good:
+            if result.ok or waited >= (config.server_patience if result.undecided else config.patience):
                 waiting.remove(check)
                 results[check.name] = result
                 report(result)
-            elif result.undecided and told is None and waiting == [check]:
-                told = result
-                on_undecided(result)
         if waiting:
             clock.sleep(config.retry_interval)
-    return tuple(results[check.name] for check in checks)
+    return results
 
 
 def failure_text(results: Sequence[CheckResult]) -> str:

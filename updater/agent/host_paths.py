@@ -35,6 +35,11 @@ class HostPaths:
         return self.root / "run/twinhull"
 
     @property
+    def blessed(self) -> Path:
+        """Says that the running slot is proven; units look for it."""
+        return self.runtime / "blessed"
+
+    @property
     def network_socket(self) -> Path:
         """Where systemd starts the network side."""
         return self.root / "run/twinhull-transfer.socket"

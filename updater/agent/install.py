@@ -9,6 +9,7 @@ I4: the order of `install`, each step durable before the next.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -67,17 +68,29 @@ class ArtifactSource(Protocol):
         """Remove what was kept from the disk."""
 
 
+class OpenBoot(Protocol):
+    """Opens the boot entries for as long as a context lasts."""
+
+    def __call__(self, *, writable: bool) -> AbstractContextManager[BootFolder]:
+        """Open them."""
+
+
 @dataclass(frozen=True)
 class InstallTarget:
-    """The slot to write and the interfaces to reach it; `free_uuid` returns an identity for an empty slot."""
+    """The slot to write and the interfaces to reach it.
+
+    `boot` opens the boot entries, for writing only as long as a step on them takes: nobody else can read them then.
+    `free_uuid` returns an identity for an empty slot.  `revoked` are programs that the firmware would not start.
+    """
 
     disk: BlockDevice
     slot: SlotPartitions
-    folder: BootFolder
+    boot: OpenBoot
     facts: HostFacts
     tries: int
     free_uuid: Callable[[], UUID]
     steady: Callable[[], float]
+    revoked: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,9 @@ def install(target: InstallTarget, release: Release, source: ArtifactSource, pro
         SlotError: A step could not be done; nothing new is bootable.
     """
     check_target(target, release)
-    check_space(target, release)
-    remove_inactive_entries(target)
+    with target.boot(writable=True) as folder:
+        check_space(target, folder, release)
+        remove_inactive_entries(target, folder)
     mark_empty(target)
     started = target.steady()
     write_slot(target, release, source, progress)
@@ -116,8 +130,9 @@ def install(target: InstallTarget, release: Release, source: ArtifactSource, pro
     verified = target.steady()
     set_identity(target, release)
     entry = BootEntry(release.image, release.version).as_trial(target.tries)
-    write_entry(target, entry, release.artifacts.uki, source, progress)
-    flip(target, entry)
+    with target.boot(writable=True) as folder:
+        write_entry(target, folder, entry, release.artifacts.uki, source, progress=progress)
+        flip(folder, entry)
     size_bytes = release.artifacts.root.size_bytes + release.artifacts.verity.size_bytes
     return Installation(source.transferred_bytes, size_bytes, written - started, verified - written)
 
@@ -141,7 +156,7 @@ def check_target(target: InstallTarget, release: Release) -> None:
         raise PolicyError(f"slot {target.slot.slot.value} or the release has the identity of the running slot")
 
 
-def check_space(target: InstallTarget, release: Release) -> None:
+def check_space(target: InstallTarget, folder: BootFolder, release: Release) -> None:
     """Refuse what does not fit, before anything is changed."""
     wanted = (
         (release.artifacts.root, target.slot.data, "root"),
@@ -153,14 +168,14 @@ def check_space(target: InstallTarget, release: Release) -> None:
                 f"slot {target.slot.slot.value}: the {what} partition has {partition.size_bytes} bytes, "
                 f"{release.version} needs {artifact.size_bytes}"
             ).with_hint("reinstall this host with a disk image that has larger slots")
-    reclaimed = sum(target.folder.size_bytes(name) for name in removable_names(target))
-    room = target.folder.free_bytes() + reclaimed
+    reclaimed = sum(folder.size_bytes(name) for name in removable_names(target, folder))
+    room = folder.free_bytes() + reclaimed
     needed = release.artifacts.uki.size_bytes + BOOT_MARGIN_BYTES
     if needed > room:
         raise NoSpaceError(f"the boot partition has room for {room} bytes, {release.version} needs {needed}")
 
 
-def removable_names(target: InstallTarget) -> tuple[str, ...]:
+def removable_names(target: InstallTarget, folder: BootFolder) -> tuple[str, ...]:
     """Files of versions other than the running one, and leftovers that the loader ignores.
 
     A leftover of the running version stays: an interrupted rename on FAT may leave two names for the same clusters, and
@@ -168,18 +183,18 @@ def removable_names(target: InstallTarget) -> tuple[str, ...]:
     """
     running = (target.facts.image, target.facts.running_version)
     found = []
-    for name in target.folder.names():
+    for name in folder.names():
         entry = parse_entry(name.removesuffix(TEMPORARY_SUFFIX))
         if entry is not None and (entry.image, entry.version) != running:
             found.append(name)
     return tuple(found)
 
 
-def remove_inactive_entries(target: InstallTarget) -> None:
+def remove_inactive_entries(target: InstallTarget, folder: BootFolder) -> None:
     """Remove from the disk every entry that boots the inactive slot."""
-    for name in removable_names(target):
-        target.folder.remove(name)
-    target.folder.sync()
+    for name in removable_names(target, folder):
+        folder.remove(name)
+    folder.sync()
 
 
 def mark_empty(target: InstallTarget) -> None:
@@ -230,26 +245,35 @@ def set_identity(target: InstallTarget, release: Release) -> None:
 
 
 def write_entry(
-    target: InstallTarget, entry: BootEntry, artifact: Artifact, source: ArtifactSource, progress: Progress
+    target: InstallTarget,
+    folder: BootFolder,
+    entry: BootEntry,
+    artifact: Artifact,
+    source: ArtifactSource,
+    *,
+    progress: Progress,
 ) -> None:
     """Write the UKI to the disk under a name that the loader ignores, and check its content on the disk.
 
     It is hashed on the disk, so it is not hashed during the transfer.
     """
     progress.step("write boot entry", total=artifact.size_bytes)
-    with target.folder.create(entry.temporary_name) as sink:
+    with folder.create(entry.temporary_name) as sink:
         source.copy(artifact, sink, progress, hash_raw=False)
-    target.folder.sync()
-    found = target.folder.sha256_uncached(entry.temporary_name)
+    folder.sync()
+    found = folder.sha256_uncached(entry.temporary_name)
     if found != artifact.sha256:
         raise RefusedError(f"boot entry {entry.temporary_name}: the disk holds {found}, signed is {artifact.sha256}")
+    if target.revoked and folder.authenticode(entry.temporary_name) in target.revoked:
+        folder.remove(entry.temporary_name)
+        raise PolicyError(f"{entry.version} is revoked: the firmware of this host would not start it")
 
 
-def flip(target: InstallTarget, entry: BootEntry) -> None:
+def flip(folder: BootFolder, entry: BootEntry) -> None:
     """Rename the verified UKI on the disk to the name that the loader boots: this is the flip."""
-    target.folder.rename(entry.temporary_name, entry.file_name)
-    target.folder.sync()
-    if entry.file_name not in target.folder.names():
+    folder.rename(entry.temporary_name, entry.file_name)
+    folder.sync()
+    if entry.file_name not in folder.names():
         raise SlotError(f"boot entry {entry.file_name} is not there after its rename")
 
 

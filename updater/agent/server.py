@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bedrock import process
 from bedrock.clock import Clock
 from updater.agent.asking import Repository
 from updater.agent.client import Accepted, TrustedRepository
@@ -17,17 +20,44 @@ from updater.agent.kept_metadata import usable_folder
 from updater.agent.machine import RunningSystem
 from updater.agent.objects import ObjectSource
 from updater.agent.spool import Spool
-from updater.errors import RefusedError, UpdaterError
+from updater.errors import NetworkSideError, RefusedError, UpdaterError
 from updater.transfer.connection import Connect, Connection, NetworkSide, at_socket, started_here
 from updater.transfer.messages import MAX_CA_BYTES, ServerAccess
 
+SOCKET_UNIT = "twinhull-transfer.socket"
+SYSTEMD_TIMEOUT_S = 60.0
 _log = logging.getLogger(__name__)
+
+
+def restart_socket() -> None:
+    """Have systemd listen again where the network side is asked.
+
+    Raises:
+        ProcessError: It cannot.
+    """
+    process.run(("systemctl", "restart", SOCKET_UNIT), timeout_s=SYSTEMD_TIMEOUT_S)
 
 
 def server_client(config: Config, paths: HostPaths, clock: Clock) -> ServerClient:
     """The configured servers, reached through the network side that systemd starts, or through one of our own."""
-    connect = at_socket(paths.network_socket) if paths.is_this_host else started_here()
+    connect = restarting(at_socket(paths.network_socket)) if paths.is_this_host else started_here()
     return ServerClient(config, paths, clock, connect, dict(os.environ))
+
+
+def restarting(connect: Connect, restart: Callable[[], None] = restart_socket) -> Connect:
+    """Connections that start the socket again when it is gone, once: without it a host would take no more updates."""
+
+    @contextmanager
+    def connected() -> Iterator[socket.socket]:
+        with ExitStack() as stack:
+            try:
+                made = stack.enter_context(connect())
+            except NetworkSideError:
+                restart()
+                made = stack.enter_context(connect())
+            yield made
+
+    return connected
 
 
 @dataclass

@@ -58,7 +58,6 @@ class EventKind(Enum):
     POLL_REMARK = "poll-remark"
     POLL_RECOVERED = "poll-recovered"
     FIRMWARE = "firmware"
-    WAITING = "waiting"
     POSTPONED = "postponed"
 
 

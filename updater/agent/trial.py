@@ -167,13 +167,11 @@ def unhealthy(facts: HostFacts, hints: Hints, *, failure: str, now: Instant) -> 
     return TrialVerdict(kept, reboot=can_fall_back(facts, hints))
 
 
-def wait(facts: HostFacts, hints: Hints, *, reason: str, until_s: float, now: Instant) -> TrialVerdict:
-    """Record that the trial waits for something that is not the image's doing, at most until then."""
+def wait(facts: HostFacts, hints: Hints, *, until_s: float) -> Hints:
+    """Record that the trial may wait for something that is not the image's doing, at most until then."""
     if standing(facts, hints) is not Standing.TRIAL:
-        return TrialVerdict(hints)
-    version = facts.running_version
-    kept = hints.with_attempt(replace(hints.attempt(version), waits_until_s=until_s))
-    return TrialVerdict(kept.with_event(EventKind.WAITING, reason, now, version))
+        return hints
+    return hints.with_attempt(replace(hints.attempt(facts.running_version), waits_until_s=until_s))
 
 
 def is_waiting(facts: HostFacts, hints: Hints, *, boot_id: str, steady_s: float) -> bool:

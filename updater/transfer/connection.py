@@ -288,7 +288,7 @@ def at_socket(path: Path) -> Connect:
                 made.connect(str(path))
             except OSError as error:
                 raise NetworkSideError(f"the network side at {path} cannot be reached: {error.strerror}").with_hint(
-                    "start it: systemctl start twinhull-transfer.socket"
+                    "start it: systemctl restart twinhull-transfer.socket"
                 ) from error
             yield made
 

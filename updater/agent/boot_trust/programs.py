@@ -20,7 +20,7 @@ def programs_in(entries: Path, *, running: BootEntry | None, loaders: Iterable[P
         loaders: The boot loaders of this host that exist.
     """
     found = [_uki(path, running) for path in sorted(entries.glob("*.efi")) if path.is_file()]
-    return (*found, *(BootProgram(path.name, ProgramState.LOADER, digest=_digest(path)) for path in loaders))
+    return (*found, *(BootProgram(path.name, ProgramState.LOADER, digest=digest_of(path)) for path in loaders))
 
 
 def _uki(path: Path, running: BootEntry | None) -> BootProgram:
@@ -30,10 +30,11 @@ def _uki(path: Path, running: BootEntry | None) -> BootProgram:
         state = ProgramState.RUNNING
     else:
         state = ProgramState.BLESSED if blessed else ProgramState.OTHER
-    return BootProgram(path.name, state, blessed=blessed, digest=_digest(path))
+    return BootProgram(path.name, state, blessed=blessed, digest=digest_of(path))
 
 
-def _digest(path: Path) -> bytes | None:
+def digest_of(path: Path) -> bytes | None:
+    """The Authenticode SHA-256 of a program; None when it cannot be read as one."""
     try:
         return authenticode_digest(path)
     except (PeFormatError, OSError):

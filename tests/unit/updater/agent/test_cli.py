@@ -159,7 +159,6 @@ def test_an_update_server_that_does_not_answer_never_condemns_a_version(
     machine.clock.meanwhile = deadline_meanwhile
     result = run(it, "health", "--gate")
     assert result.return_value == 1
-    assert "wait update server answers" in result.stdout
     assert rebooted_at == []
     # It waited as long as it is configured to, and then went back without holding it against the version.
     assert machine.clock.steady() - began >= 1200.0
@@ -178,7 +177,8 @@ def test_a_version_waits_for_the_server_only_on_trial_and_at_the_gate(
     patient = replace(CONFIG, health=replace(CONFIG.health, patience=0.0, server_patience=1200.0))
     it = cli.Setting(replace(it.agent, config=patient), Loaded(patient))
     server.error = FetchError("nobody answers")
-    assert run(it, "health", "--gate").return_value == 1
+    # A proven version is not judged by its server.
+    assert run(it, "health", "--gate").return_value == 0
     assert run(it, "health").return_value == 1
     assert not machine.clock.slept
     assert not machine.reboots
@@ -192,10 +192,12 @@ def test_a_deadline_waits_as_long_as_the_gate_does(
     run(it, "update", "--no-reboot")
     machine.power_cycle()
     run(it, "boot")
-    it.agent.wait("the server does not answer", seconds=600.0)
-    assert run(it, "deadline").exception is None
+    it.agent.wait(seconds=600.0)
+    for _ in range(2):
+        assert run(it, "deadline").exception is None
     assert not machine.reboots
-    assert (tmp_path / "words").read_text() == f"start --no-block {cli.LATER_DEADLINE}\n"
+    # Starting a timer that has elapsed once does nothing.
+    assert (tmp_path / "words").read_text() == 2 * f"restart --no-block {cli.LATER_DEADLINE}\n"
     machine.clock.sleep(601.0)
     assert "rebooting" in run(it, "deadline").stderr
     assert machine.reboots == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,10 @@ from tests.fakes.twin_host import built
 from updater.agent.config import Config, Timeouts
 from updater.agent.host_paths import HostPaths
 from updater.agent.machine import RunningSystem
-from updater.agent.server import ServerClient, access_of, server_client
+from updater.agent.server import ServerClient, access_of, restarting, server_client
 from updater.documents.release import Architecture
-from updater.errors import RefusedError, UpdaterError
-from updater.transfer.connection import Connection, started_here
+from updater.errors import NetworkSideError, RefusedError, UpdaterError
+from updater.transfer.connection import Connection, at_socket, started_here
 from updater.transfer.messages import MAX_CA_BYTES
 
 CONFIG = Config(url="http://me:pw@a/x", mirrors=("http://b",), channel="stable")
@@ -137,5 +138,25 @@ def test_metadata_are_kept_below_the_hosts_own_folder(signed: SignedSite, tmp_pa
 def test_this_host_asks_the_network_side_of_systemd_and_a_folder_one_of_its_own(tmp_path: Path) -> None:
     here = server_client(CONFIG, HostPaths(), FakeClock())
     folder = server_client(CONFIG, HostPaths(tmp_path), FakeClock())
-    assert "at_socket" in here.connect.__qualname__
+    assert "restarting" in here.connect.__qualname__
     assert "started_here" in folder.connect.__qualname__
+
+
+def test_a_socket_that_is_gone_is_started_again_once(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    started: list[int] = []
+
+    def start() -> None:
+        started.append(1)
+        listener.bind(str(path))
+        listener.listen()
+
+    connect = restarting(at_socket(path), start)
+    with listener:
+        for _ in range(2):
+            with connect() as made:
+                assert made.fileno() >= 0
+    assert started == [1]
+    with pytest.raises(NetworkSideError), restarting(at_socket(tmp_path / "none"), lambda: None)():
+        pass
