@@ -178,6 +178,12 @@ def _unwanted(version: Version, facts: HostFacts, hints: Hints, options: UpdateO
             f"{version} failed here at {bad.at}: {bad.reason}",
             "try it again with `updater update --retry`",
         )
+    if _used_up(version, facts) and not options.retry:
+        return Nothing(
+            Why.KNOWN_BAD,
+            f"{version} used up its tries in slot {facts.inactive.slot.value} without being blessed",
+            "try it again with `updater update --retry`",
+        )
     newest = hints.newest_known(facts)
     if newest is not None and version < newest and hints.pin is None and not options.allow_downgrade:
         return Nothing(
@@ -186,6 +192,15 @@ def _unwanted(version: Version, facts: HostFacts, hints: Hints, options: UpdateO
             "go back with `updater update --allow-downgrade` or `updater pin VERSION`",
         )
     return None
+
+
+def _used_up(version: Version, facts: HostFacts) -> bool:
+    """Whether the disk itself says that a version failed here, for what was remembered of it may be lost.
+
+    An entry that an operator left has no tries either, but none of them was made: it did not fail.
+    """
+    entry = facts.inactive_entry
+    return entry is not None and entry.version == version and facts.inactive_state is SlotState.BAD
 
 
 def _source(hints: Hints, channel: Channel) -> str:

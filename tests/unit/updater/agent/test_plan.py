@@ -66,6 +66,26 @@ def why(decided: Plan) -> Why:
     return decided.why
 
 
+@pytest.mark.parametrize(("running", "other"), [("1.0.0", "1.0.1"), ("1.0.1", "1.0.0")])
+def test_a_version_that_used_up_its_tries_is_bad_by_the_disk_alone(running: str, other: str) -> None:
+    said = channel(other)
+    by_hand = UpdateOptions(allow_downgrade=True)
+    again = UpdateOptions(allow_downgrade=True, retry=True)
+    host = facts(running, entry(running), entry(other, 0, 3), other=other)
+    assert why(decide(host, said=said, options=by_hand)) is Why.KNOWN_BAD
+    assert decide(host, said=said, options=again) == update(other, Slot.B, downgrade=other < running)
+
+
+def test_a_version_that_an_operator_left_did_not_fail() -> None:
+    host = facts("1.0.0", entry("1.0.0"), entry("1.0.1", 0, 0), other="1.0.1")
+    assert decide(host) == update("1.0.1", Slot.B, downgrade=False)
+
+
+def test_what_used_up_its_tries_says_nothing_of_other_versions() -> None:
+    host = facts("1.0.0", entry("1.0.0"), entry("1.0.1", 0, 3), other="1.0.1")
+    assert decide(host, said=channel("1.0.2")) == update("1.0.2", Slot.B, downgrade=False)
+
+
 def test_a_newer_release_goes_to_the_inactive_slot() -> None:
     assert decide() == update("1.0.1", Slot.B, downgrade=False)
 
