@@ -307,7 +307,10 @@ def test_updates_go_on_while_var_takes_nothing(fleet: Fleet, *, read_only: bool)
         host.ok("bless")
         # What was seen meanwhile still counts: an older repository is not followed.
         assert (host.root / "run/twinhull/tuf/timestamp.json").exists()
+        assert host.json("status")["poll"]["result"] == "ok"
     host.ok("health")
+    assert (host.state / "state.json").exists()
+    assert not (host.root / "run/twinhull/state.json").exists()
     assert (host.state / "tuf/timestamp.json").exists()
     assert not (host.root / "run/twinhull/tuf").exists()
 

@@ -438,7 +438,7 @@ class Agent:
     def _remember(self, change: Callable[[Hints], Hints]) -> None:
         """Save changed hints; a full or broken `/var` must not keep a host from blessing or leaving a trial."""
         try:
-            self.store.change(change, self._now())
+            self.store.remember(change, self._now())
         except OSError as error:
             _log.warning("%s could not be written: %s", self.store.path, error)
 

@@ -78,7 +78,7 @@ def read_setting(paths: HostPaths, *, warn: bool) -> Setting:
         click.echo(f"warning: {line} (ignored)", err=True)
     machine = ThisMachine() if paths.is_this_host else folder_machine(paths)
     server = server_client(settings.config, paths, machine.clock) if settings.config.urls else None
-    store = HintStore(paths.state / "state.json", machine.clock)
+    store = HintStore(paths.state / "state.json", paths.runtime / "state.json", clock=machine.clock)
     return Setting(Agent(machine, settings.config, store, paths.runtime / "lock", server), settings, paths)
 
 

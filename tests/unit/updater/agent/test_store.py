@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from partitions.version import Version
 from tests.fakes.clock import START, FakeClock
 from updater.agent.lock import exclusive
 from updater.agent.state import EventKind, Hints, Hold
@@ -27,7 +28,7 @@ def held(hints: Hints) -> Hints:
 
 @pytest.fixture
 def store(tmp_path: Path) -> HintStore:
-    found = HintStore(tmp_path / "lib/state.json", FakeClock())
+    found = HintStore(tmp_path / "lib/state.json", clock=FakeClock())
     found.path.parent.mkdir()
     return found
 
@@ -85,10 +86,50 @@ def test_only_its_owner_can_hold_the_lock(store: HintStore, tmp_path: Path) -> N
 
 def test_a_lock_that_is_never_given_up_is_waited_for_within_bounds(tmp_path: Path) -> None:
     clock = FakeClock()
-    store = HintStore(tmp_path / "state.json", clock)
+    store = HintStore(tmp_path / "state.json", clock=clock)
     with (tmp_path / "state.json.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(OSError, match="another process has held it for 10 s"):
             store.change(held, NOW)
         assert sum(clock.slept) == PATIENCE_S
     assert store.change(held, NOW).hold is not None
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> HintStore:
+    """A store whose disk takes nothing as long as there is a file in the place of its folder."""
+    (tmp_path / "lib").touch()
+    return HintStore(tmp_path / "lib/state.json", tmp_path / "run/state.json", clock=FakeClock())
+
+
+def test_what_the_disk_does_not_take_counts_until_the_next_boot(mirrored: HintStore, tmp_path: Path) -> None:
+    mirrored.remember(held, NOW)
+    assert mirrored.load(NOW).hold is not None
+    mirrored.remember(lambda hints: hints.with_bad(Version("1.0.1"), "x", NOW), NOW)
+    assert mirrored.load(NOW).hold is not None
+    assert mirrored.load(NOW).bad_version(Version("1.0.1")) is not None
+    (tmp_path / "run/state.json").unlink()
+    assert mirrored.load(NOW) == Hints()
+
+
+def test_what_an_operator_asks_for_is_kept_for_good_or_refused(mirrored: HintStore) -> None:
+    with pytest.raises(OSError, match=r"exists|directory"):
+        mirrored.change(held, NOW)
+    assert mirrored.load(NOW) == Hints()
+
+
+def test_what_was_kept_in_memory_moves_to_the_disk_with_the_next_change(mirrored: HintStore, tmp_path: Path) -> None:
+    mirrored.remember(held, NOW)
+    (tmp_path / "lib").unlink()
+    mirrored.remember(lambda hints: hints, NOW)
+    assert not (tmp_path / "run/state.json").exists()
+    assert HintStore(mirrored.path).load(NOW).hold is not None
+
+
+def test_a_damaged_copy_in_memory_does_not_hide_what_is_on_the_disk(store: HintStore, tmp_path: Path) -> None:
+    store.change(held, NOW)
+    (tmp_path / "copy.json").write_text("ha")
+    both = HintStore(store.path, tmp_path / "copy.json")
+    assert both.load(NOW).hold is not None
+    both.change(lambda hints: hints, NOW)
+    assert not (tmp_path / "copy.json").exists()
