@@ -45,17 +45,16 @@ class LocalNetwork:
             raise RefusedError(f"{path} is longer than {limit} bytes")
         return Received(found.content, shown(found.url), found.content_type)
 
-    def object(self, wanted: FetchObject, sink: Sink) -> str:
+    def object(self, wanted: FetchObject, sink: Sink, *, only: int | None = None) -> str:
+        alone = Servers([self.urls[only]], self.clock, self.said.append, lambda: 0.0) if only is not None else None
+        servers = alone or self._servers
         return told(
-            lambda: shown(objects.fetch_object(wanted, self._http, self._servers, lambda data: sink(memoryview(data))))
+            lambda: shown(objects.fetch_object(wanted, self._http, servers, lambda data: sink(memoryview(data))))
         )
 
     def unpack(self, packed_file: int, raw_bytes: int, sink: Sink) -> None:
         with os.fdopen(os.dup(packed_file), "rb", buffering=0) as packed:
             told(lambda: unpacking.unpack(Unpack(raw_bytes), packed, lambda data: sink(memoryview(data))))
-
-    def demote(self, url: str) -> None:
-        self._servers.urls.sort(key=lambda known: shown(known) == url)
 
     def close(self) -> None:
         self.closed += 1

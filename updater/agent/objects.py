@@ -13,14 +13,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from updater.agent.install import Sink
 from updater.agent.spool import Kept, Spool
 from updater.documents.release import Artifact, Compression, Release, StoredObject
-from updater.errors import RefusedError
+from updater.errors import FetchError, RefusedError, UpdaterError
 from updater.transfer.connection import NetworkSide
 from updater.transfer.messages import FetchObject
 
@@ -40,6 +40,8 @@ class ObjectSource:
     another: Callable[[], NetworkSide]
     transferred_bytes: int = 0
     _streaming: bool = False
+    # The numbers of the servers in the order in which each is asked alone, once bytes of several made a wrong object.
+    _one_by_one: list[int] = field(default_factory=list)
 
     def prepare(self, release: Release, progress: Progress) -> None:
         """Bring everything that the release needs, as far as this host can keep it (writes to the disk).
@@ -102,21 +104,35 @@ class ObjectSource:
         with self.spool.appending(stored) as kept:
             progress.step(f"download {what}", total=stored.size_bytes)
             progress.advance(kept.size_bytes)
-            # One more than there are servers: what was kept from before may be what is wrong.
-            tries_left = self.network.servers + 1
-            while not kept.is_whole():
-                tries_left -= 1
+            if not self._one_by_one and not kept.is_whole():
                 url = self._fetch_rest(stored, kept, progress)
-                if kept.is_whole():
-                    break
-                problem = RefusedError(f"{stored.path} from {url} has hash {kept.sha256}, not the signed one")
-                kept.restart()
-                if not tries_left:
-                    raise problem
-                _log.warning("%s", problem)
-                self.network.demote(url)
+                if not kept.is_whole():
+                    # Who sent what of it is not known, nor what was kept from before: nobody is blamed for it.
+                    _log.warning("%s; each server is asked alone", _wrong(stored, kept, f"{url} and what came before"))
+                    self._one_by_one = list(range(self.network.servers))
+            if not kept.is_whole():
+                self._keep_from_one(stored, kept, progress)
 
-    def _fetch_rest(self, stored: StoredObject, kept: Kept, progress: Progress) -> str:
+    def _keep_from_one(self, stored: StoredObject, kept: Kept, progress: Progress) -> None:
+        """Keep an object that one server alone sends; whoever fails is asked last from then on."""
+        errors: list[UpdaterError] = []
+        for server in tuple(self._one_by_one):
+            kept.restart()
+            try:
+                url = self._fetch_rest(stored, kept, progress, only=server)
+            except (FetchError, RefusedError) as error:
+                errors.append(error)
+            else:
+                if kept.is_whole():
+                    return
+                errors.append(_wrong(stored, kept, url))
+            _log.warning("%s", errors[-1])
+            self._one_by_one.remove(server)
+            self._one_by_one.append(server)
+        kept.restart()
+        raise errors[-1]
+
+    def _fetch_rest(self, stored: StoredObject, kept: Kept, progress: Progress, *, only: int | None = None) -> str:
         def add(data: memoryview) -> None:
             kept.add(data)
             self.transferred_bytes += len(data)
@@ -124,7 +140,7 @@ class ObjectSource:
 
         wanted = FetchObject(stored.path, stored.size_bytes, kept.size_bytes, stored.size_bytes)
         try:
-            return self.network.object(wanted, add)
+            return self.network.object(wanted, add, only=only)
         finally:
             kept.sync()
 
@@ -223,6 +239,10 @@ class _Counted:
             )
         if self._digest is not None and self._digest.hexdigest() != signed.sha256:
             raise RefusedError(f"what should be artifact {signed.sha256} has the hash {self._digest.hexdigest()}")
+
+
+def _wrong(stored: StoredObject, kept: Kept, source: str) -> RefusedError:
+    return RefusedError(f"{stored.path} from {source} has hash {kept.sha256}, not the signed one")
 
 
 def chosen_object(artifact: Artifact) -> StoredObject:

@@ -33,7 +33,6 @@ from updater.transfer.messages import (
     plain,
     read_reply,
 )
-from updater.transfer.urls import shown
 
 PIPE_BYTES = 1 << 20
 # The worker keeps shorter limits itself; these end one that does not.
@@ -71,8 +70,10 @@ class NetworkSide(Protocol):
             RefusedError: It is longer.
         """
 
-    def object(self, wanted: FetchObject, sink: Sink) -> str:
+    def object(self, wanted: FetchObject, sink: Sink, *, only: int | None = None) -> str:
         """Pass the bytes of an object to `sink`; returns which server sent the last of them.
+
+        With `only`, no other than the server of this number sends any.
 
         Raises:
             FetchError: It is missing, or does not come.
@@ -85,9 +86,6 @@ class NetworkSide(Protocol):
         Raises:
             RefusedError: It cannot be unpacked, or holds more.
         """
-
-    def demote(self, url: str) -> None:
-        """Ask this server last from now on."""
 
     def close(self) -> None:
         """Let the worker go; the next request gets a new one."""
@@ -129,19 +127,16 @@ class Connection:
             raise RefusedError(f"{path} from {outcome.url} is longer than {limit} bytes")
         return Received(bytes(found), outcome.url, outcome.content_type)
 
-    def object(self, wanted: FetchObject, sink: Sink) -> str:
+    def object(self, wanted: FetchObject, sink: Sink, *, only: int | None = None) -> str:
         """Pass the bytes of an object from `start` to `stop` to `sink`."""
         length = wanted.stop - wanted.start
-        return self._ask(Request(self.access, fetch_object=wanted), sink, limit_bytes=length, exactly=True).url
+        access = self.access if only is None else replace(self.access, urls=(self.access.urls[only],))
+        return self._ask(Request(access, fetch_object=wanted), sink, limit_bytes=length, exactly=True).url
 
     def unpack(self, packed_file: int, raw_bytes: int, sink: Sink) -> None:
         """Pass the raw bytes of a zstd file to `sink`."""
         request = Request(replace(self.access, urls=()), unpack=Unpack(raw_bytes))
         self._ask(request, sink, limit_bytes=raw_bytes, packed_file=packed_file)
-
-    def demote(self, url: str) -> None:
-        """Ask this server last from now on; the worker starts anew with the order it is given."""
-        self.access = replace(self.access, urls=tuple(sorted(self.access.urls, key=lambda known: shown(known) == url)))
 
     def close(self) -> None:
         """End the connection, and with it the worker."""

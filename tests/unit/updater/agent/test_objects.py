@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -256,6 +256,35 @@ def test_another_server_is_asked_for_what_one_has_wrong(put: Put) -> None:
         put.site.files[path] = flipped(put.site.files[path])
         assert bytes(copy(put.prepared(), put.artifacts["root"]).data) == ROOT
         assert [asked for asked, _ in other.requests].count(path) == 1
+
+
+def breaking_off(content: bytes) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Wrong bytes up to nine tenths, whatever is asked for."""
+    wrong = flipped(content, 100)[: len(content) * 9 // 10]
+    return raw(f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode(), wrong)
+
+
+@pytest.mark.parametrize(("count", "liars"), [(2, (0,)), (2, (1,)), (3, (0, 2))])
+def test_wrong_bytes_of_one_server_are_never_completed_by_another(put: Put, count: int, liars: tuple[int, ...]) -> None:
+    with serving(Site(files=dict(put.site.files))) as second, serving(Site(files=dict(put.site.files))) as third:
+        put.others = [second, third][: count - 1]
+        sites = (put.site, second, third)
+        honest = next(site for site in sites if sites.index(site) not in liars)
+        for liar in (sites[number] for number in liars):
+            liar.special = {path: breaking_off(content) for path, content in honest.files.items()}
+        source = put.prepared()
+        for which, content in put.contents.items():
+            assert bytes(copy(source, put.artifacts[which]).data) == content
+
+
+def test_nothing_stays_of_an_object_that_no_server_has_right(put: Put) -> None:
+    path = put.path("root")
+    put.site.special[path] = breaking_off(put.site.files[path])
+    with serving(Site(files={**put.site.files, path: flipped(put.site.files[path])})) as other:
+        put.others = [other]
+        with pytest.raises(RefusedError, match="not the signed one"):
+            put.prepared()
+    assert put.kept("root").stat().st_size == 0
 
 
 def test_a_wrong_object_on_every_server_is_asked_for_a_bounded_number_of_times(put: Put) -> None:

@@ -134,13 +134,17 @@ def test_as_many_certificates_as_are_allowed_reach_the_worker(site: Site, worker
         Connection(worker, access, SYSTEM_CLOCK, print).document("doc.json", 100)
 
 
-def test_an_order_of_servers_that_was_changed_counts(site: Site, worker: Connect) -> None:
-    with serving(Site(files={"/doc.json": b"other"})) as other:
+def test_one_server_alone_is_asked_when_that_is_wanted(site: Site, worker: Connect) -> None:
+    with serving(Site(files={f"/{PATH}": CONTENT})) as other:
         it = linked(worker, site.url, other.url).connection
         assert it.servers == 2
-        assert it.document("doc.json", 100).url == site.url
-        it.demote(site.url)
-        assert it.document("doc.json", 100).url == other.url
+        wanted = FetchObject(PATH, len(CONTENT), 0, len(CONTENT))
+        assert it.object(wanted, lambda _: None) == site.url
+        assert it.object(wanted, lambda _: None, only=1) == other.url
+        other.files.clear()
+        with pytest.raises(FetchError, match="404"):
+            it.object(wanted, lambda _: None, only=1)
+        assert it.object(wanted, lambda _: None) == site.url
 
 
 def test_a_worker_is_started_when_it_is_needed_and_ends_when_it_is_let_go(site: Site) -> None:
@@ -475,7 +479,7 @@ def test_a_socket_that_nobody_serves_is_named_with_what_to_do(tmp_path: Path) ->
     it = linked(at_socket(tmp_path / "transfer.socket"), "http://a").connection
     with pytest.raises(NetworkSideError, match=r"transfer\.socket cannot be reached: No such file") as caught:
         it.document("doc.json", 10)
-    assert "systemctl start twinhull-transfer.socket" in caught.value.hints[0]
+    assert "systemctl restart twinhull-transfer.socket" in caught.value.hints[0]
 
 
 def test_a_worker_behind_a_socket_is_reached(site: Site, tmp_path: Path) -> None:
