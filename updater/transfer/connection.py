@@ -19,9 +19,10 @@ from typing import Protocol
 from bedrock import process
 from bedrock.clock import Clock
 from bedrock.errors import DocumentError
-from updater.errors import FetchError, NetworkSideError, RefusedError
+from updater.errors import FetchError, NetworkSideError, RefusedError, UpdaterError
 from updater.transfer.messages import (
     MAX_PACKET_BYTES,
+    MOST_NOTICES,
     Failure,
     Fetch,
     FetchObject,
@@ -38,8 +39,6 @@ PIPE_BYTES = 1 << 20
 # The worker keeps shorter limits itself; these end one that does not.
 SLACK_S = 60.0
 MIB_WITHIN_S = 1200.0
-# Of one request; a worker that says more than this has nothing to say.
-MOST_NOTICES = 50
 _END_WITHIN_S = 5.0
 
 Sink = Callable[[memoryview], None]
@@ -176,14 +175,17 @@ class Connection:
 
     def _send(self, request: Request, packed_file: int | None) -> int:
         """Send a request; the reading end of its pipe."""
+        packet = _packet(request)
         self._notices = 0
         if self._socket is None:
             self._socket = self._open.enter_context(self.connect())
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            # Past a limit of the kernel's it is refused; a smaller pipe is only slower.
+            with suppress(OSError):
+                fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             files = [writer] if packed_file is None else [writer, packed_file]
-            socket.send_fds(self._socket, [packed(request)], files)
+            socket.send_fds(self._socket, [packet], files)
         except OSError as error:
             os.close(reader)
             raise NetworkSideError(f"the network side cannot be asked: {error.strerror or error}") from error
@@ -232,8 +234,9 @@ class Connection:
             raise NetworkSideError(f"the network side does not make sense: {error}") from error
         if reply.notice is not None:
             self._notices += 1
-            if self._notices <= MOST_NOTICES:
-                self.log(plain(reply.notice.text))
+            if self._notices > MOST_NOTICES:
+                raise NetworkSideError(f"the network side said more than {MOST_NOTICES} things and did not answer")
+            self.log(plain(reply.notice.text))
         said = reply.outcome
         if said is None:
             return None
@@ -315,6 +318,15 @@ def _reap(worker: process.Running) -> None:
     except process.StillRunningError:
         worker.kill()
         worker.wait()
+
+
+def _packet(request: Request) -> bytes:
+    try:
+        return packed(request)
+    except ValueError as error:
+        raise UpdaterError(
+            f"`url:`, `mirrors:`, `proxy:`, `no_proxy` and `ca:` are too long together: {error}"
+        ) from error
 
 
 def _error_of(outcome: Outcome) -> FetchError | RefusedError:

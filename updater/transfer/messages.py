@@ -16,6 +16,8 @@ from bedrock import strict
 MAX_PACKET_BYTES = 192 << 10
 MAX_CA_BYTES = 128 << 10
 REASON_LIMIT = 1000
+# Of one request; who says more than this has nothing to say.
+MOST_NOTICES = 50
 # A server that asks for more is asked again by the next poll.
 LONGEST_RETRY_AFTER_S = 600.0
 

@@ -31,6 +31,7 @@ class Worker:
     def __init__(self, connection: socket.socket, clock: Clock = SYSTEM_CLOCK) -> None:
         self._connection = connection
         self._clock = clock
+        self._notices_left = 0
         self._http: Http | None = None
         self._servers = Servers([], clock, self._say)
 
@@ -40,6 +41,7 @@ class Worker:
             packet, files, _, _ = socket.recv_fds(self._connection, messages.MAX_PACKET_BYTES, _MAX_FILES)
             if not packet:
                 return
+            self._notices_left = messages.MOST_NOTICES
             with _opened(files) as (sink, packed):
                 outcome = self._outcome(packet, sink, packed)
             self._send(Reply(outcome=outcome))
@@ -82,7 +84,9 @@ class Worker:
         return self._http
 
     def _say(self, text: str) -> None:
-        self._send(Reply(notice=Notice(text[:REASON_LIMIT])))
+        self._notices_left -= 1
+        if self._notices_left >= 0:
+            self._send(Reply(notice=Notice(text[:REASON_LIMIT])))
 
     def _send(self, reply: Reply) -> None:
         self._connection.send(messages.packed(reply))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import select
@@ -22,10 +24,11 @@ from bedrock.clock import SYSTEM_CLOCK, Clock
 from tests.fakes.clock import TickingClock
 from tests.fakes.http_server import Site, raw, serving, silent
 from updater.errors import FetchError, NetworkSideError, RefusedError, UpdaterError
-from updater.transfer.connection import MOST_NOTICES, Connect, Connection, Received, at_socket, started_here
+from updater.transfer.connection import PIPE_BYTES, Connect, Connection, Received, at_socket, started_here
 from updater.transfer.messages import (
     MAX_CA_BYTES,
     MAX_PACKET_BYTES,
+    MOST_NOTICES,
     Failure,
     FetchObject,
     Notice,
@@ -433,8 +436,8 @@ def test_a_worker_that_says_things_for_ever_is_given_up() -> None:
                 connection.send(packed(Reply(notice=Notice("wait a moment"))))
 
     with lying(talk) as (connect, _):
-        it = linked(connect, "http://a", clock=TickingClock(0.005))
-        with pytest.raises(FetchError, match="not done after 5 s"):
+        it = linked(connect, "http://a")
+        with pytest.raises(NetworkSideError, match="said more than 50 things"):
             it.object()
         assert len(it.said) == MOST_NOTICES
         it.connection.close()
@@ -513,6 +516,25 @@ def test_the_longest_request_fits_a_packet() -> None:
     assert read_request(data).access == access
     with pytest.raises(ValueError, match="fit a packet"):
         packed(Request(ServerAccess((), ca="c" * (MAX_PACKET_BYTES + 1))))
+
+
+def test_settings_that_are_too_long_are_named_and_leave_nothing_open(site: Site, worker: Connect) -> None:
+    long = Connection(worker, ServerAccess((), ca="c" * (MAX_PACKET_BYTES + 1)), SYSTEM_CLOCK, print)
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(UpdaterError, match=r"`ca:` are too long together: .* fit a packet"):
+        long.document("doc.json", 10)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_kernel_that_allows_no_large_pipe_makes_it_only_slower(
+    site: Site, worker: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_: int, command: int, size: int) -> int:
+        assert (command, size) == (fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("updater.transfer.connection.fcntl.fcntl", refuses)
+    assert linked(worker, site.url).object() == CONTENT
 
 
 def test_a_reply_is_read_back() -> None:
