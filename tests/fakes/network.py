@@ -23,13 +23,17 @@ Value = TypeVar("Value")
 
 @dataclass
 class LocalNetwork:
-    """A `NetworkSide` that asks the servers of `urls`; `said` is what it would have logged."""
+    """A `NetworkSide` that asks the servers of `urls`; `said` is what it would have logged.
+
+    `unpacked` is whether each file that was unpacked was still arriving.
+    """
 
     urls: list[str]
     clock: FakeClock = field(default_factory=FakeClock)
     said: list[str] = field(default_factory=list)
     access: ServerAccess | None = None
     closed: int = 0
+    unpacked: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._http = Http(self.access or ServerAccess(tuple(self.urls), connect_s=5, read_s=5), bounded_here)
@@ -52,7 +56,8 @@ class LocalNetwork:
             lambda: shown(objects.fetch_object(wanted, self._http, servers, lambda data: sink(memoryview(data))))
         )
 
-    def unpack(self, packed_file: int, raw_bytes: int, sink: Sink) -> None:
+    def unpack(self, packed_file: int, raw_bytes: int, sink: Sink, *, arriving: bool = False) -> None:
+        self.unpacked.append(arriving)
         with os.fdopen(os.dup(packed_file), "rb", buffering=0) as packed:
             told(lambda: unpacking.unpack(Unpack(raw_bytes), packed, lambda data: sink(memoryview(data))))
 

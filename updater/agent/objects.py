@@ -50,7 +50,13 @@ class ObjectSource:
             RefusedError: The bytes are not those that were signed.
             FetchError: They could not be fetched.
         """
-        artifacts = (release.artifacts.uki, release.artifacts.root, release.artifacts.verity)
+        try:
+            self._prepare((release.artifacts.uki, release.artifacts.root, release.artifacts.verity), progress)
+        finally:
+            # What is unpacked after this goes to the other slot: by a worker that no server has spoken to.
+            self.network.close()
+
+    def _prepare(self, artifacts: Sequence[Artifact], progress: Progress) -> None:
         wanted = [chosen_object(artifact) for artifact in artifacts]
         self._streaming = not self._can_keep(wanted) or not self._keep_all(wanted, progress)
         if self._streaming:
@@ -73,7 +79,7 @@ class ObjectSource:
         stored = chosen_object(artifact)
         with self._packed(stored) as handle:
             if stored.compression is Compression.ZSTD:
-                self.network.unpack(handle, artifact.size_bytes, counted.add)
+                self.network.unpack(handle, artifact.size_bytes, counted.add, arriving=self._streaming)
             else:
                 _pour(handle, counted.add)
         counted.check()

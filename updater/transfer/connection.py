@@ -39,6 +39,8 @@ PIPE_BYTES = 1 << 20
 # The worker keeps shorter limits itself; these end one that does not.
 SLACK_S = 60.0
 MIB_WITHIN_S = 1200.0
+# Nothing but this machine is waited for.
+UNPACKED_MIB_WITHIN_S = 60.0
 _END_WITHIN_S = 5.0
 
 Sink = Callable[[memoryview], None]
@@ -79,8 +81,8 @@ class NetworkSide(Protocol):
             RefusedError: It is not as long as signed.
         """
 
-    def unpack(self, packed_file: int, raw_bytes: int, sink: Sink) -> None:
-        """Pass the raw bytes of the zstd file behind an open handle to `sink`.
+    def unpack(self, packed_file: int, raw_bytes: int, sink: Sink, *, arriving: bool = False) -> None:
+        """Pass the raw bytes of the zstd file behind an open handle to `sink`; `arriving`: it comes from a server yet.
 
         Raises:
             RefusedError: It cannot be unpacked, or holds more.
@@ -95,7 +97,7 @@ class Connection:
     """A worker, started when it is first needed; `log` is given what a person should know.
 
     `slack_s` is how much longer than the worker's own limit a document may take, `mib_within_s` how long one MiB of
-    anything else.
+    anything else that servers send, and `unpacked_mib_within_s` one that is unpacked from a file.
     """
 
     connect: Connect
@@ -104,6 +106,7 @@ class Connection:
     log: Callable[[str], None]
     slack_s: float = SLACK_S
     mib_within_s: float = MIB_WITHIN_S
+    unpacked_mib_within_s: float = UNPACKED_MIB_WITHIN_S
     _open: ExitStack = field(default_factory=ExitStack)
     _socket: socket.socket | None = None
     _notices: int = 0
@@ -132,10 +135,11 @@ class Connection:
         access = self.access if only is None else replace(self.access, urls=(self.access.urls[only],))
         return self._ask(Request(access, fetch_object=wanted), sink, limit_bytes=length, exactly=True).url
 
-    def unpack(self, packed_file: int, raw_bytes: int, sink: Sink) -> None:
+    def unpack(self, packed_file: int, raw_bytes: int, sink: Sink, *, arriving: bool = False) -> None:
         """Pass the raw bytes of a zstd file to `sink`."""
         request = Request(replace(self.access, urls=()), unpack=Unpack(raw_bytes))
-        self._ask(request, sink, limit_bytes=raw_bytes, packed_file=packed_file)
+        mib_within_s = self.mib_within_s if arriving else self.unpacked_mib_within_s
+        self._ask(request, sink, limit_bytes=raw_bytes, packed_file=packed_file, mib_within_s=mib_within_s)
 
     def close(self) -> None:
         """End the connection, and with it the worker."""
@@ -155,11 +159,13 @@ class Connection:
         total_s: float | None = None,
         exactly: bool = False,
         packed_file: int | None = None,
+        mib_within_s: float | None = None,
     ) -> Outcome:
+        watch = _Watch(self.clock, total_s, mib_within_s or self.mib_within_s)
         try:
             reader = self._send(request, packed_file)
             try:
-                received, outcome = self._receive(reader, sink, limit_bytes, total_s)
+                received, outcome = self._receive(reader, sink, limit_bytes, watch)
             finally:
                 os.close(reader)
         except BaseException:
@@ -193,10 +199,9 @@ class Connection:
             os.close(writer)
         return reader
 
-    def _receive(self, reader: int, sink: Sink, limit_bytes: int, total_s: float | None) -> tuple[int, Outcome]:
+    def _receive(self, reader: int, sink: Sink, limit_bytes: int, watch: _Watch) -> tuple[int, Outcome]:
         """Everything that comes through the pipe, and the outcome after it."""
         buffer = memoryview(bytearray(PIPE_BYTES))
-        watch = _Watch(self.clock, total_s, self.mib_within_s)
         outcome: Outcome | None = None
         received, open_pipe = 0, True
         while open_pipe or outcome is None:

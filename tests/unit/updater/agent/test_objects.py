@@ -124,11 +124,14 @@ def copy(source: ObjectSource, artifact: Artifact, *, hash_raw: bool = True) -> 
 def test_all_of_an_update_is_kept_and_checked_before_it_is_written(put: Put) -> None:
     source = put.prepared()
     assert source.transferred_bytes == sum(len(content) for content in put.site.files.values())
+    # A worker that a server may have taken over unpacks nothing.
+    assert (put.networks[0].closed, put.networks[0].unpacked) == (1, [])
     put.site.files.clear()
     for which, content in put.contents.items():
         got = copy(source, put.artifacts[which])
         assert bytes(got.data) == content
         assert got.largest <= PIECE_BYTES
+    assert put.networks[0].unpacked == [False] * 3
     source.clear()
     assert list(put.spool.folder.iterdir()) == []
 
@@ -143,6 +146,7 @@ def test_a_host_without_room_takes_the_first_bytes_first_and_then_all_of_it_as_i
         assert bytes(got.data) == content
         assert got.largest <= PIECE_BYTES
     assert put.requests("root")[-1] is None
+    assert put.networks[0].unpacked[-3:] == [True] * 3
     assert all(network.closed for network in put.networks[1:])
     source.clear()
 

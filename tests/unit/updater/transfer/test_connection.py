@@ -63,7 +63,9 @@ class Linked:
 def linked(connect: Connect, *urls: str, clock: Clock = SYSTEM_CLOCK, read_s: float = 5.0) -> Linked:
     said: list[str] = []
     access = ServerAccess(urls, connect_s=5.0, read_s=read_s, document_s=0.5)
-    return Linked(Connection(connect, access, clock, said.append, slack_s=4.5, mib_within_s=5.0), said)
+    return Linked(
+        Connection(connect, access, clock, said.append, slack_s=4.5, mib_within_s=5.0, unpacked_mib_within_s=2.0), said
+    )
 
 
 # --- a real worker, in a process of its own
@@ -414,17 +416,18 @@ def trickle(_: socket.socket, __: Request, sink: int) -> None:
             os.write(sink, b"x")
 
 
-@pytest.mark.parametrize("what", ["document", "object", "unpack"])
-def test_a_worker_that_trickles_is_given_up(what: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "within_s"), [("document", 5), ("object", 5), ("arriving", 5), ("unpack", 2)])
+def test_a_worker_that_trickles_is_given_up(what: str, within_s: int, tmp_path: Path) -> None:
     (tmp_path / "packed").write_bytes(b"")
     with lying(trickle) as (connect, _), (tmp_path / "packed").open("rb") as stream:
         it = linked(connect, "http://a", clock=TickingClock(0.5)).connection
         asks: dict[str, Callable[[], object]] = {
             "document": lambda: it.document("doc.json", 1 << 20),
             "object": lambda: it.object(FetchObject(PATH, 1 << 30, 0, 1 << 30), lambda _: None),
+            "arriving": lambda: it.unpack(stream.fileno(), 1 << 30, lambda _: None, arriving=True),
             "unpack": lambda: it.unpack(stream.fileno(), 1 << 30, lambda _: None),
         }
-        with pytest.raises(FetchError, match="not done after 5 s"):
+        with pytest.raises(FetchError, match=f"not done after {within_s} s"):
             asks[what]()
         it.close()
 
