@@ -62,7 +62,7 @@ _DD_SECONDS = re.compile(r"copied, ([0-9.e-]+) s")
 _UPDATE = f"""
 rm -f {SCRATCH}/report.json {SCRATCH}/update.log {SCRATCH}/hwm {SCRATCH}/network
 sync; echo 3 > /proc/sys/vm/drop_caches
-systemd-run --quiet --collect --wait --unit={UNIT} -p MemoryAccounting=yes \\
+systemd-run --quiet --collect --wait --unit={UNIT} -p MemoryAccounting=yes -p ImportCredential=twinhull.updater \\
     -p StandardOutput=append:{SCRATCH}/report.json -p StandardError=append:{SCRATCH}/update.log \\
     -p ExecStopPost='/bin/sh -c "cat {_GROUP}/memory.peak > {SCRATCH}/peak"' \\
     updater update --no-reboot --json &
