@@ -13,7 +13,8 @@ from tests.fakes.clock import FakeClock
 from updater.errors import FetchError, RefusedError
 from updater.transfer import documents, objects, unpacking
 from updater.transfer.connection import Received, Sink
-from updater.transfer.http import Http, TransferError, within
+from updater.transfer.failure import TransferError
+from updater.transfer.http import Http, within
 from updater.transfer.messages import Failure, Fetch, FetchObject, ServerAccess, Unpack
 from updater.transfer.servers import Servers
 from updater.transfer.urls import shown

@@ -6,7 +6,8 @@ timed, so that a worker that a server took over can do nothing but fail: every b
 signed hashes by the agent, which runs no parser of HTTP, TLS or zstd.
 
     worker       serves one connection, from start to end
-    documents, objects, unpacking    what it is asked for
+    fetching     what it is asked for of servers: documents and objects
+    unpacking    what it is asked for of a file that the agent has checked
     http         one bounded request
     messages     what crosses the socket
     connection   the agent's end

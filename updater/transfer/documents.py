@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from updater.transfer.http import Http, Response, TransferError
+from updater.transfer.failure import TransferError
+from updater.transfer.http import Http, Response
 from updater.transfer.messages import Failure, Fetch
 from updater.transfer.servers import Servers
 from updater.transfer.urls import joined, shown

@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import make_headers
 
+from updater.transfer.failure import TransferError
 from updater.transfer.messages import LONGEST_RETRY_AFTER_S, Failure, ServerAccess
 from updater.transfer.urls import shown
 
@@ -32,25 +33,6 @@ OK, PARTIAL, RANGE_REFUSED = 200, 206, 416
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRYABLE = frozenset({408, 421, 425, 429, 500, 502, 503, 504})
 _MISSING = frozenset({403, 404, 410})
-
-
-class TransferError(Exception):
-    """A transfer did not work; `again` says whether another try may."""
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        failure: Failure = Failure.UNREACHABLE,
-        again: bool = True,
-        status: int | None = None,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.failure = failure
-        self.again = again
-        self.status = status
-        self.retry_after_s = retry_after_s
 
 
 class _TooSlowError(Exception):

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bedrock.clock import Clock
-from updater.transfer.http import RANGE_REFUSED, Http, Response, TransferError
+from updater.transfer.failure import TransferError
+from updater.transfer.http import RANGE_REFUSED, Http, Response
 from updater.transfer.messages import Failure, FetchObject
 from updater.transfer.servers import Servers
 from updater.transfer.urls import joined, shown

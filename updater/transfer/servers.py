@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bedrock.clock import Clock
-from updater.transfer.http import TransferError
+from updater.transfer.failure import TransferError
 from updater.transfer.urls import shown
 
 FIRST_PAUSE_S = 1.0

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from updater.transfer.http import TransferError
+from updater.transfer.failure import TransferError
 from updater.transfer.messages import Failure, Unpack
 
 MAX_WINDOW_BYTES = 8 << 20

@@ -2,6 +2,7 @@
 
 It ends when the agent hangs up, at any moment of a transfer.  Whatever goes wrong while a request is served becomes its
 outcome: this is the border behind which nothing of a server is trusted, and no exception crosses it.
+A worker that unpacks loads nothing that speaks HTTP or TLS, and one that fetches no zstd.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, cast
 
 from bedrock.clock import SYSTEM_CLOCK, Clock
-from updater.transfer import documents, messages, objects, unpacking
-from updater.transfer.http import Http, TransferError
+from updater.transfer import messages
+from updater.transfer.failure import TransferError
 from updater.transfer.messages import REASON_LIMIT, Failure, Notice, Outcome, Reply, Request
-from updater.transfer.servers import Servers
-from updater.transfer.urls import shown
+
+if TYPE_CHECKING:
+    from updater.transfer.fetching import Fetching
 
 _MAX_FILES = 2
 
@@ -32,8 +34,7 @@ class Worker:
         self._connection = connection
         self._clock = clock
         self._notices_left = 0
-        self._http: Http | None = None
-        self._servers = Servers([], clock, self._say)
+        self._fetching: Fetching | None = None
 
     def serve(self) -> None:
         """Answer requests until the agent hangs up."""
@@ -65,23 +66,15 @@ class Worker:
                 view = view[os.write(sink, view) :]
 
         if request.unpack is not None and packed is not None:
-            unpacking.unpack(request.unpack, packed, pass_on)
-            return Outcome()
-        http = self._with(request)
-        if request.fetch is not None:
-            found = documents.fetch(request.fetch, http, self._servers)
-            pass_on(found.content)
-            return Outcome(url=shown(found.url), content_type=found.content_type)
-        if request.fetch_object is not None:
-            url = objects.fetch_object(request.fetch_object, http, self._servers, pass_on)
-            return Outcome(url=shown(url))
-        return Outcome(Failure.WRONG, "the request asks for nothing")
+            from updater.transfer.unpacking import unpack  # noqa: PLC0415 - see the module's docstring
 
-    def _with(self, request: Request) -> Http:
-        if self._http is None or self._http.access != request.access:
-            self._http = Http(request.access)
-            self._servers = Servers(list(request.access.urls), self._clock, self._say)
-        return self._http
+            unpack(request.unpack, packed, pass_on)
+            return Outcome()
+        from updater.transfer.fetching import Fetching  # noqa: PLC0415 - see the module's docstring
+
+        if self._fetching is None or self._fetching.access != request.access:
+            self._fetching = Fetching.of(request.access, self._clock, self._say)
+        return self._fetching.served(request, pass_on)
 
     def _say(self, text: str) -> None:
         self._notices_left -= 1

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from bedrock.clock import SYSTEM_CLOCK, Clock
 from updater.errors import FetchError, RefusedError
-from updater.transfer.http import RANGE_REFUSED, Http, Response, TransferError
+from updater.transfer.failure import TransferError
+from updater.transfer.http import RANGE_REFUSED, Http, Response
 from updater.transfer.messages import Failure, ServerAccess
 from updater.transfer.urls import joined, shown
 

@@ -9,7 +9,8 @@ import pytest
 from tests.fakes.clock import FakeClock, TickingClock
 from tests.fakes.http_server import Site, raw, serving, trickled
 from updater.transfer.documents import TRIES, FetchedDocument, fetch
-from updater.transfer.http import Http, TransferError
+from updater.transfer.failure import TransferError
+from updater.transfer.http import Http
 from updater.transfer.messages import Failure, Fetch, ServerAccess
 from updater.transfer.servers import Servers
 

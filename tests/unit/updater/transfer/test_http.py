@@ -15,7 +15,8 @@ from tests.fakes.certificates import LoopbackTls, loopback_tls
 from tests.fakes.forward_proxy import forward_proxy
 from tests.fakes.http_server import Site, raw, redirect, serving, silent, trickled
 from updater.transfer import http as transfer_http
-from updater.transfer.http import Http, TransferError, bypasses_proxy, retry_after_s, within
+from updater.transfer.failure import TransferError
+from updater.transfer.http import Http, bypasses_proxy, retry_after_s, within
 from updater.transfer.messages import Failure, ServerAccess
 from updater.transfer.urls import shown
 

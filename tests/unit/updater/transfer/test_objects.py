@@ -11,7 +11,8 @@ import pytest
 from tests.fakes.clock import FakeClock, TickingClock
 from tests.fakes.http_server import Site, Special, raw, serving, trickled
 from updater.transfer import objects
-from updater.transfer.http import CHUNK_BYTES, Http, TransferError
+from updater.transfer.failure import TransferError
+from updater.transfer.http import CHUNK_BYTES, Http
 from updater.transfer.messages import Failure, FetchObject, ServerAccess
 from updater.transfer.objects import MAX_FRUITLESS_TRIES, PROGRESS_WITHIN_S, fetch_object
 from updater.transfer.servers import Servers

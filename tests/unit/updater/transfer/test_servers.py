@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.clock import FakeClock
-from updater.transfer.http import TransferError
+from updater.transfer.failure import TransferError
 from updater.transfer.servers import LONGEST_PAUSE_S, Servers, pause_s
 from updater.transfer.urls import joined, shown
 

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from tests.fakes.tampering import flipped
-from updater.transfer.http import TransferError
+from updater.transfer.failure import TransferError
 from updater.transfer.messages import Failure, Unpack
 from updater.transfer.unpacking import PIECE_BYTES, unpack
 
