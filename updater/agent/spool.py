@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bedrock import persist
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from updater.documents.release import StoredObject
 
-# How much is lost at most when the power goes, and how much of it is in the page cache, which counts as our memory.
-SYNC_BYTES = 4 << 20
+# How much is lost at most when the power goes: this, or what came in this time.
+SYNC_BYTES = 16 << 20
+SYNC_S = 1.0
+# How much of it is in the page cache, which counts as our memory; the disk writes it while more arrives.
+CACHED_BYTES = 2 << 20
 # What containers and logs may still write while an update is kept.
 SPARE_BYTES = 64 << 20
 _READ_BYTES = 1 << 20
@@ -28,6 +32,7 @@ class Spool:
     """The folder; each file in it is named by the hash that it will have."""
 
     folder: Path
+    clock: Clock = SYSTEM_CLOCK
 
     def has_room(self, wanted: Collection[StoredObject]) -> bool:
         """Whether what is missing of these objects can be kept (writes an empty folder to the disk)."""
@@ -59,7 +64,7 @@ class Spool:
         try:
             # Its name first: what is synced below a name that a cut of power takes away is lost.
             persist.sync_folder(self.folder)
-            kept = Kept(handle, stored)
+            kept = Kept(handle, stored, self.clock)
             kept.read_back()
             yield kept
         finally:
@@ -84,11 +89,13 @@ class Spool:
 class Kept:
     """What is kept of one object: its length so far, and the hash of that."""
 
-    def __init__(self, handle: int, stored: StoredObject) -> None:
+    def __init__(self, handle: int, stored: StoredObject, clock: Clock) -> None:
         self._handle = handle
         self._stored = stored
+        self._clock = clock
         self._digest = hashlib.sha256()
-        self._synced = 0
+        self._synced, self._synced_at_s = 0, clock.steady()
+        self._cached_from = 0
         self.size_bytes = 0
 
     def is_whole(self) -> bool:
@@ -119,21 +126,26 @@ class Kept:
             count = os.pwrite(self._handle, view, self.size_bytes)
             self.size_bytes += count
             view = view[count:]
-        if self.size_bytes - self._synced >= SYNC_BYTES:
+        self._forget_pages()
+        waited_s = self._clock.steady() - self._synced_at_s
+        if self.size_bytes - self._synced >= SYNC_BYTES or waited_s >= SYNC_S:
             self.sync()
 
     def sync(self) -> None:
         """Make what is kept durable on the disk."""
         os.fdatasync(self._handle)
-        self._forget_pages()
+        self._synced, self._synced_at_s = self.size_bytes, self._clock.steady()
 
     def restart(self) -> None:
         """Remove what is kept from the disk."""
         os.ftruncate(self._handle, 0)
         self._digest = hashlib.sha256()
-        self.size_bytes = self._synced = 0
+        self.size_bytes = self._synced = self._cached_from = 0
 
     def _forget_pages(self) -> None:
-        if self.size_bytes - self._synced >= SYNC_BYTES or self.size_bytes == self._stored.size_bytes:
-            os.posix_fadvise(self._handle, 0, self.size_bytes, os.POSIX_FADV_DONTNEED)
-            self._synced = self.size_bytes
+        """Drop what the disk has, and let it begin with the rest, without waiting for it."""
+        if self.size_bytes - self._cached_from >= CACHED_BYTES or self.size_bytes == self._stored.size_bytes:
+            # From one step before, which was still being written then.
+            start = max(0, self._cached_from - CACHED_BYTES)
+            os.posix_fadvise(self._handle, start, self.size_bytes - start, os.POSIX_FADV_DONTNEED)
+            self._cached_from = self.size_bytes

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.clock import FakeClock
 from updater.agent.spool import SPARE_BYTES, Kept, Spool
 from updater.documents.release import Compression, StoredObject
 
@@ -62,10 +64,20 @@ def test_a_shorter_file_with_other_bytes_shows_when_it_is_whole(spool: Spool) ->
 def test_bytes_are_synced_as_they_grow(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", lambda handle: synced.append(os.fstat(handle).st_size))
-    with spool.appending(STORED) as kept:
+    clock = FakeClock()
+    slow = Spool(spool.folder, clock)
+    with slow.appending(STORED) as kept:
         for start in range(0, len(CONTENT), 1 << 16):
+            clock.sleep(0.25)
             kept.add(memoryview(CONTENT)[start : start + (1 << 16)])
-    assert synced == [4 << 20, 8 << 20]
+    # On a slow line each second counts, and on a fast one each 16 MiB.
+    assert synced == list(range(1 << 18, len(CONTENT) + 1, 1 << 18))
+    large = replace(STORED, sha256="ab" * 32, size_bytes=40 << 20)
+    synced.clear()
+    with slow.appending(large) as kept:
+        for _ in range(40):
+            kept.add(memoryview(bytes(1 << 20)))
+    assert synced == [16 << 20, 32 << 20]
 
 
 def test_there_is_room_while_something_is_left_for_others(spool: Spool) -> None:
@@ -121,7 +133,7 @@ def test_a_symbolic_link_is_not_followed(spool: Spool, tmp_path: Path) -> None:
 def test_a_file_that_shrinks_under_us_is_not_whole(spool: Spool) -> None:
     file_of(spool).write_bytes(CONTENT)
     handle = os.open(file_of(spool), os.O_RDWR)
-    kept = Kept(handle, STORED)
+    kept = Kept(handle, STORED, FakeClock())
     kept.read_back()
     assert kept.is_whole()
     kept.restart()
