@@ -14,6 +14,7 @@ from bedrock.clock import SYSTEM_CLOCK, Clock
 from updater.server.access import AccessLog
 from updater.server.files import file_routes
 from updater.server.health import health_routes
+from updater.server.metrics import metrics_routes
 
 
 def create_app(repository: Path, *, clock: Clock = SYSTEM_CLOCK) -> Starlette:
@@ -24,7 +25,11 @@ def create_app(repository: Path, *, clock: Clock = SYSTEM_CLOCK) -> Starlette:
         clock: Where the time comes from.
     """
     return Starlette(
-        routes=[*file_routes(repository), *health_routes(repository, clock)],
+        routes=[
+            *file_routes(repository),
+            *health_routes(repository, clock),
+            *metrics_routes(repository, clock),
+        ],
         middleware=[Middleware(AccessLog)],
         exception_handlers={HTTPException: _plain_error},
     )

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from bedrock import strict
 from bedrock.clock import Clock
 
-_FORM = "%Y-%m-%dT%H:%M:%SZ"
+EXPIRY_FORM = "%Y-%m-%dT%H:%M:%SZ"
 _NAMED_BY_SNAPSHOT = ("targets", "releases", "channels")
 _MAX_BYTES = 8 << 20
 
@@ -78,7 +78,7 @@ def judge(role: str, signed: Any, now: datetime) -> RoleHealth:
     """Whether the signed part of a document can be read and is valid at `now`.  Pure."""
     try:
         version, text = int(signed["version"]), str(signed["expires"])
-        expires = datetime.strptime(text, _FORM).replace(tzinfo=UTC)
+        expires = datetime.strptime(text, EXPIRY_FORM).replace(tzinfo=UTC)
     except (ValueError, KeyError, TypeError):
         return RoleHealth(problem=f"the {role} metadata is missing or not readable")
     return RoleHealth(version, text, None if now < expires else f"the {role} metadata expired at {text}")
