@@ -96,7 +96,7 @@ class FakeServer:
     """A `Server` with a channel and releases; `error` is what every question gets instead of an answer.
 
     `errors_of_others` are those of its other places, in their order; None for one that answers.  Of those that answer,
-    the places in `stale` show nothing new.
+    the places in `stale` show nothing new, and `garbled` is what a place has instead of a document.
     """
 
     channel_now: Channel
@@ -109,6 +109,7 @@ class FakeServer:
     remarks: tuple[str, ...] = ()
     errors_of_others: tuple[Exception | None, ...] = ()
     stale: frozenset[int] = frozenset()
+    garbled: dict[tuple[int, str], Exception] = field(default_factory=dict)
     turn: int = 0
     closed: int = 0
 
@@ -122,9 +123,11 @@ class FakeServer:
             raise error
 
     def channel(self, name: str) -> Channel:
+        self._ungarbled("channel")
         return self.channel_now
 
     def release(self, version: Version, *, sha256: str | None) -> SignedRelease:
+        self._ungarbled("release")
         self.asked.append(str(version))
         if str(version) not in self.releases:
             raise FetchError(f"there is no release {version}")
@@ -135,7 +138,12 @@ class FakeServer:
         return found
 
     def boot_trust(self) -> BootTrust | None:
+        self._ungarbled("boot_trust")
         return self.trust
+
+    def _ungarbled(self, document: str) -> None:
+        if (self.turn, document) in self.garbled:
+            raise self.garbled[self.turn, document]
 
     def source(self) -> MemorySource:
         if self.transfer is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from keys.secureboot.siglist import BootVariable, hashes_of, parse_lists
 from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
-from updater.agent.asking import Repository, Server, newest_repository
+from updater.agent.asking import AnyPlace, Repository, Server
 from updater.agent.boot_trust.applying import apply_boot_trust
 from updater.agent.config import Config
 from updater.agent.install import (
@@ -48,7 +48,7 @@ from updater.agent.state import Attempt, EventKind, Hints, Hold, HostFacts, Pin,
 from updater.agent.store import HintStore
 from updater.documents.channel import Channel, Instant
 from updater.documents.release import Release, SignedRelease
-from updater.errors import BusyError, PolicyError, RefusedError, UpdaterError
+from updater.errors import BusyError, PolicyError, UpdaterError
 
 # The guards of a trial wait this long for the lock, within the time limit of their units.
 PATIENCE_S = 60.0
@@ -118,12 +118,18 @@ class Agent:
                 decided = self._decide_now(channel, options)
                 if not isinstance(decided, Update):
                     return UpdateOutcome(decided)
-                try:
+                with self._noting_failure(decided.version):
                     found = repository.release(decided.version, sha256=decided.sha256)
-                    return self._update_to(found, decided, partial(self._decide_now, channel, options), progress)
-                except (TwinhullError, OSError) as error:
-                    self._note(EventKind.FAILED, str(error), decided.version)
-                    raise
+            with closing(self._server()), self._noting_failure(decided.version):
+                return self._update_to(found, decided, partial(self._decide_now, channel, options), progress)
+
+    @contextmanager
+    def _noting_failure(self, version: Version) -> Iterator[None]:
+        try:
+            yield
+        except (TwinhullError, OSError) as error:
+            self._note(EventKind.FAILED, str(error), version)
+            raise
 
     def _apply_boot_trust(self, repository: Repository) -> None:
         """Append to the firmware's lists what they lack (writes to its flash); a failure stops no update."""
@@ -317,21 +323,15 @@ class Agent:
 
     @contextmanager
     def _asking(self) -> Iterator[Repository]:
-        """The repository with its newest metadata; how asking for them ended is remembered."""
-        server = self._server()
-        try:
+        """The repository with its newest metadata; how asking for its documents ended is remembered."""
+        with closing(self._server()) as server:
+            repository = AnyPlace(server, self.machine.running())
             try:
-                repository = newest_repository(server, self.machine.running())
-            except RefusedError as error:
-                self._remember_poll(PollResult.REFUSED, str(error))
-                raise
-            except (TwinhullError, OSError) as error:
-                self._remember_poll(PollResult.FAILED, str(error))
-                raise
-            self._remember_poll(PollResult.OK, "; ".join(repository.remarks))
-            yield repository
-        finally:
-            server.close()
+                repository.refresh()
+                yield repository
+            finally:
+                if repository.outcome is not None:
+                    self._remember_poll(*repository.outcome)
 
     def _server(self) -> Server:
         if self.server is None:

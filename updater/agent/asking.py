@@ -1,19 +1,23 @@
-"""What the agent asks update servers for, and which of several places of a repository it believes to be the newest."""
+"""What the agent asks update servers for, and which of several places of a repository it asks."""
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from bedrock.errors import TwinhullError
 from partitions.version import Version
 from updater.agent.install import ArtifactSource
 from updater.agent.machine import RunningSystem
+from updater.agent.state import PollResult
 from updater.documents.boot_trust import BootTrust
 from updater.documents.channel import Channel
 from updater.documents.release import SignedRelease
-from updater.errors import FetchError, RefusedError
+from updater.errors import FetchError, PolicyError, RefusedError
 
+Document = TypeVar("Document")
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +63,82 @@ class Server(Protocol):
 
     def close(self) -> None:
         """Let go of what was opened."""
+
+
+class AnyPlace:
+    """A `Repository` that goes on to the next place of a server where one answers wrongly or not at all.
+
+    A place without keys could otherwise keep updates away by one document that it garbles, while others have it.
+    """
+
+    def __init__(self, server: Server, running: RunningSystem) -> None:
+        self._server = server
+        self._running = running
+        self._found: Repository | None = None
+        self._problem: TwinhullError | OSError | None = None
+
+    @property
+    def outcome(self) -> tuple[PollResult, str] | None:
+        """How asking ended: badly with the first document that no place has as it should be; None when it did not."""
+        if self._problem is None:
+            return None if self._found is None else (PollResult.OK, "; ".join(self.remarks))
+        refused = isinstance(self._problem, RefusedError)
+        return PollResult.REFUSED if refused else PollResult.FAILED, str(self._problem)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Those of the place that answered."""
+        return self._found.remarks if self._found is not None else ()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the place that answered brought news."""
+        return self._found is not None and self._found.has_news
+
+    def refresh(self) -> None:
+        """Fetch and verify the newest metadata that a place shows."""
+        with self._noted():
+            self._found = newest_repository(self._server, self._running)
+
+    def channel(self, name: str) -> Channel:
+        """The verified channel document."""
+        return self._read(lambda repository: repository.channel(name))
+
+    def release(self, version: Version, *, sha256: str | None) -> SignedRelease:
+        """The verified release document."""
+        return self._read(lambda repository: repository.release(version, sha256=sha256))
+
+    def boot_trust(self) -> BootTrust | None:
+        """What the firmware may start."""
+        return self._read(lambda repository: repository.boot_trust())
+
+    def _read(self, read: Callable[[Repository], Document]) -> Document:
+        """What the first place has that can be read, each asked once; the first one's error when none has."""
+        errors: list[TwinhullError] = []
+        with self._noted():
+            for _ in range(self._server.places):
+                try:
+                    if self._found is None:
+                        self._found = self._server.repository(self._running)
+                        self._found.refresh()
+                    return read(self._found)
+                except (FetchError, RefusedError) as error:
+                    _log.debug("%s", error)
+                    errors.append(error)
+                self._found = None
+                self._server.next_server()
+            raise errors[0]
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except PolicyError:
+            # What was withdrawn was read.
+            raise
+        except (TwinhullError, OSError) as error:
+            self._problem = self._problem or error
+            raise
 
 
 def newest_repository(server: Server, running: RunningSystem) -> Repository:

@@ -7,12 +7,13 @@ import fcntl
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from bedrock.errors import TwinhullError
 from bedrock.progress import Silent
 from keys.secureboot.siglist import BootVariable, hash_list
 from partitions.version import Version
@@ -29,7 +30,16 @@ from updater.agent.store import HintStore
 from updater.agent.trial import MOST_POSTPONED, NOT_TAKEN
 from updater.documents.channel import Instant
 from updater.documents.release import Artifact
-from updater.errors import BusyError, FetchError, NoSpaceError, PolicyError, RefusedError, SlotError, UpdaterError
+from updater.errors import (
+    BusyError,
+    FetchError,
+    NetworkSideError,
+    NoSpaceError,
+    PolicyError,
+    RefusedError,
+    SlotError,
+    UpdaterError,
+)
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1", "1.0.2")}
 
@@ -296,7 +306,8 @@ def test_a_release_that_was_changed_after_it_was_promoted_is_refused_before_anyt
     with pytest.raises(RefusedError, match="chosen"):
         story.update()
     assert not story.machine.host.disk.journal
-    assert story.agent.hints().history[-1].kind is EventKind.FAILED
+    kinds = [event.kind for event in story.agent.hints().history]
+    assert kinds[-2:] == [EventKind.FAILED, EventKind.POLL_REFUSED]
 
 
 def test_a_pin_keeps_to_the_bytes_it_was_first_seen_with(story: Story) -> None:
@@ -560,6 +571,57 @@ def test_when_no_place_answers_the_first_ones_error_is_told(story: Story) -> Non
     with pytest.raises(RefusedError, match="expired"):
         story.update()
     assert story.server.closed == 1
+
+
+DOCUMENTS = ("channel", "release", "boot_trust")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("error", [FetchError("404"), RefusedError("garbage")])
+def test_a_place_that_garbles_a_document_does_not_keep_it_from_a_host(
+    story: Story, document: str, error: TwinhullError
+) -> None:
+    story.server.errors_of_others = (None,)
+    story.server.garbled = {(0, document): error}
+    assert isinstance(story.update().plan, Update)
+    poll = story.agent.hints().poll
+    assert poll is not None
+    assert (poll.result, poll.reason) == (PollResult.OK, "")
+    assert story.server.closed == 2
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_document_that_no_place_has_is_the_result_of_the_poll(story: Story, document: str) -> None:
+    story.server.errors_of_others = (None, FetchError("away"))
+    story.server.garbled = {(0, document): RefusedError("garbage"), (1, document): FetchError("404")}
+    with suppress(RefusedError):
+        assert isinstance(story.update().plan, Update)
+        # What the firmware may start stops no update.
+        assert document == "boot_trust"
+    poll = story.agent.hints().poll
+    assert poll is not None
+    assert (poll.result, poll.reason) == (PollResult.REFUSED, "garbage")
+    assert polls(story) == [("poll-refused", "garbage")]
+    assert len(story.server.asked) <= 2 * story.server.places + 2
+
+
+def test_a_document_that_a_failing_network_side_does_not_bring_is_a_poll_that_failed(story: Story) -> None:
+    story.server.garbled = {(0, "channel"): NetworkSideError("no socket")}
+    with pytest.raises(NetworkSideError):
+        story.update()
+    poll = story.agent.hints().poll
+    assert poll is not None
+    assert (poll.result, poll.reason) == (PollResult.FAILED, "no socket")
+
+
+def test_what_goes_wrong_on_the_host_itself_does_not_make_a_poll_bad(story: Story) -> None:
+    one = RELEASES["1.0.1"]
+    story.server.transfer = MemorySource(one, break_at={one.release.artifacts.root.sha256: 0})
+    with pytest.raises(FetchError):
+        story.update()
+    poll = story.agent.hints().poll
+    assert poll is not None
+    assert poll.result is PollResult.OK
 
 
 def test_a_trial_that_cannot_be_judged_is_left_and_installed_again_a_bounded_number_of_times(story: Story) -> None:

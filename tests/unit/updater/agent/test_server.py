@@ -15,10 +15,12 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.http_server import Site, serving
 from tests.fakes.tuf_site import SignedSite
 from tests.fakes.twin_host import built
+from updater.agent.asking import AnyPlace
 from updater.agent.config import Config, Timeouts
 from updater.agent.host_paths import HostPaths
 from updater.agent.machine import RunningSystem
 from updater.agent.server import ServerClient, access_of, restarting, server_client
+from updater.agent.state import PollResult
 from updater.documents.release import Architecture
 from updater.errors import NetworkSideError, RefusedError, UpdaterError
 from updater.transfer.connection import Connection, at_socket, started_here
@@ -133,6 +135,24 @@ def test_metadata_are_kept_below_the_hosts_own_folder(signed: SignedSite, tmp_pa
     assert str(repository.channel("stable").version) == "1.0.1"
     it.close()
     assert (tmp_path / "var/lib/twinhull/tuf/timestamp.json").exists()
+
+
+@pytest.mark.parametrize("what", ["channel", "role", "away"])
+def test_a_server_that_garbles_a_document_is_passed_over(signed: SignedSite, tmp_path: Path, what: str) -> None:
+    files = dict(signed.site.files)
+    target = next(path for path in files if path.startswith("/targets/channels/"))
+    role = next(path for path in files if path.endswith(".channels.json"))
+    if what == "away":
+        del files[target]
+    else:
+        files[target if what == "channel" else role] = b"{}"
+    with serving(Site(files=files)) as liar:
+        it = client(tmp_path, liar.url, signed.site.url, root=signed.root_bytes)
+        repository = AnyPlace(it, RUNNING)
+        repository.refresh()
+        assert str(repository.channel("stable").version) == "1.0.1"
+        assert repository.outcome == (PollResult.OK, "")
+        it.close()
 
 
 def test_this_host_asks_the_network_side_of_systemd_and_a_folder_one_of_its_own(tmp_path: Path) -> None:
