@@ -1,9 +1,10 @@
-"""Reading a file that may be anything: not a regular one, endless, or a link to somewhere else."""
+"""Reading and removing a file that may be anything: a folder, endless, or a link to somewhere else."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -22,3 +23,24 @@ def read_regular(path: Path, limit_bytes: int) -> bytes:
     if len(data) > limit_bytes:
         raise OSError(errno.EFBIG, f"longer than {limit_bytes} bytes", str(path))
     return data
+
+
+def is_regular(path: Path, limit_bytes: int | None = None) -> bool:
+    """Whether there is a regular file, itself and not by a link, which is at most `limit_bytes` long.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and (limit_bytes is None or found.st_size <= limit_bytes)
+
+
+def remove_any(path: Path) -> None:
+    """Remove whatever is there from the disk: a file, a link and not what it leads to, or a folder with all in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -35,7 +35,9 @@ from tuf.api.metadata import Key, Metadata, Role, Root, Signed, TargetFile, Targ
 from bedrock import persist
 from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError
+from bedrock.regular_files import read_regular
 from partitions.version import Version
+from updater.agent.kept_metadata import MAX_METADATA_BYTES
 from updater.documents import boot_trust as boot_trusts
 from updater.documents import channel as channels
 from updater.documents import release as releases
@@ -69,8 +71,6 @@ with _without_its_network():
     from tuf.ngclient.updater import Updater
 
 TIMESTAMP_PATH = "metadata/timestamp.json"
-# A document is read into memory, however long the one that names it says it is.
-MAX_METADATA_BYTES = 8 << 20
 _LIMITS = UpdaterConfig(
     # Each has to be signed by the one before; a host that was off for years follows all of them.
     max_root_rotations=4096,
@@ -358,7 +358,7 @@ class _Fetcher(FetcherInterface):
                 f"{url} is said to be {max_length} bytes long, at most {MAX_METADATA_BYTES} are read"
             )
         if url == TIMESTAMP_PATH and self.keeps_timestamp:
-            return self._kept.read_bytes()
+            return read_regular(self._kept, MAX_METADATA_BYTES)
         try:
             found = self._network.document(url, max_length)
             _require_json(url, found)
@@ -375,13 +375,13 @@ class _Fetcher(FetcherInterface):
     def kept_timestamp(self) -> bytes:
         """The timestamp on the disk; empty when there is none that can be read."""
         try:
-            return self._kept.read_bytes()
+            return read_regular(self._kept, MAX_METADATA_BYTES)
         except OSError:
             return b""
 
     def _is_older(self, offered: bytes) -> bool:
         try:
-            return _version_of(offered) < _version_of(self._kept.read_bytes())
+            return _version_of(offered) < _version_of(read_regular(self._kept, MAX_METADATA_BYTES))
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return False
 

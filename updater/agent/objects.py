@@ -58,12 +58,10 @@ class ObjectSource:
 
     def _prepare(self, artifacts: Sequence[Artifact], progress: Progress) -> None:
         wanted = [chosen_object(artifact) for artifact in artifacts]
-        self._streaming = not self._can_keep(wanted) or not self._keep_all(wanted, progress)
+        trouble = self._trouble(wanted) or self._keep_all(wanted, progress)
+        self._streaming = trouble is not None
         if self._streaming:
-            _log.warning(
-                "%s has no room for the update before it is installed: it is installed while it arrives",
-                self.spool.folder,
-            )
+            _log.warning("%s %s: it is installed while it arrives", self.spool.folder, trouble)
             self.spool.clear()
             for artifact in artifacts:
                 self._probe(artifact)
@@ -88,23 +86,23 @@ class ObjectSource:
         """Remove what was kept from the disk."""
         self.spool.clear()
 
-    def _can_keep(self, wanted: Sequence[StoredObject]) -> bool:
+    def _trouble(self, wanted: Sequence[StoredObject]) -> str | None:
+        """Why nothing can be kept, if so (writes to the disk)."""
         try:
             self.spool.keep_only(wanted)
-        except OSError:
-            return False
-        return self.spool.has_room(wanted)
+            return None if self.spool.has_room(wanted) else "has no room for the update before it is installed"
+        except OSError as error:
+            return f"cannot keep the update ({error.strerror or error})"
 
-    def _keep_all(self, wanted: Sequence[StoredObject], progress: Progress) -> bool:
-        """Keep all of them; False when the disk takes no more of them (writes to it)."""
+    def _keep_all(self, wanted: Sequence[StoredObject], progress: Progress) -> str | None:
+        """Keep all of them; why the disk takes no more of them, if so (writes to it)."""
         try:
             for stored, what in zip(wanted, ("boot entry", "root", "verity tree"), strict=True):
                 self._keep(stored, what, progress)
         except OSError as error:
             # Others write to the disk, too: what had room when it was asked about may not have it any more.
-            _log.warning("%s: %s", self.spool.folder, error.strerror or error)
-            return False
-        return True
+            return f"takes no more of the update ({error.strerror or error})"
+        return None
 
     def _keep(self, stored: StoredObject, what: str, progress: Progress) -> None:
         with self.spool.appending(stored) as kept:

@@ -6,6 +6,7 @@ was signed.  A transfer goes on after an interruption, also over a reboot.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Collection, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from bedrock import persist
 from bedrock.clock import SYSTEM_CLOCK, Clock
+from bedrock.regular_files import is_regular, remove_any
 from updater.documents.release import StoredObject
 
 # How much is lost at most when the power goes: this, or what came in this time.
@@ -35,21 +37,27 @@ class Spool:
     clock: Clock = SYSTEM_CLOCK
 
     def has_room(self, wanted: Collection[StoredObject]) -> bool:
-        """Whether what is missing of these objects can be kept (writes an empty folder to the disk)."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = os.statvfs(self.folder)
-        except OSError:
-            return False
+        """Whether what is missing of these objects can be kept (writes an empty folder to the disk).
+
+        Raises:
+            OSError: The disk cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = os.statvfs(self.folder)
+        if found.f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.folder))
         missing = sum(max(0, stored.size_bytes - self._kept_bytes(stored)) for stored in wanted)
-        return bool(not found.f_flag & os.ST_RDONLY and found.f_bavail * found.f_frsize >= missing + SPARE_BYTES)
+        return bool(found.f_bavail * found.f_frsize >= missing + SPARE_BYTES)
 
     def keep_only(self, wanted: Collection[StoredObject]) -> None:
-        """Remove from the disk what belongs to other updates."""
+        """Remove from the disk what belongs to other updates, and what is not a file."""
         names = {stored.sha256 for stored in wanted}
+        if self.folder.is_symlink():
+            # What it leads to is somebody else's.
+            self.folder.unlink()
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.name not in names:
-                path.unlink()
+            if path.name not in names or not is_regular(path):
+                remove_any(path)
 
     def clear(self) -> None:
         """Remove everything from the disk; an error is ignored, for the next update clears again."""

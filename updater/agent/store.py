@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from bedrock import persist, strict
 from bedrock.clock import SYSTEM_CLOCK, Clock
 from bedrock.errors import DocumentError
 from bedrock.locks import lock_file
-from bedrock.regular_files import read_regular
+from bedrock.regular_files import read_regular, remove_any
 from updater.agent.lock import LOCK_MODE, make_own_folder
 from updater.agent.state import EventKind, Hints, parse_hints
 from updater.documents.channel import Instant
@@ -103,10 +102,8 @@ class HintStore:
         """Rename the file on the disk, if that can be written; says where it is now."""
         aside = self.path.with_name(f"{self.path.name}.broken")
         try:
-            if aside.is_dir() and not aside.is_symlink():
-                shutil.rmtree(aside)
-            elif self.path.is_dir() and not self.path.is_symlink():
-                aside.unlink(missing_ok=True)
+            # A folder takes no file's place, nor a file a folder's.
+            remove_any(aside)
             self.path.replace(aside)
         except OSError:
             return ""

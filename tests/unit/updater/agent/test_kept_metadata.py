@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from updater.agent.kept_metadata import ROOM_BYTES, usable_folder
+from updater.agent.kept_metadata import MAX_METADATA_BYTES, ROOM_BYTES, usable_folder
 
 
 @contextmanager
@@ -75,6 +77,46 @@ def test_a_folder_that_cannot_be_made_is_no_reason_to_stop(tmp_path: Path, volat
     (tmp_path / "file").write_text("no folder")
     assert usable_folder(tmp_path / "file/tuf", volatile) == volatile
     assert list(volatile.iterdir()) == []
+
+
+def put_foreign(folder: Path) -> set[Path]:
+    """What the library would wait for, read without end or fail on."""
+    for name in ("targets.json", "root_history/2.root.json"):
+        os.mkfifo(folder / name)
+    with (folder / "snapshot.json").open("wb") as stream:
+        stream.truncate(MAX_METADATA_BYTES + 1)
+    (folder / "channels.json").symlink_to("/dev/zero")
+    (folder / "releases.json/deep").mkdir(parents=True)
+    (folder / "root_history/root_history").mkdir()
+    names = ("targets", "snapshot", "channels", "releases", "root_history/2.root")
+    return {*(folder / f"{name}.json" for name in names), folder / "root_history/root_history"}
+
+
+def all_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_what_is_not_metadata_is_removed_before_anybody_reads_it(usual: Path, volatile: Path) -> None:
+    before = all_in(usual)
+    put_foreign(usual)
+    usable_folder(usual, volatile)
+    assert all_in(usual) == before
+
+
+def test_what_is_not_metadata_is_not_taken_into_memory(usual: Path, volatile: Path) -> None:
+    before = all_in(usual)
+    put_foreign(usual)
+    with disk_that_takes_nothing():
+        usable_folder(usual, volatile)
+    assert all_in(volatile) == before
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_folder_gives_way_to_one(usual: Path, volatile: Path, make: Callable[[Path], None]) -> None:
+    shutil.rmtree(usual)
+    make(usual)
+    assert usable_folder(usual, volatile) == usual
+    assert usual.is_dir()
 
 
 def test_a_copy_that_was_cut_short_is_made_anew(usual: Path, volatile: Path) -> None:

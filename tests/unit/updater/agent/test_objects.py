@@ -309,6 +309,22 @@ def test_objects_of_another_update_are_removed(put: Put) -> None:
     assert {path.name for path in put.spool.folder.iterdir()} == names
 
 
+def test_what_is_no_object_is_removed_and_makes_no_host_stream(put: Put, caplog: pytest.LogCaptureFixture) -> None:
+    (put.spool.folder / "folder/deep").mkdir(parents=True)
+    os.mkfifo(put.spool.folder / "fifo")
+    put.kept("root").mkdir()
+    os.mkfifo(put.kept("uki"))
+    put.prepared()
+    assert put.kept("root").is_file()
+    assert len(list(put.spool.folder.iterdir())) == 3
+    assert "while it arrives" not in caplog.text
+
+
+def test_a_host_that_streams_says_why(without_room: Put, caplog: pytest.LogCaptureFixture) -> None:
+    without_room.prepared()
+    assert "cannot keep the update (Not a directory): it is installed while it arrives" in caplog.text
+
+
 @contextmanager
 def files_at_most(size_bytes: int) -> Iterator[None]:
     """A disk that takes no file longer than this."""
@@ -320,10 +336,11 @@ def files_at_most(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_fills_up_in_the_middle_does_not_end_the_update(put: Put) -> None:
+def test_a_disk_that_fills_up_in_the_middle_does_not_end_the_update(put: Put, caplog: pytest.LogCaptureFixture) -> None:
     with files_at_most(500_000):
         source = put.prepared()
         assert bytes(copy(source, put.artifacts["root"]).data) == ROOT
+    assert "takes no more of the update (File too large)" in caplog.text
     assert list(put.spool.folder.iterdir()) == []
 
 

@@ -97,10 +97,11 @@ def test_what_is_kept_already_needs_no_room(spool: Spool) -> None:
     assert spool.has_room((large,))
 
 
-def test_a_folder_that_cannot_be_made_has_no_room(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     spool = Spool(tmp_path / "file/spool")
-    assert not spool.has_room((STORED,))
+    with pytest.raises(OSError, match="Not a directory"):
+        spool.has_room((STORED,))
     spool.keep_only(())
     spool.clear()
 
@@ -115,10 +116,20 @@ def test_only_what_is_wanted_is_kept(spool: Spool) -> None:
 
 
 def test_a_folder_among_the_kept_objects_does_not_end_an_update(spool: Spool) -> None:
-    (spool.folder / "folder").mkdir()
-    spool.clear()
-    with pytest.raises(OSError, match="directory"):
-        spool.keep_only(())
+    (spool.folder / "folder/deep").mkdir(parents=True)
+    spool.keep_only((STORED,))
+    assert list(spool.folder.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_the_folder_costs_nobody_their_files(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").touch()
+    spool.folder.rmdir()
+    spool.folder.symlink_to(tmp_path / "mine")
+    spool.keep_only(())
+    assert spool.has_room((STORED,))
+    assert (tmp_path / "mine/file").exists()
+    assert not spool.folder.is_symlink()
 
 
 def test_a_symbolic_link_is_not_followed(spool: Spool, tmp_path: Path) -> None:
