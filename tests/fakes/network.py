@@ -62,6 +62,9 @@ class LocalNetwork:
         with os.fdopen(os.dup(packed_file), "rb", buffering=0) as packed:
             told(lambda: unpacking.unpack(Unpack(raw_bytes), packed, lambda data: sink(memoryview(data))))
 
+    def renew(self) -> None:
+        self.close()
+
     def close(self) -> None:
         self.closed += 1
 

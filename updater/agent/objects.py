@@ -50,11 +50,9 @@ class ObjectSource:
             RefusedError: The bytes are not those that were signed.
             FetchError: They could not be fetched.
         """
-        try:
-            self._prepare((release.artifacts.uki, release.artifacts.root, release.artifacts.verity), progress)
-        finally:
-            # What is unpacked after this goes to the other slot: by a worker that no server has spoken to.
-            self.network.close()
+        self._prepare((release.artifacts.uki, release.artifacts.root, release.artifacts.verity), progress)
+        # What is unpacked after this goes to the other slot: by a worker that no server has spoken to.
+        self.network.renew()
 
     def _prepare(self, artifacts: Sequence[Artifact], progress: Progress) -> None:
         wanted = [chosen_object(artifact) for artifact in artifacts]

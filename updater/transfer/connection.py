@@ -88,6 +88,9 @@ class NetworkSide(Protocol):
             RefusedError: It cannot be unpacked, or holds more.
         """
 
+    def renew(self) -> None:
+        """Let the worker go, and start the one that gets the next request."""
+
     def close(self) -> None:
         """Let the worker go; the next request gets a new one."""
 
@@ -140,6 +143,11 @@ class Connection:
         request = Request(replace(self.access, urls=()), unpack=Unpack(raw_bytes))
         mib_within_s = self.mib_within_s if arriving else self.unpacked_mib_within_s
         self._ask(request, sink, limit_bytes=raw_bytes, packed_file=packed_file, mib_within_s=mib_within_s)
+
+    def renew(self) -> None:
+        """End the connection, and make the next one, whose worker starts meanwhile."""
+        self.close()
+        self._socket = self._open.enter_context(self.connect())
 
     def close(self) -> None:
         """End the connection, and with it the worker."""
