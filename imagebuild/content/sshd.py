@@ -42,14 +42,14 @@ ExecStart=/usr/bin/mv -f {FOLDER}/new_%i_key {FOLDER}/ssh_host_%i_key
 
 def host_key_files() -> dict[str, str]:
     """The files that make a host's keys and configure the server to use them, by path."""
-    units = " ".join(f"twinhull-ssh-host-key@{kind}.service" for kind in KINDS)
+    units = " ".join(f"ssh-host-key@{kind}.service" for kind in KINDS)
     wants = f"[Unit]\nWants={units}\nAfter={units}\n"
     return {
-        f"{_UNIT_FOLDER}/twinhull-ssh-host-key@.service": _UNIT,
+        f"{_UNIT_FOLDER}/ssh-host-key@.service": _UNIT,
         **{
             f"{_UNIT_FOLDER}/{name}.d/10-host-keys.conf": wants
             for name in ("ssh.service", "ssh.socket", "sshd@.service")
         },
-        _CONFIG: "# Made by twinhull-ssh-host-key@.service when they are missing.\n"
+        _CONFIG: "# Made by ssh-host-key@.service when they are missing.\n"
         + "".join(f"HostKey {FOLDER}/ssh_host_{kind}_key\n" for kind in KINDS),
     }

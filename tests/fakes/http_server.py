@@ -138,8 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for offset in range(0, min(limit, len(body)), 65536):
                 part = body[offset : min(offset + 65536, limit)]
-                self.wfile.write(part)
+                # Counted first: whoever reads the last part may look at once.
                 self.site.sent_bytes += len(part)
+                self.wfile.write(part)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 

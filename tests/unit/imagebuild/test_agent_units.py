@@ -59,3 +59,13 @@ def test_no_limit_that_was_hit_ends_the_network_side_for_good() -> None:
     text = Path(UNITS / "twinhull-transfer.socket").read_text()
     assert re.search(r"(?m)^TriggerLimitIntervalSec=0$", text)
     assert re.search(r"(?m)^SocketMode=0600$", text)
+
+
+def test_no_other_unit_has_a_name_that_the_common_settings_hit() -> None:
+    known = {path.name for path in UNITS.glob("twinhull-*.*")} | {"twinhull-.service.d"}
+    named: set[str] = set()
+    for path in (*DATA.parent.rglob("*.py"), *DATA.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            text = path.read_text(errors="replace")
+            named |= set(re.findall(r"twinhull-[a-z-]*@?\.(?:service|socket|timer)(?:\.d)?", text))
+    assert named - known - {f"{name}.d" for name in known} == set()

@@ -170,7 +170,7 @@ def test_host_keys_are_taken_out_and_made_on_the_host(tmp_path: Path) -> None:
     settle(case.shop, case.tree)
     assert not list((case.tree.root / "etc/ssh").glob("ssh_host*"))
     assert "HostKey /var/lib/ssh/ssh_host_ed25519_key" in case.text("/etc/ssh/sshd_config.d/10-twinhull.conf")
-    assert "ssh-keygen" in case.text("/usr/lib/systemd/system/twinhull-ssh-host-key@.service")
+    assert "ssh-keygen" in case.text("/usr/lib/systemd/system/ssh-host-key@.service")
     # systemd would let the server listen on sockets of its own, and complains where the hypervisor offers none.
     masked = case.tree.root / "etc/systemd/system-generators/systemd-ssh-generator"
     assert str(masked.readlink()) == "/dev/null"
