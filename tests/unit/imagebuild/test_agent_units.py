@@ -50,6 +50,12 @@ def test_provisioning_may_set_the_name_of_the_host() -> None:
     assert last(unit, "ProtectHostname") == "no"
 
 
+def test_provisioning_may_write_to_homes() -> None:
+    unit = "twinhull-provision.service"
+    assert last(unit, "ProtectHome") == "no"
+    assert {"/etc", "/var"} <= set(last(unit, "ReadWritePaths").split())
+
+
 @pytest.mark.parametrize("unit", ["twinhull-trial-deadline.service", "twinhull-trial-lost.service"])
 def test_a_slot_that_was_blessed_is_left_by_no_guard_of_a_trial(unit: str) -> None:
     assert "ConditionPathExists=!/run/twinhull/blessed" in settings(unit)
