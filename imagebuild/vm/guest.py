@@ -29,7 +29,7 @@ from imagebuild.vm.config import Credential
 MAX_OUTPUT_BYTES = 8 << 20
 _GRACE_S = 30.0
 _SLICE_S = 0.5
-_UNIT = "guest-shell.service"
+_UNIT = "hypervisor-shell.service"
 _SCRIPT = "twinhull.guest-shell"
 _PORT = f"/dev/virtio-ports/{GUEST_PORT}"
 

@@ -99,7 +99,7 @@ def test_waiting_ends_early_when_the_machine_is_gone(tmp_path: Path) -> None:
 
 def test_the_unit_is_pulled_in_and_finds_its_script() -> None:
     by_name = {credential.name: credential.value.decode() for credential in guest_shell_credentials()}
-    unit = by_name["systemd.extra-unit.guest-shell.service"]
+    unit = by_name["systemd.extra-unit.hypervisor-shell.service"]
     assert "ImportCredential=twinhull.guest-shell" in unit
-    assert "guest-shell.service" in by_name["systemd.unit-dropin.multi-user.target"]
+    assert "hypervisor-shell.service" in by_name["systemd.unit-dropin.multi-user.target"]
     assert "/dev/virtio-ports/twinhull.guest" in by_name["twinhull.guest-shell"]
