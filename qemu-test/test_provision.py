@@ -300,7 +300,7 @@ def test_the_firmware_may_provision_once_and_whoever_signs_always(bench: Workben
         assert record["applied"]["way"] == "boot-partition"
         # systemd did not import it, so it was found in fw_cfg itself.
         (trouble,) = record["troubles"]
-        assert (trouble["way"], trouble["reason"]) == ("firmware", "another document counts more")
+        assert (trouble["way"], trouble["reason"]) == ("firmware", "another document takes precedence")
         assert host.text("cat /var/lib/app/plain; stat -c ' %a' /var/lib/app/plain").split() == [SECRET, "600"]
         assert host.text("cat /run/token") == SECRET
         assert_kept_secret(host, SECRET)
