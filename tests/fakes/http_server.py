@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -37,13 +38,14 @@ class Site:
 
 
 @contextmanager
-def serving(site: Site, *, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
+def serving(site: Site, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Site]:
     """Serve the site on a free port of loopback for as long as the block runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(site))
+    server = (_Ipv6Server if ":" in host else ThreadingHTTPServer)((host, 0), _handler(site))
     server.daemon_threads = True
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    site.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
+    shown = f"[{host}]" if ":" in host else host
+    site.url = f"http{'s' if tls else ''}://{shown}:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -53,6 +55,10 @@ def serving(site: Site, *, tls: ssl.SSLContext | None = None) -> Iterator[Site]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Ipv6Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
 
 
 def raw(*parts: bytes) -> Special:

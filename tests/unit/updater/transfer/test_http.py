@@ -55,6 +55,13 @@ def test_content_arrives_and_no_more_than_is_wanted(site: Site) -> None:
     assert content(http(), f"{site.url}/x", 3) == b"con"
 
 
+def test_a_host_that_has_only_ipv6_is_served() -> None:
+    with serving(Site(files={"/x": b"content"}), host="::1") as site:
+        assert content(http(), f"{site.url}/x") == b"content"
+        assert content(http(), f"{site.url.replace('//', '//me:pw@')}/x") == b"content"
+        assert "Authorization" in site.seen_headers[-1]
+
+
 def test_a_part_is_asked_for_by_its_header(site: Site) -> None:
     with http().get(f"{site.url}/x", ranged="bytes=3-5") as response:
         assert response.partial
