@@ -295,7 +295,7 @@ def test_what_is_revoked_reaches_the_firmware(life: Life) -> None:
     reason = "a hole in the first version"
     twinhull("keys", "revoke-boot", life.repository.base, f"{IMAGE}/{FIRST}", "--reason", reason, "--keys", keys)
     life.host.wait_status(lambda _: any(reason in line for line in history(life)), timeout_s=POLL_TIMEOUT_S)
-    assert f"appended: {reason}" in history(life)
+    assert f"appended: {IMAGE} {FIRST}: {reason}" in history(life)
     content = base64.b64decode(life.host.text(f"base64 -w0 {DBX}"))
     digest = authenticode_digest(life.bench.build(FIRST) / "uki.efi")
     assert digest in hashes_of(parse_lists(content[ATTRIBUTES_BYTES:]))
