@@ -76,6 +76,8 @@ class AnyPlace:
         self._running = running
         self._found: Repository | None = None
         self._problem: TwinhullError | OSError | None = None
+        # What was remarkable about places that failed then.
+        self._remarked: list[str] = []
 
     @property
     def outcome(self) -> tuple[PollResult, str] | None:
@@ -83,7 +85,8 @@ class AnyPlace:
         if self._problem is None:
             return None if self._found is None else (PollResult.OK, "; ".join(self.remarks))
         refused = isinstance(self._problem, RefusedError)
-        return PollResult.REFUSED if refused else PollResult.FAILED, str(self._problem)
+        reason = "; ".join((str(self._problem), *self._remarked))
+        return PollResult.REFUSED if refused else PollResult.FAILED, reason
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -125,6 +128,7 @@ class AnyPlace:
                 except (FetchError, RefusedError) as error:
                     _log.debug("%s", error)
                     errors.append(error)
+                self._remarked += [each for each in self.remarks if each not in self._remarked]
                 self._found = None
                 self._server.next_server()
             raise errors[0]

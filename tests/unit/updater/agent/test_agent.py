@@ -764,3 +764,14 @@ def test_a_postponed_trial_is_left_by_force_when_nobody_reboots(story: Story) ->
     story.machine.reboot_errors = [UpdaterError("an inhibitor")]
     assert story.agent.postpone("the server does not answer").reboot
     assert story.machine.reboots == [True]
+
+
+def test_what_was_remarkable_about_a_place_that_failed_is_told_with_the_failure(story: Story) -> None:
+    story.server.remarks = ("the server shows older metadata than this host has seen",)
+    missing = "targets/channels/stable.json: the server answers 404"
+    story.server.garbled = {(0, "channel"): FetchError(missing)}
+    with pytest.raises(FetchError):
+        story.agent.check(UpdateOptions())
+    poll = story.agent.hints().poll
+    assert poll is not None
+    assert (poll.result, poll.reason) == (PollResult.FAILED, f"{missing}; {story.server.remarks[0]}")
