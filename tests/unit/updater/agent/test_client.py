@@ -400,7 +400,7 @@ KEPT = ("timestamp", "snapshot", "targets", "channels", "root")
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """Nothing that other tests left is collected where the stack is used up: what it ends by then could not even run."""
+    """Nothing that other tests left is collected where the stack is used up, and what it ends by could not even run."""
     gc.collect()
     gc.disable()
     yield
