@@ -69,7 +69,8 @@ def twinhull() -> None:
       twinhull vm run out/my-host/1.0.0 --credential 'twinhull.updater=url: http://10.0.2.2:8080'
 
     Keys are read from my-keys, unless --keys or TWINHULL_KEYS names another folder.
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused because verification failed, 4 nothing to do.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused because verification failed, 4 nothing to do,
+    5 something must be done soon, 6 it is overdue.
     """
 
 

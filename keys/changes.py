@@ -1,6 +1,6 @@
 """Changing the keys of a role: rotated, added, revoked, and how many must sign.
 
-A keys folder says which keys a role is to have; a repository follows when it is told to (`twinhull repo refresh`, or
+A keys folder says which keys a role is to have; a repository follows on request (`twinhull repo refresh`, or
 `twinhull root` where the keys are apart).
 Rules: keys that leave a role by rotation sign along until they are revoked, so that nothing is invalid in between; a
 revoked key never comes back; a new private file is on the disk before the keyring names it, and no file is removed.

@@ -1,6 +1,6 @@
 """Makes the disk: systemd-repart puts boot loader, UKI and root file system into partitions.
 
-What the tools are told is kept next to the build (`config/disk/`, `config/disk.json`), so that the disk of an unsigned
+The input of the tools is kept next to the build (`config/disk/`, `config/disk.json`), so that the disk of an unsigned
 build can be made again when its signatures have arrived, from the build's folder alone.
 """
 
@@ -37,7 +37,7 @@ _SLACK = 4 << 20
 
 @dataclass(frozen=True)
 class DiskRecipe:
-    """What systemd-repart is told besides the definitions of the partitions.
+    """What systemd-repart gets besides the definitions of the partitions.
 
     Attributes:
         seed: Decides the identifiers of the partitions.
@@ -114,7 +114,7 @@ def assemble(recipe: DiskRecipe, boot: BootPrograms, slot: Sequence[Path], place
     """Let systemd-repart make the disk (writes to the disk).
 
     Args:
-        recipe: What it is told.
+        recipe: What systemd-repart gets.
         boot: The boot loader and the UKI.
         slot: The root file system and its verity tree.
         place: Where it works.

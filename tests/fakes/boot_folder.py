@@ -53,7 +53,7 @@ class FakeBootFolder:
         self._current[name] += data
 
     def authenticode(self, name: str) -> bytes | None:
-        # What programs of tests are; any hash tells them apart.
+        # What programs of tests are; any hash distinguishes them.
         return hashlib.sha256(self.durable[name]).digest() if name in self.durable else None
 
     def sha256_uncached(self, name: str) -> str:

@@ -68,7 +68,7 @@ def _run_here(program: click.Command, lines: Sequence[Sequence[str]], folder: Pa
         sys.stdout.write(json.dumps(codes))
         sys.stdout.flush()
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - the parent is told
+    except BaseException:  # noqa: BLE001 - the parent reads it
         traceback.print_exc()
         sys.stdout.flush()
         os._exit(1)

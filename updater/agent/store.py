@@ -56,7 +56,7 @@ class HintStore:
         """Read the hints, change them and write changed ones to the disk, one process at a time.
 
         Raises:
-            OSError: They could not be written, or another process did not let go of them.
+            OSError: They could not be written, or another process did not release their lock.
         """
         with self._only_one(self.path):
             before = self.load(now)

@@ -1,4 +1,4 @@
-"""Serves one connection of the agent: the program `updater-transfer`, whose standard input is the socket.
+"""Serves one connection of the agent: the program `/usr/lib/twinhull/bin/transfer`, whose standard input is the socket.
 
 It ends when the agent hangs up, at any moment of a transfer.  Whatever goes wrong while a request is served becomes its
 outcome: this is the border behind which nothing of a server is trusted, and no exception crosses it.

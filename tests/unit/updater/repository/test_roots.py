@@ -75,7 +75,7 @@ def test_root_keys_that_were_all_exchanged_are_followed_from_the_root_next_to_th
 
 
 def test_a_forged_older_root_vouches_for_nothing(workshop: Publisher) -> None:
-    """It names the real root keys beside the attacker's, so that the next root seems to follow from it."""
+    """It names the real root keys next to the attacker's, so that the next root seems to follow from it."""
     workshop = rotated(workshop, TufRole.SNAPSHOT)
     layout = Layout(workshop.base)
     theirs = CryptoSigner.generate_ed25519()

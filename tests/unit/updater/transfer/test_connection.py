@@ -365,7 +365,7 @@ def test_an_outcome_that_comes_before_the_bytes_does_not_end_the_reading() -> No
 
 
 def test_an_answer_to_another_request_is_not_taken_for_ours() -> None:
-    # After an error the worker is let go: what it still says is never read.
+    # After an error the worker is released: what it still says is never read.
     with lying(says(DONE, DONE, DONE, first=b"few"), says(DONE, first=CONTENT)) as (connect, asked):
         it = linked(connect, "http://a")
         with pytest.raises(NetworkSideError):
