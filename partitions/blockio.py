@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ from partitions.errors import BlockIOError
 
 ALIGNMENT = 4096
 CHUNK_BYTES = 4 << 20
+# Linux, include/uapi/linux/fs.h: the size of the sectors that the device takes whole.
+_BLKSSZGET = 0x1268
 
 
 class BlockDevice(Protocol):
@@ -93,16 +97,20 @@ def check_range(device: BlockDevice, offset: int, length: int) -> None:
 class FileBlockDevice:
     """A block device or an image file.
 
-    Aligned transfers use direct I/O (`O_DIRECT`).  Where the filesystem refuses that (tmpfs on older kernels), reads
-    past the cache fall back to flushing the file and asking the kernel to drop its pages: the best available on such a
-    filesystem, but the kernel may ignore it.
+    Aligned transfers use direct I/O (`O_DIRECT`).  On a block device, writes of whole sectors from an `aligned_buffer`
+    do too, so that exactly these sectors are written and no page around them.  Where the filesystem refuses direct I/O
+    (tmpfs on older kernels), reads past the cache fall back to flushing the file and asking the kernel to drop its
+    pages: the best available on such a filesystem, but the kernel may ignore it.
     """
 
-    def __init__(self, path: Path, handle: int, direct_handle: int | None, size_bytes: int) -> None:
+    def __init__(
+        self, path: Path, handle: int, direct_handle: int | None, size_bytes: int, *, sector_bytes: int = ALIGNMENT
+    ) -> None:
         self._path = path
         self._handle = handle
         self._direct = direct_handle
         self._size_bytes = size_bytes
+        self._sector_bytes = sector_bytes
 
     @classmethod
     def open(cls, path: Path, *, writable: bool, direct: bool = True) -> FileBlockDevice:
@@ -121,13 +129,15 @@ class FileBlockDevice:
             handle = os.open(path, mode)
         try:
             with _told_as_block_error(f"{path}: cannot be opened"):
-                _require_disk(path, os.fstat(handle).st_mode)
+                mode_found = os.fstat(handle).st_mode
+                _require_disk(path, mode_found)
+                sector_bytes = _sector_bytes(handle) if stat.S_ISBLK(mode_found) else ALIGNMENT
                 size_bytes = os.lseek(handle, 0, os.SEEK_END)
                 direct_handle = _open_direct(path, mode) if direct else None
         except BlockIOError:
             os.close(handle)
             raise
-        return cls(path, handle, direct_handle, size_bytes)
+        return cls(path, handle, direct_handle, size_bytes, sector_bytes=sector_bytes)
 
     @property
     def size_bytes(self) -> int:
@@ -153,7 +163,7 @@ class FileBlockDevice:
         check_range(self, offset, len(view))
         with self._told("writing", offset, len(view)):
             handle = self._handle
-            if self._direct is not None and _is_aligned(offset, view):
+            if self._direct is not None and _is_aligned(offset, view, self._sector_bytes):
                 handle = self._direct
             _drain(handle, view, offset)
 
@@ -342,8 +352,14 @@ def _open_direct(path: Path, mode: int) -> int | None:
         raise
 
 
-def _is_aligned(offset: int, view: memoryview) -> bool:
-    if offset % ALIGNMENT or len(view) % ALIGNMENT or view.readonly or not len(view):
+def _sector_bytes(handle: int) -> int:
+    """The size of a block device's sectors."""
+    return int(struct.unpack("i", fcntl.ioctl(handle, _BLKSSZGET, bytes(struct.calcsize("i"))))[0])
+
+
+def _is_aligned(offset: int, view: memoryview, granularity: int = ALIGNMENT) -> bool:
+    """Whether direct I/O takes a transfer in units of so many bytes; the memory must start on a page boundary."""
+    if offset % granularity or len(view) % granularity or view.readonly or not len(view):
         return False
     return ctypes.addressof(ctypes.c_char.from_buffer(view)) % ALIGNMENT == 0
 

@@ -2,6 +2,7 @@
 
 PartitionsError              1
 ├── BlockIOError             1  a device or an image file could not be opened, read, written or synced
+├── FatError                 1  a FAT file system is damaged, or cannot do what was asked of it
 ├── GptError                 1  the partition table is missing, damaged or not laid out as expected
 └── VerityError              3  data or tree do not match the root hash
 """
@@ -17,6 +18,10 @@ class PartitionsError(TwinhullError):
 
 class BlockIOError(PartitionsError):
     """A device or an image file could not be opened, read, written or synced."""
+
+
+class FatError(PartitionsError):
+    """A FAT file system is damaged, or cannot do what was asked of it."""
 
 
 class GptError(PartitionsError):

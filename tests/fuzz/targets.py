@@ -36,6 +36,12 @@ from keys.keyring import KeyringDocument
 from keys.roles import TufRole
 from keys.uri import parse_uri
 from partitions.entries import parse_entry
+from partitions.errors import FatError
+from partitions.fat.change import SectorWrite, plan_move, plan_rename
+from partitions.fat.check import judge
+from partitions.fat.directory import Folder
+from partitions.fat.placement import fillers
+from partitions.fat.volume import FatVolume
 from partitions.gpt import SECTOR_SIZE, Copy, GptEntry, GptHeader, choose, parse_entries, parse_header
 from partitions.hashtree import Superblock
 from partitions.version import Version, compare
@@ -44,7 +50,9 @@ from tests.fakes.attested import MATERIALS, definition
 from tests.fakes.debian_packages import ar, deb, tar_xz
 from tests.fakes.definitions import lock_of, package
 from tests.fakes.elf_files import elf_file, sections_file
+from tests.fakes.fat_image import FatImage
 from tests.fakes.gpt_disk import disk_image, twin_parts
+from tests.fakes.memory_disk import MemoryDisk
 from tests.fakes.wired import AT, CHANNEL, DOCUMENTS
 from tests.fuzz.signed_targets import SIGNED
 from tests.fuzz.target import FuzzTarget, whole
@@ -196,6 +204,40 @@ def _table_fields(data: bytes) -> None:
     _chosen(found, _SECTORS)
 
 
+def _fat(data: bytes) -> None:
+    """A file system: judged, its folders and files read, changes planned."""
+    device = MemoryDisk(data)
+    judge(device)
+    volume = FatVolume.open(device)
+    for path in ("", "EFI/Linux"):
+        folder = volume.folder(path)
+        for entry in folder.entries[:8]:
+            for length in (3, 40):
+                _planned(folder, entry.name, "x" * length, len(data))
+            if not entry.is_folder:
+                assert len(volume.read(entry, 1, 600)) <= 600
+
+
+def _planned(folder: Folder, old: str, new: str, size: int) -> None:
+    try:
+        planned = plan_rename(folder, old, new)
+        writes = plan_move(folder, old, new)
+        fillers(folder, new)
+    except FatError:
+        return
+    if isinstance(planned, SectorWrite):
+        writes += (planned,)
+    assert all(each.offset + len(each.data) <= size and len(each.data) == SECTOR_SIZE for each in writes)
+
+
+def _fat_seed() -> bytes:
+    made = FatImage(clusters=40, folder_clusters=2)
+    made.file("EFI/Linux/host_1.0.0.efi", b"x" * 700)
+    made.file("EFI/Linux/host_1.0.1+3-0.efi.new", b"y" * 700, skip=3)
+    made.file("SHORT.TXT", b"z")
+    return bytes(made.build())
+
+
 def _entry(data: bytes) -> None:
     name = data.decode(errors="surrogateescape")
     entry = parse_entry(name)
@@ -296,6 +338,7 @@ TARGETS = (
     FuzzTarget("metadata", _metadata, _metadata_seeds()),
     FuzzTarget("gpt", _table, (_DISK,)),
     FuzzTarget("gpt-fields", _table_fields, (_TABLE,)),
+    FuzzTarget("fat", _fat, (_fat_seed(),)),
     FuzzTarget("boot-entry", _entry, (b"host_1.0.0.efi", b"host_1.0.0+3-0.efi", b"my-host_1.0~rc1^2+0-3.efi")),
     FuzzTarget("version", _version, (b"1.0.0", b"1.0~rc1^git2-3", b"2026.11.27"), (ValueError,)),
     FuzzTarget("superblock", _superblock, (_SUPERBLOCK,)),
