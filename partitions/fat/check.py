@@ -56,7 +56,7 @@ class FatFinding:
 
 
 @dataclass
-class _Walk:
+class _Judgement:
     """What the judgement has seen so far."""
 
     volume: FatVolume
@@ -75,84 +75,84 @@ def judge(device: BlockDevice) -> tuple[FatFinding, ...]:
         BlockIOError: The device cannot be read.
     """
     volume = FatVolume.open(device)
-    walk = _Walk(volume)
+    seen = _Judgement(volume)
     if volume.geometry.from_backup:
-        walk.found(FatFlaw.BACKUP_USED, "", "the backup is whole")
+        seen.found(FatFlaw.BACKUP_USED, "", "the backup is whole")
     if volume.geometry.dirty:
-        walk.found(FatFlaw.NOT_CLEAN, "", "the mark in its boot sector is set")
-    _judge_copies(walk, device)
+        seen.found(FatFlaw.NOT_CLEAN, "", "the mark in its boot sector is set")
+    _judge_copies(seen, device)
     if volume.geometry.kind is FatKind.FAT32:
-        _claim(walk, "", volume.geometry.root_cluster)
+        _claim(seen, "", volume.geometry.root_cluster)
     waiting = [volume.root()]
     while waiting:
         folder = waiting.pop()
-        _judge_folder(walk, folder)
-        waiting += _judge_entries(walk, folder)
-    lost = sum(1 for cluster in volume.table.used() if cluster not in walk.owners)
+        _judge_folder(seen, folder)
+        waiting += _judge_entries(seen, folder)
+    lost = sum(1 for cluster in volume.table.used() if cluster not in seen.owners)
     if lost:
-        walk.found(FatFlaw.LOST_CLUSTERS, "", lost)
-    return tuple(walk.findings)
+        seen.found(FatFlaw.LOST_CLUSTERS, "", lost)
+    return tuple(seen.findings)
 
 
-def _judge_copies(walk: _Walk, device: BlockDevice) -> None:
-    geometry = walk.volume.geometry
+def _judge_copies(seen: _Judgement, device: BlockDevice) -> None:
+    geometry = seen.volume.geometry
     copies = {
         device.pread_uncached(geometry.table_offset + copy * geometry.table_bytes, geometry.table_bytes)
         for copy in range(geometry.table_copies)
     }
     if len(copies) > 1:
-        walk.found(FatFlaw.TABLES_DIFFER, "", f"{geometry.table_copies} copies")
+        seen.found(FatFlaw.TABLES_DIFFER, "", f"{geometry.table_copies} copies")
 
 
-def _judge_folder(walk: _Walk, folder: Folder) -> None:
+def _judge_folder(seen: _Judgement, folder: Folder) -> None:
     if folder.orphans:
-        walk.found(FatFlaw.ORPHAN_SLOTS, folder.path, len(folder.orphans))
+        seen.found(FatFlaw.ORPHAN_SLOTS, folder.path, len(folder.orphans))
     if folder.behind_end:
-        walk.found(FatFlaw.BEHIND_END, folder.path, len(folder.behind_end))
+        seen.found(FatFlaw.BEHIND_END, folder.path, len(folder.behind_end))
     for name in folder.doubled:
-        walk.found(FatFlaw.DOUBLED_NAME, folder.path, name)
+        seen.found(FatFlaw.DOUBLED_NAME, folder.path, name)
 
 
-def _judge_entries(walk: _Walk, folder: Folder) -> list[Folder]:
+def _judge_entries(seen: _Judgement, folder: Folder) -> list[Folder]:
     """The subfolders that can be read."""
     found = []
     for entry in folder.entries:
         path = f"{folder.path}/{entry.name}".lstrip("/")
         if entry.is_folder:
-            if _claim(walk, path, entry.first_cluster):
+            if _claim(seen, path, entry.first_cluster):
                 try:
-                    found.append(walk.volume.subfolder(folder, entry))
+                    found.append(seen.volume.subfolder(folder, entry))
                 except FatError as error:
-                    walk.found(FatFlaw.BAD_FOLDER, path, error)
+                    seen.found(FatFlaw.BAD_FOLDER, path, error)
         else:
-            _judge_file(walk, path, entry)
+            _judge_file(seen, path, entry)
     return found
 
 
-def _judge_file(walk: _Walk, path: str, entry: FatEntry) -> None:
-    size = walk.volume.geometry.cluster_bytes
+def _judge_file(seen: _Judgement, path: str, entry: FatEntry) -> None:
+    size = seen.volume.geometry.cluster_bytes
     needed = -(-entry.size_bytes // size)
     if not entry.first_cluster:
         if needed:
-            walk.found(FatFlaw.SHORT_CHAIN, path, f"0 of {needed}")
+            seen.found(FatFlaw.SHORT_CHAIN, path, f"0 of {needed}")
         return
-    clusters = _claim(walk, path, entry.first_cluster)
+    clusters = _claim(seen, path, entry.first_cluster)
     if clusters is not None and clusters != needed:
         flaw = FatFlaw.SHORT_CHAIN if clusters < needed else FatFlaw.LONG_CHAIN
-        walk.found(flaw, path, f"{clusters} of {needed}")
+        seen.found(flaw, path, f"{clusters} of {needed}")
 
 
-def _claim(walk: _Walk, path: str, first: int) -> int | None:
+def _claim(seen: _Judgement, path: str, first: int) -> int | None:
     """Note the clusters of a chain as those of this path; their number, or None when the chain is damaged."""
     count = 0
     try:
-        for cluster in walk.volume.table.chain(first):
-            if cluster in walk.owners:
-                walk.found(FatFlaw.CROSS_LINKED, path, f"cluster {cluster}, also {walk.owners[cluster] or '/'}")
+        for cluster in seen.volume.table.chain(first):
+            if cluster in seen.owners:
+                seen.found(FatFlaw.CROSS_LINKED, path, f"cluster {cluster}, also {seen.owners[cluster] or '/'}")
                 return None
-            walk.owners[cluster] = path
+            seen.owners[cluster] = path
             count += 1
     except FatError as error:
-        walk.found(FatFlaw.BROKEN_CHAIN, path, error)
+        seen.found(FatFlaw.BROKEN_CHAIN, path, error)
         return None
     return count
