@@ -32,8 +32,10 @@ from partitions.version import Version
 # whose host is busy the ticks come late, and the kernel takes that for broken hardware and panics.
 # cryptomgr.notests: as in the kernel's own default configuration, ciphers are not tested again at every boot (in FIPS
 # mode they still are); what dm-verity computes is compared with the root hash anyway.
+# gpt: where the first partition table of a disk is damaged, the kernel reads the second.
 ARGUMENTS = (
     "ro",
+    "gpt",
     "systemd.gpt_auto=no",
     "panic=10",
     "oops=panic",
@@ -152,13 +154,18 @@ def kept_modules(definition: ImageDefinition, needed: Iterable[str]) -> tuple[st
 
 def kernel_arguments(definition: ImageDefinition, root_hash: str) -> str:
     """The kernel command line of the UKI."""
-    arguments = (*ARGUMENTS, *definition.hardening.arguments, *definition.kernel_arguments)
-    return " ".join((f"roothash={root_hash}", *arguments))
+    return _command_line(definition, root_hash)
 
 
 def rescue_arguments(definition: ImageDefinition, root_hash: str) -> str:
     """The kernel command line of the rescue entry: the same system, up to a root shell on the console."""
-    return f"{kernel_arguments(definition, root_hash)} systemd.unit=rescue.target"
+    return _command_line(definition, root_hash, "systemd.unit=rescue.target")
+
+
+def _command_line(definition: ImageDefinition, root_hash: str, *more: str) -> str:
+    hardening = definition.hardening
+    arguments = (*ARGUMENTS, *hardening.arguments, *definition.kernel_arguments, *more, *hardening.last_arguments)
+    return " ".join((f"roothash={root_hash}", *arguments))
 
 
 def root_partitions() -> dict[str, str]:

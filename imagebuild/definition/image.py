@@ -71,7 +71,7 @@ KernelArgument = Annotated[
     str,
     strict.Pattern(r"[!-~]+", "one kernel argument without spaces"),
     strict.Pattern(
-        r"(?!(roothash|root|init|systemd\.verity|twinhull\.mounts)(=|$)).*",
+        r"(?!(roothash|root|init|rdinit|systemd\.verity|twinhull\.mounts)(=|$)|--$).*",
         "for a definition to set: the build sets it",
     ),
 ]

@@ -122,6 +122,8 @@ def _credentials(config: VmConfig) -> list[str]:
             words += ["-fw_cfg", f"name={credential.fw_cfg_name},string={_escaped(text)}"]
         else:
             words += ["-smbios", f"type=11,value={credential.smbios_string}"]
+    for text in config.smbios_strings:
+        words += ["-smbios", f"type=11,value={_escaped(text)}"]
     return words
 
 

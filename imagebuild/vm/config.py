@@ -134,6 +134,7 @@ class VmConfig:
         cpus: Virtual processors.
         forwards: Ports of this host's loopback that lead into the guest.
         credentials: systemd credentials for the guest.
+        smbios_strings: Strings in the firmware's tables (SMBIOS type 11) besides those of the credentials.
         certificates: The certificates that Secure Boot trusts; None: Secure Boot is off and nothing is enrolled.
         tpm: Whether it has a TPM 2.0.
         snapshot: Write to an overlay next to the VM's state, never to `image`.
@@ -151,6 +152,7 @@ class VmConfig:
     cpus: int = 2
     forwards: tuple[Forward, ...] = ()
     credentials: tuple[Credential, ...] = ()
+    smbios_strings: tuple[str, ...] = ()
     certificates: BootCertificates | None = None
     tpm: bool = False
     snapshot: bool = True

@@ -50,6 +50,15 @@ class Program:
     table: int
 
 
+@dataclass(frozen=True)
+class Section:
+    """A section of a program: its name, where it is in the file, and how many bytes of it count."""
+
+    name: str
+    offset: int
+    size_bytes: int
+
+
 def read_program(stream: BinaryIO, *, source: str) -> Program:
     """Find the parts of a program in a file that is open for reading.
 
@@ -88,6 +97,45 @@ def authenticode_digest(path: Path) -> bytes:
                 digest.update(chunk)
     digest.update(bytes(-program.content % _ALIGNMENT))
     return digest.digest()
+
+
+def sections_of(path: Path) -> tuple[Section, ...]:
+    """The sections of a program in the order of its headers; names may come twice.
+
+    Raises:
+        PeFormatError: It is not a PE file, or its sections cannot be read in one way only.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as stream:
+        read_program(stream, source=str(path))
+        stream.seek(0)
+        head = stream.read(_HEADERS_MAX)
+    (pe,) = struct.unpack_from("<I", head, 0x3C)
+    count, optional_size = struct.unpack_from("<H12xH", head, pe + 6)
+    found = []
+    for number in range(count):
+        name, size, _, length, start = struct.unpack_from("<8sIIII", head, pe + 24 + optional_size + 40 * number)
+        # Those of which nothing is in the file hold nothing that a UKI carries.
+        if length:
+            found.append(Section(name.rstrip(b"\0").decode("ascii", "replace"), start, min(size, length)))
+    return tuple(found)
+
+
+def section_bytes(path: Path, name: str, *, limit: int = 1 << 20) -> bytes | None:
+    """What the first section of this name holds; None when the program has none.
+
+    Raises:
+        PeFormatError: It is not a PE file, or the section is larger than `limit` bytes.
+        OSError: It cannot be read.
+    """
+    section = next((each for each in sections_of(path) if each.name == name), None)
+    if section is None:
+        return None
+    if section.size_bytes > limit:
+        raise PeFormatError(f"the section {name} of {path} has {section.size_bytes} bytes, more than {limit}")
+    with path.open("rb") as stream:
+        stream.seek(section.offset)
+        return stream.read(section.size_bytes)
 
 
 def attach(signature: bytes, unsigned: Path, signed: Path) -> None:

@@ -75,6 +75,9 @@ class FakeMachine:
     def secure_boot(self) -> bool | None:
         return True
 
+    def foreign_arguments(self) -> tuple[str, ...]:
+        return ()
+
     def reboot(self, *, force: bool) -> None:
         if self.reboot_errors:
             raise self.reboot_errors.pop()

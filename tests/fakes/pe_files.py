@@ -8,7 +8,14 @@ HEADERS = 0x400
 ALIGNMENT = 0x200
 
 
-def pe_file(*sections: bytes, magic: int = 0x20B, entries: int = 16, gap: int = 0, tail: bytes = b"") -> bytes:
+def pe_file(
+    *sections: bytes,
+    magic: int = 0x20B,
+    entries: int = 16,
+    gap: int = 0,
+    tail: bytes = b"",
+    names: tuple[str, ...] = (),
+) -> bytes:
     """A program with these sections.
 
     Args:
@@ -17,6 +24,7 @@ def pe_file(*sections: bytes, magic: int = 0x20B, entries: int = 16, gap: int = 
         entries: How many directories it has.
         gap: Bytes that belong to no section, before the last one.
         tail: Bytes after the last section.
+        names: What the sections are called; by their numbers when empty.
     """
     contents = [content + bytes(-len(content) % ALIGNMENT) for content in sections]
     directories = {0x10B: 96, 0x20B: 112}.get(magic, 112)
@@ -33,7 +41,9 @@ def pe_file(*sections: bytes, magic: int = 0x20B, entries: int = 16, gap: int = 
     for number, content in enumerate(contents):
         if gap and number == len(contents) - 1:
             start += gap
-        header += struct.pack("<8sIIII16x", b".s%d" % number, len(content), 0x1000 * (number + 1), len(content), start)
+        name = names[number].encode() if names else b".s%d" % number
+        size = len(sections[number])
+        header += struct.pack("<8sIIII16x", name, size, 0x1000 * (number + 1), len(content), start)
         start += len(content)
     body = b"".join((*contents[:-1], bytes(gap), contents[-1])) if contents else b""
     return header + bytes(HEADERS - len(header)) + body + tail

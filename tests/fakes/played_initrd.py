@@ -19,8 +19,11 @@ from partitions.layout import identity_of
 ROOT_HASH = "0123456789abcdef00112233445566778899aabbccddeefffedcba9876543210"
 SLOT = identity_of(ROOT_HASH)
 VERITYSETUP = "usr/lib/systemd/systemd-veritysetup"
-OF_BUSYBOX = ("mount", "modprobe", "reboot", "dmesg")
-OF_THEMSELVES = ("usr/sbin/blkid", "usr/bin/systemd-repart", "usr/sbin/e2fsck", "usr/sbin/resize2fs", VERITYSETUP)
+GROWFS = "usr/lib/systemd/systemd-growfs"
+OF_BUSYBOX = ("blockdev", "mount", "modprobe", "reboot", "dmesg")
+OF_THEMSELVES = ("usr/sbin/blkid", "usr/bin/systemd-repart", "usr/sbin/e2fsck", GROWFS, VERITYSETUP)
+# What a partition is for, by its number.
+KINDS = {1: "esp", 2: "xbootldr", 3: "root", 4: "verity", 5: "root", 6: "verity", 7: "var"}
 _TIMEOUT_S = 60
 
 
@@ -101,6 +104,7 @@ class PlayedInitrd:
         played = {
             "mount": ":",
             "modprobe": ":",
+            "blockdev": ":",
             "dmesg": "echo what the kernel said",
             "reboot": ":",
             "switch_root": ":",
@@ -118,6 +122,11 @@ class PlayedInitrd:
     def finds(self, tags: Mapping[int, str]) -> str:
         """A blkid that finds partitions by these tags, and the one of `/var` among the partitions it is given."""
         cases = "".join(f"*{tag}) echo {self.device(number)} ;;\n" for number, tag in tags.items())
+        # The slot that is opened is asked for first.
+        probed = "".join(
+            f"echo '{self.device(number)}: PART_ENTRY_TYPE=\"{KINDS[number]}\"'\n" for number in (3, 4, *KINDS)
+        )
+        cases += f"-p*)\n{probed};;\n"
         return f'case "$*" in\n{cases}*"PARTLABEL=var "*) echo {self.device(7)} ;;\n*) exit 2 ;;\nesac'
 
     def write_init(self) -> None:

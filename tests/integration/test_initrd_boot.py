@@ -28,11 +28,13 @@ def test_a_good_boot_does_each_thing_once_and_in_order(machine: PlayedInitrd, di
         f"blkid -c /dev/null -l -o device -t PARTUUID={SLOT.verity_uuid}",
         f"systemd-veritysetup attach root {data} {tree} {ROOT_HASH}",
         "mount -t erofs -o ro,nosuid,nodev /dev/mapper/root /sysroot",
+        f"blkid -p -s PART_ENTRY_TYPE {data} {tree} {partitions}",
+        *(f"blockdev --setro {machine.device(number)}" for number in (3, 4, 3, 4, 5, 6)),
         f"systemd-repart --dry-run=no --pretty=no --definitions=/sysroot/usr/lib/repart.d /dev/{disk}",
         *(call for call in machine.calls if "PARTLABEL=var" in call),
         f"e2fsck -p {var}",
         f"mount -t ext4 -o nodev,nosuid {var} /sysroot/var",
-        f"resize2fs {var}",
+        "systemd-growfs /sysroot/var",
         f"mount -t overlay -o nosuid,nodev,lowerdir=/sysroot/etc,{changes} overlay /sysroot/etc",
         *(f"mount -o move /{name} /sysroot/{name}" for name in ("dev", "proc", "run", "sys")),
         "switch_root -c /dev/console /sysroot /usr/lib/systemd/systemd",
@@ -123,10 +125,49 @@ def test_the_device_mapper_makes_its_own_nodes(machine: PlayedInitrd) -> None:
     assert machine.text("seen") == "1\n"
 
 
-def test_the_last_root_hash_of_the_command_line_counts(machine: PlayedInitrd) -> None:
-    machine.boot(f"roothash={'ab' * 32} quiet roothash={ROOT_HASH}")
+def test_words_after_the_end_of_the_images_own_line_have_no_effect(machine: PlayedInitrd) -> None:
+    machine.boot(f"roothash={ROOT_HASH} quiet -- roothash={'ab' * 32} twinhull.mounts=plain *")
     assert machine.calls_of("systemd-veritysetup")[0].endswith(ROOT_HASH)
+    assert mount_options(machine)["/sysroot"] == "ro,nosuid,nodev"
+    foreign = f" roothash={'ab' * 32} twinhull.mounts=plain *"
+    assert machine.said == [
+        f"twinhull: these kernel arguments are not the image's and have no effect:{foreign}",
+    ]
+    assert machine.text("run/twinhull/foreign-arguments") == f"{foreign}\n"
+    assert machine.text("run/twinhull/own-arguments") == f" roothash={ROOT_HASH} quiet\n"
+    assert "mount -o bind /run/twinhull/own-arguments /proc/cmdline" in machine.calls
     assert "switch_root" in machine.calls[-1]
+
+
+def test_a_line_that_nothing_was_added_to_is_left_as_it_is(machine: PlayedInitrd) -> None:
+    machine.boot(f"roothash={ROOT_HASH} quiet --")
+    assert machine.said == []
+    assert not [call for call in machine.calls if "/proc/cmdline" in call]
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_a_slot_of_which_nothing_can_be_found_out_does_not_stop_a_boot(machine: PlayedInitrd) -> None:
+    machine.plays["blkid"] = 'case "$*" in -p*) exit 8 ;; esac\n' + machine.finds(
+        {3: f"PARTUUID={SLOT.data_uuid}", 4: f"PARTUUID={SLOT.verity_uuid}"}
+    )
+    machine.boot()
+    assert machine.calls_of("blockdev") == []
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_a_partition_that_cannot_be_made_read_only_is_named(machine: PlayedInitrd) -> None:
+    machine.plays["blockdev"] = 'case "$*" in *5) exit 1 ;; esac'
+    machine.boot()
+    assert machine.said == [f"twinhull: {machine.device(5)} could not be made read-only"]
+    assert "switch_root" in machine.calls[-1]
+
+
+def test_what_the_stub_found_of_signed_measurements_is_kept(machine: PlayedInitrd) -> None:
+    (machine.root / ".extra").mkdir(parents=True)
+    (machine.root / ".extra/tpm2-pcr-signature.json").write_text("{}")
+    machine.boot()
+    assert machine.text("run/systemd/tpm2-pcr-signature.json") == "{}"
+    assert not (machine.root / "run/systemd/tpm2-pcr-public-key.pem").exists()
 
 
 def test_drivers_are_loaded_for_devices_that_a_driver_brought(machine: PlayedInitrd) -> None:
@@ -162,7 +203,7 @@ def test_a_var_that_was_right_or_was_repaired_is_used(machine: PlayedInitrd, cod
 
 
 def test_a_var_that_cannot_grow_is_told_and_used(machine: PlayedInitrd) -> None:
-    machine.plays["resize2fs"] = "exit 1"
+    machine.plays["systemd-growfs"] = "exit 1"
     machine.boot()
     assert "twinhull: /var could not be grown" in machine.said
     assert "switch_root" in machine.calls[-1]

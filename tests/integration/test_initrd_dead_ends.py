@@ -23,12 +23,22 @@ def assert_dead_end(machine: PlayedInitrd) -> None:
     assert machine.calls_of("switch_root") == [] or "switch_root" in machine.plays
 
 
-@pytest.mark.parametrize("cmdline", ["", "quiet ro", "roothash=", "roothash=abc", f"roothash={ROOT_HASH}0"])
+@pytest.mark.parametrize(
+    "cmdline", ["", "quiet ro", f"-- roothash={ROOT_HASH}", "roothash=", "roothash=abc", f"roothash={ROOT_HASH}0"]
+)
 def test_a_command_line_without_a_root_hash_is_a_dead_end(machine: PlayedInitrd, cmdline: str) -> None:
     machine.boot(cmdline)
     assert_dead_end(machine)
     assert machine.said[0] == "twinhull: the command line names no root hash"
     assert machine.calls_of("blkid") == []
+
+
+@pytest.mark.parametrize("other", ["ab" * 32, ROOT_HASH, ""])
+def test_two_root_hashes_are_a_dead_end(machine: PlayedInitrd, other: str) -> None:
+    machine.boot(f"roothash={ROOT_HASH} quiet roothash={other}")
+    assert_dead_end(machine)
+    assert machine.said[0] == "twinhull: the command line names 2 root hashes"
+    assert machine.calls_of("systemd-veritysetup") == []
 
 
 @pytest.mark.parametrize("found", [(), (3,), (4,)], ids=["neither", "no tree", "no data"])

@@ -123,6 +123,7 @@ def status(as_json: bool) -> None:
         it.settings,
         secure_boot=it.agent.machine.secure_boot(),
         provision=RecordStore(it.paths.state).load(),
+        foreign_arguments=it.agent.machine.foreign_arguments(),
     )
     if as_json:
         emit_json(shown)

@@ -34,6 +34,8 @@ from updater.errors import SlotError, UpdaterError
 REBOOT_TIMEOUT_S = 60.0
 # Where the firmware and its boot entries find a loader, in any spelling that FAT may show.
 LOADERS = ("EFI/[Bb][Oo][Oo][Tt]/*.[Ee][Ff][Ii]", "EFI/systemd/*.efi")
+FOREIGN_ARGUMENTS = "run/twinhull/foreign-arguments"
+_MAX_CMDLINE_BYTES = 64 << 10
 _MACHINES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64}
 
 
@@ -76,6 +78,9 @@ class Machine(Protocol):
 
     def secure_boot(self) -> bool | None:
         """Whether the firmware enforces signatures."""
+
+    def foreign_arguments(self) -> tuple[str, ...]:
+        """Kernel arguments that came from outside the image; they have no effect."""
 
     def reboot(self, *, force: bool) -> None:
         """Request a reboot; `force` does not wait for services to end."""
@@ -171,6 +176,14 @@ class ThisMachine:
         """Whether the firmware enforces signatures."""
         return EfiVariables(self.root / "sys/firmware/efi/efivars").secure_boot()
 
+    def foreign_arguments(self) -> tuple[str, ...]:
+        """What the initrd kept of them."""
+        try:
+            with (self.root / FOREIGN_ARGUMENTS).open("rb") as stream:
+                return tuple(stream.read(_MAX_CMDLINE_BYTES).decode(errors="replace").split())
+        except FileNotFoundError:
+            return ()
+
     def reboot(self, *, force: bool) -> None:
         """Request a reboot; it happens a moment later."""
         self.restart(force=force)
@@ -249,16 +262,23 @@ def read_facts(machine: Machine) -> HostFacts:
     )
 
 
+def own_arguments(cmdline: str) -> tuple[str, ...]:
+    """The words of a kernel command line that count: what follows `--` was added to the image's own."""
+    words = cmdline.split()
+    return tuple(words[: words.index("--")] if "--" in words else words)
+
+
 def root_hash_of(cmdline: str) -> str:
     """The root hash on a kernel command line.
 
     Raises:
-        SlotError: There is none.
+        SlotError: There is none, or more than one.
     """
-    found = [word.removeprefix("roothash=") for word in cmdline.split() if word.startswith("roothash=")]
-    if not found:
-        raise _not_a_host("the kernel command line has no roothash=")
-    return found[-1].lower()
+    words = own_arguments(cmdline)
+    found = [word.removeprefix("roothash=") for word in words if word.startswith("roothash=")]
+    if len(found) != 1:
+        raise _not_a_host(f"the kernel command line has {len(found) or 'no'} roothash=")
+    return found[0].lower()
 
 
 def parse_os_release(text: str) -> dict[str, str]:

@@ -35,6 +35,7 @@ class HostStatus:
     blessed: bool
     root_hash: str
     secure_boot: bool | None
+    foreign_arguments: tuple[str, ...]
     inactive: InactiveSlot
     entries: tuple[str, ...]
     channel: str | None
@@ -51,7 +52,13 @@ class HostStatus:
 
 
 def status(
-    facts: HostFacts, hints: Hints, settings: Loaded, *, secure_boot: bool | None, provision: ProvisionRecord
+    facts: HostFacts,
+    hints: Hints,
+    settings: Loaded,
+    *,
+    secure_boot: bool | None,
+    provision: ProvisionRecord,
+    foreign_arguments: tuple[str, ...] = (),
 ) -> HostStatus:
     """The status from the facts."""
     entry = facts.inactive_entry
@@ -64,6 +71,7 @@ def status(
         blessed=facts.blessed,
         root_hash=facts.running_root_hash,
         secure_boot=secure_boot,
+        foreign_arguments=foreign_arguments,
         inactive=InactiveSlot(facts.inactive.slot.value, facts.inactive_state, entry.version if entry else None),
         entries=tuple(sorted(entry.file_name for entry in facts.entries)),
         channel=config.channel,
@@ -93,6 +101,8 @@ def status_lines(shown: HostStatus) -> list[str]:
         f"secure boot  {secure}",
         f"channel      {shown.channel or 'none'} at {shown.url or 'no server'}{'' if shown.enabled else ' (disabled)'}",
     ]
+    if shown.foreign_arguments:
+        lines.append(f"no effect    kernel arguments from outside: {' '.join(shown.foreign_arguments)}")
     if shown.poll is not None:
         lines.append(f"last poll    {shown.poll}")
     lines += [f"firmware     {problem}" for problem in shown.firmware]

@@ -125,12 +125,14 @@ def test_the_tree_has_its_own_folder_in_the_cache() -> None:
     assert sections(tree_text(ImageDefinition(id="host")))["Build.CacheDirectory"] == "/c/mkosi"
 
 
-def test_kernel_arguments_begin_with_the_root_hash_and_end_with_the_users(tmp_path: Path) -> None:
+def test_kernel_arguments_begin_with_the_root_hash_and_end_with_the_users_and_the_end_of_the_line(
+    tmp_path: Path,
+) -> None:
     words = config.kernel_arguments(
         definition_of(tmp_path, "id: host\nkernel_arguments: [a=1, b]\n"), ROOT_HASH
     ).split()
     assert words[0] == f"roothash={ROOT_HASH}"
-    assert words[-2:] == ["a=1", "b"]
+    assert words[-3:] == ["a=1", "b", "--"]
     assert "ro" in words
 
 

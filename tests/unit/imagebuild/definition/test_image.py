@@ -77,7 +77,9 @@ def test_every_error_is_told_at_once_with_its_path(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("argument", ["roothash=0", "root=/dev/sda1", "init=/bin/sh", "systemd.verity=no", "root"])
+@pytest.mark.parametrize(
+    "argument", ["roothash=0", "root=/dev/sda1", "init=/bin/sh", "rdinit=/bin/sh", "systemd.verity=no", "root", "--"]
+)
 def test_kernel_arguments_that_would_undo_verity_are_refused(tmp_path: Path, argument: str) -> None:
     problems = problems_of(tmp_path, f"id: host\nkernel_arguments: [{argument}]\n")
     assert "the build sets it" in problems["kernel_arguments[0]"]
@@ -88,7 +90,7 @@ def test_a_module_pattern_that_is_none_or_all_is_refused(tmp_path: Path, pattern
     assert "names no module of its own" in problems_of(tmp_path, f"id: host\ndrop_modules: ['{pattern}']\n")[""]
 
 
-@pytest.mark.parametrize("argument", ["rootwait", "initcall_debug", "systemd.show_status=yes", "console=ttyS1"])
+@pytest.mark.parametrize("argument", ["rootwait", "initcall_debug", "systemd.show_status=yes", "console=ttyS1", "--x"])
 def test_other_kernel_arguments_are_taken(tmp_path: Path, argument: str) -> None:
     assert definition_of(tmp_path, f"id: host\nkernel_arguments: [{argument}]\n").kernel_arguments == (argument,)
 

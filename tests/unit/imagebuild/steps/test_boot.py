@@ -169,4 +169,4 @@ def test_the_rescue_entry_is_the_second_profile_of_the_same_uki(shop: Workshop) 
     assert "--profile=ID=main" in whole
     assert f"--join-profile={rescued.work / 'rescue.profile.efi'}" in whole
     main, rescue = ((rescued.config / name).read_text().split() for name in ("cmdline", "cmdline.rescue"))
-    assert rescue == [*main, "systemd.unit=rescue.target"]
+    assert rescue == [*main[:-1], "systemd.unit=rescue.target", "--"]

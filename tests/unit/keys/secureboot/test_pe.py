@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keys.errors import PeFormatError
-from keys.secureboot.pe import attach, authenticode_digest, signatures_of
+from keys.secureboot.pe import attach, authenticode_digest, section_bytes, sections_of, signatures_of
 from tests.fakes.pe_files import HEADERS, pe_file
 
 PE = 0x40
@@ -47,6 +47,16 @@ def test_a_signature_does_not_change_the_digest_and_is_found_again(tail: bytes, 
     assert signatures_of(signed) == (b"\x30signature",)
     assert signatures_of(unsigned) == ()
     assert signed.stat().st_size % 8 == 0
+
+
+def test_a_section_is_found_by_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path, pe_file(b"a" * 10, b"b" * 0x300, names=(".cmdline", ".osrel")))
+    assert section_bytes(path, ".osrel") == b"b" * 0x300
+    assert [each.name for each in sections_of(path)] == [".cmdline", ".osrel"]
+    assert section_bytes(path, ".cmdline") == b"a" * 10
+    assert section_bytes(path, ".linux") is None
+    with pytest.raises(PeFormatError, match="more than 100"):
+        section_bytes(path, ".osrel", limit=100)
 
 
 def test_a_signed_program_is_not_signed_twice(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from updater.agent.efi import GLOBAL, LOADER, EfiVariables
 from updater.agent.etcdiff import Difference, DifferenceKind
 from updater.agent.host_paths import HostPaths
 from updater.agent.lock import exclusive
-from updater.agent.machine import ThisMachine, folder_machine, read_facts, root_hash_of
+from updater.agent.machine import FOREIGN_ARGUMENTS, ThisMachine, folder_machine, read_facts, root_hash_of
 from updater.agent.state import EventKind, Hints, Hold, SlotState
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant
@@ -83,6 +83,26 @@ def test_a_machine_that_is_no_host_is_told_so(tmp_path: Path) -> None:
         machine.running()
     with pytest.raises(SlotError, match="roothash"):
         root_hash_of("quiet")
+
+
+def test_what_follows_the_images_own_arguments_does_not_count() -> None:
+    assert root_hash_of("quiet roothash=AB -- roothash=cd") == "ab"
+    with pytest.raises(SlotError, match="has no roothash="):
+        root_hash_of("quiet -- roothash=cd")
+
+
+def test_two_root_hashes_name_no_system() -> None:
+    with pytest.raises(SlotError, match="has 2 roothash="):
+        root_hash_of("roothash=ab roothash=ab")
+
+
+def test_kernel_arguments_from_outside_are_those_the_initrd_kept(tmp_path: Path) -> None:
+    machine = machine_at(tmp_path)
+    assert machine.foreign_arguments() == ()
+    kept = tmp_path / FOREIGN_ARGUMENTS
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b" rdinit=/usr/bin/sh \xff\n")
+    assert machine.foreign_arguments() == ("rdinit=/usr/bin/sh", "\ufffd")
 
 
 def test_facts_come_from_the_disk(tmp_path: Path) -> None:
