@@ -76,7 +76,12 @@ def firmware_arguments(variables: Path, *, secure: bool) -> list[str]:
 
 def _disk(config: VmConfig, paths: VmPaths) -> list[str]:
     path, kind = (paths.overlay, DiskFormat.QCOW2) if config.snapshot else (config.image, config.image_format)
-    drive = f"if=none,id=disk,format={kind.value},file={_escaped(path)},cache={config.disk_cache.value},discard=unmap"
+    file = f"format={kind.value},file={_escaped(path)}"
+    if config.write_log is not None:
+        # Each request goes to the log and to the image.
+        file = f"driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename={_escaped(path)}"
+        file += f",log.driver=file,log.filename={_escaped(config.write_log)}"
+    drive = f"if=none,id=disk,{file},cache={config.disk_cache.value},discard=unmap"
     # OVMF also checks the signature of a kernel that QEMU passes to it.
     kernel = [] if config.uki is None else ["-kernel", str(config.uki)]
     return ["-drive", drive, *disk_devices(config.disk_kind, "disk"), *kernel, "-boot", "strict=on"]

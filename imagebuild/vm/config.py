@@ -140,6 +140,8 @@ class VmConfig:
         snapshot: Write to an overlay next to the VM's state, never to `image`.
         disk_bytes: How large the disk appears (with `snapshot`); as large as the image when None.
         disk_cache: What happens to the guest's flushes.
+        write_log: A file that every write and flush of the guest to its disk is noted in (dm-log-writes' format); it
+            begins anew with every start.  Needs a raw `image` that is written.
         disk_kind: The controller the disk is attached to.
         uki: A UKI that the firmware starts instead of the disk, for disks that it cannot read.
         console: Where the serial console goes besides the log.
@@ -158,6 +160,7 @@ class VmConfig:
     snapshot: bool = True
     disk_bytes: int | None = None
     disk_cache: DiskCache = DiskCache.WRITEBACK
+    write_log: Path | None = None
     disk_kind: DiskKind = DiskKind.VIRTIO_BLK
     uki: Path | None = None
     console: Console = Console.LOG
@@ -171,6 +174,8 @@ class VmConfig:
             raise ValueError(f"{self.cpus} is not a number of processors")
         if self.disk_bytes is not None and not self.snapshot:
             raise ValueError("the disk can only be enlarged in an overlay: disk_bytes needs snapshot")
+        if self.write_log is not None and (self.snapshot or self.image_format is not DiskFormat.RAW):
+            raise ValueError("writes are only logged to a raw image that is written: write_log needs snapshot=False")
         if self.uki is None and not self.disk_kind.firmware_can_read:
             raise ValueError(
                 f"the firmware has no driver for a {self.disk_kind.value} disk: it needs the UKI as a file"

@@ -278,6 +278,8 @@ class VirtualMachine:
         sockets = Path(tempfile.mkdtemp(prefix="twinhull-vm-"))
         self._paths = paths = VmPaths(self._folder.resolve(), sockets)
         try:
+            if self.config.write_log is not None:
+                self.config.write_log.write_bytes(b"")
             firmware.ensure_nvram(paths.nvram, self._tools, self.config.certificates)
             if self.config.snapshot and not paths.overlay.exists():
                 words: list[str | Path] = [
@@ -303,7 +305,10 @@ class VirtualMachine:
         config = self.config
         access = Access(
             read=tuple(path for path in (config.image if config.snapshot else None, config.uki) if path),
-            write=(paths.folder, paths.sockets, *(() if config.snapshot else (config.image,))),
+            write=(
+                *(paths.folder, paths.sockets),
+                *(path for path in (None if config.snapshot else config.image, config.write_log) if path),
+            ),
             network=True,
         )
         # A machine never outlives the program that started it, however that ends.
@@ -352,6 +357,7 @@ def _completed(config: VmConfig) -> VmConfig:
         config,
         image=config.image.resolve(),
         uki=config.uki and config.uki.resolve(),
+        write_log=config.write_log and config.write_log.resolve(),
         forwards=forwards,
         credentials=(*config.credentials, *extra),
     )

@@ -76,6 +76,13 @@ def test_without_a_snapshot_the_image_is_written() -> None:
     assert values(config, "-drive")[-1].startswith("if=none,id=disk,format=raw,file=/images/disk.raw")
 
 
+def test_writes_are_logged_to_a_file_of_their_own() -> None:
+    config = dataclasses.replace(PLAIN, snapshot=False, write_log=Path("/vms/one/writes.log"))
+    (drive,) = (word for word in values(config, "-drive") if "id=disk" in word)
+    assert "driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename=/images/disk.raw," in drive
+    assert "log.driver=file,log.filename=/vms/one/writes.log," in drive
+
+
 def test_flushes_are_honoured_unless_told_otherwise() -> None:
     assert "cache=writeback" in values(PLAIN, "-drive")[-1]
     assert "cache=unsafe" in values(dataclasses.replace(PLAIN, disk_cache=DiskCache.UNSAFE), "-drive")[-1]

@@ -91,6 +91,12 @@ def test_a_disk_written_in_place_is_not_enlarged() -> None:
         VmConfig(IMAGE, snapshot=False, disk_bytes=1 << 30)
 
 
+@pytest.mark.parametrize(("image", "snapshot"), [(IMAGE, True), (Path("disk.qcow2"), False)])
+def test_only_writes_to_a_raw_image_are_logged(image: Path, *, snapshot: bool) -> None:
+    with pytest.raises(ValueError, match="write_log needs snapshot=False"):
+        VmConfig(image, snapshot=snapshot, write_log=Path("writes.log"))
+
+
 def test_a_credential_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match=r"twice: a\.b"):
         VmConfig(IMAGE, credentials=(Credential("a.b", b"1"), Credential("a.b", b"2")))
