@@ -31,7 +31,7 @@ class Version:
 
     Equality follows the text, so `1.0` and `1.00` are two versions although the specification ranks them equal;
     between such two the text decides, which keeps the order total and consistent with equality.  `compare` gives the
-    specification's own answer.
+    specification's own answer.  No disk may hold two such versions: see `is_confusable_with`.
     """
 
     text: str
@@ -54,6 +54,14 @@ class Version:
 
     def __str__(self) -> str:
         return self.text
+
+    def is_confusable_with(self, other: Version) -> bool:
+        """Whether two different versions are one to what boots them: `1.0` and `1.00`, `1.0-RC1` and `1.0-rc1`.
+
+        The loader ranks the former equal, so that its choice is an accident, and the names of the latter are one name
+        on FAT, and one id to the loader.
+        """
+        return self != other and compare(self.text.lower(), other.text.lower()) == 0
 
     def __lt__(self, other: Version) -> bool:
         ranked = compare(self.text, other.text)

@@ -31,6 +31,7 @@ class Why(Enum):
     OLDER = "older"
     GOING_BACK = "going-back"
     CHANGED = "changed"
+    CONFUSABLE = "confusable"
 
     @property
     def is_refusal(self) -> bool:
@@ -183,6 +184,13 @@ def _unwanted(version: Version, facts: HostFacts, hints: Hints, options: UpdateO
             Why.KNOWN_BAD,
             f"{version} used up its tries in slot {facts.inactive.slot.value} without being blessed",
             "try it again with `updater update --retry`",
+        )
+    if version.is_confusable_with(facts.running_version):
+        return Nothing(
+            Why.CONFUSABLE,
+            f"{version} and {facts.running_version}, which runs, differ in case or in zeros only, and the boot loader "
+            "cannot tell them apart",
+            "publish it again under another version",
         )
     newest = hints.newest_known(facts)
     if newest is not None and version < newest and hints.pin is None and not options.allow_downgrade:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 
 from securesystemslib.signer import Signer
@@ -341,21 +342,33 @@ def _unique(builds: Sequence[Build]) -> tuple[Build, ...]:
     """The builds without duplicates.
 
     Raises:
-        ConflictError: Two builds are of one name and differ, or of versions that rank equal.
+        ConflictError: Two builds are of one name and differ, or of versions that no host could hold together.
     """
     chosen: dict[str, Build] = {}
     for build in builds:
         path = build.release.target_path
         if chosen.setdefault(path, build).release != build.release:
             raise ConflictError(f"{chosen[path].folder} and {build.folder} are both {path} and differ")
+    for one, other in combinations(chosen.values(), 2):
+        mine, theirs = one.release, other.release
+        if (mine.image, mine.architecture) == (theirs.image, theirs.architecture):
+            _require_apart(mine, [str(theirs.version)] if mine.version.is_confusable_with(theirs.version) else [])
     return tuple(chosen.values())
+
+
+def _require_apart(release: Release, rivals: Sequence[str]) -> None:
+    if rivals:
+        differ = "differ in case or in zeros only: neither the boot loader nor FAT can tell them apart"
+        raise ConflictError(f"{release.image} {release.version} and {', '.join(rivals)} {differ}").with_hint(
+            "choose a version that is newer or older, such as the next number"
+        )
 
 
 def _is_new(layout: Layout, state: RepositoryState, release: Release) -> bool:
     """Whether a release must be published.
 
     Raises:
-        ConflictError: It was published with other content, or another version ranks equal to it.
+        ConflictError: It was published with other content, or a version that no host could hold next to it.
     """
     path = release.target_path
     if path in state.releases.signed.targets:
@@ -365,10 +378,7 @@ def _is_new(layout: Layout, state: RepositoryState, release: Release) -> bool:
         raise ConflictError(f"{name} was published before with other content").with_hint(
             "a published version never changes: build it again under a new version"
         )
-    equal = rivals(state, release)
-    if equal:
-        message = f"{release.image} {release.version} ranks equal to the published {', '.join(equal)}"
-        raise ConflictError(message).with_hint("choose a version that is newer or older")
+    _require_apart(release, rivals(state, release))
     return True
 
 

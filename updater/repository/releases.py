@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tuf.api.metadata import TargetFile, Targets
 
-from partitions.version import compare
+from partitions.version import Version
 from updater.documents.build_files import PROVENANCE
 from updater.documents.channel import ReleaseReference
 from updater.documents.release import WITHDRAWN, Architecture, Artifact, Artifacts, Release, parse_release
@@ -65,15 +65,14 @@ def published_images(state: RepositoryState) -> tuple[tuple[str, Architecture], 
 
 
 def rivals(state: RepositoryState, release: Release) -> tuple[str, ...]:
-    """Published versions of the same image and architecture that rank equal to `release` but are spelt differently.
+    """Published versions of the same image and architecture that no host could hold next to `release`.
 
-    Neither hosts nor systemd-boot could tell which of the two is newer.
+    They differ in case or in zeros only (`Version.is_confusable_with`).
     """
-    mine = str(release.version)
     return tuple(
         version
         for version, architecture in published(state, release.image)
-        if architecture is release.architecture and version != mine and compare(version, mine) == 0
+        if architecture is release.architecture and release.version.is_confusable_with(Version.from_text(version))
     )
 
 

@@ -113,6 +113,33 @@ def test_versions_that_rank_equal_are_still_two() -> None:
     assert Version("1.0") < Version("1.00")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1.0", "1.00"), ("1.0.1-RC1", "1.0.1-rc1"), ("01.0a", "1.000A"), ("a", "A"), ("1.0-rc01", "1.0-RC1")],
+)
+def test_versions_that_differ_in_case_or_zeros_only_are_confusable(one: str, other: str) -> None:
+    assert Version(one).is_confusable_with(Version(other))
+    assert Version(other).is_confusable_with(Version(one))
+
+
+@pytest.mark.parametrize(("one", "other"), [("1.0", "1.0"), ("1.0", "1.0.0"), ("1.0-rc1", "1.0-rc2"), ("1.0", "1.01")])
+def test_versions_that_are_one_or_rank_apart_are_not_confusable(one: str, other: str) -> None:
+    assert not Version(one).is_confusable_with(Version(other))
+
+
+@given(RELEASES, RELEASES, RELEASES)
+def test_confusable_versions_form_groups(one: str, two: str, three: str) -> None:
+    a, b, c = Version(one), Version(two), Version(three)
+    assert a.is_confusable_with(b) == b.is_confusable_with(a)
+    if a.is_confusable_with(b) and b.is_confusable_with(c):
+        assert a == c or a.is_confusable_with(c)
+
+
+@given(RELEASES)
+def test_two_names_that_fat_takes_for_one_are_confusable(text: str) -> None:
+    assert text == text.swapcase() or Version(text).is_confusable_with(Version(text.swapcase()))
+
+
 def test_text_is_kept() -> None:
     assert str(Version.from_text("2026.11.23~rc1-2^p")) == "2026.11.23~rc1-2^p"
 

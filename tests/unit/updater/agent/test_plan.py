@@ -90,6 +90,17 @@ def test_a_newer_release_goes_to_the_inactive_slot() -> None:
     assert decide() == update("1.0.1", Slot.B, downgrade=False)
 
 
+@pytest.mark.parametrize(("running", "named"), [("1.0", "1.00"), ("1.00", "1.0"), ("1.0.1-RC1", "1.0.1-rc1")])
+def test_a_version_that_the_loader_cannot_tell_from_the_running_one_is_not_installed(running: str, named: str) -> None:
+    host = facts(running, entry(running))
+    options = UpdateOptions(retry=True, allow_downgrade=True, by_hand=True)
+    for hints in (Hints(), Hints(pin=Pin(v(named)))):
+        decided = decide(host, hints, channel(named), options)
+        assert why(decided) is Why.CONFUSABLE
+        assert isinstance(decided, Nothing)
+        assert decided.hint
+
+
 def test_the_running_version_is_up_to_date() -> None:
     assert why(decide(said=channel("1.0.0"))) is Why.UP_TO_DATE
 

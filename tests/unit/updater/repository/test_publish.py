@@ -94,10 +94,32 @@ def test_same_version_with_other_content_is_a_conflict(workshop: Publisher) -> N
     assert snapshot_of(workshop.base) == before
 
 
-def test_version_that_ranks_equal_is_a_conflict(workshop: Publisher) -> None:
-    workshop.publish("1.0")
-    with pytest.raises(ConflictError, match="ranks equal"):
-        workshop.publish("1.00", seed=2)
+CONFUSABLE = [("1.0", "1.00"), ("1.0.1-RC1", "1.0.1-rc1"), ("1.0-rc01", "1.0-RC1")]
+
+
+@pytest.mark.parametrize(("first", "second"), CONFUSABLE)
+def test_a_version_that_differs_in_case_or_zeros_only_is_a_conflict(
+    workshop: Publisher, first: str, second: str
+) -> None:
+    workshop.publish(first)
+    before = snapshot_of(workshop.base)
+    with pytest.raises(ConflictError, match="case or in zeros") as caught:
+        workshop.publish(second, seed=2)
+    assert caught.value.hints
+    assert snapshot_of(workshop.base) == before
+
+
+@pytest.mark.parametrize(("first", "second"), CONFUSABLE)
+def test_two_builds_that_differ_in_case_or_zeros_only_are_not_published_together(
+    workshop: Publisher, tmp_path: Path, first: str, second: str
+) -> None:
+    folders = [
+        write_build(tmp_path / f"build{seed}", version=each, seed=seed) for seed, each in ((1, first), (2, second))
+    ]
+    before = snapshot_of(workshop.base)
+    with pytest.raises(ConflictError, match="case or in zeros"):
+        workshop.publish_folders(*folders)
+    assert snapshot_of(workshop.base) == before
 
 
 def test_two_different_builds_of_one_version_are_a_conflict(workshop: Publisher, tmp_path: Path) -> None:
