@@ -22,7 +22,7 @@ from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAG
 from partitions.cli import VERSION
 from partitions.version import Version
 from updater.agent import config as configuration
-from updater.agent import etcdiff, health, report, trial
+from updater.agent import etcdiff, health, older, report, trial
 from updater.agent.agent import Agent, UpdateOutcome
 from updater.agent.config import Config, Loaded
 from updater.agent.host_paths import HostPaths
@@ -33,6 +33,7 @@ from updater.agent.provisioning.this_host import image_root, this_provisioner
 from updater.agent.server import server_client
 from updater.agent.service import Daemon, outcome_line
 from updater.agent.store import HintStore
+from updater.documents.channel import Instant
 
 SYSTEMD_TIMEOUT_S = 60.0
 LATER_DEADLINE = "twinhull-trial-deadline-later.timer"
@@ -324,6 +325,7 @@ def boot() -> None:
     verdict = it.agent.book_boot()
     facts = read_facts(it.agent.machine)
     where = trial.standing(facts, verdict.hints)
+    older.note(it.agent.store, facts, Instant.of(it.agent.machine.clock.now()))
     click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
     try:
         end_first_boot(RecordStore(it.paths.state), it.paths.root)

@@ -109,7 +109,9 @@ def plan(
     if entry is not None and entry.version == version and pending:
         return Nothing(Why.STAGED, f"{version} is staged in slot {facts.inactive.slot.value} and waits for a reboot")
     turn = channel.turn_of(host_id)
-    if hints.pin is None and not options.by_hand and now < turn:
+    newest = hints.newest_known(facts)
+    # What was proven here before waits for no turn: its own has come already.
+    if hints.pin is None and not options.by_hand and now < turn and (newest is None or version > newest):
         return Wait(turn, version, f"{version} reaches this host at {turn:%Y-%m-%dT%H:%M:%SZ}")
     return Update(version, facts.slot.other, downgrade=version < facts.running_version, sha256=sha256)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bedrock import strict
 from bedrock.errors import DocumentError
 from partitions.version import Version
-from updater.agent import trial
+from updater.agent import older, trial
 from updater.agent.config import Config, Loaded
 from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, Poll, SlotState
 from updater.provision.record import ProvisionRecord
@@ -44,6 +44,7 @@ class HostStatus:
     pin: Pin | None
     hold: Hold | None
     newest_blessed: Version | None
+    put_back_from: Version | None
     bad: tuple[BadVersion, ...]
     poll: Poll | None
     firmware: tuple[str, ...]
@@ -80,6 +81,7 @@ def status(
         pin=hints.pin,
         hold=hints.hold,
         newest_blessed=hints.newest_known(facts),
+        put_back_from=older.put_back(facts, hints),
         bad=hints.bad,
         poll=hints.poll,
         firmware=hints.firmware,
@@ -103,6 +105,8 @@ def status_lines(shown: HostStatus) -> list[str]:
     ]
     if shown.foreign_arguments:
         lines.append(f"no effect    kernel arguments from outside: {' '.join(shown.foreign_arguments)}")
+    if shown.put_back_from is not None:
+        lines.append(f"older        {older.sentence(shown.version, shown.put_back_from)}")
     if shown.poll is not None:
         lines.append(f"last poll    {shown.poll}")
     lines += [f"firmware     {problem}" for problem in shown.firmware]
