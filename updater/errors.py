@@ -10,6 +10,7 @@
     ├── SlotError                1  a slot or boot entry could not be written or is not what it should be
     │   └── NoSpaceError         1  too small: slot, boot partition, disk
     ├── FirmwareError            1  the firmware does not take a change of its variables
+    ├── StorageError             1  the containers' storage could not be checked
     ├── BusyError                1  another update is running
     └── PolicyError              1  the plan forbids it: unblessed, pinned, held, known bad, older than allowed
 
@@ -69,6 +70,10 @@ class NoSpaceError(SlotError):
 
 class FirmwareError(UpdaterError):
     """The firmware does not take a change of its variables."""
+
+
+class StorageError(UpdaterError):
+    """The containers' storage could not be checked."""
 
 
 class BusyError(UpdaterError):

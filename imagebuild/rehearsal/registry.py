@@ -1,4 +1,4 @@
-"""A real container registry on the loopback, and one small image in it.
+"""A real container registry on the loopback, with one small image in it, and room for others.
 
 The registry is Debian's docker-registry, the image Debian's static busybox; both come from the tools tree.
 Formats: OCI Image Specification 1.1 (image-spec, `manifest.md`, `config.md`) and OCI Distribution Specification 1.1
@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +41,17 @@ class RunningRegistry:
 
     port: int
 
-    def reference(self, host: str) -> str:
-        """The image's name as podman takes it, for a client that reaches the registry as `host`."""
-        return f"{host}:{self.port}/{REPOSITORY}:{TAG}"
+    def reference(self, host: str, repository: str = REPOSITORY) -> str:
+        """An image's name as podman takes it, for a client that reaches the registry as `host`."""
+        return f"{host}:{self.port}/{repository}:{TAG}"
+
+    def push(self, repository: str, layers: Sequence[bytes]) -> None:
+        """Store an image of these layers, each a tar archive; the registry must not be a private one.
+
+        Raises:
+            BuildError: The registry refused it.
+        """
+        _push(f"http://127.0.0.1:{self.port}", {}, repository, layers)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def run_registry(tools: ToolsTree, folder: Path, guard: Guard | None = None) -> 
         try:
             base = f"http://127.0.0.1:{port}"
             _wait(base, headers, process, folder / "registry.log")
-            _push(base, headers, (tools.root / "usr/bin/busybox").read_bytes())
+            _push(base, headers, REPOSITORY, [image_layer((tools.root / "usr/bin/busybox").read_bytes())])
             yield RunningRegistry(port)
         finally:
             process.terminate()
@@ -106,28 +114,27 @@ def image_layer(busybox: bytes) -> bytes:
     return raw.getvalue()
 
 
-def _push(base: str, headers: Mapping[str, str], busybox: bytes) -> None:
-    tar = image_layer(busybox)
-    layer = gzip.compress(tar, mtime=0)
-    rootfs = {"type": "layers", "diff_ids": [_digest(tar)]}
+def _push(base: str, headers: Mapping[str, str], repository: str, layers: Sequence[bytes]) -> None:
+    packed = [gzip.compress(tar, compresslevel=1, mtime=0) for tar in layers]
+    rootfs = {"type": "layers", "diff_ids": [_digest(tar) for tar in layers]}
     config = json.dumps(
         {"architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]}, "rootfs": rootfs}
     ).encode()
-    for blob in (layer, config):
-        _push_blob(base, headers, blob)
+    for blob in (*packed, config):
+        _push_blob(base, headers, repository, blob)
     manifest = {
         "schemaVersion": 2,
         "mediaType": _MANIFEST_TYPE,
         "config": {"mediaType": _CONFIG_TYPE, "digest": _digest(config), "size": len(config)},
-        "layers": [{"mediaType": _LAYER_TYPE, "digest": _digest(layer), "size": len(layer)}],
+        "layers": [{"mediaType": _LAYER_TYPE, "digest": _digest(blob), "size": len(blob)} for blob in packed],
     }
     headers = {**headers, "Content-Type": _MANIFEST_TYPE}
-    _ask("PUT", f"{base}/v2/{REPOSITORY}/manifests/{TAG}", json.dumps(manifest).encode(), headers)
+    _ask("PUT", f"{base}/v2/{repository}/manifests/{TAG}", json.dumps(manifest).encode(), headers)
 
 
-def _push_blob(base: str, headers: Mapping[str, str], blob: bytes) -> None:
+def _push_blob(base: str, headers: Mapping[str, str], repository: str, blob: bytes) -> None:
     headers = {**headers, "Content-Type": "application/octet-stream"}
-    opened = _ask("POST", f"{base}/v2/{REPOSITORY}/blobs/uploads/", b"", headers)
+    opened = _ask("POST", f"{base}/v2/{repository}/blobs/uploads/", b"", headers)
     place = urljoin(base, opened.headers["Location"])
     joint = "&" if "?" in place else "?"
     _ask("PUT", f"{place}{joint}digest={_digest(blob)}", blob, headers)

@@ -18,11 +18,12 @@ import click
 
 from bedrock import process
 from bedrock.cli import completion_command, emit_json, json_option, line_progress, run_command
+from bedrock.clock import SYSTEM_CLOCK, Clock
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError
 from partitions.cli import VERSION
 from partitions.version import Version
 from updater.agent import config as configuration
-from updater.agent import etcdiff, health, older, report, trial
+from updater.agent import etcdiff, health, older, report, storage, trial
 from updater.agent.agent import Agent, UpdateOutcome
 from updater.agent.config import Config, Loaded
 from updater.agent.host_paths import HostPaths
@@ -79,8 +80,13 @@ def read_setting(paths: HostPaths, *, warn: bool) -> Setting:
         click.echo(f"warning: {line} (ignored)", err=True)
     machine = ThisMachine() if paths.is_this_host else folder_machine(paths)
     server = server_client(settings.config, paths, machine.clock) if settings.config.urls else None
-    store = HintStore(paths.state / "state.json", paths.runtime / "state.json", clock=machine.clock)
+    store = hint_store(paths, machine.clock)
     return Setting(Agent(machine, settings.config, store, paths.runtime / "lock", server), settings, paths)
+
+
+def hint_store(paths: HostPaths, clock: Clock) -> HintStore:
+    """What is remembered on a host."""
+    return HintStore(paths.state / "state.json", paths.runtime / "state.json", clock=clock)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -332,6 +338,12 @@ def boot() -> None:
     except OSError as error:
         # A full `/var` must not keep a host from judging what it booted.
         _log.warning("%s", error)
+
+
+@updater.command("check-storage", hidden=True)
+def check_storage_command() -> None:
+    """Check and repair the containers' storage (twinhull-containers-storage.service)."""
+    click.echo(storage.check_and_note(on_this_host().state, hint_store(here(), SYSTEM_CLOCK), SYSTEM_CLOCK))
 
 
 @updater.command("provision", hidden=True)

@@ -59,6 +59,7 @@ class EventKind(Enum):
     POLL_RECOVERED = "poll-recovered"
     FIRMWARE = "firmware"
     POSTPONED = "postponed"
+    STORAGE = "storage"
     OLDER = "older"
 
 

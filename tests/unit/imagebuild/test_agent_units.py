@@ -73,5 +73,5 @@ def test_no_other_unit_has_a_name_that_the_common_settings_hit() -> None:
     for path in (*DATA.parent.rglob("*.py"), *DATA.rglob("*")):
         if path.is_file() and path.suffix != ".pyc":
             text = path.read_text(errors="replace")
-            named |= set(re.findall(r"twinhull-[a-z-]*@?\.(?:service|socket|timer)(?:\.d)?", text))
+            named |= set(re.findall(r"twinhull-[a-z-]*@?\.(?:service|socket|timer|path)(?:\.d)?", text))
     assert named - known - {f"{name}.d" for name in known} == set()
