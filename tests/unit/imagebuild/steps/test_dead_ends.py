@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import subprocess
 from configparser import RawConfigParser
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 import imagebuild
 from bedrock import strict
@@ -35,6 +39,33 @@ def test_a_deadline_that_fails_reboots_only_a_boot_the_loader_counted() -> None:
     condition = lost["Unit"]["conditionpathexists"]
     assert condition.startswith("/sys/firmware/efi/efivars/LoaderBootCountPath-")
     assert "updater" not in lost["Service"]["ExecStart"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_trial"),
+    [
+        ("host_1.0.1+2-1.efi", True),
+        ("host_1.0.1+0-3.efi", True),
+        ("host_1.0.1+3-5.efi", True),
+        ("host_1.0.1+3-6.efi", False),
+        ("host_1.0.1+2-7.efi", False),
+        ("host_1.0.1+0-9.efi", False),
+        # A name of no entry of ours: the loader counted it all the same.
+        ("other.efi", True),
+        (None, False),
+    ],
+)
+def test_only_a_trial_is_a_boot_that_may_be_given_up_and_never_a_guarded_slot(
+    tmp_path: Path, entry: str | None, *, is_trial: bool
+) -> None:
+    variable = tmp_path / "LoaderBootCountPath"
+    if entry is not None:
+        variable.write_bytes(b"\6\0\0\0" + f"\\EFI\\Linux\\{entry}\0".encode("utf-16-le"))
+    script = DATA / "tree/usr/lib/twinhull/counted-trial"
+    done = subprocess.run(["/bin/sh", script], check=False, env={**os.environ, "COUNTED": str(variable)}, timeout=60)
+    assert (done.returncode == 0) == is_trial
+    lost = unit(UNITS / "twinhull-trial-lost.service")
+    assert lost["Service"]["ExecCondition"] == "/bin/sh /usr/lib/twinhull/counted-trial"
 
 
 def test_the_deadline_waits_for_no_other_unit() -> None:
