@@ -1,0 +1,158 @@
+"""Faults of the host that were seen once: for each, the tests that hold it off; and the pages that say so.
+
+What was seen is in the words of each row; a row whose tests went away fails here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+AGENT, REPOSITORY = "tests/unit/updater/agent", "tests/unit/updater/repository"
+STEPS = "tests/unit/imagebuild/steps"
+PAGE = ROOT / "docs/what-breaks.md"
+THREATS = ROOT / "docs/threat-model.md"
+_SHOWN_BY = re.compile(r"`([\w./-]+\.py)::(\w+)`")
+
+# The number of a fault, what was seen, and its tests by their files.
+FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "H8": (
+        "hints could not be written, and the same failing version was installed again and again",
+        {
+            f"{AGENT}/test_lost_hints.py": (
+                "test_a_version_that_fails_is_installed_once_although_nothing_can_be_remembered",
+            )
+        },
+    ),
+    "H16": (
+        "1.0 and 1.00 were two versions and one to the loader, 1.0.1-RC1 and 1.0.1-rc1 one name on FAT",
+        {
+            "tests/unit/partitions/test_version.py": (
+                "test_versions_that_differ_in_case_or_zeros_only_are_confusable",
+                "test_two_names_that_fat_takes_for_one_are_confusable",
+            ),
+            f"{REPOSITORY}/test_publish.py": (
+                "test_a_version_that_differs_in_case_or_zeros_only_is_a_conflict",
+                "test_two_builds_that_differ_in_case_or_zeros_only_are_not_published_together",
+            ),
+            f"{AGENT}/test_plan.py": (
+                "test_a_version_that_the_loader_cannot_tell_from_the_running_one_is_not_installed",
+            ),
+        },
+    ),
+    "H17": (
+        "a system user had another id in the next version, and files in /var changed owners",
+        {
+            "tests/unit/imagebuild/content/test_accounts.py": (
+                "test_an_id_does_not_depend_on_who_else_is_there",
+                "test_a_number_that_changed_since_the_earlier_version_is_named_with_the_line_that_keeps_it",
+            ),
+            "qemu-test/test_content.py": ("test_a_host_that_edited_passwd_knows_the_users_of_the_next_version",),
+        },
+    ),
+    "H18": (
+        "the agent's units were exposed, up to 9.4 by systemd's own count",
+        {"qemu-test/test_life_of_a_host.py": ("test_the_agent_s_units_have_few_rights",)},
+    ),
+    "H19": (
+        "an agent or a host that was restarted in the middle of a download began at 0",
+        {
+            "tests/integration/test_host_folder.py": (
+                "test_an_update_ends_within_two_seconds_when_it_is_asked_to_and_goes_on_later",
+            )
+        },
+    ),
+    "H21": (
+        "the power went right after a pull, and an image without a name and with empty files was left",
+        {
+            "qemu-test/test_stores.py": (
+                "test_an_image_that_a_cut_took_the_files_of_is_removed_before_containers_start",
+                "test_what_was_removed_is_pulled_again_and_whole",
+                "test_an_image_that_was_brought_to_the_disk_survives_a_cut_and_costs_no_check",
+                "test_a_cut_right_after_a_change_is_checked_and_keeps_what_is_whole",
+            ),
+            f"{AGENT}/test_storage.py": (
+                "test_what_was_stored_since_the_last_record_is_removed_with_what_uses_it",
+                "test_what_was_recorded_is_never_removed_with_the_containers_that_use_it",
+            ),
+            f"{STEPS}/test_storage_units.py": ("test_a_record_that_a_cut_spoiled_means_a_check",),
+        },
+    ),
+    "H25": (
+        "an older version that was put back offline booted as proven, without a word",
+        {
+            f"{AGENT}/test_older.py": (
+                "test_an_older_version_that_was_put_back_is_shown_and_in_the_history_once",
+                "test_it_goes_on_to_the_newest_without_waiting_for_its_turn",
+                "test_going_back_by_an_operator_is_no_such_case",
+            )
+        },
+    ),
+    "H32": (
+        "an unreadable state file cost pin, hold and the list of versions that failed",
+        {
+            f"{AGENT}/test_store.py": (
+                "test_what_was_asked_for_survives_every_cut_and_a_flipped_bit_anywhere_in_the_state_file",
+                "test_damage_of_the_second_copy_changes_nothing_and_is_repaired",
+                "test_a_cut_between_the_two_files_leaves_the_old_hints_or_the_new_ones",
+                "test_of_two_damaged_files_every_part_that_can_be_read_counts",
+            )
+        },
+    ),
+}
+
+
+@cache
+def names_in(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text())
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def rows() -> list[str]:
+    """The rows of the page's tables, without their heads."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    return [line for line in lines if not line.startswith(("|---", "| what breaks"))]
+
+
+@pytest.mark.parametrize("number", list(FAULTS))
+def test_the_tests_of_a_fault_exist(number: str) -> None:
+    seen, tests = FAULTS[number]
+    assert seen
+    assert tests
+    for path, names in tests.items():
+        assert set(names) <= names_in(ROOT / path), (number, path)
+
+
+def test_the_page_has_rows() -> None:
+    assert len(rows()) > len(FAULTS)
+
+
+@pytest.mark.parametrize("row", rows())
+def test_every_row_of_the_page_is_shown_by_tests_that_exist(row: str) -> None:
+    cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+    assert len(cells) == 4
+    assert all(cells)
+    named = _SHOWN_BY.findall(cells[-1])
+    assert ", ".join(f"`{path}::{name}`" for path, name in named) == cells[-1]
+    for path, name in named:
+        assert name in names_in(ROOT / path), (path, name)
+
+
+@pytest.mark.parametrize("line", [line for line in THREATS.read_text().splitlines() if "::" in line])
+def test_every_claim_of_the_threat_model_names_tests_that_exist(line: str) -> None:
+    named = _SHOWN_BY.findall(line)
+    assert len(named) == line.count("::")
+    for path, name in named:
+        assert name in names_in(ROOT / path), (path, name)
+
+
+def test_what_is_said_of_every_attacker_rests_on_a_test() -> None:
+    parts = THREATS.read_text().split("\n## ")[2:]
+    assert len(parts) >= 8
+    for part in parts:
+        assert "::" in part, part.splitlines()[0]
