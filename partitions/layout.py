@@ -1,7 +1,7 @@
 """The partitions of a Twinhull disk, and how to tell the two slots apart.
 
-The order of the partitions identifies A and B: esp, xbootldr, root-a, root-a-verity, root-b, root-b-verity, var.  The
-partition UUIDs of a slot come from the root hash of its content, so that stock systemd tools find it.
+The order of the partitions identifies A and B: esp, xbootldr, root-a, root-a-verity, root-b, root-b-verity, state,
+var.  The partition UUIDs of a slot come from the root hash of its content, so that stock systemd tools find it.
 Sources: UAPI Discoverable Partitions Specification (type UUIDs, "Verity", attribute flags); UEFI 2.10, 5.3 (GPT).
 
 Pure: no I/O.
@@ -22,10 +22,15 @@ MIB = 1 << 20
 
 TYPE_ESP = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 TYPE_XBOOTLDR = UUID("bc13c2ff-59e6-4262-a352-b275fd6f7172")
+# Twinhull's own: the agent's memory and the host's /etc.  data/tree/usr/lib/repart.d/60-state.conf names it as well.
+TYPE_STATE = UUID("cb64ef99-b638-4a1b-b892-419b1c5b1e0a")
+TYPE_VAR = UUID("4d21b016-b534-45c2-a9fb-5c16e091fd2d")
 TYPE_ROOT_X86_64 = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 TYPE_ROOT_X86_64_VERITY = UUID("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
 TYPE_ROOT_ARM64 = UUID("b921b045-1df0-41c3-af44-4c6f280d3fae")
 TYPE_ROOT_ARM64_VERITY = UUID("df3300ce-d69f-4c92-978c-9bfb0f38d820")
+
+STATE_BYTES = 64 * MIB
 
 ESP_LABEL = "esp"
 XBOOTLDR_LABEL = "xbootldr"

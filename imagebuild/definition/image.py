@@ -51,6 +51,7 @@ from imagebuild.definition.sources import (
     is_local,
     problems_between,
 )
+from imagebuild.definition.storage import VarPolicy
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
 from updater.documents.release import Architecture, Name
@@ -256,6 +257,7 @@ class ImageDefinition:
         sysctl: Kernel settings by name, set at boot.
         services: Units of packages to enable, disable or mask.
         secrets: Which files may hold a private key or a password.
+        var: What a host does about a damaged `/var`.
         provision: Which configuration a host accepts from outside.
     """
 
@@ -296,6 +298,7 @@ class ImageDefinition:
     containers: Containers = field(default_factory=Containers)
     ssh: Ssh = field(default_factory=Ssh)
     rescue: bool = False
+    var: VarPolicy = field(default_factory=VarPolicy)
 
     @property
     def implied_packages(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.products import BootPrograms, DiskImages, RootImage
 from imagebuild.steps.workshop import Workshop
 from partitions.entries import BootEntry
-from partitions.layout import boot_bytes_for
+from partitions.layout import STATE_BYTES, boot_bytes_for
 from updater.documents.release import Architecture
 from updater.documents.slot_layout import FORMAT as LAYOUT_FORMAT
 from updater.documents.slot_layout import LAYOUT_FILE, SlotLayout
@@ -81,7 +81,7 @@ def recipe_of(plan: BuildPlan) -> DiskRecipe:
     slots = definition.slots
     return DiskRecipe(
         seed=str(seed_of(definition.id)),
-        size_bytes=sum((slots.esp, slots.boot, 2 * slots.root, 2 * slots.verity, slots.var, _SLACK)),
+        size_bytes=sum((slots.esp, slots.boot, 2 * slots.root, 2 * slots.verity, STATE_BYTES, slots.var, _SLACK)),
         boot_bytes=slots.boot,
         architecture=definition.architecture,
         # The first UKI is blessed, as it is the only one.

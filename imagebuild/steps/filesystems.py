@@ -15,6 +15,7 @@ from bedrock.errors import ProcessError
 from imagebuild.definition import config
 from imagebuild.definition.baked import baked
 from imagebuild.definition.image import definition_files
+from imagebuild.definition.storage import STORAGE_FILE, baked_storage
 from imagebuild.errors import BuildError, SpaceError
 from imagebuild.paths import DATA, EPOCH
 from imagebuild.steps.access import write_access, write_policy
@@ -51,6 +52,7 @@ def write_extra_files(shop: Workshop, tree: Path, data: Path = DATA) -> None:
     write_policy(definition, shop.definition, tree)
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
     _put(tree, POLICY_FILE, definition.provision.baked(shop.definition))
+    _put(tree, STORAGE_FILE, baked_storage(definition.var))
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:
         content = (shop.definition / file.source).read_bytes() if file.source else (file.content or "").encode()

@@ -17,6 +17,7 @@ ESP = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 XBOOTLDR = UUID("bc13c2ff-59e6-4262-a352-b275fd6f7172")
 ROOT = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 ROOT_VERITY = UUID("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
+STATE = UUID("cb64ef99-b638-4a1b-b892-419b1c5b1e0a")
 VAR = UUID("4d21b016-b534-45c2-a9fb-5c16e091fd2d")
 DISK_UUID = UUID("d15cd15c-0000-4000-8000-000000000001")
 
@@ -38,10 +39,11 @@ def twin_parts(
     boot_sectors: int = 64,
     root_sectors: int = 256,
     verity_sectors: int = 64,
+    state_sectors: int = 64,
     var_sectors: int = 64,
     start: int = 40,
 ) -> list[PartitionSpec]:
-    """The seven partitions of a Twinhull disk, small, each starting on a 4096-byte boundary; UUIDs are 1 to 7."""
+    """The eight partitions of a Twinhull disk, small, each starting on a 4096-byte boundary; UUIDs are 1 to 8."""
     wanted = [
         (ESP, boot_sectors, "esp"),
         (XBOOTLDR, boot_sectors, "xbootldr"),
@@ -49,6 +51,7 @@ def twin_parts(
         (ROOT_VERITY, verity_sectors, "_empty"),
         (ROOT, root_sectors, "_empty"),
         (ROOT_VERITY, verity_sectors, "_empty"),
+        (STATE, state_sectors, "state"),
         (VAR, var_sectors, "var"),
     ]
     parts = []

@@ -91,7 +91,7 @@ class HostFolder:
 
     @property
     def spool(self) -> Path:
-        return self.state / "spool"
+        return self.root / "var/cache/twinhull"
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the host."""
@@ -187,7 +187,7 @@ class HostFolder:
 
     def _partition_uuids(self) -> list[str]:
         with FileBlockDevice.open(self.disk, writable=False) as device:
-            return [str(entry.uuid) for entry in read_table(device).entries[:7]]
+            return [str(entry.uuid) for entry in read_table(device).entries[:8]]
 
     def verified(self, root_hash: str) -> bool:
         """Whether an initrd finds the partitions of this root hash and every block in them is right."""

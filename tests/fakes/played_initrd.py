@@ -18,12 +18,21 @@ from partitions.layout import identity_of
 
 ROOT_HASH = "0123456789abcdef00112233445566778899aabbccddeefffedcba9876543210"
 SLOT = identity_of(ROOT_HASH)
+# The numbers of these partitions.
+STATE, VAR = 7, 8
 VERITYSETUP = "usr/lib/systemd/systemd-veritysetup"
 GROWFS = "usr/lib/systemd/systemd-growfs"
 OF_BUSYBOX = ("blockdev", "mount", "modprobe", "reboot", "dmesg")
-OF_THEMSELVES = ("usr/sbin/blkid", "usr/bin/systemd-repart", "usr/sbin/e2fsck", GROWFS, VERITYSETUP)
+OF_THEMSELVES = (
+    "usr/sbin/blkid",
+    "usr/bin/systemd-repart",
+    "usr/sbin/e2fsck",
+    "usr/sbin/mkfs.ext4",
+    GROWFS,
+    VERITYSETUP,
+)
 # What a partition is for, by its number.
-KINDS = {1: "esp", 2: "xbootldr", 3: "root", 4: "verity", 5: "root", 6: "verity", 7: "var"}
+KINDS = {1: "esp", 2: "xbootldr", 3: "root", 4: "verity", 5: "root", 6: "verity", STATE: "state", VAR: "var"}
 _TIMEOUT_S = 60
 
 
@@ -36,7 +45,9 @@ class PlayedInitrd:
         partition: What stands between that name and the number of a partition.
         plays: What a played program does after it wrote down its call, as a shell script, by its name.
         limits: Numbers of the script that a test wants otherwise, by name.
+        labels: The labels of partitions, by number.
         policy: What the image says of credentials, as `dump_json` writes it.
+        storage: What the image says of a damaged `/var`, as `dump_json` writes it.
         record: What the host recorded of its first boot.
         watchdog: A character device of this host that stands for the hardware's watchdog.
     """
@@ -48,8 +59,10 @@ class PlayedInitrd:
     plays: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     watchdog: Path | None = None
+    labels: dict[int, str] = field(default_factory=lambda: {2: "xbootldr", STATE: "state", VAR: "var"})
     policy: str | None = '{"unsigned": "always"}'
     record: str | None = None
+    storage: str = '{"on_damage": "repair"}'
 
     def device(self, number: int) -> str:
         return f"/dev/{self.disk}{self.partition}{number}"
@@ -61,11 +74,13 @@ class PlayedInitrd:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         for path, text in (
             ("sysroot/usr/lib/twinhull/provision.json", self.policy),
+            ("sysroot/usr/lib/twinhull/storage.json", self.storage),
             ("sysroot/var/lib/twinhull/provision.json", self.record),
         ):
             if text is not None:
                 (self.root / path).parent.mkdir(parents=True, exist_ok=True)
                 (self.root / path).write_text(text)
+        shutil.copytree(FILES / "usr", self.root / "usr", dirs_exist_ok=True)
         shutil.copy(self.tools.root / "usr/bin/busybox", self.root / "usr/bin/busybox")
         (self.root / "bin").symlink_to("usr/bin")
         (self.root / "usr/bin/sh").symlink_to("busybox")
@@ -82,7 +97,7 @@ class PlayedInitrd:
         links = self.root / "sys/class/block"
         links.mkdir(parents=True, exist_ok=True)
         (links / disk).symlink_to(f"../../devices/pci0000:00/{disk}")
-        for number in range(1, 8):
+        for number in range(1, 9):
             name = f"{disk}{partition}{number}"
             (place / name).mkdir(parents=True)
             (links / name).symlink_to(f"../../devices/pci0000:00/{disk}/{name}")
@@ -108,7 +123,7 @@ class PlayedInitrd:
             "dmesg": "echo what the kernel said",
             "reboot": ":",
             "switch_root": ":",
-            "blkid": self.finds({3: f"PARTUUID={SLOT.data_uuid}", 4: f"PARTUUID={SLOT.verity_uuid}"}),
+            "blkid": self.finds_slot(),
             **self.plays,
         }
         for path in (*OF_THEMSELVES, *(f"played/{name}" for name in (*OF_BUSYBOX, "switch_root"))):
@@ -119,15 +134,20 @@ class PlayedInitrd:
                 program.write_text(f'#!/bin/sh\necho "{name} $*" >>/calls\n{body}\n')
                 program.chmod(0o755)
 
+    def finds_slot(self) -> str:
+        """A blkid that finds the slot."""
+        return self.finds({3: f"PARTUUID={SLOT.data_uuid}", 4: f"PARTUUID={SLOT.verity_uuid}"})
+
     def finds(self, tags: Mapping[int, str]) -> str:
-        """A blkid that finds partitions by these tags, and the one of `/var` among the partitions it is given."""
+        """A blkid that finds partitions by these tags, and knows the labels of the partitions it is given."""
         cases = "".join(f"*{tag}) echo {self.device(number)} ;;\n" for number, tag in tags.items())
         # The slot that is opened is asked for first.
         probed = "".join(
             f"echo '{self.device(number)}: PART_ENTRY_TYPE=\"{KINDS[number]}\"'\n" for number in (3, 4, *KINDS)
         )
-        cases += f"-p*)\n{probed};;\n"
-        return f'case "$*" in\n{cases}*"PARTLABEL=var "*) echo {self.device(7)} ;;\n*) exit 2 ;;\nesac'
+        cases += f"'-p -s PART_ENTRY_TYPE '*)\n{probed};;\n"
+        lines = "".join(f'{self.device(number)}: PARTLABEL="{label}"\n' for number, label in self.labels.items())
+        return f"case \"$*\" in\n{cases}*'-s PARTLABEL '*) printf %s '{lines}' ;;\n*) exit 2 ;;\nesac"
 
     def write_init(self) -> None:
         text = (FILES / "init").read_text()
@@ -136,15 +156,23 @@ class PlayedInitrd:
             "\n    sleep 5\n": "\n    sleep 0\n",
             # `exec` starts no function.
             "exec switch_root ": "exec /played/switch_root ",
-            **{f"\n{name}={usual}\n": f"\n{name}={self.limits[name]}\n" for name, usual in limits_of(text).items()},
         }
         for old, new in edits.items():
             assert text.count(old) == 1, old
             text = text.replace(old, new)
+        text = self.limited(text)
+        for path in (self.root / "usr/lib/twinhull").glob("*.sh"):
+            path.write_text(self.limited(path.read_text()))
         first, _, rest = text.partition("\n")
         functions = "".join(f'{name}() {{ /played/{name} "$@"; }}\n' for name in OF_BUSYBOX)
         (self.root / "init").write_text(f"{first}\n{functions}{rest}")
         (self.root / "init").chmod(0o755)
+
+    def limited(self, text: str) -> str:
+        """A script with the limits that a test wants."""
+        for name, usual in limits_of(text).items():
+            text = text.replace(f"\n{name}={usual}\n", f"\n{name}={self.limits.get(name, usual)}\n")
+        return text
 
     def boot(self, cmdline: str = f"quiet roothash={ROOT_HASH} ro") -> None:
         self.make(cmdline)

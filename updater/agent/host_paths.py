@@ -30,6 +30,11 @@ class HostPaths:
         return self.root / "var/lib/twinhull"
 
     @property
+    def spool(self) -> Path:
+        """Where an update is kept until all of it has arrived: large, and not needed when it is lost."""
+        return self.root / "var/cache/twinhull"
+
+    @property
     def runtime(self) -> Path:
         """What is gone after a reboot."""
         return self.root / "run/twinhull"

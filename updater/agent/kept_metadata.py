@@ -1,4 +1,4 @@
-"""Where verified metadata are kept: on `/var`, or in memory while `/var` takes nothing.
+"""Where verified metadata are kept: with the host's state, or in memory while its disk takes nothing.
 
 A full or read-only `/var` must not end a host's security updates; what it knew before still counts meanwhile.
 What is in the folder and is not metadata, by its kind or its length, is removed: the library would read all of it.

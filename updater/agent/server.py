@@ -99,7 +99,7 @@ class ServerClient:
 
     def source(self) -> ObjectSource:
         """Its objects."""
-        return ObjectSource(self.network(), Spool(self.paths.state / "spool"), self._connection)
+        return ObjectSource(self.network(), Spool(self.paths.spool), self._connection)
 
     def network(self) -> NetworkSide:
         """The network side, the same one until `close`."""

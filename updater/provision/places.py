@@ -20,11 +20,12 @@ QUADLET_KINDS = (".container", ".volume", ".network", ".pod", ".kube", ".image",
 UNIT_KINDS = (".service", ".socket", ".timer", ".path", ".mount", ".automount", ".target", ".slice", ".swap")
 # Units that find, check and start the system before or next to any document.
 _GUARDED_UNITS = re.compile(
-    r"twinhull-.*|boot-complete\.target|var\.mount|etc\.mount|-\.mount|systemd-veritysetup.*|systemd-bless-boot\..*"
+    r"twinhull-.*|boot-complete\.target|var\.mount|var-lib-twinhull\.mount|etc\.mount|-\.mount|systemd-veritysetup.*|systemd-bless-boot\..*"
 )
 _GUARDED = {
     "/etc/twinhull": "the agent's settings are set by `updater:`",
     "/var/lib/twinhull": "it is the agent's own folder",
+    "/var/cache/twinhull": "it is the agent's own folder",
     "/var/lib/systemd": "it is systemd's own folder",
     "/etc/systemd/system": "put units under `units:`; only drop-ins (NAME.d/*.conf) are allowed here",
     "/etc/systemd/system.control": "units are given in `units:`",

@@ -44,10 +44,10 @@ def test_table_says_what_is_on_the_disk() -> None:
     assert table.disk_uuid == DISK_UUID
     assert table.damaged is None
     assert [entry.label for entry in table.entries if entry.used] == [part.label for part in twin_parts()]
-    assert [entry.uuid for entry in table.entries[:7]] == [part.uuid for part in twin_parts()]
+    assert [entry.uuid for entry in table.entries[:8]] == [part.uuid for part in twin_parts()]
     first = table.entries[0]
     assert (first.offset_bytes, first.size_bytes) == (40 * SECTOR, 64 * SECTOR)
-    assert table.entries[7].size_bytes == 0
+    assert table.entries[8].size_bytes == 0
 
 
 def test_writing_an_unchanged_table_changes_nothing() -> None:
@@ -152,7 +152,7 @@ def test_partition_outside_the_usable_sectors_is_refused() -> None:
         table_of(disk_image(parts))
 
 
-@pytest.mark.parametrize("index", [-1, 7, 127, 128, 1000])
+@pytest.mark.parametrize("index", [-1, 8, 127, 128, 1000])
 def test_changing_a_partition_that_is_not_there_is_refused(index: int) -> None:
     with pytest.raises(GptError, match="there is no partition"):
         table_of(IMAGE).with_entry(index, label="x")

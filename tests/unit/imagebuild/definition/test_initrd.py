@@ -76,7 +76,7 @@ def test_our_own_list_is_right() -> None:
 
 def test_every_program_that_init_calls_is_in_the_list() -> None:
     found = load_content()
-    script = (FILES / "init").read_text()
+    script = "".join(path.read_text() for path in (FILES / "init", *sorted(FILES.rglob("*.sh"))))
     here = {Path(name).name for name in found.wanted} | set(found.applets) | {Path(name).name for name in found.links}
     functions = set(re.findall(r"^(\w+)\(\) \{$", script, re.MULTILINE))
     called = set(commands(script))
