@@ -35,7 +35,7 @@ class Store:
         new.write_text(text)
         new.replace(path)
 
-    def run(self, verb: str) -> str:
+    def run(self, verb: str, *, fails: bool = False) -> str:
         environment = {
             **os.environ,
             "CONTAINERS_STORAGE": str(self.base / "storage"),
@@ -44,7 +44,7 @@ class Store:
             "UPDATER": str(self.agent),
         }
         done = subprocess.run(
-            ["/bin/sh", SCRIPT, verb], check=True, env=environment, capture_output=True, text=True, timeout=60
+            ["/bin/sh", SCRIPT, verb], check=not fails, env=environment, capture_output=True, text=True, timeout=60
         )
         return done.stdout
 
@@ -117,6 +117,14 @@ def test_a_check_that_was_not_finished_is_asked_for_again_whatever_was_recorded_
     assert store.asked() == 3
 
 
+def test_a_state_folder_that_takes_nothing_does_not_prevent_the_check(store: Store) -> None:
+    store.put(store.layers, "[]")
+    store.state.rmdir()
+    store.state.touch()
+    store.run("check", fails=True)
+    assert store.asked() == 1
+
+
 def test_the_record_holds_what_the_engine_knew_of(store: Store) -> None:
     store.put(store.layers, '[{"id":"1"}]')
     store.put(store.docker, '{"Repositories":{}}')
@@ -139,6 +147,13 @@ def test_containers_start_after_the_check_however_they_are_started() -> None:
     assert "Before=basic.target docker.service containerd.service podman.service\n" in unit
     assert "\nWantedBy=basic.target\n" in unit
     assert "ExecStop=-/bin/sh /usr/lib/twinhull/containers-storage record\n" in unit
+
+
+@pytest.mark.parametrize("unit", ["twinhull-containers-storage.service", "twinhull-containers-synced.service"])
+def test_what_cannot_be_checked_or_recorded_is_no_failed_unit(unit: str) -> None:
+    starts = [line for line in (UNITS / unit).read_text().splitlines() if line.startswith("ExecSt")]
+    assert starts
+    assert all(line.partition("=")[2].startswith("-") for line in starts)
 
 
 def test_every_list_that_is_recorded_is_watched() -> None:
