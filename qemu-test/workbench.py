@@ -88,6 +88,8 @@ _CONTENT: dict[str, Any] = {
     "sysctl": {"net.ipv4.ip_forward": 1},
     "users": [{"name": "app", "id": 850, "groups": ["video"], "home": "/var/lib/app"}],
     "budget": {},
+    "etc": "overlay",
+    "etc_keep": [],
 }
 # What docs/provisioning.md names for secrets that only the TPM of a host can open.
 _WITH_TPM = [
@@ -231,6 +233,7 @@ def _of_version(definition: dict[str, Any], version: str) -> None:
     if version == SICK:
         script = f"#!/bin/sh\necho '{SICK_REASON}'\nexit 1\n"
         files.append({"path": _HEALTH_CHECK, "content": script, "mode": "0755"})
+    definition["etc_keep"] = ["kept/"]
     if version == DISKS:
         definition.update(_EVERY_DISK)
     if version in (CONTENT, CONTENT_NEXT):
@@ -242,6 +245,8 @@ def _of_version(definition: dict[str, Any], version: str) -> None:
     if version in PROVISIONED:
         definition["provision"] = {"signed_by": ["provision.pub"]}
         definition.update(packages=_WITH_TPM, services={"enable": ["ssh.service"]}, budget={})
+        # Unsigned documents bring units here, which do not persist otherwise.
+        definition.update(etc="overlay", etc_keep=[])
 
 
 def extend_definition(folder: Path, more: dict[str, Any]) -> None:

@@ -55,6 +55,7 @@ from imagebuild.definition.storage import VarPolicy
 from partitions.layout import MIB, verity_size_for
 from updater.agent.config import Config as UpdaterConfig
 from updater.documents.release import Architecture, Name
+from updater.etc_policy import EtcMode, EtcPolicy, KeptName
 
 FILE_NAME = "image.yaml"
 LOCK_FILE = "image.lock"
@@ -258,6 +259,9 @@ class ImageDefinition:
         services: Units of packages to enable, disable or mask.
         secrets: Which files may hold a private key or a password.
         var: What a host does about a damaged `/var`.
+        etc: What of a host's own edits of `/etc` outlives a boot: all (`overlay`), what is listed (`allowlist`), or
+            nothing (`volatile`).
+        etc_keep: What an `allowlist` keeps besides its built-in names: `app/settings`, `app/*.conf`, `app/` (a folder).
         provision: Which configuration a host accepts from outside.
     """
 
@@ -299,6 +303,13 @@ class ImageDefinition:
     ssh: Ssh = field(default_factory=Ssh)
     rescue: bool = False
     var: VarPolicy = field(default_factory=VarPolicy)
+    etc: EtcMode = EtcMode.ALLOWLIST
+    etc_keep: tuple[KeptName, ...] = ()
+
+    @property
+    def etc_policy(self) -> EtcPolicy:
+        """What of a host's own `/etc` outlives a boot, as the image carries it."""
+        return EtcPolicy(self.etc, self.etc_keep)
 
     @property
     def implied_packages(self) -> dict[str, str]:
@@ -327,6 +338,7 @@ class ImageDefinition:
                 f"servers; write kernel: {GENERIC_KERNEL}"
             )
         time_service(self.time, self.packages)
+        EtcPolicy(self.etc, self.etc_keep)
         check_removals(keep=self.keep, drop=self.drop, keep_modules=self.keep_modules, drop_modules=self.drop_modules)
         seen: set[str] = set()
         for path in [file.path.on_host for file in self.files] + [unit.path for unit in self.units]:

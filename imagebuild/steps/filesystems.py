@@ -27,6 +27,7 @@ from imagebuild.steps.products import Kernel, PackageTree, RootImage
 from imagebuild.steps.scratch import keep_tree, restore_tree
 from imagebuild.steps.workshop import Workshop
 from updater.documents.release import ArtifactKind
+from updater.etc_policy import POLICY_FILE as ETC_POLICY_FILE
 from updater.provision.policy import POLICY_FILE
 
 _MKOSI_TIMEOUT_S = 1800
@@ -53,6 +54,7 @@ def write_extra_files(shop: Workshop, tree: Path, data: Path = DATA) -> None:
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
     _put(tree, POLICY_FILE, definition.provision.baked(shop.definition))
     _put(tree, STORAGE_FILE, baked_storage(definition.var))
+    _put(tree, ETC_POLICY_FILE, definition.etc_policy.text().encode())
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:
         content = (shop.definition / file.source).read_bytes() if file.source else (file.content or "").encode()

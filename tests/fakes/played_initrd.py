@@ -15,6 +15,7 @@ from pathlib import Path
 from imagebuild.definition.initrd import FILES
 from imagebuild.inputs.tools import Access, ToolsTree
 from partitions.layout import identity_of
+from updater.etc_policy import EtcPolicy
 
 ROOT_HASH = "0123456789abcdef00112233445566778899aabbccddeefffedcba9876543210"
 SLOT = identity_of(ROOT_HASH)
@@ -49,6 +50,7 @@ class PlayedInitrd:
         policy: What the image says of credentials, as `dump_json` writes it.
         storage: What the image says of a damaged `/var`, as `dump_json` writes it.
         record: What the host recorded of its first boot.
+        etc: What the image says of the host's edits of `/etc`.
         watchdog: A character device of this host that stands for the hardware's watchdog.
     """
 
@@ -63,6 +65,7 @@ class PlayedInitrd:
     policy: str | None = '{"unsigned": "always"}'
     record: str | None = None
     storage: str = '{"on_damage": "repair"}'
+    etc: str | None = field(default_factory=lambda: EtcPolicy().text())
 
     def device(self, number: int) -> str:
         return f"/dev/{self.disk}{self.partition}{number}"
@@ -75,6 +78,7 @@ class PlayedInitrd:
         for path, text in (
             ("sysroot/usr/lib/twinhull/provision.json", self.policy),
             ("sysroot/usr/lib/twinhull/storage.json", self.storage),
+            ("sysroot/usr/lib/twinhull/etc-policy", self.etc),
             ("sysroot/var/lib/twinhull/provision.json", self.record),
         ):
             if text is not None:
@@ -87,6 +91,7 @@ class PlayedInitrd:
         # How busybox finds itself again.
         (self.root / "proc/self/exe").symlink_to("/usr/bin/busybox")
         (self.root / "proc/cmdline").write_text(cmdline + "\n")
+        (self.root / "proc/uptime").write_text("7.21 10.02\n")
         for name in ("proc/sys/kernel/printk_devkmsg", "dev/console", "dev/kmsg", "dev/null", "calls"):
             (self.root / name).touch()
         self.add_disk(self.disk, self.partition)

@@ -14,7 +14,7 @@ def test_a_good_boot_does_each_thing_once_and_in_order(machine: PlayedInitrd, di
     data, tree, state, var = (machine.device(number) for number in (3, 4, STATE, VAR))
     partitions = " ".join(machine.device(number) for number in range(1, 9))
     layers = "/sysroot/var/lib/twinhull/etc"
-    changes = f"upperdir={layers}/upper,workdir={layers}/work"
+    changes = f"lowerdir=/sysroot/etc,upperdir={layers}/upper,workdir={layers}/work"
     assert machine.calls == [
         "mount -t devtmpfs -o nosuid,mode=0755 devtmpfs /dev",
         "mount -t proc -o nosuid,nodev,noexec proc /proc",
@@ -37,7 +37,7 @@ def test_a_good_boot_does_each_thing_once_and_in_order(machine: PlayedInitrd, di
         "systemd-growfs /sysroot/var",
         f"e2fsck -p {state}",
         f"mount -t ext4 -o nodev,nosuid {state} /sysroot/var/lib/twinhull",
-        f"mount -t overlay -o nosuid,nodev,lowerdir=/sysroot/etc,{changes} overlay /sysroot/etc",
+        f"mount -t overlay -o nosuid,nodev,redirect_dir=nofollow,metacopy=off,{changes} overlay /sysroot/etc",
         *(f"mount -o move /{name} /sysroot/{name}" for name in ("dev", "proc", "run", "sys")),
         "switch_root -c /dev/console /sysroot /usr/lib/systemd/systemd",
     ]
@@ -57,7 +57,7 @@ def test_an_image_with_setuid_programs_has_a_root_that_honours_them(machine: Pla
     machine.boot(f"twinhull.mounts=setuid roothash={ROOT_HASH}")
     options = mount_options(machine)
     assert options["/sysroot"] == "ro,nodev"
-    assert options["/sysroot/etc"].startswith("nosuid,nodev,lowerdir=")
+    assert options["/sysroot/etc"].startswith("nosuid,nodev,redirect_dir=")
     assert options["/dev/shm"] == "nosuid,nodev,noexec,mode=1777"  # noqa: S108 - the guest's
 
 
@@ -65,7 +65,7 @@ def test_mounts_are_as_systemd_makes_them_where_the_image_says_so(machine: Playe
     machine.boot(f"roothash={ROOT_HASH} twinhull.mounts=plain")
     options = mount_options(machine)
     assert options["/sysroot"] == "ro"
-    assert options["/sysroot/etc"].startswith("lowerdir=")
+    assert options["/sysroot/etc"].startswith("redirect_dir=")
     assert options["/run"].startswith("nosuid,nodev,mode=")
     assert options["/dev/shm"] == "nosuid,nodev,mode=1777"  # noqa: S108 - the guest's
     assert options["/sysroot/var"] == "nodev,nosuid"

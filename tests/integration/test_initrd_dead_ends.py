@@ -115,12 +115,6 @@ def test_a_mount_that_fails_is_a_dead_end(machine: PlayedInitrd, mounted: str) -
     assert machine.calls[-3].startswith(f"mount {mounted} ")
 
 
-def test_layers_that_cannot_be_made_are_a_dead_end(machine: PlayedInitrd) -> None:
-    machine.plays["mount"] = 'case "$*" in *ext4*lib/twinhull) echo >/sysroot/var/lib/twinhull/etc ;; esac'
-    machine.boot()
-    assert_dead_end(machine)
-
-
 def test_what_failed_is_in_the_kernels_log(machine: PlayedInitrd) -> None:
     machine.plays["systemd-veritysetup"] = "echo the root hash is wrong >&2; exit 1"
     machine.boot()

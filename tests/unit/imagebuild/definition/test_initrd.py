@@ -40,7 +40,7 @@ SHELL_WORDS = frozenset(
         "for",
         "if",
     }
-    | {"kill", "return", "set", "shift", "then", "trap", "until", "wait", "while"}
+    | {"kill", "read", "return", "set", "shift", "then", "trap", "until", "wait", "while"}
 )
 
 
@@ -91,7 +91,8 @@ def commands(script: str) -> list[str]:
     code = re.sub(r"(?m)^\s*[^\s()\"']+=?\*?\) ", "", code)
     starts = r"(?:^|\|\| |&& |\| |; |\$\(|\bif |\buntil |\bwhile |\{ |! )\s*(?:exec )?"
     words = re.findall(rf"(?m){starts}([a-z_][\w./-]*|/[\w./-]+)(?=\s|$|;|\))", code)
-    return [word.rpartition("/")[2] for word in words]
+    limited = re.findall(r"\btimeout \S+ ([a-z0-9]+)", code)
+    return [word.rpartition("/")[2] for word in (*words, *limited)]
 
 
 def test_modules_that_init_loads_by_name_are_in_the_list() -> None:
