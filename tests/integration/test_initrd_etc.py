@@ -1,4 +1,4 @@
-"""The host's layer of /etc as the initrd lays it: what an edit of the disk of a host that was off can and cannot bring."""
+"""The host's layer of /etc as the initrd lays it: what an edit of the disk of a host that was off can bring."""
 
 from __future__ import annotations
 
