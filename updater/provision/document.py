@@ -8,6 +8,7 @@ Pure: no I/O.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from updater.provision.registries import Registry
 
 FORMAT = 1
 MAX_SERIAL = (1 << 53) - 1
+LAST_UID = 60_000
+# People choose small numbers.
+_FIRST_DERIVED = 10_000
 
 HostName = Annotated[
     str,
@@ -73,12 +77,20 @@ class User:
     name: UserName
     ssh_keys: tuple[SshKey, ...] = ()
     groups: tuple[UserName, ...] = ()
-    uid: Annotated[int, strict.Range(1000, 60000)] | None = None
+    uid: Annotated[int, strict.Range(1000, LAST_UID)] | None = None
     shell: HostShell | None = None
 
     def __post_init__(self) -> None:
         if self.name == "root" and (self.groups or self.uid or self.shell):
             raise ValueError("root can be given ssh_keys only")
+
+    @property
+    def number(self) -> int:
+        """Its user id: the one given, else one that follows from the name, the same at each boot that makes it anew."""
+        if self.uid is not None:
+            return self.uid
+        digest = hashlib.sha256(self.name.encode()).digest()
+        return _FIRST_DERIVED + int.from_bytes(digest[:8], "big") % (LAST_UID + 1 - _FIRST_DERIVED)
 
 
 @dataclass(frozen=True)
@@ -178,7 +190,7 @@ class Provision:
         for what, names in (
             ("network", [link.name for link in self.network]),
             ("users", [user.name for user in self.users]),
-            ("the numbers of users", [str(user.uid) for user in self.users if user.uid is not None]),
+            ("the numbers of users", [str(user.number) for user in self.users if user.name != "root"]),
             ("registries", [registry.location for registry in self.registries]),
             ("files and units", [*(str(file.path) for file in self.files), *(unit.path for unit in self.units)]),
         ):

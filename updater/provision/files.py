@@ -59,7 +59,7 @@ def user_lines(users: tuple[User, ...]) -> str:
     lines: list[str] = []
     for user in users:
         if user.name != "root":
-            lines.append(f'u {user.name} {user.uid or "-"} "{user.name}" /home/{user.name} {user.shell or "/bin/bash"}')
+            lines.append(f'u {user.name} {user.number} "{user.name}" /home/{user.name} {user.shell or "/bin/bash"}')
             lines += [f"m {user.name} {group}" for group in user.groups]
     return "".join(f"{line}\n" for line in lines)
 

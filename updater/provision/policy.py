@@ -92,18 +92,21 @@ def key_of(public: str) -> SSlibKey:
     return SSlibKey(public[:16], "ed25519", "ed25519", {"public": public})
 
 
-def decide(candidates: Sequence[Candidate], record: ProvisionRecord, policy: Policy) -> Decision:
+def decide(
+    candidates: Sequence[Candidate], record: ProvisionRecord, policy: Policy, *, again: bool = False
+) -> Decision:
     """Choose: signed before unsigned, of signed ones the newest, of unsigned ones the firmware's.
 
     Args:
         candidates: The documents received, most trusted way first.
         record: What this host applied before.
         policy: What the image allows.
+        again: Whether the document in force is applied at each boot that brings it.
     """
     ignored: list[Ignored] = []
     good: list[Candidate] = []
     for candidate in candidates:
-        reason = _refusal(candidate.offered, record, policy)
+        reason = _refusal(candidate.offered, record, policy, again=again)
         if reason is None:
             good.append(candidate)
         elif reason:
@@ -123,10 +126,13 @@ def _rank(candidate: Candidate) -> int:
     return (offered.document.serial or 0) if offered.signed_by else -1
 
 
-def _refusal(offered: Offered, record: ProvisionRecord, policy: Policy) -> str | None:
-    """Why a document must not be applied; empty when it is already in force, None when it may be applied."""
+def _refusal(offered: Offered, record: ProvisionRecord, policy: Policy, *, again: bool) -> str | None:
+    """Why a document must not be applied; empty when it is already in force, None when it may be applied.
+
+    The record is on a disk that anybody may have written, so what it says lets no unsigned document in.
+    """
     if record.applied is not None and offered.sha256 == record.applied.sha256:
-        return ""
+        return None if again and (offered.signed_by is not None or policy.admits_unsigned(record)) else ""
     reason = _unsigned_refusal(record, policy) if offered.signed_by is None else _serial_refusal(offered, record)
     if reason is None and offered.document.updater is not None and not _may_set_updater(offered, policy):
         reason = "it sets where updates come from, which the image does not allow"

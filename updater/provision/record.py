@@ -19,10 +19,11 @@ REASON_LIMIT = 4000
 
 
 class Way(Enum):
-    """The way a document came."""
+    """The way a document came; `kept`: with an earlier boot, and it was stored on the disk."""
 
     FIRMWARE = "firmware"
     BOOT_PARTITION = "boot-partition"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True)

@@ -107,11 +107,10 @@ def _check(document: Provision, targets: Sequence[TargetFile], host: Provisioned
         account = host.files.account(user.name)
         if account is not None and user.uid is not None and account.uid != user.uid:
             raise UpdaterError(f"the user {user.name} has the id {account.uid} on this host, not {user.uid}")
-        holder = host.files.user_of(user.uid) if user.uid is not None and account is None else None
+        holder = host.files.user_of(user.number) if account is None else None
         if holder is not None:
-            raise UpdaterError(
-                f"the user {user.name} cannot have the id {user.uid}: on this host it belongs to {holder}"
-            )
+            message = f"the user {user.name} cannot have the id {user.number}: on this host it belongs to {holder}"
+            raise UpdaterError(message if user.uid is not None else f"{message}; give another uid")
         if account is not None:
             _require_home(user, account, host)
 

@@ -7,7 +7,7 @@ does it end the first boot, so that a corrected document counts at the next one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +17,16 @@ from updater.agent.provisioning.applying import Done, ProvisionedHost, apply, wr
 from updater.agent.provisioning.ways import OWN, boot_credentials, find_documents, hand_on
 from updater.documents.channel import Instant
 from updater.errors import PolicyError, UpdaterError
+from updater.etc_policy import EtcMode, EtcPolicy
 from updater.provision.encrypted import is_encrypted
-from updater.provision.files import CERTIFICATES_FILE
-from updater.provision.policy import Candidate, Policy, decide
-from updater.provision.reading import CREDENTIAL, MAX_OFFERED_BYTES, read_offered
+from updater.provision.files import CERTIFICATES_FILE, files_of
+from updater.provision.policy import Candidate, Policy, Unsigned, decide
+from updater.provision.reading import CREDENTIAL, MAX_OFFERED_BYTES, Offered, read_offered
 from updater.provision.record import REASON_LIMIT, Applied, ProvisionRecord, Trouble, Way, parse_record
 
 RECORD_NAME = "provision.json"
+# The signed document in force as it came, an encrypted one still encrypted.
+DOCUMENT_NAME = "provision-document"
 # Exists while a document is being applied, and stays when that failed: then the first boot is not over.
 UNDER_WAY = "run/twinhull/provisioning"
 _log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ class RecordStore:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORD_NAME
+        self.document_path = folder / DOCUMENT_NAME
 
     def load(self) -> ProvisionRecord:
         """The record; if it cannot be read, the first boot counts as over, which is the safe choice."""
@@ -50,14 +54,31 @@ class RecordStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         persist.write_atomic(self.path, strict.dump_json(record), mode=0o600)
 
+    def keep(self, data: bytes) -> None:
+        """Store a document on the disk, durably, to be verified and applied again at each boot."""
+        self.document_path.parent.mkdir(parents=True, exist_ok=True)
+        persist.write_atomic(self.document_path, data, mode=0o600)
+
+    def kept(self) -> bytes | None:
+        """The stored document; whoever had the disk may have changed it.  None: there is none."""
+        try:
+            with self.document_path.open("rb") as stream:
+                return stream.read(2 * MAX_OFFERED_BYTES)
+        except FileNotFoundError:
+            return None
+
 
 @dataclass(frozen=True)
 class Provisioner:
-    """Everything one boot needs; `decrypt` opens a named encrypted credential, or raises `TwinhullError`."""
+    """Everything one boot needs; `decrypt` opens a named encrypted credential, or raises `TwinhullError`.
+
+    Where most of `/etc` is gone after a boot (`etc`), the document in force is applied at each.
+    """
 
     host: ProvisionedHost
     store: RecordStore
     policy: Policy
+    etc: EtcPolicy
     decrypt: Callable[[str, bytes], bytes]
     now: Callable[[], Instant]
 
@@ -67,17 +88,22 @@ class Provisioner:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
         record = self.store.load()
-        candidates, troubles = self._read_all()
+        received = {one.way: one.data for one in find_documents(self._root)}
+        candidates, troubles = self._read_all(received)
         troubles += self._sort(record)
-        decision = decide(candidates, record, self.policy)
+        decision = decide(candidates, record, self.policy, again=self._passes)
         troubles += [self._trouble(one.way, one.reason) for one in decision.ignored]
+        chosen = decision.apply or self._kept(record, troubles)
         applied, done = None, None
-        if decision.apply is not None:
+        if chosen is not None:
             try:
-                done = apply(decision.apply.offered.document, self.host, record.applied)
-                applied = self._applied(decision.apply, done)
+                self._require_lasting(chosen.offered)
+                done = apply(chosen.offered.document, self.host, record.applied)
+                if chosen.offered.signed_by is not None and chosen.way is not Way.KEPT:
+                    self.store.keep(received[chosen.way])
+                applied = self._applied(chosen, done, record.applied)
             except (TwinhullError, OSError) as error:
-                troubles.append(self._trouble(decision.apply.way, str(error)))
+                troubles.append(self._trouble(chosen.way, str(error)))
         record = self._record(record, applied, troubles)
         self.store.save(record)
         if record.first_boot_over:
@@ -99,21 +125,50 @@ class Provisioner:
             after = replace(after, bundle_of=self.host.version)
         else:
             after = replace(after, bundle_of=None)
-        # A document with errors may be corrected until one was applied.
-        over = record.first_boot_over or applied is not None or not troubles
+        # A document with errors may be corrected until one was applied; a stored one came with an earlier boot.
+        came = [trouble for trouble in troubles if trouble.way is not Way.KEPT]
+        over = record.first_boot_over or applied is not None or not came
         return replace(after, first_boot_over=over)
 
-    def _read_all(self) -> tuple[list[Candidate], list[Trouble]]:
+    def _read_all(self, received: Mapping[Way, bytes]) -> tuple[list[Candidate], list[Trouble]]:
         candidates: list[Candidate] = []
         troubles: list[Trouble] = []
-        for one in find_documents(self._root):
+        for way, data in received.items():
             try:
-                data = self.decrypt(CREDENTIAL, one.data) if is_encrypted(one.data) else one.data
-                offered = read_offered(data, self.policy.public_keys, source=f"the document from {one.way.value}")
-                candidates.append(Candidate(one.way, offered))
+                candidates.append(Candidate(way, self._read(data, f"the document from {way.value}")))
             except (TwinhullError, OSError) as error:
-                troubles.append(self._trouble(one.way, str(error)))
+                troubles.append(self._trouble(way, str(error)))
         return candidates, troubles
+
+    def _read(self, data: bytes, source: str) -> Offered:
+        plain = self.decrypt(CREDENTIAL, data) if is_encrypted(data) else data
+        return read_offered(plain, self.policy.public_keys, source=source)
+
+    def _kept(self, record: ProvisionRecord, troubles: list[Trouble]) -> Candidate | None:
+        """The stored document, verified like one that comes in; nothing else on the disk vouches for it."""
+        try:
+            data = self.store.kept() if self._passes else None
+            if data is None:
+                return None
+            offered = self._read(data, str(self.store.document_path))
+            if offered.signed_by is None:
+                raise PolicyError(f"{self.store.document_path} is not signed")
+            if (offered.document.serial or 0) < (record.newest_serial or 0):
+                raise PolicyError(f"{self.store.document_path} is older than the document that this host follows")
+        except (TwinhullError, OSError) as error:
+            troubles.append(self._trouble(Way.KEPT, str(error)))
+            return None
+        return Candidate(Way.KEPT, offered)
+
+    def _require_lasting(self, offered: Offered) -> None:
+        """Raise an error if the next boot would undo part of a document that does not come again."""
+        if offered.signed_by is not None or self.policy.unsigned is Unsigned.ALWAYS:
+            return
+        if passing := self.etc.passing(target.path for target in files_of(offered.document)):
+            raise PolicyError(
+                f"it is not signed, and {', '.join(passing)} would be gone after a reboot; sign it (`twinhull "
+                f"provision sign`), or build the image with etc: overlay"
+            )
 
     def _sort(self, record: ProvisionRecord) -> list[Trouble]:
         """Pass on the boot partition's other credentials; of our own only those that can be decrypted.
@@ -134,8 +189,10 @@ class Provisioner:
                 refused.append(self._trouble(Way.BOOT_PARTITION, f"the credential {credential.name}: {error}"))
         return refused
 
-    def _applied(self, candidate: Candidate, done: Done) -> Applied:
+    def _applied(self, candidate: Candidate, done: Done, before: Applied | None) -> Applied:
         offered = candidate.offered
+        if before is not None and before.sha256 == offered.sha256:
+            return replace(before, signed_by=offered.signed_by, serial=offered.document.serial, files=done.files)
         return Applied(
             sha256=offered.sha256,
             way=candidate.way,
@@ -147,6 +204,10 @@ class Provisioner:
 
     def _trouble(self, way: Way, reason: str) -> Trouble:
         return Trouble(way, reason[:REASON_LIMIT], self.now())
+
+    @property
+    def _passes(self) -> bool:
+        return self.etc.mode is not EtcMode.OVERLAY
 
     @property
     def _root(self) -> Path:

@@ -16,6 +16,9 @@ from updater.agent.provisioning.applying import ProvisionedHost
 from updater.agent.provisioning.host_files import HostFiles
 from updater.agent.provisioning.provisioning import Provisioner, RecordStore
 from updater.documents.channel import Instant
+from updater.errors import UpdaterError
+from updater.etc_policy import POLICY_FILE as ETC_POLICY_FILE
+from updater.etc_policy import EtcPolicy, parse_policy
 from updater.provision.policy import POLICY_FILE, Policy
 
 _RUNTIME = Path("/run/twinhull")
@@ -34,7 +37,20 @@ def this_provisioner(clock: Clock, state: Path) -> Provisioner:
     host = ProvisionedHost(
         files=HostFiles(), run=run, image=image_root, set_name=socket.sethostname, version=release["IMAGE_VERSION"]
     )
-    return Provisioner(host, RecordStore(state), policy, decrypt, lambda: Instant.of(clock.now()))
+    return Provisioner(host, RecordStore(state), policy, load_etc_policy(), decrypt, lambda: Instant.of(clock.now()))
+
+
+def load_etc_policy(root: Path = Path("/")) -> EtcPolicy:
+    """What of `/etc` outlives a boot.
+
+    Raises:
+        UpdaterError: The image does not say.
+    """
+    path = root / ETC_POLICY_FILE.lstrip("/")
+    try:
+        return parse_policy(path.read_text())
+    except (ValueError, FileNotFoundError) as error:
+        raise UpdaterError(f"{path} does not say what of /etc outlives a boot: {error}") from error
 
 
 def run(words: Sequence[str]) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from bedrock.errors import DocumentError
 from tests.fakes.provisions import CERTIFICATE, WHOLE
-from updater.provision.document import Provision
-from updater.provision.files import files_of
+from updater.provision.document import Provision, User
+from updater.provision.files import files_of, user_lines
 from updater.provision.reading import MAX_DOCUMENT_BYTES, parse_provision
 from updater.provision.registries import REGISTRIES_FILE
 
@@ -223,3 +223,18 @@ _SNIPPETS = st.sampled_from((*WHOLE, *_MORE))
 def test_a_document_that_was_garbled_is_a_document_or_an_error_of_one(at: int, lost: int, more: list[str]) -> None:
     with suppress(DocumentError):
         files_of(parse_provision((WHOLE[:at] + "".join(more) + WHOLE[at + lost :]).encode(), source="x"))
+
+
+def test_a_user_without_a_number_has_one_that_follows_from_the_name() -> None:
+    one, same, other = User("admin"), User("admin", shell=None), User("operator")
+    assert one.number == same.number
+    assert one.number != other.number
+    assert all(10_000 <= user.number <= 60_000 for user in (one, other))
+    assert User("admin", uid=1500).number == 1500
+    assert user_lines((one,)).startswith(f'u admin {one.number} "admin" /home/admin ')
+
+
+def test_two_users_with_one_number_are_refused() -> None:
+    taken = User("admin").number
+    with pytest.raises(DocumentError, match="numbers of users"):
+        parse_provision(f"users: [{{name: admin}}, {{name: other, uid: {taken}}}]\n".encode(), source="x")
