@@ -1,4 +1,4 @@
-"""Finding this machine's disk, slots and boot entries; EFI variables; the folder of boot entries; /etc."""
+"""Finding this machine's disk, slots and boot entries; EFI variables; the folder of boot entries."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from partitions.layout import identity_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.host_folder import HostFolder, write_block_tree
 from tests.fakes.twin_host import TwinHost, built
-from updater.agent import bootfolder, etcdiff
+from updater.agent import bootfolder
 from updater.agent.bootfolder import MountedBootFolder
 from updater.agent.efi import GLOBAL, LOADER, EfiVariables
-from updater.agent.etcdiff import Difference, DifferenceKind
 from updater.agent.host_paths import HostPaths
 from updater.agent.lock import exclusive
 from updater.agent.machine import FOREIGN_ARGUMENTS, ThisMachine, folder_machine, read_facts, root_hash_of
@@ -254,20 +253,3 @@ def test_an_update_lock_ends_with_its_holder(tmp_path: Path) -> None:
         pass
     with exclusive(path, FakeClock()):
         pass
-
-
-def test_changes_in_etc_are_told(tmp_path: Path) -> None:
-    upper, lower = tmp_path / "upper", tmp_path / "lower"
-    for folder in (upper / "ssh", lower / "ssh"):
-        folder.mkdir(parents=True)
-    (lower / "same").write_text("x")
-    (upper / "same").write_text("x")
-    (lower / "hostname").write_text("old")
-    (upper / "hostname").write_text("new")
-    (upper / "ssh/own.conf").write_text("x")
-    (upper / "localtime").symlink_to("/usr/share/zoneinfo/UTC")
-    assert etcdiff.differences(upper, lower) == (
-        Difference("hostname", DifferenceKind.CHANGED),
-        Difference("localtime", DifferenceKind.ADDED),
-        Difference("ssh/own.conf", DifferenceKind.ADDED),
-    )

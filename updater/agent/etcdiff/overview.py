@@ -1,0 +1,48 @@
+"""Puts together what `updater etc-diff` shows of a host, and remembers the edits of this moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from updater.agent.etcdiff import origins
+from updater.agent.etcdiff.comparing import EtcDifferences, Wanted, differences, refused
+from updater.agent.etcdiff.layers import host_layer, paths_in, refused_layer
+from updater.agent.host_paths import HostPaths
+from updater.etc_policy import EtcPolicy
+from updater.provision.record import ProvisionRecord
+
+
+@dataclass(frozen=True)
+class HostEtc:
+    """`/etc` of a host: where its layers are, the version that runs, and what outlives a boot."""
+
+    paths: HostPaths
+    version: str
+    policy: EtcPolicy
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether there is anything to look at."""
+        return bool(paths_in(host_layer(self.paths)))
+
+    def note(self, image: Path) -> None:
+        """Remember on the disk which edits there are and what they were made to; `image` is the image's own root."""
+        origins.note(self.paths.state, host_layer(self.paths), image / "etc", self.version)
+
+    def overview(self, image: Path, record: ProvisionRecord, wanted: Wanted) -> EtcDifferences:
+        """Every difference and what was refused at the boot.  Remembers the edits on the disk where it can."""
+        upper = host_layer(self.paths)
+        edits = origins.read_edits(upper, image / "etc")
+        try:
+            known = origins.note(self.paths.state, upper, image / "etc", self.version)
+        except OSError:
+            # A disk that cannot be written keeps nobody from looking.
+            known = origins.load(self.paths.state)
+        written = record.applied.files if record.applied is not None and record.applied.signed_by is not None else {}
+        provisioned = {path.removeprefix("/etc/") for path in written if path.startswith("/etc/")}
+        return EtcDifferences(
+            self.policy.mode.value,
+            differences(edits, known.files, self.policy, provisioned, wanted),
+            refused(refused_layer(self.paths), upper, self.policy, provisioned),
+        )
