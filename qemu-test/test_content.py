@@ -79,6 +79,11 @@ def test_the_host_is_set_up_as_the_definition_says(life: Life) -> None:
 
 def test_a_host_that_edited_passwd_knows_the_users_of_the_next_version(life: Life) -> None:
     life.host.text("echo 'me:x:1000:1000::/home/me:/bin/sh' >>/etc/passwd && echo mine >/var/lib/app/config")
+    # With an overlay the disk decides what runs; where the image has a list it does not (`test_etc.py`).
+    layer = "/var/lib/twinhull/etc/upper/systemd/system"
+    unit = r"[Service]\nType=oneshot\nExecStart=/usr/bin/touch /run/mine-ran\n"
+    life.host.text(f"mkdir -p {layer}/multi-user.target.d && printf '{unit}' >{layer}/mine.service")
+    life.host.text(rf"printf '[Unit]\nWants=mine.service\n' >{layer}/multi-user.target.d/mine.conf")
     keys = host_keys(life.host)
     assert life.host.run("id late").exit_code != 0
     life.repository.point(CONTENT_NEXT)
@@ -90,6 +95,7 @@ def test_a_host_that_edited_passwd_knows_the_users_of_the_next_version(life: Lif
     assert life.host.text("stat -c '%U %a' /var/lib/late") == "late 700"
     assert life.host.text("cat /var/lib/app/config") == "mine"
     assert host_keys(life.host) == keys
+    assert life.host.run("test -e /run/mine-ran").exit_code == 0
     assert life.host.text("systemctl is-active ssh.service redis-server.service").split() == ["active", "active"]
 
 

@@ -60,6 +60,8 @@ CONTENT_NEXT = "1.0.6"
 GUARDED = "1.0.7"
 DEBUG = "1.0.8"
 PROVISIONED = ("1.1.0", "1.1.1")
+# Of `/etc` the first keeps what it lists, the second nothing.
+ETC = ("1.2.0", "1.2.1")
 SICK_REASON = "this version is sick on purpose"
 # Modules that lead to no disk are left out: they are most of what this kernel brings.
 _EVERY_DISK: dict[str, Any] = {
@@ -221,7 +223,7 @@ def write_definition(folder: Path, version: str) -> Path:
     users and files below `/var`, and the later of them one more user.
     """
     copy_definition(DEFINITION, folder, lambda definition: _of_version(definition, version))
-    if version in PROVISIONED:
+    if version in (*PROVISIONED, *ETC):
         (folder / "provision.pub").write_bytes(PUBLIC_PEM)
     return folder
 
@@ -242,6 +244,10 @@ def _of_version(definition: dict[str, Any], version: str) -> None:
     if version == CONTENT_NEXT:
         definition["users"] = [*_CONTENT["users"], _LATE_USER]
     definition["files"] = files
+    if version in ETC:
+        definition["provision"]["signed_by"] = ["provision.pub"]
+    if version == ETC[1]:
+        definition.update(etc="volatile", etc_keep=[], users=[_LATE_USER])
     if version in PROVISIONED:
         definition["provision"] = {"signed_by": ["provision.pub"]}
         definition.update(packages=_WITH_TPM, services={"enable": ["ssh.service"]}, budget={})
