@@ -339,6 +339,12 @@ class ImageDefinition:
             )
         time_service(self.time, self.packages)
         EtcPolicy(self.etc, self.etc_keep)
+        # They lay plain folders of /var over /etc and /usr, whatever signatures they ask of disk images.
+        merging = {"systemd-confext.service", "systemd-sysext.service"}.intersection(self.services.enable)
+        if merging and self.etc is not EtcMode.OVERLAY:
+            raise ValueError(
+                f"services.enable: {min(merging)} takes unsigned extensions from /var, so it needs etc: overlay"
+            )
         check_removals(keep=self.keep, drop=self.drop, keep_modules=self.keep_modules, drop_modules=self.drop_modules)
         seen: set[str] = set()
         for path in [file.path.on_host for file in self.files] + [unit.path for unit in self.units]:

@@ -21,6 +21,7 @@ from imagebuild.definition.image import (
 from imagebuild.definition.paths import AbsolutePath
 from partitions.layout import MIB, verity_size_for
 from tests.fakes.definitions import definition_of, write_definition
+from updater.etc_policy import EtcMode
 
 EVERYTHING_WRONG = """
 id: My Host
@@ -217,3 +218,32 @@ def test_the_digest_leaves_git_and_read_rights_aside(tmp_path: Path) -> None:
     (folder / ".git/HEAD").write_text("main")
     (folder / "image.yaml").chmod(0o600)
     assert definition_digest(folder) == before
+
+
+def test_of_etc_a_list_is_the_default_and_an_image_may_add_to_it(tmp_path: Path) -> None:
+    assert definition_of(tmp_path, "id: a\n").etc is EtcMode.ALLOWLIST
+    policy = definition_of(tmp_path, "id: a\netc_keep: [hosts, app/]\n").etc_policy
+    assert policy.text().endswith("file hosts\nfolder app\n")
+    assert definition_of(tmp_path, "id: a\netc: volatile\n").etc_policy.text().startswith("mode volatile\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "said"),
+    [
+        ("etc: everything", "etc", "overlay, allowlist, volatile"),
+        ("etc: {mode: overlay}", "etc", "must be one of"),
+        ("etc_keep: [hosts, ld.so.preload]", "etc_keep[1]", "cannot persist"),
+        ("etc_keep: [/etc/hosts]", "etc_keep[0]", "not a name below /etc"),
+        ("etc: overlay\netc_keep: [hosts]", "", "no effect with etc: overlay"),
+        ("services: {enable: [systemd-confext.service]}", "", "unsigned extensions"),
+        ("etc: volatile\nservices: {enable: [systemd-sysext.service]}", "", "needs etc: overlay"),
+    ],
+)
+def test_what_would_bring_code_into_etc_is_refused(tmp_path: Path, text: str, path: str, said: str) -> None:
+    problems = problems_of(tmp_path, f"id: a\n{text}\n")
+    assert said in problems[path]
+
+
+def test_extensions_may_be_merged_where_everything_persists(tmp_path: Path) -> None:
+    text = "id: a\netc: overlay\nservices: {enable: [systemd-confext.service]}\n"
+    assert definition_of(tmp_path, text).etc is EtcMode.OVERLAY
