@@ -21,6 +21,7 @@ from keys.cli import passphrase_option, passphrase_source
 from keys.passphrase import from_environment
 from keys.public import read_ed25519
 from keys.uri import KeyUri
+from updater.etc_policy import EtcPolicy
 from updater.provision.encrypted import is_encrypted
 from updater.provision.files import files_of
 from updater.provision.reading import CREDENTIAL, MAX_OFFERED_BYTES, is_envelope, read_unverified
@@ -51,6 +52,10 @@ def provision() -> None:
     twinhull provision out/my-host/1.0.0/disk.raw web-1.yaml
     twinhull provision /dev/sdb web-1.yaml
     """
+
+
+# Without `etc_keep`, which is the image's own.
+_SIGNED_ONLY = "  (only in a signed document, unless the image has etc: overlay or lists it)"
 
 
 @provision.command("write")
@@ -146,13 +151,15 @@ def sign_command(
 def _show_check(path: Path, *, as_json: bool) -> int:
     data = _read(path)
     paths = [] if is_encrypted(data) else [target.path for target in files_of(read_unverified(data, source=str(path)))]
+    passing = () if is_envelope(data) else EtcPolicy().passing(paths)
     if as_json:
-        emit_json({"file": path, "signed": is_envelope(data), "encrypted": is_encrypted(data), "writes": paths})
+        flags = {"signed": is_envelope(data), "encrypted": is_encrypted(data)}
+        emit_json({"file": path, **flags, "writes": paths, "needs_signature": passing})
     elif is_encrypted(data):
         click.echo(f"{path}: encrypted, so only the host can check it")
     else:
         click.echo(f"{path}: no errors")
-        click.echo("".join(f"  writes {name}\n" for name in paths), nl=False)
+        click.echo("".join(f"  writes {name}{_SIGNED_ONLY if name in passing else ''}\n" for name in paths), nl=False)
     return EXIT_DONE
 
 

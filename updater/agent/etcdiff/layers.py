@@ -20,8 +20,8 @@ from updater.etc_policy import MAX_FILE_BYTES
 MAX_PATHS = 2000
 MAX_TEXT_BYTES = 64 << 10
 _LAYER, _LAYER_IN_MEMORY, _REFUSED = "etc/upper", "etc/upper", "etc/refused"
-# systemd's own marks, which say nothing about the host's configuration.
-_MARKS = frozenset({".updated", ".pwd.lock"})
+# The host's identity and systemd's own marks, which say nothing about its configuration.
+_MARKS = frozenset({"machine-id", ".updated", ".pwd.lock"})
 
 
 class Kind(Enum):

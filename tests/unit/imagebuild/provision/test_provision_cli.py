@@ -28,7 +28,14 @@ def test_a_document_is_checked_without_a_disk(tmp_path: Path) -> None:
     path.write_text(WHOLE)
     done = run("--check", path, "--json")
     assert done.exit_code == 0
-    assert "/etc/hostname" in json.loads(done.stdout)["writes"]
+    found = json.loads(done.stdout)
+    assert "/etc/hostname" in found["writes"]
+    assert "/etc/hostname" not in found["needs_signature"]
+    # On a host whose image has a list, the next boot would undo it.
+    assert "/etc/systemd/system/app.service" in found["needs_signature"]
+    lines = run("--check", path).stdout.splitlines()
+    assert "  writes /etc/hostname" in lines
+    assert any(line.startswith("  writes /etc/systemd/system/app.service  (only in a signed") for line in lines)
 
 
 def test_a_bad_document_is_refused_before_any_disk_is_looked_for(tmp_path: Path) -> None:
