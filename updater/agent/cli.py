@@ -19,20 +19,19 @@ import click
 from bedrock import process
 from bedrock.cli import completion_command, emit_json, json_option, line_progress, run_command
 from bedrock.clock import SYSTEM_CLOCK, Clock
-from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError, TwinhullError
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError
 from partitions.cli import VERSION
 from partitions.version import Version
 from updater.agent import config as configuration
 from updater.agent import health, older, report, storage, trial
 from updater.agent.agent import Agent, UpdateOutcome
 from updater.agent.config import Config, Loaded
-from updater.agent.etcdiff import comparing
-from updater.agent.etcdiff.overview import HostEtc
+from updater.agent.etcdiff.cli import etc_diff, etc_note
 from updater.agent.host_paths import HostPaths
-from updater.agent.machine import ThisMachine, folder_machine, parse_os_release, read_facts
+from updater.agent.machine import ThisMachine, folder_machine, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, refusal
 from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
-from updater.agent.provisioning.this_host import image_root, load_etc_policy, this_provisioner
+from updater.agent.provisioning.this_host import this_provisioner
 from updater.agent.server import server_client
 from updater.agent.service import Daemon, outcome_line
 from updater.agent.store import HintStore
@@ -313,47 +312,6 @@ def history(as_json: bool) -> None:
         click.echo(f"{event.at}  {event.kind.value:<11} {event.version or '-'}  {event.text}")
 
 
-@updater.command("etc-diff")
-@click.option("--content", is_flag=True, help="Show unified diffs.")
-@click.option("--private", is_flag=True, help="Show those of files that not everybody may read, too.")
-@json_option
-def etc_diff(content: bool, private: bool, as_json: bool) -> None:
-    """Show what this host changed in /etc, what its image changed since, and what will not persist."""
-    paths = on_this_host()
-    wanted = comparing.Wanted(content=content or private, private=private)
-    with image_root() as image:
-        found = host_etc(paths).overview(image, RecordStore(paths.state).load(), wanted)
-    if as_json:
-        emit_json(found)
-    else:
-        click.echo("".join(f"{line}\n" for line in comparing.lines(found)), nl=False)
-
-
-@updater.command("etc-note", hidden=True)
-def etc_note() -> None:
-    """Remember which edits of /etc there are before this host goes down (twinhull-boot.service)."""
-    note_etc(on_this_host())
-
-
-def host_etc(paths: HostPaths) -> HostEtc:
-    """`/etc` of a host."""
-    release = parse_os_release((paths.root / "usr/lib/os-release").read_text())
-    return HostEtc(paths, release["IMAGE_VERSION"], load_etc_policy(paths.root))
-
-
-def note_etc(paths: HostPaths) -> None:
-    """Remember which edits of `/etc` there are; a host goes on without."""
-    try:
-        etc = host_etc(paths)
-        if etc.is_edited:
-            with image_root() as image:
-                etc.note(image)
-        # /usr/lib/twinhull/etc-edited compares with it.
-        (paths.runtime / "etc-noted").touch()
-    except (TwinhullError, OSError) as error:
-        _log.warning("edits of /etc were not noted: %s", error)
-
-
 @updater.command(hidden=True)
 def boot() -> None:
     """Record this boot (twinhull-boot.service)."""
@@ -363,8 +321,6 @@ def boot() -> None:
     where = trial.standing(facts, verdict.hints)
     older.note(it.agent.store, facts, Instant.of(it.agent.machine.clock.now()))
     click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
-    if it.paths.is_this_host:
-        note_etc(it.paths)
     try:
         end_first_boot(RecordStore(it.paths.state), it.paths.root)
     except OSError as error:
@@ -483,6 +439,8 @@ def plan_values(decided: Plan) -> dict[str, object]:
     return {"plan": "nothing", "why": decided.why, "reason": decided.reason}
 
 
+updater.add_command(etc_diff)
+updater.add_command(etc_note)
 updater.add_command(completion_command(updater, "updater"))
 
 

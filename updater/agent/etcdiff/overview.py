@@ -7,7 +7,7 @@ from pathlib import Path
 
 from updater.agent.etcdiff import origins
 from updater.agent.etcdiff.comparing import EtcDifferences, Wanted, differences, refused
-from updater.agent.etcdiff.layers import host_layer, paths_in, refused_layer
+from updater.agent.etcdiff.layers import host_layer, refused_layer
 from updater.agent.host_paths import HostPaths
 from updater.etc_policy import EtcPolicy
 from updater.provision.record import ProvisionRecord
@@ -20,11 +20,6 @@ class HostEtc:
     paths: HostPaths
     version: str
     policy: EtcPolicy
-
-    @property
-    def is_edited(self) -> bool:
-        """Whether there is anything to look at."""
-        return bool(paths_in(host_layer(self.paths)))
 
     def note(self, image: Path) -> None:
         """Remember on the disk which edits there are and what they were made to; `image` is the image's own root."""

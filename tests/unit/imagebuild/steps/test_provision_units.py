@@ -18,7 +18,7 @@ DUE = TREE / "twinhull/provision-due"
 def due(root: Path) -> int:
     """The script's exit code with another root; only the paths in it are changed."""
     text = DUE.read_text()
-    for folder in ("/run/", "/sys/", "/var/", "/usr/lib/os-release"):
+    for folder in ("/run/", "/sys/", "/var/", "/usr/lib/os-release", "/usr/lib/twinhull/etc-policy"):
         text = text.replace(f" {folder}", f" {root}{folder}")
     (root / "due").write_text(text)
     return subprocess.run(["/bin/sh", root / "due"], check=False).returncode
@@ -79,3 +79,11 @@ def test_what_a_document_writes_is_written_before_it_is_read() -> None:
     assert parser["Install"]["WantedBy"] == "sysinit.target"
     assert parser["Service"]["TimeoutStartSec"] != "infinity"
     assert parser["Unit"]["DefaultDependencies"] == "no"
+
+
+@pytest.mark.parametrize(("mode", "code"), [("overlay", 1), ("allowlist", 0), ("volatile", 0)])
+def test_a_stored_document_is_looked_at_where_etc_passes(root: Path, mode: str, code: int) -> None:
+    put(root / "usr/lib/twinhull/etc-policy", f"mode {mode}\nfile hostname\n".encode())
+    assert due(root) == 1
+    put(root / "var/lib/twinhull/provision-document")
+    assert due(root) == code
