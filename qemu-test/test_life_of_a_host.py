@@ -132,8 +132,10 @@ def test_var_is_made_and_fills_the_disk(life: Life, first: dict[str, Any]) -> No
 
 def test_etc_is_an_overlay_that_takes_the_host_s_edits(life: Life, first: dict[str, Any]) -> None:
     assert life.host.text("findmnt -no FSTYPE /etc") == "overlay"
-    life.host.text("mkdir /etc/kept && echo kept >/etc/kept/by-test && echo lost >/etc/twinhull-test")
-    assert "twinhull-test" in life.host.text("updater etc-diff")
+    life.host.text("echo kept >/etc/twinhull-test && echo lost >/etc/not-listed")
+    told = life.host.text("updater etc-diff").splitlines()
+    assert "added    /etc/twinhull-test" in told
+    assert "added    /etc/not-listed  (lost at the next boot)" in told
 
 
 def test_file_systems_take_no_setuid_programs_or_devices(life: Life, first: dict[str, Any]) -> None:
@@ -221,8 +223,8 @@ def test_an_update_goes_to_slot_b_and_is_blessed(life: Life, first: dict[str, An
     assert status["slot"] == "b"
     assert status["inactive"]["version"] == FIRST
     assert life.host.text("cat /usr/share/twinhull-test/version") == SECOND
-    assert life.host.text("cat /etc/kept/by-test") == "kept"
-    assert life.host.run("test -e /etc/twinhull-test").exit_code != 0
+    assert life.host.text("cat /etc/twinhull-test") == "kept"
+    assert life.host.run("test -e /etc/not-listed").exit_code != 0
 
 
 def test_the_agent_s_units_have_few_rights(life: Life, first: dict[str, Any]) -> None:

@@ -235,7 +235,7 @@ def _of_version(definition: dict[str, Any], version: str) -> None:
     if version == SICK:
         script = f"#!/bin/sh\necho '{SICK_REASON}'\nexit 1\n"
         files.append({"path": _HEALTH_CHECK, "content": script, "mode": "0755"})
-    definition["etc_keep"] = ["kept/"]
+    definition["etc_keep"] = ["kept/", "twinhull-test"]
     if version == DISKS:
         definition.update(_EVERY_DISK)
     if version in (CONTENT, CONTENT_NEXT):
