@@ -22,7 +22,7 @@ from partitions.gpt import (
     parse_entries,
     parse_header,
 )
-from partitions.layout import TYPE_ESP, TYPE_XBOOTLDR, RootTypes, Slot, identity_of
+from partitions.layout import TYPE_ESP, TYPE_XBOOTLDR, RootTypes, Slot, SlotIdentity, identity_of
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,18 @@ class SlotPartitions:
     data: GptEntry
     verity: GptEntry
 
+    @property
+    def identity(self) -> SlotIdentity:
+        """What the partitions say the slot holds."""
+        return SlotIdentity(data_uuid=self.data.uuid, verity_uuid=self.verity.uuid)
+
     def holds(self, root_hash: str) -> bool:
         """Whether both partitions carry the identity of this root hash.
 
         Raises:
             ValueError: Not a root hash.
         """
-        identity = identity_of(root_hash)
-        return (self.data.uuid, self.verity.uuid) == (identity.data_uuid, identity.verity_uuid)
+        return self.identity == identity_of(root_hash)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
 """Boot entries: the names of UKIs in `/EFI/Linux`.
 
 A name is `<image>_<version>.efi` (blessed: no counter) or `<image>_<version>+L-D.efi` with L tries left and D tries
-done, one digit each, so that the loader's rename never changes the name's length.
+done, one digit each, so that the loader's rename does not change the name's length.
+
+While tries are left, the loader's rename keeps the sum of the two, so it says what the counter is for: a trial's is at
+most 8, and 9 marks a *guarded* entry.  That one is blessed, and counted nevertheless: each boot that becomes healthy
+sets it back to `+3-6`, so that after three boots that did not the loader is on the other slot.  An entry without tries
+that is started all the same, because there is nothing else, goes on counting those done.
 Sources: Boot Loader Specification, "Type #2 EFI Unified Kernel Images" and "Boot counting"; systemd, "Automatic Boot
 Assessment".
 
@@ -11,25 +16,30 @@ Pure: no I/O.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from partitions.version import Version
 
 ENTRIES_FOLDER = "EFI/Linux"
 SUFFIX = ".efi"
+# What a UKI is called while it is written: as long as its name, so that the last rename needs no more room.
 TEMPORARY_SUFFIX = ".new"
 DEFAULT_TRIES = 3
-MAX_TRIES = 9
+MAX_TRIES = 8
+GUARD_TRIES = 3
+GUARD_TOTAL = 9
+_LEFT_MAX, _DONE_MAX = 9, 99
 
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_NAME = re.compile(r"(?P<image>[^_]+)_(?P<version>[^_+]+)(?:\+(?P<left>[0-9])-(?P<done>[0-9]))?\.efi")
+_NAME = re.compile(r"(?P<image>[^_]+)_(?P<version>[^_+]+)(?:\+(?P<left>[0-9])-(?P<done>[0-9]|[1-9][0-9]))?\.efi")
 
 
 @dataclass(frozen=True)
 class BootEntry:
     """One UKI: which image and version it boots, and its boot counter when it has one.
 
-    `tries_left` and `tries_done` are both None (blessed) or both from 0 to 9.
+    `tries_left` and `tries_done` are both None (blessed), or from 0 to 9 and from 0 to 99.
     """
 
     image: str
@@ -42,9 +52,8 @@ class BootEntry:
             raise ValueError(f"{self.image!r} is not an image name of a-z, 0-9 and -, at most 63 long")
         if (self.tries_left is None) != (self.tries_done is None):
             raise ValueError("a boot counter needs both tries left and tries done")
-        for name, tries in (("tries_left", self.tries_left), ("tries_done", self.tries_done)):
-            if tries is not None and not 0 <= tries <= MAX_TRIES:
-                raise ValueError(f"{name} must be from 0 to {MAX_TRIES}, not {tries}")
+        if not 0 <= (self.tries_left or 0) <= _LEFT_MAX or not 0 <= (self.tries_done or 0) <= _DONE_MAX:
+            raise ValueError(f"a boot counter of {self.tries_left} left and {self.tries_done} done is not possible")
 
     @property
     def file_name(self) -> str:
@@ -54,31 +63,38 @@ class BootEntry:
 
     @property
     def loader_pattern(self) -> str:
-        """The value of `LoaderEntryOneShot` that chooses this entry, a pattern for the loader to match with entry ids.
+        """A pattern that chooses this entry by its id, whatever its counter is, for the loader to match.
 
-        The id of a counted entry is the whole file name in older loaders and lacks the counter in newer ones.  The
-        loader on a disk may be older or newer than the running image, so the pattern matches both forms and no other
+        It is for `LoaderEntryOneShot` and for `default` in loader.conf.  The id of a counted entry is the whole file
+        name in older loaders and lacks the counter in newer ones.  The loader on a disk may be older or newer than the
+        running image, and a counter may change before the pattern is used, so it matches all forms and no other
         version.
         Source: systemd, `boot_entry_parse_tries`, `efi_fnmatch` and pull request 38897.
         """
-        if self.tries_left is None:
-            return self.file_name
         return f"{self.image}_{self.version}[+.][0-9e][-f][0-9i]*"
 
     @property
     def temporary_name(self) -> str:
         """A name for the same UKI that the loader ignores: it only reads names that end in `.efi`."""
-        return f"{self.file_name}{TEMPORARY_SUFFIX}"
+        return self.file_name.removesuffix(SUFFIX) + TEMPORARY_SUFFIX
+
+    @property
+    def guarded(self) -> bool:
+        """Proven healthy, and counted as long as another proven entry exists."""
+        if self.tries_left is None or self.tries_done is None:
+            return False
+        total = self.tries_left + self.tries_done
+        return total == GUARD_TOTAL or (self.exhausted and total > GUARD_TOTAL)
 
     @property
     def blessed(self) -> bool:
-        """Proven healthy: the loader no longer counts its boots."""
-        return self.tries_left is None
+        """Proven healthy: without a counter, or guarded."""
+        return self.tries_left is None or self.guarded
 
     @property
     def trial(self) -> bool:
-        """Counted, with tries left."""
-        return self.tries_left is not None and self.tries_left > 0
+        """Not proven, with tries left."""
+        return not self.blessed and not self.exhausted
 
     @property
     def exhausted(self) -> bool:
@@ -86,10 +102,10 @@ class BootEntry:
         return self.tries_left == 0
 
     def as_trial(self, tries: int = DEFAULT_TRIES) -> BootEntry:
-        """The same UKI, not tried yet, with `tries` (1 to 9) boots left to become healthy.
+        """The same UKI, not tried yet, with `tries` (1 to 8) boots left to become healthy.
 
         Raises:
-            ValueError: `tries` is not from 1 to 9.
+            ValueError: `tries` is not from 1 to 8.
         """
         if not 1 <= tries <= MAX_TRIES:
             raise ValueError(f"tries must be from 1 to {MAX_TRIES}, not {tries}")
@@ -98,6 +114,14 @@ class BootEntry:
     def as_blessed(self) -> BootEntry:
         """The same UKI without a counter."""
         return replace(self, tries_left=None, tries_done=None)
+
+    def as_guarded(self) -> BootEntry:
+        """The same UKI with all the tries of a guarded entry."""
+        return replace(self, tries_left=GUARD_TRIES, tries_done=GUARD_TOTAL - GUARD_TRIES)
+
+    def as_given_up(self) -> BootEntry:
+        """The same UKI, proven, without tries left: the loader prefers every other entry."""
+        return replace(self, tries_left=0, tries_done=GUARD_TOTAL)
 
 
 def parse_entry(file_name: str) -> BootEntry | None:
@@ -118,3 +142,29 @@ def parse_entry(file_name: str) -> BootEntry | None:
         )
     except ValueError:
         return None
+
+
+def first_choice(entries: Iterable[BootEntry]) -> BootEntry | None:
+    """What the loader on the ESP starts: the newest version with tries left, else the newest without.
+
+    All entries are of one image, and of each version there is one.
+    Source: systemd-boot, `boot_entry_compare`.
+    """
+    return max(entries, key=lambda entry: (not entry.exhausted, entry.version), default=None)
+
+
+def second_choice(entries: Iterable[BootEntry]) -> BootEntry | None:
+    """What is to be started when the first choice is not: a proven version, else any other, else the same again."""
+    known = tuple(entries)
+    first = first_choice(known)
+    if first is None:
+        return None
+    others = [entry for entry in known if entry.version != first.version]
+    return max(others, key=lambda entry: (entry.blessed, not entry.exhausted, entry.version), default=first)
+
+
+def parse_temporary(file_name: str) -> BootEntry | None:
+    """The entry that a file of this name was to become; None when it is not a temporary name of ours."""
+    if not file_name.endswith(TEMPORARY_SUFFIX):
+        return None
+    return parse_entry(file_name.removesuffix(TEMPORARY_SUFFIX) + SUFFIX)

@@ -4,6 +4,7 @@ PartitionsError              1
 ├── BlockIOError             1  a device or an image file could not be opened, read, written or synced
 ├── FatError                 1  a FAT file system is damaged, or cannot do what was asked of it
 ├── GptError                 1  the partition table is missing, damaged or not laid out as expected
+├── UkiError                 1  a file is not a UKI of a Twinhull image, or the copy that a slot keeps is damaged
 └── VerityError              3  data or tree do not match the root hash
 """
 
@@ -26,6 +27,10 @@ class FatError(PartitionsError):
 
 class GptError(PartitionsError):
     """The partition table is missing, damaged or not laid out as expected."""
+
+
+class UkiError(PartitionsError):
+    """A file is not a UKI of a Twinhull image, or the copy of one that a slot keeps is missing or damaged."""
 
 
 class VerityError(PartitionsError):

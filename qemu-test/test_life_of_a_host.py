@@ -290,7 +290,7 @@ def test_the_next_update_goes_back_to_slot_a(life: Life) -> None:
     status = settled_in(life, THIRD)
     assert status["slot"] == "a"
     assert status["inactive"]["version"] == SECOND
-    assert status["entries"] == [f"{IMAGE}_{SECOND}.efi", f"{IMAGE}_{THIRD}.efi"]
+    assert status["entries"] == [f"{IMAGE}_{SECOND}.efi", f"{IMAGE}_{THIRD}+3-6.efi"]
 
 
 def test_what_is_revoked_reaches_the_firmware(life: Life) -> None:

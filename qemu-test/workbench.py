@@ -172,7 +172,7 @@ class Workbench:
         """A copy of a build's disk, to be written to."""
         copy = folder / "disk.raw"
         folder.mkdir(parents=True, exist_ok=True)
-        return _sparse_copy(self.disk(version), copy)
+        return sparse_copy(self.disk(version), copy)
 
     def repository(self, name: str, *versions: str) -> ScenarioRepository:
         """A new repository with these versions published and the channel at the first of them."""
@@ -302,7 +302,7 @@ def _is_fresh(plan: BuildPlan) -> bool:
         return False
 
 
-def _sparse_copy(source: Path, target: Path) -> Path:
+def sparse_copy(source: Path, target: Path) -> Path:
     """Copy a file without writing its holes."""
     target.unlink(missing_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:

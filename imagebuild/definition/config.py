@@ -210,11 +210,6 @@ def disk_partitions(definition: ImageDefinition, *, version: Version, root_hash:
     }
 
 
-def loader_conf() -> str:
-    """`loader.conf`: no menu, no editor; which entry boots is decided by names and counters alone."""
-    return "timeout 0\neditor no\nauto-firmware no\nauto-reboot no\nauto-poweroff no\n"
-
-
 def entry_path(file_name: str) -> str:
     """Where a UKI is on the boot partition, from its root."""
     return f"{ENTRIES_FOLDER.lstrip('/')}/{file_name}"

@@ -14,17 +14,23 @@ from pathlib import Path
 from typing import Annotated
 
 from bedrock import strict
+from bedrock.digest import file_sha256
 from bedrock.process import Argument
 from imagebuild.definition import config
-from imagebuild.errors import SpaceError
+from imagebuild.errors import BuildError, SpaceError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.paths import EPOCH
 from imagebuild.steps.filesystems import seed_of, write_definitions
 from imagebuild.steps.plan import BuildPlan
 from imagebuild.steps.products import BootPrograms, DiskImages, RootImage
 from imagebuild.steps.workshop import Workshop
-from partitions.entries import BootEntry
-from partitions.layout import STATE_BYTES, boot_bytes_for
+from partitions import kept_uki
+from partitions.blockio import CHUNK_BYTES, DeviceWindow, FileBlockDevice, StreamWriter
+from partitions.disk import find_slots, read_table
+from partitions.entries import BootEntry, parse_entry
+from partitions.layout import STATE_BYTES, boot_bytes_for, root_types
+from partitions.loader_conf import LOADER_CONF, REMOVABLE_LOADER, first_conf, second_conf
+from partitions.uki import read_uki
 from updater.documents.release import Architecture
 from updater.documents.slot_layout import FORMAT as LAYOUT_FORMAT
 from updater.documents.slot_layout import LAYOUT_FILE, SlotLayout
@@ -43,6 +49,7 @@ class DiskRecipe:
         seed: Decides the identifiers of the partitions.
         size_bytes: The size of the disk.
         boot_bytes: The size of the partition that holds the UKIs.
+        root_bytes: The size of a slot's data partition.
         architecture: What it is for.
         entry: The name of the UKI's file.
     """
@@ -50,6 +57,7 @@ class DiskRecipe:
     seed: str
     size_bytes: Annotated[int, strict.Size()]
     boot_bytes: Annotated[int, strict.Size()]
+    root_bytes: Annotated[int, strict.Size()]
     architecture: Architecture
     entry: Annotated[str, strict.Pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.efi", "the name of a UKI")]
 
@@ -83,6 +91,7 @@ def recipe_of(plan: BuildPlan) -> DiskRecipe:
         seed=str(seed_of(definition.id)),
         size_bytes=sum((slots.esp, slots.boot, 2 * slots.root, 2 * slots.verity, STATE_BYTES, slots.var, _SLACK)),
         boot_bytes=slots.boot,
+        root_bytes=slots.root,
         architecture=definition.architecture,
         # The first UKI is blessed, as it is the only one.
         entry=BootEntry(definition.id, plan.version, None, None).file_name,
@@ -100,7 +109,7 @@ def make_disk(shop: Workshop, root: RootImage, boot: BootPrograms) -> DiskImages
     record_layout(shop)
     loader = shop.config / "esp/loader"
     loader.mkdir(parents=True)
-    (loader / "loader.conf").write_text(config.loader_conf())
+    (loader / "loader.conf").write_text(first_conf())
     write_definitions(
         shop.config / "disk",
         config.disk_partitions(definition, version=shop.plan.version, root_hash=root.root_hash),
@@ -138,8 +147,35 @@ def assemble(recipe: DiskRecipe, boot: BootPrograms, slot: Sequence[Path], place
         f"--architecture={recipe.architecture.value}",
         disk.raw,
     )
+    keep_uki(disk.raw, boot.uki, recipe.architecture)
     _run(place, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk.raw, disk.qcow2)
     return disk
+
+
+def keep_uki(disk: Path, uki: Path, architecture: Architecture) -> None:
+    """Write the copy that a slot keeps of its UKI to the disk, into the slot of the root hash that the UKI boots.
+
+    Raises:
+        SpaceError: It does not fit behind the root file system.
+        BuildError: The disk has no such slot.
+    """
+    with uki.open("rb") as stream:
+        root_hash = read_uki(stream, source=str(uki)).root_hash
+    with FileBlockDevice.open(disk, writable=True) as device:
+        found = find_slots(read_table(device), root_types(architecture.value))
+        slot = found.slot_booted_from(root_hash)
+        if slot is None:
+            raise BuildError(f"{disk} has no slot of root hash {root_hash}")
+        part = found.slot(slot).data
+        partition = DeviceWindow(device, part.offset_bytes, part.size_bytes)
+        size, sha256 = uki.stat().st_size, file_sha256(uki)
+        kept = kept_uki.place(part.size_bytes, uki_bytes=size, sha256=sha256, root_hash=root_hash)
+        writer = StreamWriter(DeviceWindow(partition, kept.offset_bytes, part.size_bytes - kept.offset_bytes))
+        with uki.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                writer.write(chunk)
+        writer.finish()
+        kept_uki.write_record(partition, kept)
 
 
 def record_layout(shop: Workshop) -> None:
@@ -161,12 +197,22 @@ def _stage(recipe: DiskRecipe, boot: BootPrograms, slot: Sequence[Path], place: 
     size = boot.uki.stat().st_size
     if boot_bytes_for(size) > recipe.boot_bytes:
         raise SpaceError(f"two UKIs of {size >> 20} MiB do not fit into slots.boot").with_hint("raise slots.boot")
+    root_bytes = slot[0].stat().st_size
+    if kept_uki.bytes_with_copy(root_bytes=root_bytes, uki_bytes=size) > recipe.root_bytes:
+        raise SpaceError(
+            f"the root file system ({root_bytes >> 20} MiB) and a copy of the UKI ({size >> 20} MiB) do not fit into "
+            "slots.root"
+        ).with_hint("raise slots.root")
     esp, xbootldr = place.source / "esp", place.source / "xbootldr"
-    (esp / "EFI/BOOT").mkdir(parents=True)
-    (esp / "EFI/systemd").mkdir()
-    shutil.copy(boot.loader, esp / "EFI/BOOT/BOOTX64.EFI")
-    shutil.copy(boot.loader, esp / "EFI/systemd/systemd-bootx64.efi")
+    for loader in (esp / REMOVABLE_LOADER, esp / "EFI/systemd/systemd-bootx64.efi", xbootldr / REMOVABLE_LOADER):
+        loader.parent.mkdir(parents=True)
+        shutil.copy(boot.loader, loader)
     shutil.copytree(place.config / "esp/loader", esp / "loader")
+    entry = parse_entry(recipe.entry)
+    if entry is None:
+        raise BuildError(f"{place.config / RECIPE_FILE}: {recipe.entry} is not the name of a boot entry")
+    (xbootldr / LOADER_CONF).parent.mkdir()
+    (xbootldr / LOADER_CONF).write_bytes(second_conf(entry))
     uki = xbootldr / config.entry_path(recipe.entry)
     uki.parent.mkdir(parents=True)
     shutil.copyfile(boot.uki, uki)

@@ -1,12 +1,15 @@
-"""A folder of boot entries in memory that loses unsynced changes when its power is cut."""
+"""The partition of the UKIs in memory, which loses unsynced changes when its power is cut."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from partitions.uki import UkiContent, read_uki
 from tests.fakes.memory_disk import Power
+from updater.errors import SlotError
 
 
 class FakeBootFolder:
@@ -20,37 +23,40 @@ class FakeBootFolder:
         self.room = room
         self.corrupt_on_disk: set[str] = set()
         self.journal: list[tuple[str, ...]] = []
+        self.second: bytes | None = None
+        self.mounts = 0
+        self.writable_mounts = 0
         # What happens while a file gets another name.
         self.meanwhile: Callable[[], object] = lambda: None
-        self._current = dict(self.durable)
+        self.current = dict(self.durable)
 
     def names(self) -> tuple[str, ...]:
-        return tuple(sorted(self._current))
+        return tuple(sorted(self.current))
 
     def size_bytes(self, name: str) -> int:
-        return len(self._current[name])
+        return len(self.current[name])
 
     def free_bytes(self) -> int:
-        return self.room - sum(len(content) for content in self._current.values())
+        return self.room - sum(len(content) for content in self.current.values())
 
     @contextmanager
     def create(self, name: str) -> Iterator[Growing]:
-        if name in self._current:
+        if name in self.current:
             raise FileExistsError(name)
         self.power.step()
-        self._current[name] = b""
+        self.current[name] = b""
         try:
             yield Growing(self, name)
         except Exception:
-            del self._current[name]
+            del self.current[name]
             raise
         self.power.step()
-        self.durable[name] = self._current[name]
+        self.durable[name] = self.current[name]
         self.journal.append(("create", name))
 
     def append(self, name: str, data: bytes) -> None:
         self.power.step()
-        self._current[name] += data
+        self.current[name] += data
 
     def authenticode(self, name: str) -> bytes | None:
         # What programs of tests are; any hash distinguishes them.
@@ -63,29 +69,56 @@ class FakeBootFolder:
             content = content[:-1] + bytes([content[-1] ^ 1])
         return hashlib.sha256(content).hexdigest()
 
+    def uki(self, name: str) -> UkiContent:
+        return read_uki(io.BytesIO(self.current[name]), source=name)
+
     def rename(self, old: str, new: str) -> None:
+        """One sector of the unmounted disk: nothing else is pending, and it is durable at once."""
         self.meanwhile()
-        if new in self._current:
-            raise FileExistsError(new)
+        assert self.mounts == 0, "the boot partition is mounted"
+        if new in self.current:
+            raise SlotError(f"{new} is there already")
         self.power.step()
-        self._current[new] = self._current.pop(old)
+        self.current[new] = self.current.pop(old)
+        self.durable[new] = self.durable.pop(old)
         self.journal.append(("rename", old, new))
 
-    def remove(self, name: str) -> None:
+    @contextmanager
+    def mounted(self, *, writable: bool) -> Iterator[FakeBootFolder]:
+        self.mounts += 1
+        self.writable_mounts += writable
+        try:
+            yield self
+        finally:
+            self.mounts -= 1
+
+    def second_choice(self) -> bytes | None:
+        return self.second
+
+    def choose_second(self, conf: bytes) -> None:
+        assert self.mounts == 0, "the boot partition is mounted"
         self.power.step()
-        del self._current[name]
-        self.journal.append(("remove", name))
+        self.second = conf
+        self.journal.append(("second", conf.decode().split("default ")[1].split("[")[0]))
+
+    def remove(self, *files: str) -> None:
+        for name in files:
+            self.power.step()
+            del self.current[name]
+            self.journal.append(("remove", name))
+        if self.mounts == 0:
+            self.sync()
 
     def sync(self) -> None:
         self.power.step()
-        self.durable = dict(self._current)
+        self.durable = dict(self.current)
         self.journal.append(("sync",))
 
     def cut(self, *, keep: bool) -> None:
         """Lose what was not synced, or with `keep` have had the luck that it reached the disk."""
         if keep:
-            self.durable = dict(self._current)
-        self._current = dict(self.durable)
+            self.durable = dict(self.current)
+        self.current = dict(self.durable)
 
 
 class Growing:

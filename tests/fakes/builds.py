@@ -75,7 +75,8 @@ def slots_of(
         format=LAYOUT_FORMAT,
         image="host",
         architecture=Architecture(architecture),
-        root_bytes=4096 * root_blocks,
+        # Behind the root are the copy of its UKI, two blocks, and the block that describes it.
+        root_bytes=4096 * (root_blocks + 3),
         verity_bytes=verity_bytes,
         boot_bytes=boot_bytes,
     )

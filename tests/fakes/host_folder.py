@@ -25,7 +25,7 @@ from partitions.layout import Slot, identity_of
 from partitions.verity import verify
 from tests.fakes.gpt_disk import PartitionSpec, twin_parts
 from tests.fakes.loader import selected, sort_entries
-from tests.fakes.twin_host import IMAGE, TYPES, BuiltRelease, TwinHost
+from tests.fakes.twin_host import IMAGE, TYPES, BuiltRelease, TwinHost, asked_for
 from updater.agent.efi import ATTRIBUTES_BYTES, LOADER
 
 RUN_WITHIN_S = 60.0
@@ -146,7 +146,7 @@ class HostFolder:
         """Reset: the version that comes up and books its boot, or None when the chosen one dies in the initrd."""
         self.boots += 1
         chosen = self._chosen()
-        root_hash = (self.entries_folder / chosen.file_name).read_bytes()[4:68].decode()
+        root_hash = asked_for((self.entries_folder / chosen.file_name).read_bytes())
         if chosen.tries_left is not None:
             counted = BootEntry(
                 chosen.image, chosen.version, max(0, chosen.tries_left - 1), (chosen.tries_done or 0) + 1

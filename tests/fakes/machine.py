@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from partitions.blockio import BlockDevice
 from partitions.entries import BootEntry
 from partitions.version import Version
+from tests.fakes.boot_folder import FakeBootFolder
 from tests.fakes.clock import FakeClock
 from tests.fakes.documents import document_sha256, reference_to, some_reference
 from tests.fakes.firmware import MemoryDatabases
 from tests.fakes.twin_host import BuiltRelease, MemorySource, TwinHost
 from updater.agent.boot_trust.judging import BootProgram
-from updater.agent.bootfolder import BootFolder
 from updater.agent.machine import RunningSystem
 from updater.documents.boot_trust import BootTrust
 from updater.documents.channel import Channel
@@ -31,9 +31,9 @@ class FakeMachine:
         self.one_shot: str | None = None
         self.reboots: list[bool] = []
         self.boots = 1
-        self.writable_mounts = 0
         self.programs: tuple[BootProgram, ...] = ()
         self.firmware = MemoryDatabases()
+        self.repaired_loaders: tuple[str, ...] = ()
         # What asking for what runs, and choosing the next boot, end with.
         self.error: Exception | None = None
         self.one_shot_error: Exception | None = None
@@ -56,16 +56,18 @@ class FakeMachine:
     def disk(self, *, writable: bool) -> Iterator[BlockDevice]:
         yield self.host.disk
 
-    @contextmanager
-    def boot_folder(self, *, writable: bool) -> Iterator[BootFolder]:
-        self.writable_mounts += writable
-        yield self.host.folder
+    @property
+    def boot(self) -> FakeBootFolder:
+        return self.host.folder
 
     def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
         return self.programs
 
     def databases(self) -> MemoryDatabases:
         return self.firmware
+
+    def keep_ways_in(self) -> tuple[str, ...]:
+        return self.repaired_loaders
 
     def set_one_shot(self, entry_name: str) -> None:
         if self.one_shot_error is not None:

@@ -8,6 +8,16 @@ HEADERS = 0x400
 ALIGNMENT = 0x200
 
 
+def uki_file(root_hash: str, image: str, version: str, *, kernel: bytes = b"kernel", extra: str = "") -> bytes:
+    """A UKI that boots this root hash; `extra` is added to its command line."""
+    return pe_file(
+        f"quiet roothash={root_hash}{extra}".encode(),
+        f'ID=debian\nIMAGE_ID="{image}"\nIMAGE_VERSION="{version}"\n'.encode(),
+        kernel,
+        names=(".cmdline", ".osrel", ".linux"),
+    )
+
+
 def pe_file(
     *sections: bytes,
     magic: int = 0x20B,

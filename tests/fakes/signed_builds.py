@@ -22,10 +22,13 @@ from imagebuild.steps.signing import KeySource
 from imagebuild.steps.workshop import Workshop
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
+from partitions.layout import identity_of
 from tests.fakes.definitions import plan_in
+from tests.fakes.gpt_disk import SECTOR, disk_image, twin_parts
 from tests.fakes.image_makers import ROOT_HASH, contents_of
-from tests.fakes.pe_files import pe_file
+from tests.fakes.pe_files import pe_file, uki_file
 from tests.fakes.played_tools import Call, PlayedTools
+from tests.fakes.twin_host import asked_for
 from updater.documents.build_files import SIGNING_REQUEST_FILE
 from updater.documents.release import ArtifactKind
 from updater.documents.statement import (
@@ -54,10 +57,22 @@ class DiskTools(PlayedTools):
             for path in sorted(source.rglob("*")):
                 digest.update(str(path.relative_to(source)).encode())
                 digest.update(path.read_bytes() if path.is_file() else b"")
-            Path(call.words[-1]).write_bytes(digest.digest())
+            (uki,) = (source / "xbootldr/EFI/Linux").iterdir()
+            Path(call.words[-1]).write_bytes(disk_of(asked_for(uki.read_bytes()), digest.digest()))
         if call.words[0] == "qemu-img":
             Path(call.words[-1]).write_bytes(b"qcow2 of " + Path(call.words[-2]).read_bytes())
         return call.end()
+
+
+def disk_of(root_hash: str, mark: bytes) -> bytes:
+    """A small disk whose slot A holds a root hash; `mark` is at the beginning of its first partition."""
+    parts, identity = twin_parts(), identity_of(root_hash)
+    parts[2] = replace(parts[2], uuid=identity.data_uuid)
+    parts[3] = replace(parts[3], uuid=identity.verity_uuid)
+    image = bytearray(disk_image(parts))
+    at = parts[0].first_lba * SECTOR
+    image[at : at + len(mark)] = mark
+    return bytes(image)
 
 
 def make_programs(shop: Workshop, steps: StepRunner, watch: Watch) -> BuildProducts:
@@ -72,7 +87,7 @@ def make_programs(shop: Workshop, steps: StepRunner, watch: Watch) -> BuildProdu
     for path in (kernel.file, initrd.archive):
         path.write_bytes(b"x")
     uki = shop.work / "unsigned.efi"
-    uki.write_bytes(pe_file(b"uki"))
+    uki.write_bytes(uki_file(ROOT_HASH, "host", str(shop.plan.version)))
     programs = boot.sign(shop, uki)
     if (shop.out / SIGNING_REQUEST_FILE).is_file():
         steps.notes.append(UNSIGNED_NOTE)

@@ -10,12 +10,14 @@ import fnmatch
 import hashlib
 import io
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
+from partitions import kept_uki
 from partitions.blockio import DeviceWindow
 from partitions.disk import DiskMap, find_slots, read_table, write_identity
 from partitions.entries import BootEntry, parse_entry
@@ -27,6 +29,7 @@ from tests.fakes.boot_folder import FakeBootFolder
 from tests.fakes.gpt_disk import PartitionSpec, disk_image, twin_parts
 from tests.fakes.loader import selected, sort_entries
 from tests.fakes.memory_disk import MemoryDisk, Power
+from tests.fakes.pe_files import uki_file
 from updater.agent.install import Sink
 from updater.agent.state import HostFacts, SlotFacts
 from updater.documents.release import Architecture, Artifact, Artifacts, Release
@@ -55,7 +58,7 @@ def built(version: str, *, blocks: int = 9, seed: int | None = None, noise: bool
         root = random.Random(unit).randbytes(blocks * BLOCK_SIZE)  # noqa: S311 - content, not secrets
     tree = build_tree(io.BytesIO(root), blocks, salt=unit, uuid=UUID(bytes=unit[:16]))
     verity = tree.content
-    uki = b"UKI " + tree.root_hash.encode() + unit * 20
+    uki = uki_file(tree.root_hash, IMAGE, version, kernel=unit * 20)
     parts = {hashlib.sha256(content).hexdigest(): content for content in (uki, root, verity)}
     artifacts = Artifacts(*(Artifact(sha, len(content)) for sha, content in parts.items()))
     release = Release(1, IMAGE, Version.from_text(version), Architecture.X86_64, tree.root_hash, artifacts)
@@ -106,8 +109,12 @@ class TwinHost:
         self.folder = FakeBootFolder(power=self.power)
         self.running: BuiltRelease = first
         self.known: dict[str, BuiltRelease] = {}
+        # Versions that end in a panic before anything of theirs is written down.
+        self.dying: set[str] = set()
         # Older loaders have the boot counter in an entry's id, newer ones do not (systemd pull request 38897).
         self.counter_in_id = True
+        # How often the loader on the boot partition was started, because the first one ended.
+        self.second_boots = 0
         self.put(first, Slot.A)
 
     def map(self) -> DiskMap:
@@ -125,7 +132,7 @@ class TwinHost:
             running_version=self.running.release.version,
             running_root_hash=self.running.release.root_hash,
             slot=slot,
-            inactive=SlotFacts(slot.other, label, has_identity=label != "_empty"),
+            inactive=SlotFacts(slot.other, label, has_identity=label != "_empty", identity=inactive.identity),
             entries=self.entries(),
         )
 
@@ -139,21 +146,41 @@ class TwinHost:
 
     def boot(self, once: str | None = None) -> Version | None:
         """Reset: the version that comes up, or None when the chosen one dies in the initrd."""
-        entries = self.entries()
-        chosen = self._matching(once) or selected(entries)
-        assert chosen is not None, "nothing is bootable"
+        content = self._loaded(self._matching(once) or selected(self.entries()))
+        if content is None:
+            # The firmware goes on to the loader on the other partition.
+            self.second_boots += 1
+            content = self._loaded(self._matching(self._second_default()) or selected(self.entries()))
+        assert content is not None, "no bootable option"
+        root_hash = asked_for(content)
+        if not self.verified(root_hash) or str(self.known[root_hash].release.version) in self.dying:
+            return None
+        self.running = self.known[root_hash]
+        return self.running.release.version
+
+    def _loaded(self, chosen: BootEntry | None) -> bytes | None:
+        """The UKI that a loader starts, counted before; None when the firmware refuses it."""
+        if chosen is None:
+            return None
         content = self.folder.durable[chosen.file_name]
         if chosen.tries_left is not None:
             counted = BootEntry(
                 chosen.image, chosen.version, max(0, chosen.tries_left - 1), (chosen.tries_done or 0) + 1
             )
             self.folder.rename(chosen.file_name, counted.file_name)
-            self.folder.sync()
-        root_hash = content[4:68].decode()
-        if not self.verified(root_hash):
-            return None
-        self.running = self.known[root_hash]
-        return self.running.release.version
+        signed = {one.release.artifacts.uki.sha256 for one in self.known.values()}
+        return content if hashlib.sha256(content).hexdigest() in signed else None
+
+    def _second_default(self) -> str | None:
+        lines = (self.folder.second or b"").decode().splitlines()
+        return next((line.removeprefix("default ") for line in lines if line.startswith("default ")), None)
+
+    def damage_uki(self, name: str) -> None:
+        """Flip one byte of a UKI on the disk, behind its headers and texts."""
+        for files in (self.folder.durable, self.folder.current):
+            content = bytearray(files[name])
+            content[-100] ^= 1
+            files[name] = bytes(content)
 
     def _matching(self, once: str | None) -> BootEntry | None:
         """What the loader's one-shot pattern chooses: the first whose id, in lower case, matches it."""
@@ -181,7 +208,7 @@ class TwinHost:
 
     def bootable(self) -> dict[str, str]:
         """Names the loader may choose, with the root hash each one asks for."""
-        return {entry.file_name: self.folder.durable[entry.file_name][4:68].decode() for entry in self.entries()}
+        return {entry.file_name: asked_for(self.folder.durable[entry.file_name]) for entry in self.entries()}
 
     def know(self, one: BuiltRelease) -> None:
         self.known[one.release.root_hash] = one
@@ -195,10 +222,27 @@ class TwinHost:
         label = slot_label(IMAGE, release.version)
         self.disk.pwrite(where.data.offset_bytes, one.content(release.artifacts.root))
         self.disk.pwrite(where.verity.offset_bytes, one.content(release.artifacts.verity))
+        uki = one.content(release.artifacts.uki)
+        kept = kept_uki.place(
+            where.data.size_bytes,
+            uki_bytes=len(uki),
+            sha256=release.artifacts.uki.sha256,
+            root_hash=release.root_hash,
+        )
+        partition = DeviceWindow(self.disk, where.data.offset_bytes, where.data.size_bytes)
+        partition.pwrite(kept.offset_bytes, uki)
+        kept_uki.write_record(partition, kept)
         for index, uuid in ((where.data_index, identity.data_uuid), (where.verity_index, identity.verity_uuid)):
             write_identity(self.disk, index, uuid=uuid, label=label, attributes=WRITTEN_ATTRIBUTES)
         with self.folder.create(BootEntry(IMAGE, release.version).file_name) as sink:
             sink.write(one.content(release.artifacts.uki))
+
+
+def asked_for(uki: bytes) -> str:
+    """The root hash on the command line in a UKI."""
+    found = re.search(rb"roothash=([0-9a-f]{64})", uki)
+    assert found is not None
+    return found[1].decode()
 
 
 def random_uuid() -> UUID:

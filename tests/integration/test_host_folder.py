@@ -83,7 +83,7 @@ def test_a_host_updates_is_judged_goes_back_and_is_held_as_an_operator_types_it(
     assert host.run("update").returncode == 1
     assert host.ok("health", "--gate") == "ok   update server answers\n"
     host.ok("bless")
-    assert host.entry_names() == ["host_1.0.0.efi", "host_1.0.1.efi"]
+    assert host.entry_names() == ["host_1.0.0.efi", "host_1.0.1+3-6.efi"]
     assert host.run("update").returncode == 4
     assert host.json("rollback") == {"version": "1.0.0"}
     assert host.booked() == "1.0.0"

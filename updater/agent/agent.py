@@ -33,6 +33,8 @@ from updater.agent.install import (
 )
 from updater.agent.lock import exclusive
 from updater.agent.machine import Machine, disk_map, read_facts
+from updater.agent.mender import Mender
+from updater.agent.mending import mends
 from updater.agent.plan import (
     Nothing,
     Plan,
@@ -44,6 +46,7 @@ from updater.agent.plan import (
     plan,
     way_back,
 )
+from updater.agent.second_way import follow_entries
 from updater.agent.state import Attempt, EventKind, Hints, Hold, HostFacts, Pin, PollResult, SlotState
 from updater.agent.store import HintStore
 from updater.documents.channel import Channel, Instant
@@ -178,11 +181,51 @@ class Agent:
     def book_boot(self) -> trial.TrialVerdict:
         """Record this boot; a trial without tries left is given up, which may request a reboot."""
         with self._exclusive(patience_s=PATIENCE_S):
-            facts, now, boot_id = self.facts(), self._now(), self.machine.running().boot_id
-            verdict = self._apply(
-                lambda hints: trial.at_boot(facts, hints, tries=self.config.tries, boot_id=boot_id, now=now)
-            )
+            self._mend()
+            facts = self.facts()
+            boot = trial.Boot(self.machine.running().boot_id, self.config.tries, self._now())
+            verdict = self._apply(lambda hints: trial.at_boot(facts, hints, boot))
+            self._examine_other()
+            self._keep_second_way()
+            self._keep_ways_in(facts.running_version)
         return self._follow(verdict, force=False)
+
+    def _keep_ways_in(self, version: Version) -> None:
+        """Keep both boot loaders startable; a failure keeps nothing else from its work."""
+        try:
+            for line in self.machine.keep_ways_in():
+                self._tell(line, version)
+        except (TwinhullError, OSError) as error:
+            _log.warning("the boot loaders were not checked: %s", error)
+
+    def _mend(self) -> None:
+        """Put the entries on the boot partition right."""
+        facts = self.facts()
+        for line in Mender(self.machine).carry_out(mends(facts, self.hints(), tries=self.config.tries)):
+            self._tell(line, facts.running_version)
+
+    def _examine_other(self) -> None:
+        """Look at what the loader prefers and did not start, or has given up: repair it, and give it back its boots."""
+        facts, hints = self.facts(), self.hints()
+        entry, slot = facts.inactive_entry, facts.inactive.slot
+        given_up = facts.inactive_state is SlotState.GIVEN_UP
+        started = entry is not None and entry.trial and bool(entry.tries_done)
+        if entry is None or not (given_up or started or hints.attempt(entry.version).passed_over):
+            return
+        mender = Mender(self.machine)
+        whole, line = mender.repair_uki(entry, slot)
+        if line:
+            self._tell(line, entry.version)
+        flaw = mender.flaw_of(slot) if given_up or started else ""
+        flaw = flaw or ("" if whole else line)
+        if flaw:
+            self._tell(f"slot {slot.value} is damaged, and is written anew by an update: {flaw}", entry.version)
+        now = self._now()
+        if started and flaw:
+            self._apply(lambda hints: trial.withdraw(hints, entry, flaw=flaw, now=now))
+        elif given_up and not flaw:
+            why = f"slot {slot.value} is whole; it gets its boots again"
+            self._apply(lambda hints: trial.give_back(facts, hints, entry, why=why, now=now))
 
     def bless(self) -> trial.TrialVerdict:
         """Mark the running slot good on the disk.
@@ -243,7 +286,11 @@ class Agent:
 
     def _unhealthy(self, failure: str) -> trial.TrialVerdict:
         facts, now = self.facts(), self._now()
-        return self._apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
+        verdict = self._apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
+        if verdict.reboot or not any(entry.guarded for entry in facts.running_entries):
+            return verdict
+        flaw = Mender(self.machine).flaw_of(facts.slot)
+        return self._apply(lambda hints: trial.leave_damaged(facts, hints, flaw=flaw, now=now)) if flaw else verdict
 
     def rollback(self) -> Version:
         """Go back to the other slot: gives up a trial, or leaves a blessed version on request; the caller reboots.
@@ -301,6 +348,19 @@ class Agent:
         """Take updates again."""
         return self._wishing(lambda hints: replace(hints, hold=None), EventKind.RELEASED, "by the operator")
 
+    def forgive(self, version: Version, reason: str) -> bool:
+        """Take back that a version failed here; what is in the other slot gets its tries again.
+
+        Returns:
+            Whether there was anything to take back.
+        """
+        with self._exclusive(patience_s=PATIENCE_S):
+            facts, now, tries = self.facts(), self._now(), self.config.tries
+            if not trial.has_failed(facts, self.hints(), version):
+                return False
+            self._apply(lambda hints: trial.forgive(facts, hints, version, tries=tries, reason=reason, now=now))
+        return True
+
     def refresh(self) -> None:
         """Ask the update server for its newest metadata and verify them (a health check)."""
         with self._asking():
@@ -340,7 +400,10 @@ class Agent:
 
     def _check_room(self, release: Release) -> None:
         """Refuse what cannot be installed before it is downloaded."""
-        with self._target(self.facts(), release, writable=False) as target, target.boot(writable=False) as folder:
+        with (
+            self._target(self.facts(), release, writable=False) as target,
+            target.boot.mounted(writable=False) as folder,
+        ):
             check_target(target, release)
             check_space(target, folder, release)
 
@@ -354,7 +417,7 @@ class Agent:
             yield InstallTarget(
                 disk=disk,
                 slot=disk_map(disk, release.architecture).slot(facts.slot.other),
-                boot=self.machine.boot_folder,
+                boot=self.machine.boot,
                 facts=facts,
                 tries=self.config.tries,
                 free_uuid=uuid4,
@@ -395,7 +458,7 @@ class Agent:
         revoked = self._revoked()
         if not revoked:
             return
-        with self.machine.boot_folder(writable=False) as folder:
+        with self.machine.boot.mounted(writable=False) as folder:
             digest = folder.authenticode(entry.file_name)
         if digest in revoked:
             raise PolicyError(f"{entry.version} is revoked: the firmware of this host would not start it")
@@ -443,15 +506,23 @@ class Agent:
             _log.warning("%s could not be written: %s", self.store.path, error)
 
     def _rename(self, verdict: trial.TrialVerdict) -> None:
-        if not verdict.renames and not verdict.removals:
-            return
-        with self.machine.boot_folder(writable=True) as folder:
-            for rename in verdict.renames:
-                folder.rename(rename.old.file_name, rename.new.file_name)
-                folder.sync()
-            for entry in verdict.removals:
-                folder.remove(entry.file_name)
-                folder.sync()
+        """Change entries on the disk, each durable before the next; then what the second boot loader starts follows."""
+        for rename in verdict.renames:
+            self.machine.boot.rename(rename.old.file_name, rename.new.file_name)
+        if verdict.removals:
+            with self.machine.boot.mounted(writable=True) as folder:
+                for entry in verdict.removals:
+                    folder.remove(entry.file_name)
+                    folder.sync()
+        if verdict.renames or verdict.removals:
+            self._keep_second_way()
+
+    def _keep_second_way(self) -> None:
+        """Let the second boot loader start what the first one does not; a failure is not worth more than a warning."""
+        try:
+            follow_entries(self.machine.boot, self.facts().entries)
+        except (TwinhullError, OSError) as error:
+            _log.warning("the second boot loader could not be told what to start: %s", error)
 
     def _follow(self, verdict: trial.TrialVerdict, *, force: bool) -> trial.TrialVerdict:
         if verdict.reboot:
@@ -460,6 +531,13 @@ class Agent:
 
     def _remember_poll(self, result: PollResult, reason: str) -> None:
         self._remember(lambda hints: hints.with_poll(result, reason, self._now()))
+
+    def _tell(self, line: str, version: Version) -> None:
+        """Say what was repaired, once: in the log, and in the history unless its last such line is the same."""
+        _log.warning("%s", line)
+        last = [event.text for event in self.hints().history if event.kind is EventKind.REPAIRED][-1:]
+        if last != [line]:
+            self._note(EventKind.REPAIRED, line, version)
 
     def _note(self, kind: EventKind, text: str, version: Version) -> None:
         self._remember(lambda hints: hints.with_event(kind, text, self._now(), version))

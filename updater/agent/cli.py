@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr; the exit codes are those of `be
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import sys
@@ -34,6 +35,7 @@ from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
 from updater.agent.provisioning.this_host import this_provisioner
 from updater.agent.server import server_client
 from updater.agent.service import Daemon, outcome_line
+from updater.agent.state import HostFacts
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant
 
@@ -232,6 +234,27 @@ def release_hold(as_json: bool) -> None:
 
 
 @updater.command()
+@click.argument("version", type=VERSION)
+@click.option("--reason", default="", help="Shown by `updater history`.")
+@json_option
+def forgive(version: Version, reason: str, as_json: bool) -> int:
+    """Take back that VERSION failed on this host; the next update, or the next reboot, tries it again.
+
+    `updater status` says why it failed.  Exit code 4: it is not known to have failed.
+
+    \b
+    Example:
+      updater forgive 1.0.1 --reason 'the registry was away'
+    """
+    forgiven = setting().agent.forgive(version, reason)
+    if as_json:
+        emit_json({"version": version, "forgiven": forgiven})
+    else:
+        click.echo(f"{version} may be tried again" if forgiven else f"{version} is not known to have failed here")
+    return EXIT_DONE if forgiven else EXIT_NOTHING_TO_DO
+
+
+@updater.command()
 @click.option("--no-reboot", is_flag=True, help="Only prepare it; it takes effect at the next reboot.")
 @json_option
 def rollback(no_reboot: bool, as_json: bool) -> None:
@@ -272,6 +295,9 @@ def health_command(gate: bool, as_json: bool) -> int:
     failure = health.failure_text(results)
     if as_json:
         emit_json({"healthy": not failure, "checks": results})
+    if gate:
+        it.paths.runtime.mkdir(parents=True, exist_ok=True, mode=0o755)
+        it.paths.judged.touch()
     if not failure:
         return EXIT_DONE
     if gate:
@@ -361,15 +387,31 @@ def deadline() -> None:
         it.agent.machine.reboot(force=True)
         return
     if standing not in (trial.Standing.TRIAL, trial.Standing.WISHED):
+        watch_proven(it, facts)
         return
     if it.agent.is_waiting():
         click.echo("the judgement waits for the update server: this is looked at again later", err=True)
-        # Not `start`, which does nothing to a timer that has elapsed before.
-        process.run(("systemctl", "restart", "--no-block", LATER_DEADLINE), timeout_s=SYSTEMD_TIMEOUT_S)
+        look_again()
         return
     failure = hints.attempt(facts.running_version).failure or "was not blessed before the deadline"
     verdict = it.agent.unhealthy(failure, force=True)
     click.echo(f"{failure}: {'rebooting' if verdict.reboot else 'staying, nothing to go back to'}", err=True)
+
+
+def watch_proven(it: Setting, facts: HostFacts) -> None:
+    """Reboot a proven version that never comes as far as its health checks: the loader counts that, and it ends."""
+    judged, up_s = it.paths.judged.exists(), it.agent.machine.clock.steady()
+    if trial.hangs(facts, judged=judged, up_s=up_s):
+        click.echo(f"{facts.running_version} did not come to its health checks in {up_s:.0f} s: rebooting", err=True)
+        it.agent.machine.reboot(force=True)
+    elif trial.hangs(facts, judged=judged, up_s=math.inf):
+        look_again()
+
+
+def look_again() -> None:
+    """Let the deadline be looked at once more, later."""
+    # Not `start`, which does nothing to a timer that has elapsed before.
+    process.run(("systemctl", "restart", "--no-block", LATER_DEADLINE), timeout_s=SYSTEMD_TIMEOUT_S)
 
 
 @updater.command(hidden=True)

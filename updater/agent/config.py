@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
+from partitions.entries import MAX_TRIES
 from updater.documents.release import Name
 from updater.transfer.urls import shown
 
@@ -172,7 +173,7 @@ class Config:
     enabled: bool = True
     poll_interval: Annotated[float, strict.Duration(), strict.Range(5, 7 * 24 * HOUR_S)] = 30 * MINUTE_S
     poll_jitter: Annotated[float, strict.Range(0, 1)] = 0.5
-    tries: Annotated[int, strict.Range(1, 9)] = 3
+    tries: Annotated[int, strict.Range(1, MAX_TRIES)] = 3
     reboot: Reboot = Reboot()
     health: Health = field(default_factory=Health)
     timeouts: Timeouts = field(default_factory=Timeouts)

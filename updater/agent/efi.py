@@ -33,7 +33,7 @@ class EfiVariables:
 
     def secure_boot(self) -> bool | None:
         """Whether the firmware enforces signatures; None when it does not say."""
-        value = self._value("SecureBoot", GLOBAL)
+        value = self.value("SecureBoot", GLOBAL)
         return None if not value else value[0] == 1
 
     def set_one_shot(self, entry_name: str) -> None:
@@ -42,19 +42,33 @@ class EfiVariables:
         Raises:
             SlotError: The firmware does not accept it.
         """
-        path = self._path("LoaderEntryOneShot", LOADER)
+        self.write("LoaderEntryOneShot", LOADER, ATTRIBUTES, encode_text(entry_name))
+
+    def write(self, name: str, vendor: str, attributes: int, value: bytes) -> None:
+        """Set a variable (writes to the firmware's memory).
+
+        Raises:
+            SlotError: The firmware does not accept it.
+        """
+        path = self._path(name, vendor)
         try:
             clear_immutable(path)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 # The whole variable in one write: efivarfs does not join several.
-                os.write(handle, struct.pack("<I", ATTRIBUTES) + encode_text(entry_name))
+                os.write(handle, struct.pack("<I", attributes) + value)
             finally:
                 os.close(handle)
         except OSError as error:
-            raise SlotError(f"{path}: the one-shot boot entry cannot be set: {error.strerror}") from error
+            raise SlotError(f"{path}: the firmware does not take it: {error.strerror}") from error
 
-    def _value(self, name: str, vendor: str) -> bytes | None:
+    def matching(self, pattern: str, vendor: str = GLOBAL) -> tuple[tuple[str, bytes], ...]:
+        """The names, which match a pattern with wildcards, and the values of a vendor's variables."""
+        names = sorted(path.name.removesuffix(f"-{vendor}") for path in self.folder.glob(f"{pattern}-{vendor}"))
+        return tuple((name, value) for name in names if (value := self.value(name, vendor)) is not None)
+
+    def value(self, name: str, vendor: str) -> bytes | None:
+        """The value of a variable, without its attributes; None when it cannot be read."""
         try:
             return self._path(name, vendor).read_bytes()[ATTRIBUTES_BYTES:]
         except OSError:

@@ -45,6 +45,11 @@ class HostPaths:
         return self.runtime / "blessed"
 
     @property
+    def judged(self) -> Path:
+        """Says that the health checks of this boot have ended, well or not."""
+        return self.runtime / "judged"
+
+    @property
     def network_socket(self) -> Path:
         """Where systemd starts the network side."""
         return self.root / "run/twinhull-transfer.socket"

@@ -1,28 +1,30 @@
 """Writes an update into the inactive slot.  The only module that makes a version bootable.
 
-I1: the running version's entry and partitions are never touched.
+I1: the running version's partitions are never touched, and its entry only loses its guard: it is the only one.
 I2: the data on the disk are read back past the cache and verified before anything can boot them.
-I3: the flip is the last step, one rename; a cut before it leaves the old system booting.
+I3: the flip is the last step, one write of one sector; a cut before it leaves the old system booting.
 I4: the order of `install`, each step durable before the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from bedrock.progress import Progress
-from partitions import verity
+from partitions import kept_uki, verity
 from partitions.blockio import BlockDevice, DeviceWindow, StreamWriter
 from partitions.disk import SlotPartitions, write_identity
-from partitions.entries import TEMPORARY_SUFFIX, BootEntry, parse_entry
+from partitions.entries import BootEntry, parse_entry, parse_temporary
+from partitions.errors import UkiError
 from partitions.gpt import GptEntry
 from partitions.hashtree import BLOCK_SIZE
+from partitions.kept_uki import KeptUki
 from partitions.layout import EMPTY_ATTRIBUTES, EMPTY_LABEL, WRITTEN_ATTRIBUTES, identity_of, slot_label
-from updater.agent.bootfolder import BootFolder
+from partitions.loader_conf import second_conf
+from updater.agent.boot_partition import BootFolder, BootPartition
 from updater.agent.state import HostFacts
 from updater.documents.release import Artifact, Release
 from updater.errors import NoSpaceError, PolicyError, RefusedError, SlotError
@@ -68,24 +70,17 @@ class ArtifactSource(Protocol):
         """Remove what was kept from the disk."""
 
 
-class OpenBoot(Protocol):
-    """Opens the boot entries for as long as a context lasts."""
-
-    def __call__(self, *, writable: bool) -> AbstractContextManager[BootFolder]:
-        """Open them."""
-
-
 @dataclass(frozen=True)
 class InstallTarget:
     """The slot to write and the interfaces to reach it.
 
-    `boot` opens the boot entries, for writing only as long as a step on them takes: nobody else can read them then.
+    `boot` is mounted for writing only as long as a step on it takes: nobody else can read it then.
     `free_uuid` returns an identity for an empty slot.  `revoked` are programs that the firmware would not start.
     """
 
     disk: BlockDevice
     slot: SlotPartitions
-    boot: OpenBoot
+    boot: BootPartition
     facts: HostFacts
     tries: int
     free_uuid: Callable[[], UUID]
@@ -119,20 +114,23 @@ def install(target: InstallTarget, release: Release, source: ArtifactSource, pro
         SlotError: A step could not be done; nothing new is bootable.
     """
     check_target(target, release)
-    with target.boot(writable=True) as folder:
+    with target.boot.mounted(writable=False) as folder:
         check_space(target, folder, release)
+    keep_running(target)
+    with target.boot.mounted(writable=True) as folder:
         remove_inactive_entries(target, folder)
     mark_empty(target)
     started = target.steady()
     write_slot(target, release, source, progress)
     written = target.steady()
     verify_slot(target, release, progress)
+    kept = keep_uki(target, release)
     verified = target.steady()
     set_identity(target, release)
     entry = BootEntry(release.image, release.version).as_trial(target.tries)
-    with target.boot(writable=True) as folder:
-        write_entry(target, folder, entry, release.artifacts.uki, source, progress=progress)
-        flip(folder, entry)
+    with target.boot.mounted(writable=True) as folder:
+        write_entry(target, folder, entry, kept, progress=progress)
+    flip(target.boot, entry)
     size_bytes = release.artifacts.root.size_bytes + release.artifacts.verity.size_bytes
     return Installation(source.transferred_bytes, size_bytes, written - started, verified - written)
 
@@ -158,15 +156,17 @@ def check_target(target: InstallTarget, release: Release) -> None:
 
 def check_space(target: InstallTarget, folder: BootFolder, release: Release) -> None:
     """Refuse what does not fit, before anything is changed."""
+    artifacts = release.artifacts
+    with_copy = kept_uki.bytes_with_copy(root_bytes=artifacts.root.size_bytes, uki_bytes=artifacts.uki.size_bytes)
     wanted = (
-        (release.artifacts.root, target.slot.data, "root"),
-        (release.artifacts.verity, target.slot.verity, "verity"),
+        (with_copy, target.slot.data, "root"),
+        (artifacts.verity.size_bytes, target.slot.verity, "verity"),
     )
-    for artifact, partition, what in wanted:
-        if artifact.size_bytes > partition.size_bytes:
+    for size_bytes, partition, what in wanted:
+        if size_bytes > partition.size_bytes:
             raise NoSpaceError(
                 f"slot {target.slot.slot.value}: the {what} partition has {partition.size_bytes} bytes, "
-                f"{release.version} needs {artifact.size_bytes}"
+                f"{release.version} needs {size_bytes}"
             ).with_hint("reinstall this host with a disk image that has larger slots")
     reclaimed = sum(folder.size_bytes(name) for name in removable_names(target, folder))
     room = folder.free_bytes() + reclaimed
@@ -184,10 +184,18 @@ def removable_names(target: InstallTarget, folder: BootFolder) -> tuple[str, ...
     running = (target.facts.image, target.facts.running_version)
     found = []
     for name in folder.names():
-        entry = parse_entry(name.removesuffix(TEMPORARY_SUFFIX))
+        entry = parse_entry(name) or parse_temporary(name)
         if entry is not None and (entry.image, entry.version) != running:
             found.append(name)
     return tuple(found)
+
+
+def keep_running(target: InstallTarget) -> None:
+    """Make both loaders start the running entry, on the disk, uncounted: it is the only one from the next step on."""
+    for entry in target.facts.running_entries:
+        if entry.guarded:
+            target.boot.rename(entry.file_name, entry.as_blessed().file_name)
+    target.boot.choose_second(second_conf(BootEntry(target.facts.image, target.facts.running_version)))
 
 
 def remove_inactive_entries(target: InstallTarget, folder: BootFolder) -> None:
@@ -204,9 +212,10 @@ def mark_empty(target: InstallTarget) -> None:
 
 
 def write_slot(target: InstallTarget, release: Release, source: ArtifactSource, progress: Progress) -> None:
-    """Stream root and tree to the disk and sync.
+    """Stream root, tree and the copy of the UKI to the disk and sync.
 
-    The raw root is not hashed during the transfer: verifying it later against the signed root hash proves more.
+    The raw root is not hashed during the transfer: verifying it later against the signed root hash proves more.  Nor
+    is the copy: it is hashed on the disk.
     """
     parts = (
         (release.artifacts.root, target.slot.data, "root", False),
@@ -218,6 +227,12 @@ def write_slot(target: InstallTarget, release: Release, source: ArtifactSource, 
         source.copy(artifact, writer, progress, hash_raw=hash_raw)
         if writer.finish() != artifact.size_bytes:
             raise RefusedError(f"the {what} of {release.version} is not {artifact.size_bytes} bytes long")
+    uki, kept = release.artifacts.uki, _kept(target, release)
+    progress.step("write UKI", total=uki.size_bytes)
+    writer = StreamWriter(DeviceWindow(_window(target, target.slot.data), kept.offset_bytes, _room_for(target, kept)))
+    source.copy(uki, writer, progress, hash_raw=False)
+    if writer.finish() != uki.size_bytes:
+        raise RefusedError(f"the UKI of {release.version} is not {uki.size_bytes} bytes long")
     target.disk.sync()
 
 
@@ -233,6 +248,17 @@ def verify_slot(target: InstallTarget, release: Release, progress: Progress) -> 
         )
 
 
+def keep_uki(target: InstallTarget, release: Release) -> KeptUki:
+    """Check the copy of the UKI on the disk against what is signed, and record it in the slot, durably."""
+    partition, kept = _window(target, target.slot.data), _kept(target, release)
+    try:
+        kept_uki.check(partition, kept)
+    except UkiError as error:
+        raise RefusedError(f"{error}, signed is {kept.sha256}") from error
+    kept_uki.write_record(partition, kept)
+    return kept
+
+
 def set_identity(target: InstallTarget, release: Release) -> None:
     """Name both partitions on the disk after the root hash: the tree first, the data last."""
     identity = identity_of(release.root_hash)
@@ -245,36 +271,51 @@ def set_identity(target: InstallTarget, release: Release) -> None:
 
 
 def write_entry(
-    target: InstallTarget,
-    folder: BootFolder,
-    entry: BootEntry,
-    artifact: Artifact,
-    source: ArtifactSource,
-    *,
-    progress: Progress,
+    target: InstallTarget, folder: BootFolder, entry: BootEntry, kept: KeptUki, *, progress: Progress
 ) -> None:
     """Write the UKI to the disk under a name that the loader ignores, and check its content on the disk.
 
-    It is hashed on the disk, so it is not hashed during the transfer.
+    It comes from the copy that the slot keeps, which was checked.
     """
-    progress.step("write boot entry", total=artifact.size_bytes)
-    with folder.create(entry.temporary_name) as sink:
-        source.copy(artifact, sink, progress, hash_raw=False)
-    folder.sync()
-    found = folder.sha256_uncached(entry.temporary_name)
-    if found != artifact.sha256:
-        raise RefusedError(f"boot entry {entry.temporary_name}: the disk holds {found}, signed is {artifact.sha256}")
+    progress.step("write boot entry", total=kept.size_bytes)
+    copy_uki(_window(target, target.slot.data), kept, folder, entry.temporary_name)
     if target.revoked and folder.authenticode(entry.temporary_name) in target.revoked:
         folder.remove(entry.temporary_name)
         raise PolicyError(f"{entry.version} is revoked: the firmware of this host would not start it")
 
 
-def flip(folder: BootFolder, entry: BootEntry) -> None:
-    """Rename the verified UKI on the disk to the name that the loader boots: this is the flip."""
-    folder.rename(entry.temporary_name, entry.file_name)
+def copy_uki(partition: BlockDevice, kept: KeptUki, folder: BootFolder, name: str) -> None:
+    """Write the UKI that a slot keeps to the disk as a new file, durably, and read it back past the cache.
+
+    Raises:
+        RefusedError: The disk does not hold what was written.
+    """
+    with folder.create(name) as sink:
+        for chunk in kept_uki.chunks(partition, kept):
+            sink.write(chunk)
     folder.sync()
-    if entry.file_name not in folder.names():
-        raise SlotError(f"boot entry {entry.file_name} is not there after its rename")
+    found = folder.sha256_uncached(name)
+    if found != kept.sha256:
+        raise RefusedError(f"boot entry {name}: the disk holds {found}, signed is {kept.sha256}")
+
+
+def flip(boot: BootPartition, entry: BootEntry) -> None:
+    """Rename the verified UKI on the disk to the name that the loader boots: this is the flip."""
+    boot.rename(entry.temporary_name, entry.file_name)
+    with boot.mounted(writable=False) as folder:
+        if entry.file_name not in folder.names():
+            raise SlotError(f"boot entry {entry.file_name} is not there after its rename")
+
+
+def _kept(target: InstallTarget, release: Release) -> KeptUki:
+    uki = release.artifacts.uki
+    return kept_uki.place(
+        target.slot.data.size_bytes, uki_bytes=uki.size_bytes, sha256=uki.sha256, root_hash=release.root_hash
+    )
+
+
+def _room_for(target: InstallTarget, kept: KeptUki) -> int:
+    return target.slot.data.size_bytes - BLOCK_SIZE - kept.offset_bytes
 
 
 def _window(target: InstallTarget, partition: GptEntry) -> DeviceWindow:

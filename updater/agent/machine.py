@@ -7,9 +7,10 @@ of the kernel's view of it.  `root` is `/`, or another folder in tests.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,17 +18,20 @@ from bedrock import process
 from bedrock.clock import SYSTEM_CLOCK, Clock
 from partitions.blockio import BlockDevice, FileBlockDevice
 from partitions.disk import DiskMap, find_slots, read_table
-from partitions.entries import ENTRIES_FOLDER, BootEntry, parse_entry
+from partitions.entries import ENTRIES_FOLDER, SUFFIX, BootEntry, parse_entry
+from partitions.errors import UkiError
 from partitions.gpt import GptEntry
-from partitions.layout import EMPTY_LABEL, identity_of, root_types
+from partitions.layout import EMPTY_LABEL, SlotIdentity, identity_of, root_types
 from partitions.version import Version
+from updater.agent.boot_options import ORDER, BootPlace, keep_options
+from updater.agent.boot_partition import BootFolder, BootPartition, BootPartitionFolder, Xbootldr, mounted
 from updater.agent.boot_trust.databases import Databases, EfiDatabases
 from updater.agent.boot_trust.judging import BootProgram
 from updater.agent.boot_trust.programs import programs_in
-from updater.agent.bootfolder import BootFolder, MountedBootFolder, mounted
-from updater.agent.efi import EfiVariables
+from updater.agent.efi import GLOBAL, EfiVariables
 from updater.agent.host_paths import HostPaths
-from updater.agent.state import HostFacts, SlotFacts
+from updater.agent.loaders import keep_loaders
+from updater.agent.state import HostFacts, SlotFacts, Stray
 from updater.documents.release import Architecture
 from updater.errors import SlotError, UpdaterError
 
@@ -64,14 +68,18 @@ class Machine(Protocol):
     def disk(self, *, writable: bool) -> AbstractContextManager[BlockDevice]:
         """The disk the running system is on."""
 
-    def boot_folder(self, *, writable: bool) -> AbstractContextManager[BootFolder]:
-        """The boot entries; open them writable for as short a time as possible."""
+    @property
+    def boot(self) -> BootPartition:
+        """The partition of the UKIs."""
 
     def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
         """Every program on the boot partitions; `running` is the entry that was booted."""
 
     def databases(self) -> Databases:
         """The firmware's lists of what it may start."""
+
+    def keep_ways_in(self) -> tuple[str, ...]:
+        """Keep both boot loaders whole and in the firmware's list; returns what had to be done (writes to both)."""
 
     def set_one_shot(self, entry_name: str) -> None:
         """Choose the entry for the next boot only (writes an EFI variable)."""
@@ -108,6 +116,8 @@ class ThisMachine:
     # Mounts a FAT partition for as long as a context lasts.
     mount: Callable[..., AbstractContextManager[Path]] = mounted
     restart: Restart = systemd_reboot
+    # The files of XBOOTLDR on a host that is a folder: there is nothing to mount.
+    boot_folder: Path | None = None
 
     def running(self) -> RunningSystem:
         """Read what was booted.
@@ -138,35 +148,55 @@ class ThisMachine:
         with FileBlockDevice.open(self.root / "dev" / self.disk_name(), writable=writable) as device:
             yield device
 
-    @contextmanager
-    def boot_folder(self, *, writable: bool) -> Iterator[BootFolder]:
-        """Mount XBOOTLDR for the duration of the block; writes to the disk only when `writable`."""
-        with self._mounted("xbootldr", lambda found: found.xbootldr, writable=writable) as mount:
-            yield MountedBootFolder(mount / ENTRIES_FOLDER)
+    @property
+    def boot(self) -> BootPartition:
+        """XBOOTLDR, on the disk of the running root."""
+        if self.boot_folder is not None:
+            return BootPartitionFolder(self.boot_folder)
+        return Xbootldr(lambda: self._partition(_xbootldr), self.root / "run/twinhull", self.clock)
 
     def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
         """Read every program on ESP and XBOOTLDR."""
         with (
-            self._mounted("esp", lambda found: found.esp, writable=False) as esp,
-            self._mounted("xbootldr", lambda found: found.xbootldr, writable=False) as boot,
+            self._mounted("esp", _esp) as esp,
+            self._mounted("xbootldr", _xbootldr) as boot,
         ):
-            loaders = [path for pattern in LOADERS for path in sorted(esp.glob(pattern))]
+            loaders = [path for pattern in LOADERS for at in (esp, boot) for path in sorted(at.glob(pattern))]
             return programs_in(boot / ENTRIES_FOLDER, running=running, loaders=loaders)
 
     def databases(self) -> Databases:
         """The firmware's lists of what it may start."""
         return EfiDatabases(self.root / "sys/firmware/efi/efivars")
 
-    @contextmanager
-    def _mounted(self, name: str, choose: Callable[[DiskMap], GptEntry], *, writable: bool) -> Iterator[Path]:
+    def _partition(self, choose: Callable[[DiskMap], GptEntry]) -> Path:
+        """The node of a partition of the disk."""
         with self.disk(writable=False) as device:
             table = read_table(device)
         found = find_slots(table, root_types(self.running().architecture.value))
         number = table.entries.index(choose(found)) + 1
-        partition = self.root / "dev" / self._partition_name(self.disk_name(), number)
+        return self.root / "dev" / self._partition_name(self.disk_name(), number)
+
+    def keep_ways_in(self) -> tuple[str, ...]:
+        """Compare the copies of the boot loader, and add to the firmware's list what it lacks of them."""
+        if self.boot_folder is not None:
+            return ()
+        lines = keep_loaders(partial(self._mounted, "esp", _esp), partial(self._mounted, "xbootldr", _xbootldr))
+        variables = EfiVariables(self.root / "sys/firmware/efi/efivars")
+        if variables.value(ORDER, GLOBAL) is None:
+            return lines
+        with self.disk(writable=False) as device:
+            table = read_table(device)
+        found = find_slots(table, root_types(self.running().architecture.value))
+        places = (BootPlace(table.entries.index(part) + 1, part) for part in (found.esp, found.xbootldr))
+        if keep_options(variables, *places):
+            return (*lines, "the firmware's list of what to start has both boot loaders now")
+        return lines
+
+    def _mounted(
+        self, name: str, choose: Callable[[DiskMap], GptEntry], *, writable: bool = False
+    ) -> AbstractContextManager[Path]:
         at = self.root / "run/twinhull" / f"{name}.{self.clock.steady():.6f}"
-        with self.mount(partition, at, writable=writable, clock=self.clock) as mount:
-            yield mount
+        return self.mount(self._partition(choose), at, writable=writable, clock=self.clock)
 
     def set_one_shot(self, entry_name: str) -> None:
         """Choose the entry for the next boot only (writes an EFI variable)."""
@@ -227,7 +257,7 @@ def folder_machine(paths: HostPaths, clock: Clock = SYSTEM_CLOCK) -> ThisMachine
         paths.runtime.mkdir(parents=True, exist_ok=True)
         (paths.runtime / "reboot").write_text("force\n" if force else "")
 
-    return ThisMachine(paths.root, clock, mount=opened, restart=note_reboot)
+    return ThisMachine(paths.root, clock, mount=opened, restart=note_reboot, boot_folder=paths.boot_folder)
 
 
 def disk_map(device: BlockDevice, architecture: Architecture) -> DiskMap:
@@ -249,17 +279,41 @@ def read_facts(machine: Machine) -> HostFacts:
     if slot is None:
         raise SlotError(f"neither slot carries the identity of the running root hash {running.root_hash}")
     inactive = found.slot(slot.other)
-    with machine.boot_folder(writable=False) as folder:
-        names = folder.names()
+    with machine.boot.mounted(writable=False) as folder:
+        entries, strays = read_entries(folder, (identity_of(running.root_hash), inactive.identity))
     empty = EMPTY_LABEL in (inactive.data.label, inactive.verity.label)
     return HostFacts(
         image=running.image,
         running_version=running.version,
         running_root_hash=running.root_hash,
         slot=slot,
-        inactive=SlotFacts(slot.other, inactive.data.label, has_identity=not empty),
-        entries=tuple(entry for name in names if (entry := parse_entry(name)) is not None),
+        inactive=SlotFacts(slot.other, inactive.data.label, has_identity=not empty, identity=inactive.identity),
+        entries=entries,
+        strays=strays,
     )
+
+
+def read_entries(
+    folder: BootFolder, slots: Collection[SlotIdentity]
+) -> tuple[tuple[BootEntry, ...], tuple[Stray, ...]]:
+    """What the loader may start: the entries of these slots under their own names, and everything else."""
+    entries: list[BootEntry] = []
+    strays: list[Stray] = []
+    for name in folder.names():
+        if not name.lower().endswith(SUFFIX):
+            continue
+        try:
+            content = folder.uki(name)
+        except (UkiError, OSError) as error:
+            strays.append(Stray(name, folder.size_bytes(name), None, str(error)))
+            continue
+        entry = parse_entry(name)
+        named = entry is not None and (entry.image, str(entry.version)) == (content.image, str(content.version))
+        if entry is not None and named and identity_of(content.root_hash) in slots:
+            entries.append(entry)
+        else:
+            strays.append(Stray(name, folder.size_bytes(name), content))
+    return tuple(entries), tuple(strays)
 
 
 def own_arguments(cmdline: str) -> tuple[str, ...]:
@@ -290,6 +344,14 @@ def parse_os_release(text: str) -> dict[str, str]:
 def _uevent(path: Path) -> dict[str, str]:
     text = (path / "uevent").read_text() if (path / "uevent").exists() else ""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def _esp(found: DiskMap) -> GptEntry:
+    return found.esp
+
+
+def _xbootldr(found: DiskMap) -> GptEntry:
+    return found.xbootldr
 
 
 def _not_a_host(why: str) -> SlotError:

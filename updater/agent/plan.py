@@ -101,13 +101,12 @@ def plan(
     version, sha256 = wanted(facts, hints, channel)
     if version == facts.running_version:
         return Nothing(Why.UP_TO_DATE, f"{version} is running, as {_source(hints, channel)} asks")
-    refused = _stopped(facts, hints, channel, options) or _unwanted(version, facts, hints, options)
+    refused = _stopped(facts, hints, channel, options) or _unwanted(version, facts, hints, channel, options)
     if refused is not None:
         return refused
-    entry = facts.inactive_entry
-    pending = facts.inactive_state in (SlotState.STAGED, SlotState.TRIAL)
-    if entry is not None and entry.version == version and pending:
-        return Nothing(Why.STAGED, f"{version} is staged in slot {facts.inactive.slot.value} and waits for a reboot")
+    staged = _staged(version, facts)
+    if staged:
+        return Nothing(Why.STAGED, f"{version} is {staged} in slot {facts.inactive.slot.value} and waits for a reboot")
     turn = channel.turn_of(host_id)
     newest = hints.newest_known(facts)
     # What was proven here before waits for no turn: its own has come already.
@@ -173,15 +172,18 @@ def _stopped(facts: HostFacts, hints: Hints, channel: Channel, options: UpdateOp
     return None
 
 
-def _unwanted(version: Version, facts: HostFacts, hints: Hints, options: UpdateOptions) -> Nothing | None:
+def _unwanted(
+    version: Version, facts: HostFacts, hints: Hints, channel: Channel, options: UpdateOptions
+) -> Nothing | None:
     bad = hints.bad_version(version)
-    if bad is not None and not options.retry:
+    retry = options.retry or (bad is not None and channel.takes_back(version, bad.at))
+    if bad is not None and not retry:
         return Nothing(
             Why.KNOWN_BAD,
             f"{version} failed here at {bad.at}: {bad.reason}",
-            "try it again with `updater update --retry`",
+            "try it again with `updater update --retry`, or take the failure back with `updater forgive`",
         )
-    if _used_up(version, facts) and not options.retry:
+    if _used_up(version, facts) and not retry:
         return Nothing(
             Why.KNOWN_BAD,
             f"{version} used up its tries in slot {facts.inactive.slot.value} without being blessed",
@@ -202,6 +204,16 @@ def _unwanted(version: Version, facts: HostFacts, hints: Hints, options: UpdateO
             "go back with `updater update --allow-downgrade` or `updater pin VERSION`",
         )
     return None
+
+
+def _staged(version: Version, facts: HostFacts) -> str:
+    """What a version in the other slot is that the next reboot starts; empty when it does not."""
+    entry = facts.inactive_entry
+    if entry is None or entry.version != version:
+        return ""
+    if entry in facts.newer_blessed:
+        return "proven"
+    return "staged" if facts.inactive_state in (SlotState.STAGED, SlotState.TRIAL) else ""
 
 
 def _used_up(version: Version, facts: HostFacts) -> bool:

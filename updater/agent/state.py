@@ -13,8 +13,9 @@ from enum import Enum
 from typing import Annotated
 
 from bedrock import evolution, strict
-from partitions.entries import BootEntry
-from partitions.layout import Slot, slot_label
+from partitions.entries import BootEntry, first_choice
+from partitions.layout import Slot, SlotIdentity
+from partitions.uki import UkiContent
 from partitions.version import Version
 from updater.documents.channel import Instant
 from updater.documents.release import Sha256
@@ -22,6 +23,7 @@ from updater.documents.release import Sha256
 FORMAT = 1
 HISTORY_LIMIT = 200
 REASON_LIMIT = 2000
+EVIDENCE_LIMIT = 20
 
 
 class SlotState(Enum):
@@ -34,6 +36,7 @@ class SlotState(Enum):
     BLESSED = "blessed"
     BAD = "bad"
     DEMOTED = "demoted"
+    GIVEN_UP = "given-up"
 
 
 class EventKind(Enum):
@@ -59,22 +62,47 @@ class EventKind(Enum):
     POLL_RECOVERED = "poll-recovered"
     FIRMWARE = "firmware"
     POSTPONED = "postponed"
+    UNJUDGED = "unjudged"
+    GIVEN_UP = "given-up"
+    REPAIRED = "repaired"
+    FORGIVEN = "forgiven"
     STORAGE = "storage"
     OLDER = "older"
 
 
 @dataclass(frozen=True)
 class SlotFacts:
-    """One slot as the partition table describes it; only a slot with an identity can be found by an initrd."""
+    """One slot as the partition table describes it; only a slot with an identity can be found by an initrd.
+
+    `identity` is what the partitions say that they hold; None when it was not read.
+    """
 
     slot: Slot
     label: str
     has_identity: bool
+    identity: SlotIdentity | None = None
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A file that the loader may start and that is not the entry of a slot under its own name.
+
+    `content` is what it boots; None when it is not a UKI of a Twinhull image, for the reason in `problem`.
+    """
+
+    name: str
+    size_bytes: int
+    content: UkiContent | None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What this machine runs and what is on its disk; `entries` are all boot entries with names of ours."""
+    """What this machine runs and what is on its disk.
+
+    `entries` are the files that say in their name what they boot: a slot that is on the disk, by its root hash.  All
+    others that the loader sees are `strays`, whatever they are called: a name alone says nothing.
+    """
 
     image: str
     running_version: Version
@@ -82,6 +110,7 @@ class HostFacts:
     slot: Slot
     inactive: SlotFacts
     entries: tuple[BootEntry, ...]
+    strays: tuple[Stray, ...] = ()
 
     @property
     def running_entries(self) -> tuple[BootEntry, ...]:
@@ -95,26 +124,25 @@ class HostFacts:
 
     @property
     def blessed(self) -> bool:
-        """Whether the running slot is proven: it has a boot entry without a counter."""
+        """Whether the running slot is proven, by the name of its boot entry."""
         return any(entry.blessed for entry in self.running_entries)
 
     @property
     def has_fallback(self) -> bool:
-        """Whether there is another proven entry to return to."""
-        return any(entry.blessed for entry in self.other_entries)
+        """Whether there is another proven entry, which the loader starts once this one has no tries left."""
+        return any(entry.blessed and not entry.exhausted for entry in self.other_entries)
 
     @property
     def newer_blessed(self) -> tuple[BootEntry, ...]:
         """Proven entries newer than the running version; the loader prefers them."""
-        return tuple(e for e in self.other_entries if e.blessed and e.version > self.running_version)
+        return tuple(
+            e for e in self.other_entries if e.blessed and not e.exhausted and e.version > self.running_version
+        )
 
     @property
     def inactive_entry(self) -> BootEntry | None:
         """The entry that boots the inactive slot, if there is one."""
-        if not self.inactive.has_identity:
-            return None
-        label = self.inactive.label
-        return next((e for e in self.other_entries if slot_label(e.image, e.version) == label), None)
+        return first_choice(self.other_entries) if self.inactive.has_identity else None
 
     @property
     def inactive_state(self) -> SlotState:
@@ -125,7 +153,7 @@ class HostFacts:
         if entry is None:
             return SlotState.UNFINISHED
         if entry.blessed:
-            return SlotState.BLESSED
+            return SlotState.GIVEN_UP if entry.exhausted else SlotState.BLESSED
         if entry.trial:
             return SlotState.TRIAL if entry.tries_done else SlotState.STAGED
         return SlotState.BAD if entry.tries_done else SlotState.DEMOTED
@@ -136,11 +164,12 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class BadVersion:
-    """A version that failed on this host, why, and when that was seen."""
+    """A version that failed on this host, why, and when that was seen; `evidence` is what was seen of it, in words."""
 
     version: Version
     reason: str
     at: Instant
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +198,7 @@ class Attempt:
 
     `passed_over` counts boots of a proven version while this one waited to be started; `postponed` counts trials that
     could not be judged; `waits_until_s`, in seconds since boot `boot_id`, is how long this one may go on.
+    `given_up` counts how often the loader left it although it had been proven; `left` says that it still does.
     """
 
     version: Version
@@ -178,6 +208,8 @@ class Attempt:
     passed_over: Annotated[int, strict.Range(0, 1000)] = 0
     postponed: Annotated[int, strict.Range(0, 1000)] = 0
     waits_until_s: Annotated[float, strict.Range(0, 1e10)] = 0.0
+    given_up: Annotated[int, strict.Range(0, 1000)] = 0
+    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,10 +279,11 @@ class Hints:
         """The record of the unproven boots of `version`."""
         return next((a for a in self.attempts if a.version == version), Attempt(version, 0))
 
-    def with_bad(self, version: Version, reason: str, at: Instant) -> Hints:
+    def with_bad(self, version: Version, reason: str, at: Instant, evidence: Sequence[str] = ()) -> Hints:
         """Record that `version` failed; replaces an earlier record."""
         kept = tuple(bad for bad in self.bad if bad.version != version)
-        return replace(self, bad=(*kept, BadVersion(version, reason[:REASON_LIMIT], at)))
+        seen = tuple(line[:REASON_LIMIT] for line in evidence[-EVIDENCE_LIMIT:])
+        return replace(self, bad=(*kept, BadVersion(version, reason[:REASON_LIMIT], at, seen)))
 
     def without_bad(self, version: Version) -> Hints:
         """Forget that `version` failed."""

@@ -82,6 +82,14 @@ class DeadEnd:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """Hosts on which the release failed until then try it once more: it was not the release's fault, and why."""
+
+    at: Instant
+    reason: str
+
+
+@dataclass(frozen=True)
 class Channel:
     """The release a channel points to, and how it spreads.
 
@@ -98,6 +106,7 @@ class Channel:
     floor: ReleaseReference | None = None
     dead_ends: tuple[DeadEnd, ...] = ()
     halted: bool = False
+    retry: Retry | None = None
 
     @property
     def version(self) -> Version:
@@ -118,6 +127,10 @@ class Channel:
     def dead_end(self, version: Version) -> DeadEnd | None:
         """The dead end of `version`, if it is one."""
         return next((end for end in self.dead_ends if end.version == version), None)
+
+    def takes_back(self, version: Version, failed_at: Instant) -> bool:
+        """Whether a failure of `version` at that time does not count any more."""
+        return self.retry is not None and str(version) == str(self.version) and failed_at.when < self.retry.at.when
 
     def turn_of(self, host_id: str) -> datetime:
         """When the wave reaches this host."""

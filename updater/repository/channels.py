@@ -23,6 +23,7 @@ from updater.documents.channel import (
     Instant,
     Pace,
     ReleaseReference,
+    Retry,
     channel_path,
     parse_channel,
     parse_channel_to_change,
@@ -74,6 +75,7 @@ class ChannelChange:
     halted: bool | None = None
     dead_ends: tuple[DeadEnd, ...] = ()
     reopened: tuple[Version, ...] = ()
+    retry: str | None = None
     allow_downgrade: bool = False
     other_image: bool = False
 
@@ -280,13 +282,14 @@ def changed_channel(
         base = replace(_fresh(name, chosen, now), pace=base.pace, halted=base.halted)
     if chosen is not None and chosen.reference != base.release:
         # A new wave starts now, at the channel's usual pace: neither from the old start nor to all hosts at once.
-        base = replace(base, release=chosen.reference, pace=replace(base.pace, start=_instant(now)))
+        base = replace(base, release=chosen.reference, pace=replace(base.pace, start=_instant(now)), retry=None)
     channel = replace(
         base,
         pace=Pace(change.start or base.pace.start, base.pace.over_s if change.over_s is None else change.over_s),
         floor=None if change.no_floor else floor or base.floor,
         dead_ends=_dead_ends(base, change),
         halted=base.halted if change.halted is None else change.halted,
+        retry=Retry(_instant(now), change.retry) if change.retry else base.retry,
     )
     if channel.floor is not None and channel.floor.version > channel.version:
         raise PolicyError(

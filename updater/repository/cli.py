@@ -233,6 +233,7 @@ def channel() -> None:
 @click.option(
     "--no-dead-end", "reopened", type=VERSION, metavar="V", multiple=True, help="V is not a dead end any more."
 )
+@click.option("--retry", metavar="REASON", help="Hosts on which the release failed until now try it once more.")
 @click.option("--allow-downgrade", is_flag=True, help="The release may be older than the channel's current one.")
 @json_option
 def set_command(
@@ -256,6 +257,7 @@ def set_command(
       twinhull channel set repo beta --release my-host/1.0.1
       twinhull channel set repo stable --release my-host/1.0.1 --start 2026-01-31T12:00:00Z --over 2d
       twinhull channel set repo stable --dead-end '1.0.0=cannot read the new disk'
+      twinhull channel set repo stable --retry 'the registry was away'
     """
     done = set_channel(
         base,
@@ -357,6 +359,8 @@ def show_command(base: Path, name: str, as_json: bool) -> None:
         click.echo(f"  floor: {shown.floor.version} (older hosts go there first)")
     for end in shown.dead_ends:
         click.echo(f"  dead end: {end.version}: {end.reason}")
+    if shown.retry:
+        click.echo(f"  hosts on which it failed before {shown.retry.at} try it once more: {shown.retry.reason}")
 
 
 @channel.command("list")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from partitions.entries import BootEntry, parse_entry
+from partitions.entries import BootEntry, first_choice, parse_entry, second_choice
 from partitions.version import Version
 from tests.fakes.loader import selected, sort_entries
 
@@ -18,7 +19,7 @@ VERSIONS = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z.~^-]{0,10}", fullmatch=True).ma
 TRIES = st.integers(min_value=0, max_value=9)
 ENTRIES = st.one_of(
     st.builds(BootEntry, IMAGES, VERSIONS),
-    st.builds(BootEntry, IMAGES, VERSIONS, TRIES, TRIES),
+    st.builds(BootEntry, IMAGES, VERSIONS, TRIES, st.integers(min_value=0, max_value=99)),
 )
 
 
@@ -46,6 +47,43 @@ def test_states() -> None:
     assert not entry("host_1.0.0+0-3.efi").trial
 
 
+def test_a_guarded_entry_is_blessed_and_stays_it_while_the_loader_counts() -> None:
+    names = ("host_1.0.0+3-6.efi", "host_1.0.0+2-7.efi", "host_1.0.0+1-8.efi", "host_1.0.0+0-9.efi")
+    for name in (*names, "host_1.0.0+0-10.efi"):
+        one = entry(name)
+        assert (one.guarded, one.blessed, one.trial) == (True, True, False)
+    assert entry("host_1.0.0.efi").as_guarded().file_name == names[0]
+    assert entry("host_1.0.0.efi").as_given_up().file_name == names[-1]
+    assert not entry("host_1.0.0.efi").guarded
+
+
+@given(st.integers(min_value=1, max_value=8), st.data())
+def test_a_trial_never_looks_like_a_guarded_entry_while_it_has_tries(tries: int, data: st.DataObject) -> None:
+    done = data.draw(st.integers(min_value=0, max_value=tries - 1))
+    assert BootEntry("host", Version("1"), tries - done, done).trial
+
+
+def test_the_second_choice_is_what_the_first_is_not() -> None:
+    def choices(*names: str) -> tuple[str, str]:
+        first, second = first_choice(map(entry, names)), second_choice(map(entry, names))
+        assert first is not None
+        assert second is not None
+        return first.file_name, second.file_name
+
+    assert choices("h_1.efi", "h_2+3-6.efi") == ("h_2+3-6.efi", "h_1.efi")
+    assert choices("h_1.efi", "h_2+3-0.efi") == ("h_2+3-0.efi", "h_1.efi")
+    assert choices("h_1.efi", "h_2+0-3.efi") == ("h_1.efi", "h_2+0-3.efi")
+    assert choices("h_1.efi", "h_2+0-9.efi") == ("h_1.efi", "h_2+0-9.efi")
+    assert choices("h_1.efi") == ("h_1.efi", "h_1.efi")
+    assert second_choice(()) is None
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=4, unique_by=lambda one: one.version))
+def test_the_first_choice_is_the_loaders(entries: list[BootEntry]) -> None:
+    same_image = [replace(one, image="host") for one in entries]
+    assert first_choice(same_image) == selected(same_image)
+
+
 def test_changes_of_state_change_only_the_counter() -> None:
     one = entry("host_1.0.0+1-2.efi")
     assert one.as_trial().file_name == "host_1.0.0+3-0.efi"
@@ -53,7 +91,7 @@ def test_changes_of_state_change_only_the_counter() -> None:
 
 
 def test_counted_names_have_one_length() -> None:
-    assert {len(entry("host_1.0.0.efi").as_trial(tries).file_name) for tries in range(1, 10)} == {18}
+    assert {len(entry("host_1.0.0.efi").as_trial(tries).file_name) for tries in range(1, 9)} == {18}
 
 
 def test_temporary_name_is_not_scanned() -> None:
@@ -62,17 +100,17 @@ def test_temporary_name_is_not_scanned() -> None:
     assert parse_entry(temporary) is None
 
 
-@pytest.mark.parametrize("tries", [-1, 0, 10])
+@pytest.mark.parametrize("tries", [-1, 0, 9])
 def test_impossible_number_of_tries_is_refused(tries: int) -> None:
-    with pytest.raises(ValueError, match="tries must be from 1 to 9"):
+    with pytest.raises(ValueError, match="tries must be from 1 to 8"):
         entry("host_1.0.0.efi").as_trial(tries)
 
 
 def test_half_a_counter_is_refused() -> None:
     with pytest.raises(ValueError, match="both"):
         BootEntry("host", Version("1"), 3, None)
-    with pytest.raises(ValueError, match="tries_done"):
-        BootEntry("host", Version("1"), 3, 10)
+    with pytest.raises(ValueError, match="3 left and 100 done"):
+        BootEntry("host", Version("1"), 3, 100)
     with pytest.raises(ValueError, match="image name"):
         BootEntry("Host", Version("1"))
 
@@ -122,7 +160,7 @@ def test_an_entry_with_tries_never_loses_to_an_exhausted_one(entries: list[BootE
     assert chosen is None or not chosen.exhausted or all(one.exhausted for one in entries)
 
 
-@pytest.mark.parametrize("name", ["host_1.0.0+3-0.efi", "host_1.0.0+0-3.efi", "host_1.0.0.efi"])
+@pytest.mark.parametrize("name", ["host_1.0.0+3-0.efi", "host_1.0.0+0-3.efi", "host_1.0.0+0-10.efi", "host_1.0.0.efi"])
 def test_the_loader_pattern_of_a_counted_entry_fits_its_id_with_and_without_counter(name: str) -> None:
     pattern = BootEntry("host", Version.from_text("1.0.0")).as_trial().loader_pattern
     assert fnmatch.fnmatchcase(name, pattern)
@@ -134,7 +172,3 @@ def test_the_loader_pattern_of_a_counted_entry_fits_no_other_version(version: st
     other = BootEntry("host", Version.from_text(version))
     assert not fnmatch.fnmatchcase(other.file_name, pattern)
     assert not fnmatch.fnmatchcase(other.as_trial().file_name, pattern)
-
-
-def test_the_loader_pattern_of_a_blessed_entry_is_its_name() -> None:
-    assert BootEntry("host", Version.from_text("1.0.0")).loader_pattern == "host_1.0.0.efi"

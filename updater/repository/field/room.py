@@ -1,7 +1,7 @@
 """Whether a release fits a disk's slots, and how many further releases will at the usual growth.
 
-Rules: a release fits a layout when its root and its tree fit their partitions, and the boot partition could hold its
-UKI twice.
+Rules: a release fits a layout when its root, with a copy of its UKI behind it, and its tree fit their partitions, and
+the boot partition could hold its UKI twice.
 Pure: no I/O.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from partitions.kept_uki import bytes_with_copy
 from partitions.layout import boot_bytes_for
 from partitions.version import Version
 from updater.documents.release import Architecture, Release
@@ -119,7 +120,7 @@ def need(release: Release, part: BoundPartition) -> int:
     """Bytes a partition must have for a release."""
     artifacts = release.artifacts
     return {
-        BoundPartition.ROOT: artifacts.root.size_bytes,
+        BoundPartition.ROOT: bytes_with_copy(root_bytes=artifacts.root.size_bytes, uki_bytes=artifacts.uki.size_bytes),
         BoundPartition.VERITY: artifacts.verity.size_bytes,
         BoundPartition.BOOT: boot_bytes_for(artifacts.uki.size_bytes),
     }[part]

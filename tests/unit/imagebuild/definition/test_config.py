@@ -174,8 +174,7 @@ def test_the_agents_settings_are_baked_in_whole(tmp_path: Path) -> None:
     assert baked["url"] == "http://updates.test"
 
 
-def test_the_loader_shows_no_menu_and_no_editor() -> None:
-    assert {"timeout 0", "editor no"} <= set(config.loader_conf().splitlines())
+def test_entries_are_in_the_loaders_folder() -> None:
     assert config.entry_path("x.efi") == "EFI/Linux/x.efi"
 
 

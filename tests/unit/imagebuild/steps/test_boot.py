@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 
+from bedrock.digest import file_sha256
 from imagebuild.definition.sbat import GENERATION
 from imagebuild.errors import SpaceError
 from imagebuild.steps import boot
@@ -19,10 +20,14 @@ from keys.certificates import read_certificate
 from keys.errors import PeFormatError
 from keys.roles import BootRole
 from keys.secureboot.pe import authenticode_digest, signatures_of
-from partitions.layout import verity_size_for
+from partitions import kept_uki
+from partitions.blockio import DeviceWindow, FileBlockDevice
+from partitions.disk import find_slots, read_table
+from partitions.layout import root_types, verity_size_for
 from tests.fakes.definitions import plan_in
-from tests.fakes.pe_files import pe_file
+from tests.fakes.pe_files import pe_file, uki_file
 from tests.fakes.played_tools import PlayedTools
+from tests.fakes.signed_builds import DiskTools
 from updater.documents.signatures import parse_signatures
 from updater.documents.slot_layout import BoundPartition, parse_layout
 
@@ -31,7 +36,7 @@ ROOT_HASH = "ef" * 32
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:
-    tools = PlayedTools(tmp_path / "tools/abc")
+    tools = DiskTools(tmp_path / "tools/abc")
     loader = tools.root / "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
     loader.parent.mkdir(parents=True)
     loader.write_bytes(pe_file(b"loader"))
@@ -40,8 +45,9 @@ def shop(tmp_path: Path) -> Workshop:
     for folder in (made.out, made.config, made.folders.output):
         folder.mkdir(parents=True)
     (made.work / "unsigned.efi").write_bytes(pe_file(b"uki"))
-    for name in ("root.erofs", "root.verity", "uki.efi"):
+    for name in ("root.erofs", "root.verity"):
         (made.out / name).write_bytes(b"x")
+    (made.out / "uki.efi").write_bytes(uki_file(ROOT_HASH, "host", "1.0.0"))
     return made
 
 
@@ -130,6 +136,32 @@ def test_the_first_entry_is_blessed_and_the_loader_lies_where_firmware_looks(sho
     assert [path.name for path in (source / "xbootldr/EFI/Linux").iterdir()] == ["host_1.0.0.efi"]
     assert (source / "esp/EFI/BOOT/BOOTX64.EFI").read_bytes() == b"signed loader"
     assert [words[0] for words in played(shop).ran] == ["systemd-repart", "qemu-img"]
+
+
+def test_the_second_loader_lies_on_the_boot_partition_and_starts_the_only_entry(shop: Workshop) -> None:
+    make_disk(shop, root_of(shop), signed(shop, b"signed loader"))
+    boot_partition = shop.work / "disk/xbootldr"
+    assert (boot_partition / "EFI/BOOT/BOOTX64.EFI").read_bytes() == b"signed loader"
+    conf = (boot_partition / "loader/loader.conf").read_bytes()
+    assert len(conf) == 512
+    assert b"default host_1.0.0[" in conf
+
+
+def test_the_slot_keeps_a_copy_of_its_uki(shop: Workshop) -> None:
+    disk = make_disk(shop, root_of(shop), signed(shop)).raw
+    with FileBlockDevice.open(disk, writable=False) as device:
+        part = find_slots(read_table(device), root_types("x86-64")).a.data
+        partition = DeviceWindow(device, part.offset_bytes, part.size_bytes)
+        kept = kept_uki.read_record(partition)
+        kept_uki.check(partition, kept)
+    assert (kept.root_hash, kept.sha256) == (ROOT_HASH, file_sha256(shop.out / "uki.efi"))
+
+
+def test_a_root_and_its_uki_that_do_not_fit_are_refused(shop: Workshop) -> None:
+    with (shop.out / "root.erofs").open("r+b") as root:
+        root.truncate(512 << 20)
+    with pytest.raises(SpaceError, match=r"slots\.root"):
+        make_disk(shop, root_of(shop), signed(shop))
 
 
 def test_two_ukis_that_do_not_fit_are_refused(shop: Workshop) -> None:

@@ -13,7 +13,7 @@ from imagebuild.trim.keeping import KEEP_FILE, KeepFile, KeepList, load_keep_lis
 
 KEPT_PATHS = (
     "/etc/passwd",
-    "/usr/lib/twinhull/updater/agent/bootfolder.py",
+    "/usr/lib/twinhull/updater/agent/boot_partition.py",
     "/usr/lib/systemd/systemd-shutdown",
     "/usr/lib/systemd/system/emergency.service",
     "/usr/sbin/e2fsck",

@@ -44,7 +44,7 @@ def server() -> FakeServer:
 @pytest.fixture
 def it(machine: FakeMachine, server: FakeServer, tmp_path: Path) -> cli.Setting:
     agent = Agent(machine, CONFIG, HintStore(tmp_path / "state.json"), tmp_path / "lock", server)
-    return cli.Setting(agent, Loaded(CONFIG))
+    return cli.Setting(agent, Loaded(CONFIG), HostPaths(tmp_path / "host"))
 
 
 def run(it: cli.Setting, *argv: str) -> Result:
@@ -110,7 +110,7 @@ def test_a_trial_is_booked_gated_blessed_and_told_in_the_history(it: cli.Setting
     machine.power_cycle()
     assert "1.0.1 runs in slot b, trial" in run(it, "boot").stdout
     assert run(it, "health", "--gate").return_value == 0
-    assert read(run(it, "bless", "--json"))["renamed"] == ["host_1.0.1.efi"]
+    assert read(run(it, "bless", "--json"))["renamed"] == ["host_1.0.1+3-6.efi"]
     assert run(it, "bless").stdout == "blessed already\n"
     assert run(it, "deadline").exception is None
     kinds = [line.split()[1] for line in run(it, "history").stdout.splitlines()]
@@ -141,7 +141,7 @@ def test_an_update_server_that_does_not_answer_never_condemns_a_version(
     it: cli.Setting, machine: FakeMachine, server: FakeServer, error: UpdaterError
 ) -> None:
     patient = replace(CONFIG, health=replace(CONFIG.health, patience=0.0, server_patience=1200.0))
-    it = cli.Setting(replace(it.agent, config=patient), Loaded(patient))
+    it = cli.Setting(replace(it.agent, config=patient), Loaded(patient), it.paths)
     run(it, "update", "--no-reboot")
     machine.power_cycle()
     run(it, "boot")
@@ -175,7 +175,7 @@ def test_a_version_waits_for_the_server_only_on_trial_and_at_the_gate(
     it: cli.Setting, machine: FakeMachine, server: FakeServer
 ) -> None:
     patient = replace(CONFIG, health=replace(CONFIG.health, patience=0.0, server_patience=1200.0))
-    it = cli.Setting(replace(it.agent, config=patient), Loaded(patient))
+    it = cli.Setting(replace(it.agent, config=patient), Loaded(patient), it.paths)
     server.error = FetchError("nobody answers")
     # A proven version is not judged by its server.
     assert run(it, "health", "--gate").return_value == 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +14,8 @@ from partitions.layout import identity_of
 from tests.fakes.clock import FakeClock
 from tests.fakes.host_folder import HostFolder, write_block_tree
 from tests.fakes.twin_host import TwinHost, built
-from updater.agent import bootfolder
-from updater.agent.bootfolder import MountedBootFolder
+from updater.agent import boot_partition
+from updater.agent.boot_partition import BootPartitionFolder, MountedBootFolder
 from updater.agent.efi import GLOBAL, LOADER, EfiVariables
 from updater.agent.host_paths import HostPaths
 from updater.agent.lock import exclusive
@@ -107,21 +105,41 @@ def test_kernel_arguments_from_outside_are_those_the_initrd_kept(tmp_path: Path)
 def test_facts_come_from_the_disk(tmp_path: Path) -> None:
     folder = tmp_path / "boot/EFI/Linux"
     folder.mkdir(parents=True)
-    for name in ("host_1.0.0.efi", "host_1.0.1+3-0.efi.new", "memtest.efi"):
-        (folder / name).write_bytes(b"uki")
-    seen: list[tuple[str, bool]] = []
-
-    @contextmanager
-    def fake_mount(partition: Path, _at: Path, /, *, writable: bool, clock: object) -> Iterator[Path]:
-        seen.append((partition.name, writable))
-        yield tmp_path / "boot"
-
-    facts = read_facts(replace(machine_at(tmp_path), mount=fake_mount))
+    uki = RELEASE.content(RELEASE.release.artifacts.uki)
+    for name in ("host_1.0.0.efi", "host_1.0.1+3-0.new"):
+        (folder / name).write_bytes(uki)
+    facts = read_facts(replace(machine_at(tmp_path), boot_folder=tmp_path / "boot"))
     assert facts.blessed
     assert facts.slot.value == "a"
     assert facts.inactive_state is SlotState.EMPTY
     assert [entry.file_name for entry in facts.entries] == ["host_1.0.0.efi"]
-    assert seen == [("vda2", False)]
+    assert not facts.strays
+
+
+def test_a_file_is_known_by_what_it_boots_and_not_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "boot/EFI/Linux"
+    folder.mkdir(parents=True)
+    uki = RELEASE.content(RELEASE.release.artifacts.uki)
+    old = built("0.9.0")
+    files = {
+        "host_99.0.0.efi": old.content(old.release.artifacts.uki),
+        "host_98.0.0.efi": b"x",
+        "host_97.0.0+3-0.efi": b"",
+        "CONTAI~1.EFI": uki,
+        "memtest.efi": b"MZ" + bytes(100),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    facts = read_facts(replace(machine_at(tmp_path), boot_folder=tmp_path / "boot"))
+    assert not facts.entries
+    assert {stray.name: stray.content and stray.content.root_hash for stray in facts.strays} == {
+        "host_99.0.0.efi": old.release.root_hash,
+        "host_98.0.0.efi": None,
+        "host_97.0.0+3-0.efi": None,
+        "CONTAI~1.EFI": RELEASE.release.root_hash,
+        "memtest.efi": None,
+    }
+    assert Hints().newest_known(facts) is None
 
 
 def test_a_host_that_is_a_folder_is_read_without_mounting_and_notes_its_reboot(tmp_path: Path) -> None:
@@ -148,7 +166,7 @@ def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, mount: str, *, 
 def test_the_boot_partition_is_mounted_only_as_long_as_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = fake_programs(tmp_path, monkeypatch, ":")
     at = tmp_path / "run/boot"
-    with bootfolder.mounted(Path("/dev/vda2"), at, writable=False, clock=FakeClock()) as mount:
+    with boot_partition.mounted(Path("/dev/vda2"), at, writable=False, clock=FakeClock()) as mount:
         assert mount == at
     assert not at.exists()
     lines = log.read_text().splitlines()
@@ -159,7 +177,7 @@ def test_the_boot_partition_is_mounted_only_as_long_as_needed(tmp_path: Path, mo
 def test_a_boot_partition_in_use_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = fake_programs(tmp_path, monkeypatch, f'test "$(grep -c ^mount {tmp_path}/log)" -ge 3')
     clock = FakeClock()
-    with bootfolder.mounted(Path("/dev/vda2"), tmp_path / "at", writable=True, clock=clock):
+    with boot_partition.mounted(Path("/dev/vda2"), tmp_path / "at", writable=True, clock=clock):
         pass
     assert len(clock.slept) == 2
     lines = log.read_text().splitlines()
@@ -174,25 +192,24 @@ def test_a_boot_partition_that_cannot_be_synced_is_unmounted_all_the_same(
     log = fake_programs(tmp_path, monkeypatch, ":", sync="false")
     with (
         pytest.raises(ProcessError),
-        bootfolder.mounted(Path("/dev/vda2"), tmp_path / "at", writable=True, clock=FakeClock()),
+        boot_partition.mounted(Path("/dev/vda2"), tmp_path / "at", writable=True, clock=FakeClock()),
     ):
         pass
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["mount", "sync", "umount"]
 
 
-def test_a_boot_entry_is_written_synced_renamed_and_read_back(tmp_path: Path) -> None:
+def test_a_boot_entry_is_written_synced_and_read_back(tmp_path: Path) -> None:
     folder = MountedBootFolder(tmp_path)
     content = os.urandom((4 << 20) + 777)
-    with folder.create("host_1+3-0.efi.new") as sink:
+    with folder.create("host_1+3-0.new") as sink:
         sink.write(content[:1000])
         sink.write(memoryview(content)[1000:])
-    assert folder.sha256_uncached("host_1+3-0.efi.new") == hashlib.sha256(content).hexdigest()
-    folder.rename("host_1+3-0.efi.new", "host_1+3-0.efi")
+    assert folder.sha256_uncached("host_1+3-0.new") == hashlib.sha256(content).hexdigest()
     folder.sync()
-    assert folder.names() == ("host_1+3-0.efi",)
-    assert folder.size_bytes("host_1+3-0.efi") == len(content)
+    assert folder.names() == ("host_1+3-0.new",)
+    assert folder.size_bytes("host_1+3-0.new") == len(content)
     assert folder.free_bytes() > 0
-    folder.remove("host_1+3-0.efi")
+    folder.remove("host_1+3-0.new")
     assert folder.names() == ()
 
 
@@ -208,14 +225,15 @@ def test_a_boot_entry_that_could_not_be_written_leaves_nothing(tmp_path: Path) -
 
 
 def test_a_boot_entry_is_never_replaced(tmp_path: Path) -> None:
-    folder = MountedBootFolder(tmp_path)
+    folder = tmp_path / "EFI/Linux"
+    folder.mkdir(parents=True)
     for name in ("a", "b"):
-        (tmp_path / name).write_bytes(name.encode())
+        (folder / name).write_bytes(name.encode())
     with pytest.raises(SlotError, match="already exists"):
-        folder.rename("a", "b")
-    with pytest.raises(FileExistsError), folder.create("a"):
+        BootPartitionFolder(tmp_path).rename("a", "b")
+    with pytest.raises(FileExistsError), MountedBootFolder(folder).create("a"):
         pass
-    assert (tmp_path / "a").read_bytes() == b"a"
+    assert (folder / "a").read_bytes() == b"a"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc/passwd"])
@@ -235,7 +253,7 @@ def test_efi_variables_are_read_and_the_one_shot_entry_is_written(tmp_path: Path
 
 
 def test_a_machine_without_efi_variables_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SlotError, match="one-shot"):
+    with pytest.raises(SlotError, match=r"LoaderEntryOneShot.*does not take it"):
         EfiVariables(tmp_path / "none").set_one_shot("x")
 
 

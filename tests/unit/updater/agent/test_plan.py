@@ -15,7 +15,7 @@ from partitions.version import Version
 from tests.fakes.documents import channel_at, some_reference
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, Why, plan
 from updater.agent.state import Hints, Hold, HostFacts, Pin, SlotFacts, SlotState
-from updater.documents.channel import Channel, DeadEnd, Instant, Pace
+from updater.documents.channel import Channel, DeadEnd, Instant, Pace, Retry
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AT = Instant(NOW)
@@ -185,6 +185,17 @@ def test_a_held_host_takes_no_update_not_even_a_pinned_one() -> None:
 
 def test_a_halted_channel_stops_everybody() -> None:
     assert why(decide(said=replace(channel(), halted=True), options=UpdateOptions(by_hand=True))) is Why.HALTED
+
+
+def test_a_channel_takes_back_a_failure_once_and_only_of_the_same_version() -> None:
+    hints = Hints().with_bad(v("1.0.1"), "the registry is away", AT)
+    assert why(decide(hints=hints)) is Why.KNOWN_BAD
+    later = replace(channel(), retry=Retry(Instant(NOW + timedelta(minutes=1)), "the registry was away"))
+    assert isinstance(decide(hints=hints, said=later), Update)
+    again = Hints().with_bad(v("1.0.1"), "it is broken", Instant(NOW + timedelta(minutes=2)))
+    assert why(decide(hints=again, said=later)) is Why.KNOWN_BAD
+    pinned = replace(Hints().with_bad(v("1.0.2"), "x", AT), pin=Pin(v("1.0.2")))
+    assert why(decide(hints=pinned, said=later)) is Why.KNOWN_BAD
 
 
 def test_a_dead_end_is_left_by_hand_only() -> None:

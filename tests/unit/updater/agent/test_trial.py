@@ -20,7 +20,7 @@ AT = Instant(datetime(2026, 3, 1, tzinfo=UTC))
 
 
 def boot(host: HostFacts, hints: Hints, boot_id: str = "b1") -> TrialVerdict:
-    return trial.at_boot(host, hints, tries=3, boot_id=boot_id, now=AT)
+    return trial.at_boot(host, hints, trial.Boot(boot_id, 3, AT))
 
 
 def after(host: HostFacts, verdict: TrialVerdict) -> tuple[BootEntry, ...]:
@@ -46,12 +46,14 @@ def test_a_trial_boot_is_counted_once() -> None:
 def test_a_trial_whose_counter_the_firmware_never_writes_ends_after_its_tries() -> None:
     stuck = facts("1.1", entry("1.0"), entry("1.1", 3, 0), other="1.0")
     hints = Hints()
-    for number in range(1, 4):
+    for number in range(1, 9):
         verdict = boot(stuck, hints, f"b{number}")
         assert not verdict.reboot
         hints = verdict.hints
-    verdict = boot(stuck, hints, "b4")
+    verdict = boot(stuck, hints, "b9")
     assert verdict.reboot
+    failed = trial.unhealthy(stuck, hints, failure="x", now=AT).hints
+    assert boot(stuck, failed, "b9").reboot
     chosen = selected(after(stuck, verdict))
     assert chosen is not None
     assert chosen.version == v("1.0")
@@ -88,9 +90,27 @@ def test_an_unhealthy_blessed_slot_never_reboots() -> None:
 
 
 def test_a_version_that_never_reached_its_checks_is_bad_with_that_reason() -> None:
-    bad = boot(BACK, Hints()).hints.bad_version(v("1.1"))
+    assert not boot(BACK, Hints()).hints.bad
+    last = facts("1.0", entry("1.0"), entry("1.1", 0, 6), other="1.1")
+    bad = boot(last, Hints()).hints.bad_version(v("1.1"))
     assert bad is not None
     assert bad.reason == trial.NOT_REACHED
+
+
+def test_tries_that_nothing_is_known_of_are_given_again() -> None:
+    verdict = boot(BACK, Hints().with_attempt(Attempt(v("1.1"), 3, "b0")))
+    assert [rename.new.file_name for rename in verdict.renames] == ["host_1.1+3-3.efi"]
+    assert verdict.hints.history[-1].kind is EventKind.UNJUDGED
+    assert not verdict.hints.bad
+
+
+def test_what_an_initrd_left_behind_condemns_a_trial() -> None:
+    seen = trial.at_boot(BACK, Hints(), trial.Boot("b1", 3, AT, ("the initrd: no disk holds the slot",)))
+    bad = seen.hints.bad_version(v("1.1"))
+    assert bad is not None
+    assert bad.evidence == ("the initrd: no disk holds the slot",)
+    assert bad.reason == "the initrd: no disk holds the slot"
+    assert not seen.renames
 
 
 def test_a_bad_version_keeps_its_first_reason() -> None:
@@ -117,16 +137,19 @@ def test_a_running_trial_whose_own_entry_vanished_is_not_called_bad() -> None:
     assert not boot(gone, hints).hints.bad
 
 
-def test_a_one_shot_downgrade_that_came_back_is_bad() -> None:
+def test_a_one_shot_downgrade_that_came_back_failed_is_bad_and_else_gets_its_other_tries() -> None:
     back = facts("1.1", entry("1.1"), entry("1.0", 2, 1), other="1.0")
-    verdict = boot(back, Hints(wish=v("1.0")))
+    assert not boot(back, Hints(wish=v("1.0"))).hints.bad
+    verdict = boot(back, Hints(wish=v("1.0")).with_attempt(Attempt(v("1.0"), 1, failure="x")))
     assert verdict.hints.bad_version(v("1.0")) is not None
     assert verdict.hints.wish is None
 
 
-def test_a_healthy_trial_loses_its_counter() -> None:
+def test_a_healthy_trial_is_guarded_while_the_older_one_is_there_and_else_not_counted() -> None:
+    alone = facts("1.1", entry("1.1", 2, 1))
+    assert [r.new.file_name for r in trial.bless(alone, Hints(), now=AT).renames] == ["host_1.1.efi"]
     verdict = trial.bless(TRIAL, Hints().with_attempt(Attempt(v("1.1"), 2, failure="x")), now=AT)
-    assert [(r.old.file_name, r.new.file_name) for r in verdict.renames] == [("host_1.1+2-1.efi", "host_1.1.efi")]
+    assert [(r.old.file_name, r.new.file_name) for r in verdict.renames] == [("host_1.1+2-1.efi", "host_1.1+3-6.efi")]
     assert verdict.hints.newest_blessed == v("1.1")
     assert not verdict.hints.attempts
 
@@ -136,7 +159,7 @@ def test_blessing_a_retried_version_clears_its_record() -> None:
 
 
 def test_blessing_twice_changes_nothing() -> None:
-    done = facts("1.1", entry("1.0"), entry("1.1"), other="1.0")
+    done = facts("1.1", entry("1.0"), entry("1.1", 3, 6), other="1.0")
     first = trial.bless(done, Hints(), now=AT)
     assert not first.renames
     assert trial.bless(done, first.hints, now=AT) == first

@@ -95,6 +95,15 @@ def test_same_again_changes_nothing(workshop: Publisher) -> None:
     assert snapshot_of(workshop.base) == before
 
 
+def test_a_release_is_tried_once_more_until_the_channel_moves_on(workshop: Publisher) -> None:
+    change(workshop, ChannelChange(release=release("1.0.0")))
+    again = change(workshop, ChannelChange(retry="the registry was away")).channel
+    assert again.retry is not None
+    assert again.retry.reason == "the registry was away"
+    assert change(workshop, ChannelChange(halted=True)).channel.retry == again.retry
+    assert change(workshop, ChannelChange(release=release("1.0.1"))).channel.retry is None
+
+
 def test_dead_ends_are_added_replaced_and_removed(workshop: Publisher) -> None:
     ends = (DeadEnd(Version("0.9"), "old disk"), DeadEnd(Version("0.8"), "older"))
     change(workshop, ChannelChange(release=release("1.0.0"), dead_ends=ends))

@@ -25,8 +25,10 @@ SLOTS = replace(slots_of(), root_bytes=64 * MIB, verity_bytes=MIB, boot_bytes=41
 SIZES = st.lists(st.integers(1, 1 << 40), min_size=2, max_size=12)
 
 
-def release(version: str = "1.0.0", *, root: int = MIB, verity: int = 4096, uki: int = MIB) -> Release:
-    sizes = {"root": root, "verity": verity, "uki": uki}
+def release(version: str = "1.0.0", *, root: int = 32 * MIB, verity: int = 4096, uki: int = MIB) -> Release:
+    """A release that needs `root` bytes of the root partition, the copy of its UKI and its record among them."""
+    copy = -(-uki // 4096) * 4096 + 4096
+    sizes = {"root": root - copy, "verity": verity, "uki": uki}
     return Release(
         format=FORMAT,
         image="host",
@@ -160,7 +162,7 @@ def test_growth_of_the_uki_counts_twice() -> None:
 
 
 def test_only_the_last_releases_tell_the_growth() -> None:
-    once = [release("0.1", root=MIB)]
+    once = [release("0.1", root=2 * MIB)]
     steady = [release(f"1.0.{n}", root=60 * MIB) for n in range(8)]
     assert outlooks(once + steady, [known()], within=1000) == ()
 
