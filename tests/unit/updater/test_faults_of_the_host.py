@@ -14,25 +14,98 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 AGENT, REPOSITORY = "tests/unit/updater/agent", "tests/unit/updater/repository"
-STEPS = "tests/unit/imagebuild/steps"
+STEPS, DISK = "tests/unit/imagebuild/steps", "tests/unit/partitions"
+WHOLE, TOOLS = "qemu-test", "tests/integration"
 PAGE = ROOT / "docs/what-breaks.md"
 THREATS = ROOT / "docs/threat-model.md"
 _SHOWN_BY = re.compile(r"`([\w./-]+\.py)::(\w+)`")
 
 # The number of a fault, what was seen, and its tests by their files.
 FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "H1": (
+        "one byte of the newest UKI was flipped: the firmware stood at its prompt, with a whole second slot",
+        {
+            f"{WHOLE}/test_ways_back.py": (
+                "test_one_byte_of_the_newest_uki_costs_one_boot_and_is_repaired",
+                "test_a_damaged_first_loader_costs_nothing_and_is_repaired",
+            ),
+            f"{AGENT}/test_ways_back.py": (
+                "test_a_damaged_newest_uki_is_passed_over_and_restored_from_its_slot",
+                "test_a_uki_that_is_damaged_beyond_its_copy_ends_on_the_other_slot",
+            ),
+            f"{AGENT}/test_loaders.py": (
+                "test_the_one_that_differs_is_restored",
+                "test_copies_that_all_differ_are_told_and_not_guessed",
+            ),
+        },
+    ),
+    "H1b": (
+        "one byte of the running slot's root was flipped, and the host rebooted for ever",
+        {
+            f"{WHOLE}/test_ways_back.py": ("test_a_proven_slot_with_a_damaged_block_is_left_after_three_boots",),
+            f"{AGENT}/test_ways_back.py": (
+                "test_a_proven_slot_that_goes_bad_is_left_after_three_boots_and_written_anew",
+                "test_a_proven_version_that_never_reaches_its_checks_is_left_in_the_end",
+            ),
+        },
+    ),
+    "H2": (
+        "a trial lost its long name, booted uncounted and could never be blessed nor updated",
+        {
+            f"{WHOLE}/test_ways_back.py": ("test_an_entry_that_lost_its_long_name_is_adopted",),
+            f"{AGENT}/test_ways_back.py": ("test_a_running_entry_that_lost_its_name_gets_it_back_and_is_blessed",),
+        },
+    ),
+    "H3": (
+        "a genuine old UKI under the name of version 99.0.0 ended all updates",
+        {
+            f"{WHOLE}/test_ways_back.py": ("test_an_old_uki_under_a_new_name_is_understood_by_its_content",),
+            f"{AGENT}/test_ways_back.py": (
+                "test_an_old_uki_under_a_new_name_changes_nothing",
+                "test_every_name_on_the_disk_is_one_that_is_understood",
+            ),
+        },
+    ),
+    "H5": (
+        "/etc was edited on the disk offline, and code ran inside PID 1 and survived updates",
+        {
+            f"{WHOLE}/test_etc.py": (
+                "test_nothing_of_an_offline_edit_runs",
+                "test_what_was_refused_is_set_aside_and_told",
+            ),
+            f"{TOOLS}/test_initrd_etc.py": ("test_what_the_image_does_not_list_is_set_aside",),
+        },
+    ),
+    "H6": (
+        "/var was damaged beyond e2fsck -p, and both slots rebooted for ever",
+        {
+            f"{TOOLS}/test_initrd_storage.py": (
+                "test_what_e2fsck_gives_up_on_is_repaired_and_the_host_says_so",
+                "test_a_var_beyond_repair_is_treated_as_the_image_says",
+                "test_a_var_that_cannot_be_repaired_is_left_alone_and_replaced_by_memory",
+                "test_a_state_that_cannot_be_repaired_is_made_anew",
+            ),
+        },
+    ),
     "H8": (
         "hints could not be written, and the same failing version was installed again and again",
         {
             f"{AGENT}/test_lost_hints.py": (
                 "test_a_version_that_fails_is_installed_once_although_nothing_can_be_remembered",
-            )
+            ),
+        },
+    ),
+    "H9": (
+        "three power cuts in three trial boots made a healthy version bad for ever",
+        {
+            f"{AGENT}/test_trial.py": ("test_tries_that_nothing_is_known_of_are_given_again",),
+            f"{AGENT}/test_ways_back.py": ("test_three_boots_without_power_cost_a_proven_version_one_reboot",),
         },
     ),
     "H16": (
         "1.0 and 1.00 were two versions and one to the loader, 1.0.1-RC1 and 1.0.1-rc1 one name on FAT",
         {
-            "tests/unit/partitions/test_version.py": (
+            f"{DISK}/test_version.py": (
                 "test_versions_that_differ_in_case_or_zeros_only_are_confusable",
                 "test_two_names_that_fat_takes_for_one_are_confusable",
             ),
@@ -52,25 +125,27 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_an_id_does_not_depend_on_who_else_is_there",
                 "test_a_number_that_changed_since_the_earlier_version_is_named_with_the_line_that_keeps_it",
             ),
-            "qemu-test/test_content.py": ("test_a_host_that_edited_passwd_knows_the_users_of_the_next_version",),
+            f"{WHOLE}/test_content.py": ("test_a_host_that_edited_passwd_knows_the_users_of_the_next_version",),
         },
     ),
     "H18": (
         "the agent's units were exposed, up to 9.4 by systemd's own count",
-        {"qemu-test/test_life_of_a_host.py": ("test_the_agent_s_units_have_few_rights",)},
+        {
+            f"{WHOLE}/test_life_of_a_host.py": ("test_the_agent_s_units_have_few_rights",),
+        },
     ),
     "H19": (
         "an agent or a host that was restarted in the middle of a download began at 0",
         {
-            "tests/integration/test_host_folder.py": (
+            f"{TOOLS}/test_host_folder.py": (
                 "test_an_update_ends_within_two_seconds_when_it_is_asked_to_and_goes_on_later",
-            )
+            ),
         },
     ),
     "H21": (
         "the power went right after a pull, and an image without a name and with empty files was left",
         {
-            "qemu-test/test_stores.py": (
+            f"{WHOLE}/test_stores.py": (
                 "test_an_image_that_a_cut_took_the_files_of_is_removed_before_containers_start",
                 "test_what_was_removed_is_pulled_again_and_whole",
                 "test_an_image_that_was_brought_to_the_disk_survives_a_cut_and_costs_no_check",
@@ -83,6 +158,12 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             f"{STEPS}/test_storage_units.py": ("test_a_record_that_a_cut_spoiled_means_a_check",),
         },
     ),
+    "H22": (
+        "etc-diff did not say that the image had changed what the host had edited",
+        {
+            f"{AGENT}/etcdiff/test_etcdiff.py": ("test_what_the_image_changed_since_is_told_with_both_contents",),
+        },
+    ),
     "H25": (
         "an older version that was put back offline booted as proven, without a word",
         {
@@ -90,7 +171,41 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_an_older_version_that_was_put_back_is_shown_and_in_the_history_once",
                 "test_it_goes_on_to_the_newest_without_waiting_for_its_turn",
                 "test_going_back_by_an_operator_is_no_such_case",
-            )
+            ),
+        },
+    ),
+    "H26": (
+        "a file of one byte named as version 99.0.0, removed again, ended all updates",
+        {
+            f"{WHOLE}/test_ways_back.py": ("test_an_old_uki_under_a_new_name_is_understood_by_its_content",),
+            f"{AGENT}/test_ways_back.py": (
+                "test_an_old_uki_under_a_new_name_changes_nothing",
+                "test_every_name_on_the_disk_is_one_that_is_understood",
+            ),
+        },
+    ),
+    "H27": (
+        "the flip and the blessing were two durable steps, and a cut between them lost a healthy release",
+        {
+            f"{AGENT}/test_ways_back.py": ("test_an_entry_the_firmware_lost_comes_back_from_its_slot",),
+            f"{DISK}/fat/test_fat_change.py": (
+                "test_a_rename_is_one_write_of_one_sector",
+                "test_a_power_cut_leaves_the_old_name_or_the_new_one",
+            ),
+            f"{TOOLS}/test_fat_peers.py": ("test_they_read_what_we_renamed",),
+        },
+    ),
+    "H30": (
+        "firmware refused a damaged trial, and its menu waited for a hand",
+        {
+            f"{AGENT}/test_ways_back.py": ("test_a_damaged_uki_of_a_trial_falls_back_by_itself_and_is_restored",),
+        },
+    ),
+    "H31": (
+        "leftovers of a cut on FAT made the first update fail",
+        {
+            f"{TOOLS}/test_fat_peers.py": ("test_both_find_the_same_damage",),
+            f"{DISK}/fat/test_fat_reading.py": ("test_lost_clusters_are_counted_and_harmless",),
         },
     ),
     "H32": (
@@ -101,7 +216,16 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_damage_of_the_second_copy_changes_nothing_and_is_repaired",
                 "test_a_cut_between_the_two_files_leaves_the_old_hints_or_the_new_ones",
                 "test_of_two_damaged_files_every_part_that_can_be_read_counts",
-            )
+            ),
+        },
+    ),
+    "H33": (
+        "an image's name of 22 letters crossed a sector of the folder, and a cut tore it",
+        {
+            f"{DISK}/fat/test_fat_change.py": (
+                "test_an_entry_in_two_sectors_is_refused_and_moved",
+                "test_fillers_bring_a_new_file_into_one_sector",
+            ),
         },
     ),
 }
