@@ -17,7 +17,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bench-update bench-build bench-boot lock clean distclean test-suites test-build-host fuzz
+.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bench-update bench-build bench-boot bench-hardening lock clean distclean test-suites test-build-host fuzz
 
 help: ## List the targets
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -42,6 +42,7 @@ help: ## List the targets
 	@echo "  make bench-update  speed and memory of an update in a VM, compared with dd on the same disk"
 	@echo "  make bench-build   seconds of a build, cold and after a change, compared with plain mkosi (out/bench-build.json)"
 	@echo "  make bench-boot    seconds from power on until podman answers, compared with plain mkosi (out/bench-boot.json)"
+	@echo "  make bench-hardening  what each kernel argument of the hardening costs (out/bench-hardening.json)"
 	@echo
 	@echo "For maintainers:"
 	@echo "  make lock          the newest versions that fit, with hashes, into the lock files"
@@ -131,6 +132,9 @@ bench-build: setup
 
 bench-boot: setup
 	@PYTHONPATH=. $(PY) qemu-test/bench_boot.py $(BENCH_ARGS)
+
+bench-hardening: setup
+	@PYTHONPATH=. $(PY) qemu-test/bench_hardening.py $(BENCH_ARGS)
 
 lock:
 	@$(PYTHON) -m setup lock

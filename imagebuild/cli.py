@@ -146,8 +146,8 @@ def build(
 ) -> int:
     """Build the image that DEFINITION describes.
 
-    Needs the Secure Boot key db, and the root of trust that `twinhull repo init` made.  If only the certificate of db
-    is here, the build stays unsigned and says how to finish it (twinhull finish).  The result is a folder:
+    Needs the boot keys db and pcr, and the root of trust that `twinhull repo init` made.  If only the certificate of
+    one of them is here, the build stays unsigned and says how to finish it (twinhull finish).  The result is a folder:
     disk.raw and disk.qcow2 to boot, the UKI, the root filesystem and its verity tree to publish, release.json,
     packages.json and contents.json (what the image holds), sbom.cdx.json (the same for scanners), provenance.json (what
     it was built from), layout.json (the partition sizes of its disk), the configuration for mkosi and systemd-repart,

@@ -291,10 +291,11 @@ def boot_key_command(
     no_passphrase: bool,
     as_json: bool,
 ) -> None:
-    """Give the Secure Boot ROLE (db, KEK, PK) another key: a new one in a file, or one in a token.
+    """Give the boot ROLE (db, KEK, PK, pcr) another key: a new one in a file, or one in a token.
 
     Its certificate is a new file in DIR; what was there stays. Hosts do not follow by themselves: before a
-    new db key signs a release, announce its certificate with `twinhull keys trust-boot`.
+    new db key signs a release, announce its certificate with `twinhull keys trust-boot`. What a host bound
+    to the key pcr opens with that key's signatures only.
 
     \b
     Example:

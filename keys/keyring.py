@@ -136,7 +136,8 @@ class Keyring:
             MissingKeyError: The keyring does not name the role.
         """
         if role not in self.boot:
-            raise MissingKeyError(f"the keyring {self.folder / KEYRING_FILE} has no Secure Boot key {role.value}")
+            message = f"the keyring {self.folder / KEYRING_FILE} has no boot key {role.value}"
+            raise MissingKeyError(message).with_hint(f"make one: twinhull keys boot-key {self.folder} {role.value}")
         return self.boot[role]
 
 
@@ -203,6 +204,7 @@ class BootSection:
     PK: BootKeyEntry | None = None
     KEK: BootKeyEntry | None = None
     db: BootKeyEntry | None = None
+    pcr: BootKeyEntry | None = None
 
 
 @dataclass(frozen=True)

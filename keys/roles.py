@@ -1,7 +1,7 @@
 """The roles keys are made for, and what a profile requires of each.
 
 TUF roles are those of the TUF specification (section 2.1) and our two delegations; boot roles are the variables of
-UEFI Secure Boot (UEFI specification, section 32.3).
+UEFI Secure Boot (UEFI specification, section 32.3), and the key for what a TPM measures of a boot.
 Pure: no I/O.
 """
 
@@ -29,11 +29,20 @@ class TufRole(Enum):
 
 
 class BootRole(Enum):
-    """The Secure Boot variables a host is enrolled with; the values are the variables' names."""
+    """The keys of a boot: those whose certificates a host is enrolled with, by the names of their variables, and `pcr`.
+
+    `pcr` signs what PCR 11 of a TPM holds when a UKI boots (`keys.secureboot.measured`).
+    """
 
     PK = "PK"
     KEK = "KEK"
     DB = "db"
+    PCR = "pcr"
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether a host's firmware holds its certificate."""
+        return self is not BootRole.PCR
 
     @property
     def meaning(self) -> str:
@@ -60,6 +69,7 @@ _BOOT_MEANING = {
     BootRole.PK: "Platform Key",
     BootRole.KEK: "Key Exchange Key",
     BootRole.DB: "Image Signing Key",
+    BootRole.PCR: "Measured Boot Key",
 }
 _SINGLE = Quorum(keys=1, threshold=1)
 _PRODUCTION_ROOT = Quorum(keys=3, threshold=2)

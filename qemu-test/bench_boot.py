@@ -127,29 +127,34 @@ def boot(bench: Workbench, name: str, disk: Path) -> MeasuredBoot:
     config = VmConfig(image=disk, credentials=CREDENTIALS, guest_shell=True)
     folder = machine_folder(f"boot-{name}")
     with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
-        machine.wait_for_console(_FIRMWARE_ENDS, timeout_s=BOOT_TIMEOUT_S)
-        firmware_s = time.monotonic() - machine.powered_on_at
-        answer = machine.wait_for_console(_ANSWER, timeout_s=BOOT_TIMEOUT_S)
-        podman_s = time.monotonic() - machine.powered_on_at
-        match = _ANSWER.search(answer.text)
-        assert match is not None
-        shell = machine.shell
-        # Degraded is not a reason to stop: which units failed is a matter of the image's own tests.
-        shell.run("systemctl is-system-running --wait", timeout_s=BOOT_TIMEOUT_S)
-        said = {
-            verb: shell.check_run(f"systemd-analyze --no-pager {verb}", timeout_s=BOOT_TIMEOUT_S)
-            for verb in ("time", "blame", "critical-chain")
-        }
-        startup = read_startup(said["time"])
-        init_s = read_init(shell.check_run("dmesg", timeout_s=BOOT_TIMEOUT_S))
-        return MeasuredBoot(
-            shell.check_run("uname -r").strip(),
-            split(startup, init_s=init_s, firmware_s=firmware_s, podman_s=podman_s, uptime_s=float(match[1])),
-            startup,
-            said["time"].splitlines()[0],
-            read_blame(said["blame"])[:_BLAME_LINES],
-            said["critical-chain"].splitlines(),
-        )
+        return boot_machine(machine)
+
+
+def boot_machine(machine: VirtualMachine) -> MeasuredBoot:
+    """Measure the boot of a machine that was just switched on."""
+    machine.wait_for_console(_FIRMWARE_ENDS, timeout_s=BOOT_TIMEOUT_S)
+    firmware_s = time.monotonic() - machine.powered_on_at
+    answer = machine.wait_for_console(_ANSWER, timeout_s=BOOT_TIMEOUT_S)
+    podman_s = time.monotonic() - machine.powered_on_at
+    match = _ANSWER.search(answer.text)
+    assert match is not None
+    shell = machine.shell
+    # Degraded is not a reason to stop: which units failed is a matter of the image's own tests.
+    shell.run("systemctl is-system-running --wait", timeout_s=BOOT_TIMEOUT_S)
+    said = {
+        verb: shell.check_run(f"systemd-analyze --no-pager {verb}", timeout_s=BOOT_TIMEOUT_S)
+        for verb in ("time", "blame", "critical-chain")
+    }
+    startup = read_startup(said["time"])
+    init_s = read_init(shell.check_run("dmesg", timeout_s=BOOT_TIMEOUT_S))
+    return MeasuredBoot(
+        shell.check_run("uname -r").strip(),
+        split(startup, init_s=init_s, firmware_s=firmware_s, podman_s=podman_s, uptime_s=float(match[1])),
+        startup,
+        said["time"].splitlines()[0],
+        read_blame(said["blame"])[:_BLAME_LINES],
+        said["critical-chain"].splitlines(),
+    )
 
 
 def measure(rounds: int) -> BootResult:

@@ -221,7 +221,10 @@ def test_a_flipped_block_of_the_running_slot_is_detected(case: Case) -> None:
     case.host.text(
         f"{read_block} of=/run/block; byte=$(head -c 1 /run/block | od -An -tu1); "
         'printf "\\\\$(printf %o $((byte ^ 1)))" | dd of=/run/block bs=1 conv=notrunc status=none; '
-        f"dd if=/run/block of=/dev/vda3 bs={BLOCK} seek={block} conv=notrunc oflag=direct status=none"
+        # Whoever wants to can take the lock away.
+        f"blockdev --setrw /dev/vda3; "
+        f"dd if=/run/block of=/dev/vda3 bs={BLOCK} seek={block} conv=notrunc oflag=direct status=none; "
+        f"blockdev --setro /dev/vda3"
     )
     assert case.host.text(f"{read_block} | sha256sum") != before, "the block was not flipped"
     answer = case.host.run(read_file)

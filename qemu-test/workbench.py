@@ -37,7 +37,7 @@ from imagebuild.vm.images import certificates_of
 from keys.generate import init
 from keys.keyring import KEYRING_FILE, Keyring
 from keys.passphrase import NoPassphrase
-from keys.roles import Profile
+from keys.roles import BootRole, Profile
 from partitions.version import Version
 from tests.fakes.builds import Publisher
 from tests.fakes.provisions import PUBLIC_PEM
@@ -59,6 +59,7 @@ CONTENT = "1.0.5"
 CONTENT_NEXT = "1.0.6"
 GUARDED = "1.0.7"
 DEBUG = "1.0.8"
+BARE = "1.0.9"
 PROVISIONED = ("1.1.0", "1.1.1")
 # Of `/etc` the first keeps what it lists, the second nothing.
 ETC = ("1.2.0", "1.2.1")
@@ -236,6 +237,19 @@ def _of_version(definition: dict[str, Any], version: str) -> None:
         script = f"#!/bin/sh\necho '{SICK_REASON}'\nexit 1\n"
         files.append({"path": _HEALTH_CHECK, "content": script, "mode": "0755"})
     definition["etc_keep"] = ["kept/", "twinhull-test"]
+    if version == BARE:
+        definition["hardening"] = dict.fromkeys(
+            (
+                "lockdown",
+                "slab_nomerge",
+                "init_on_free",
+                "page_shuffle",
+                "mounted_disks",
+                "debugfs",
+                "sealed_arguments",
+            ),
+            False,
+        )
     if version == DISKS:
         definition.update(_EVERY_DISK)
     if version in (CONTENT, CONTENT_NEXT):
@@ -288,7 +302,10 @@ def remove_bulk() -> None:
 def _keyring(folder: Path) -> Keyring:
     path = folder / KEYRING_FILE
     if path.exists() and time.time() - path.stat().st_mtime < _MAX_AGE_S:
-        return Keyring.load(folder)
+        found = Keyring.load(folder)
+        # Keys of an earlier Twinhull may lack a role.
+        if set(found.boot) == set(BootRole):
+            return found
     for name in ("keys", "trust", "builds", "repositories"):
         shutil.rmtree(OUT / name, ignore_errors=True)
     return init(folder, Profile.DEV, NoPassphrase())

@@ -48,7 +48,7 @@ from imagebuild.steps.workshop import Workshop
 from updater.documents.build_files import SIGNING_REQUEST_FILE
 
 UNSIGNED_NOTE = (
-    f"UNSIGNED: the Secure Boot key db is not here; take {SIGNING_REQUEST_FILE} to it (twinhull sign), "
+    f"UNSIGNED: a key of the boot is not here; take {SIGNING_REQUEST_FILE} to it (twinhull sign), "
     "then finish the build with it (twinhull finish)"
 )
 MakeImage = Callable[[Workshop, StepRunner, Watch], BuildProducts]

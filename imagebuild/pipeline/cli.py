@@ -27,6 +27,9 @@ def finish_command(build: Path, request: Path | None, quiet: bool, as_json: bool
     back [default: the one in BUILD]. The finished build has the same bytes as one that was signed while it
     was built. Needs the tools that built it, and no key. Exit code 4: it is signed already.
 
+    When the key pcr is elsewhere as well, its signatures come first: they become part of the UKI, and BUILD gets
+    another signing-request.json, for db.
+
     \b
     Example:
       twinhull build my-host --version 1.0.0 --keys public-keys
@@ -36,7 +39,9 @@ def finish_command(build: Path, request: Path | None, quiet: bool, as_json: bool
     with open_progress(quiet=quiet or as_json) as progress:
         done = finish_build(build, request, cache=cache_folder(), progress=progress)
     if as_json:
-        emit_json({"out": str(done.out), "fresh": done.fresh, **vars(done.summary)})
+        emit_json({"out": str(done.out), "fresh": done.fresh, "next_request": done.next_request, **vars(done.summary)})
+    elif done.next_request is not None:
+        click.echo(f"the UKI's measured boot is signed; now take {done.next_request} to the key db")
     elif done.fresh:
         show_summary(done.summary, out=done.out, fresh=True)
     else:

@@ -18,23 +18,24 @@ from cryptography import x509
 
 from bedrock import strict
 from bedrock.digest import file_sha256
-from bedrock.partial import partial_folder
-from bedrock.persist import sync_folder
+from bedrock.partial import new_file, partial_folder
+from bedrock.persist import sync_folder, write_atomic
 from bedrock.progress import Progress, Silent
 from imagebuild.errors import BuildError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.inspection.summary import SUMMARY_FILE, Summary, read_summary
 from imagebuild.pipeline.build import UNSIGNED_NOTE
 from imagebuild.pipeline.documents import artifact_of, disk_sizes
-from imagebuild.steps.boot import put_signatures
+from imagebuild.steps.boot import program_request, put_signatures
 from imagebuild.steps.disk import QCOW2, RAW, RECIPE_FILE, DiskRecipe, DiskWorkplace, assemble
 from imagebuild.steps.products import BootPrograms, DiskImages
 from imagebuild.steps.scratch import remove_tree
-from keys.ceremony.request import SigningRequest
+from keys.ceremony.request import SigningRequest, request_bytes
 from keys.ceremony.signing import read_request
 from keys.roles import BootRole
+from keys.secureboot import measured
 from keys.secureboot.pe import authenticode_digest
-from keys.secureboot.requests import program_signatures
+from keys.secureboot.requests import is_for_measurements, measurement_signatures, program_signatures
 from updater.documents.build_files import (
     CERTIFICATES_FOLDER,
     RELEASE_FILE,
@@ -52,11 +53,19 @@ _MOVED = (RAW, QCOW2, ArtifactKind.UKI.file_name, SIGNATURES_FILE, PROVENANCE_FI
 
 @dataclass(frozen=True)
 class FinishedBuild:
-    """A build after it was finished; `fresh` is false when it had been before."""
+    """A build after it was finished.
+
+    Attributes:
+        out: Its folder.
+        fresh: False when it had been finished before.
+        summary: What was built.
+        next_request: The signing request for the key db, when only the signatures for the measured boot were there.
+    """
 
     out: Path
     fresh: bool
     summary: Summary
+    next_request: Path | None = None
 
 
 def finish_build(
@@ -68,6 +77,9 @@ def finish_build(
     assemble_disk: Assemble = assemble,
 ) -> FinishedBuild:
     """Finish an unsigned build with the signatures in its signing request; changes the build's folder on the disk.
+
+    The signatures for its measured boot become part of the UKI, and only then can the UKI be signed: with them in the
+    request, the build gets another request, and is finished when that one comes back.
 
     Args:
         build: The folder of the build.
@@ -94,13 +106,19 @@ def finish_build(
         return FinishedBuild(build, fresh=False, summary=read_summary(build))
     shown.step("signatures")
     unsigned = {name: build / UNSIGNED_FOLDER / name for name in (UKI, LOADER)}
-    made = _signatures(build, read_request(request or marker), unsigned)
+    given = read_request(request or marker)
+    if is_for_measurements(given):
+        _fill_measured(build, given, unsigned[UKI])
+        write_atomic(marker, request_bytes(_program_request(build, unsigned)))
+        return FinishedBuild(build, fresh=True, summary=read_summary(build), next_request=marker)
+    made = _signatures(build, given, unsigned)
     tools = _tools(build, cache)
     with partial_folder(build, remove=remove_tree) as work:
         out = work / "out"
         out.mkdir()
         programs = BootPrograms(out / ArtifactKind.UKI.file_name, work / LOADER)
-        put_signatures(made, unsigned, programs, certificates=_certificates(build), out=out)
+        policies = measured.signatures_in(unsigned[UKI])
+        put_signatures(made, policies, unsigned, programs, certificates=_certificates(build), out=out)
         shown.step("disk")
         place = DiskWorkplace(
             tools, build / "config", work / "disk", out, Access(read=(build,), write=(work,)), work / "log"
@@ -122,6 +140,21 @@ def _signatures(build: Path, request: SigningRequest, unsigned: dict[str, Path])
     certificate = x509.load_pem_x509_certificate(_certificates(build)[BootRole.DB.value].encode())
     digests = {name: authenticode_digest(path) for name, path in unsigned.items()}
     return program_signatures(request, digests, certificate)
+
+
+def _fill_measured(build: Path, request: SigningRequest, uki: Path) -> None:
+    """Put the signatures for its measured boot into the unsigned UKI; it is replaced in one step."""
+    key = x509.load_pem_x509_certificate(_certificates(build)[BootRole.PCR.value].encode())
+    signatures = measurement_signatures(request, measured.measurements_of(uki), key)
+    with new_file(uki) as partial:
+        shutil.copyfile(uki, partial)
+        measured.fill(partial, key, signatures)
+
+
+def _program_request(build: Path, unsigned: dict[str, Path]) -> SigningRequest:
+    path = build / RELEASE_FILE
+    release = parse_release_whole(path.read_bytes(), source=str(path))
+    return program_request(unsigned, _certificates(build)[BootRole.DB.value], f"{release.image} {release.version}")
 
 
 def _certificates(build: Path) -> dict[str, str]:

@@ -20,8 +20,9 @@ from imagebuild.steps.workshop import Workshop
 from keys.ceremony.request import FORMAT as REQUEST_FORMAT
 from keys.ceremony.request import SigningRequest, request_bytes
 from keys.roles import BootRole
+from keys.secureboot import measured
 from keys.secureboot.pe import attach, authenticode_digest
-from keys.secureboot.requests import program_entry
+from keys.secureboot.requests import measurement_entry, program_entry
 from updater.documents.build_files import CERTIFICATES_FOLDER, SIGNING_REQUEST_FILE, UNSIGNED_FOLDER
 from updater.documents.release import ArtifactKind
 from updater.documents.signatures import (
@@ -30,6 +31,7 @@ from updater.documents.signatures import (
     SIGNATURES_FILE,
     UKI,
     Detached,
+    PolicySignature,
     Signatures,
     dump_signatures,
 )
@@ -50,6 +52,9 @@ def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage)
     arguments = config.kernel_arguments(shop.plan.definition, root.root_hash)
     (shop.config / "cmdline").write_text(arguments + "\n")
     (shop.config / "sbat.csv").write_text(SBAT_TEXT)
+    key = measured_key(shop.plan.signatures.certificates)
+    (shop.config / "pcr.pem").write_bytes(measured.public_pem(key))
+    (shop.config / "pcr.json").write_bytes(measured.blank_document(key))
     _ukify(
         shop,
         f"--stub=/{STUB}",
@@ -59,6 +64,8 @@ def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage)
         f"--cmdline=@{shop.config / 'cmdline'}",
         f"--os-release=@{tree.root / 'usr/lib/os-release'}",
         f"--uname={tree.kernel.version}",
+        f"--pcrpkey={shop.config / 'pcr.pem'}",
+        f"--section={measured.SECTION}:@{shop.config / 'pcr.json'}",
         *(_rescue_profile(shop, root.root_hash) if shop.plan.definition.rescue else ()),
         f"--output={unsigned}",
     )
@@ -87,10 +94,16 @@ def _ukify(shop: Workshop, *words: str) -> None:
     )
 
 
+def measured_key(certificates: Mapping[BootRole, str]) -> x509.Certificate:
+    """The certificate of the key that signs what a TPM measures of the UKI."""
+    return x509.load_pem_x509_certificate(certificates[BootRole.PCR].encode())
+
+
 def sign(shop: Workshop, uki: Path) -> BootPrograms:
     """Sign the UKI and systemd-boot, and put the signatures (`signatures.json`) and certificates next to the build.
 
-    When the key is somewhere else, the unsigned programs and a signing request are put there instead.
+    The signatures for its measured boot become part of the UKI (writes to `uki`) before it is signed for firmware.
+    When a key is somewhere else, the unsigned programs and a signing request are put there instead.
     """
     source = shop.plan.signatures
     loader = shop.work / "loader.unsigned.efi"
@@ -101,16 +114,22 @@ def sign(shop: Workshop, uki: Path) -> BootPrograms:
     folder.mkdir()
     for name, text in certificates.items():
         (folder / f"{name}.pem").write_text(text)
+    key, named = measured_key(source.certificates), f"{shop.plan.definition.id} {shop.plan.version}"
+    policies = source.measured(measured.measurements_of(uki))
+    if policies is None:
+        return _leave_unsigned(shop, unsigned, measured_request(uki, key, named))
+    measured.fill(uki, key, policies)
     made = source.detached(unsigned)
     if made is None:
-        return _leave_unsigned(shop, unsigned, certificates)
+        return _leave_unsigned(shop, unsigned, program_request(unsigned, certificates[BootRole.DB.value], named))
     programs = BootPrograms(shop.artifact(ArtifactKind.UKI), shop.work / "loader.signed.efi")
-    put_signatures(made, unsigned, programs, certificates=certificates, out=shop.out)
+    put_signatures(made, policies, unsigned, programs, certificates=certificates, out=shop.out)
     return programs
 
 
 def put_signatures(
     made: Mapping[str, bytes],
+    policies: Mapping[str, bytes],
     unsigned: Mapping[str, Path],
     programs: BootPrograms,
     *,
@@ -120,7 +139,8 @@ def put_signatures(
     """Write the signed programs, and the document of their signatures into `out`.
 
     Args:
-        made: The signatures by name.
+        made: The signatures of the programs, by name.
+        policies: The signatures for the UKI's measured boot, by phase; they are in it already.
         unsigned: The programs by name.
         programs: Where the signed ones are written.
         certificates: The certificates in PEM, by the names of their roles.
@@ -132,27 +152,38 @@ def put_signatures(
         format=FORMAT,
         certificates=certificates,
         files={name: Detached.of(made[name], unsigned_sha256=file_sha256(path)) for name, path in unsigned.items()},
+        measured={phase: PolicySignature(signature) for phase, signature in policies.items()},
     )
     (out / SIGNATURES_FILE).write_bytes(dump_signatures(document))
 
 
-def _leave_unsigned(shop: Workshop, unsigned: Mapping[str, Path], certificates: Mapping[str, str]) -> BootPrograms:
+def measured_request(uki: Path, key: x509.Certificate, named: str) -> SigningRequest:
+    """The request for the signatures of a UKI's measured boot."""
+    entries = tuple(
+        measurement_entry(each, key, (f"{named}: PCR 11, {each.phase or 'at its start'}",))
+        for each in measured.measurements_of(uki)
+    )
+    return SigningRequest(
+        REQUEST_FORMAT, f"measured boot of {named}", "the key pcr was not where it was built", entries
+    )
+
+
+def program_request(unsigned: Mapping[str, Path], certificate: str, named: str) -> SigningRequest:
+    """The request for the Secure Boot signatures of programs; `certificate` is that of db, in PEM."""
+    key = x509.load_pem_x509_certificate(certificate.encode())
+    entries = tuple(
+        program_entry(name, authenticode_digest(path), key, (f"{named}: {name}", f"SHA-256 {file_sha256(path)}"))
+        for name, path in unsigned.items()
+    )
+    return SigningRequest(REQUEST_FORMAT, f"boot programs of {named}", "the key db was not where it was built", entries)
+
+
+def _leave_unsigned(shop: Workshop, unsigned: Mapping[str, Path], request: SigningRequest) -> BootPrograms:
     """Put the unsigned programs and the request for their signatures next to the build."""
     folder = shop.out / UNSIGNED_FOLDER
     folder.mkdir()
     for name, path in unsigned.items():
         shutil.copyfile(path, folder / name)
     shutil.copyfile(unsigned[UKI], shop.artifact(ArtifactKind.UKI))
-    certificate = x509.load_pem_x509_certificate(certificates[BootRole.DB.value].encode())
-    named = f"{shop.plan.definition.id} {shop.plan.version}"
-    entries = tuple(
-        program_entry(
-            name, authenticode_digest(path), certificate, (f"{named}: {name}", f"SHA-256 {file_sha256(path)}")
-        )
-        for name, path in unsigned.items()
-    )
-    request = SigningRequest(
-        REQUEST_FORMAT, f"boot programs of {named}", "the key db was not where it was built", entries
-    )
     (shop.out / SIGNING_REQUEST_FILE).write_bytes(request_bytes(request))
     return BootPrograms(shop.artifact(ArtifactKind.UKI), unsigned[LOADER])

@@ -1,17 +1,18 @@
-"""Sources of Secure Boot signatures: a key, or signatures that were made before.
+"""Sources of the signatures of what boots: keys, or signatures that were made before.
 
-A build makes the UKI and the boot loader unsigned, gets a detached signature for each from a `SignatureSource`, and
-attaches it; both sources give the same bytes.  When the key is somewhere else there are no signatures yet: the build
-stays unsigned and carries a signing request (`pipeline.finish`).
+A build makes the UKI and the boot loader unsigned, gets a signature for each phase of the UKI's measured boot and then
+a detached one for each program from a `SignatureSource`, and puts them in; both sources give the same bytes.  When a
+key is somewhere else there are no signatures yet: the build stays unsigned and carries a signing request
+(`pipeline.finish`).
 
 Rules: the same bytes always get the same signature, because RSASSA-PKCS1-v1_5 is deterministic and no time is signed.
-The key signs two attributes that stand for the digest of a file, so it may be in a file, in a token or elsewhere; no
-program of the tools tree sees it.
+The keys sign a few bytes that stand for a file or a policy, so they may be in files, in tokens or elsewhere; no
+program of the tools tree sees them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,7 @@ from keys.keyring import Keyring
 from keys.passphrase import PassphraseSource
 from keys.roles import BootRole
 from keys.secureboot import authenticode
+from keys.secureboot.measured import Measurement
 from keys.secureboot.pe import authenticode_digest
 from keys.signers import BootSigner, open_boot_signer
 from updater.documents.signatures import Signatures
@@ -31,10 +33,17 @@ class SignatureSource(Protocol):
 
     @property
     def certificates(self) -> Mapping[BootRole, str]:
-        """The certificates of the Secure Boot keys, in PEM."""
+        """The certificates of the boot keys, in PEM."""
 
     def check(self) -> None:
         """Find out whether signing will be possible, before any work is done.
+
+        Raises:
+            KeysError: The key cannot be opened.
+        """
+
+    def measured(self, measurements: Iterable[Measurement]) -> dict[str, bytes] | None:
+        """Signatures of the policies of a UKI, by phase; None when they are made later.
 
         Raises:
             KeysError: The key cannot be opened.
@@ -50,7 +59,7 @@ class SignatureSource(Protocol):
 
 @dataclass(frozen=True)
 class KeySource:
-    """Signs with the key of the role db; `later`: if its private half is not here, the signatures are made later."""
+    """Signs with the keys of the roles pcr and db; `later`: a signature whose key is not here is made later."""
 
     keyring: Keyring
     passphrase: PassphraseSource
@@ -62,12 +71,20 @@ class KeySource:
         return {role: self.keyring.boot_key(role).certificate.read_text() for role in BootRole}
 
     def check(self) -> None:
-        """Open the key, so that a missing passphrase is reported before the work."""
-        self._signer()
+        """Open the keys, so that a missing passphrase is reported before the work."""
+        self._signer(BootRole.PCR)
+        self._signer(BootRole.DB)
+
+    def measured(self, measurements: Iterable[Measurement]) -> dict[str, bytes] | None:
+        """Sign the policies."""
+        signer = self._signer(BootRole.PCR)
+        if signer is None:
+            return None
+        return {each.phase: signer.sign(each.policy) for each in measurements}
 
     def detached(self, unsigned: Mapping[str, Path]) -> dict[str, bytes] | None:
         """Sign the digests of the files."""
-        signer = self._signer()
+        signer = self._signer(BootRole.DB)
         if signer is None:
             return None
         digests = {name: authenticode_digest(path) for name, path in unsigned.items()}
@@ -76,9 +93,9 @@ class KeySource:
             for name, digest in digests.items()
         }
 
-    def _signer(self) -> BootSigner | None:
+    def _signer(self, role: BootRole) -> BootSigner | None:
         try:
-            return open_boot_signer(self.keyring, BootRole.DB, self.passphrase)
+            return open_boot_signer(self.keyring, role, self.passphrase)
         except MissingKeyError as error:
             if self.later:
                 # The certificate is here: a plan is made from it.
@@ -99,6 +116,14 @@ class GivenSignatures:
 
     def check(self) -> None:
         """They are here."""
+
+    def measured(self, measurements: Iterable[Measurement]) -> dict[str, bytes]:
+        """The given signatures of these phases."""
+        return {
+            each.phase: self.signatures.measured[each.phase].content
+            for each in measurements
+            if each.phase in self.signatures.measured
+        }
 
     def detached(self, unsigned: Mapping[str, Path]) -> dict[str, bytes]:
         """The given signatures of these names."""

@@ -62,7 +62,7 @@ def certificates_of(keyring: Keyring) -> BootCertificates:
 
 
 def _certificates(folder: Path) -> BootCertificates | None:
-    platform_key, key_exchange_key, database = (folder / f"{role.value}.pem" for role in BootRole)
+    platform_key, key_exchange_key, database = (folder / f"{role.value}.pem" for role in BootRole if role.enrolled)
     if not (platform_key.is_file() and key_exchange_key.is_file() and database.is_file()):
         return None
     return BootCertificates(platform_key, key_exchange_key, database)

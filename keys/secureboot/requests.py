@@ -8,7 +8,7 @@ Pure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -25,9 +25,13 @@ from keys.ceremony.request import (
 from keys.errors import RequestMismatchError, UnrequestedKeyError
 from keys.roles import BootRole
 from keys.secureboot import authenticode
+from keys.secureboot.measured import DIGEST_BYTES, Measurement, policy_of
 from keys.secureboot.siglist import BootVariable, SignatureKind
 from keys.secureboot.variable import Addition, parse_to_sign
 from keys.signers import boot_public
+
+# How the entries for a measured boot are called, before the phase.
+_MEASURED = "uki.efi measured"
 
 
 def boot_entry(
@@ -39,7 +43,7 @@ def boot_entry(
     description: Sequence[str],
     context: bytes | None = None,
 ) -> Entry:
-    """An entry that asks one Secure Boot key for a signature."""
+    """An entry that asks one boot key for a signature."""
     public = boot_public(certificate)
     pem = certificate.public_bytes(Encoding.PEM).decode()
     key = RequestedKey(public.keyid, role.value, Algorithm.RSA_PKCS1V15, pem)
@@ -49,7 +53,7 @@ def boot_entry(
         description=tuple(description),
         payload=Base64Bytes(payload),
         keys=(key,),
-        signers=(SignerGroup(f"the Secure Boot key {role.value}", 1, (public.keyid,)),),
+        signers=(SignerGroup(f"the boot key {role.value}", 1, (public.keyid,)),),
         context=Base64Bytes(context) if context is not None else None,
     )
 
@@ -64,6 +68,42 @@ def program_entry(name: str, digest: bytes, certificate: x509.Certificate, descr
         description=description,
         context=digest,
     )
+
+
+def measurement_entry(measurement: Measurement, certificate: x509.Certificate, description: Sequence[str]) -> Entry:
+    """An entry for what PCR 11 holds in a phase of a boot."""
+    return boot_entry(
+        _measurement_name(measurement),
+        measurement.policy,
+        role=BootRole.PCR,
+        certificate=certificate,
+        description=description,
+        context=measurement.value,
+    )
+
+
+def is_for_measurements(request: SigningRequest) -> bool:
+    """Whether a request asks for the signatures of policies, not of programs."""
+    return all(entry.name.startswith(_MEASURED) for entry in request.entries)
+
+
+def measurement_signatures(
+    request: SigningRequest, measurements: Iterable[Measurement], certificate: x509.Certificate
+) -> dict[str, bytes]:
+    """The signatures of policies, by phase, out of a request that came back.
+
+    Raises:
+        RequestMismatchError: It asks for other policies or another key.
+        UnrequestedKeyError: A signature is missing.
+    """
+    entries = {entry.name: entry for entry in request.entries}
+    made = {}
+    for each in measurements:
+        entry = entries.get(_measurement_name(each))
+        if entry is None or entry.payload.content != each.policy:
+            raise _other_build(_measurement_name(each))
+        made[each.phase] = entry_signature(entry, certificate)
+    return made
 
 
 def program_signatures(
@@ -113,6 +153,8 @@ def boot_words(entry: Entry) -> tuple[str, ...]:
     digest = entry.context.content if entry.context is not None else b""
     if len(digest) == authenticode.DIGEST_BYTES and entry.payload.content == authenticode.to_sign(digest):
         return (f"lets firmware start the program with the Authenticode SHA-256 {digest.hex()}",)
+    if len(digest) == DIGEST_BYTES and entry.payload.content == policy_of(digest):
+        return (f"lets a TPM give out what is bound to this key while its PCR 11 holds {digest.hex()}",)
     try:
         return tuple(addition_lines(parse_to_sign(entry.payload.content)))
     except ValueError as error:
@@ -142,7 +184,15 @@ def _certificate_name(certificate: bytes) -> str:
 
 def _program(entry: Entry | None, name: str, digest: bytes, certificate: x509.Certificate) -> bytes:
     if entry is None or entry.payload.content != authenticode.to_sign(digest):
-        raise RequestMismatchError(f"the signing request was not made for this {name}").with_hint(
-            "it belongs to another build; take the one that is in the build's folder"
-        )
+        raise _other_build(name)
     return authenticode.assemble(digest, entry_signature(entry, certificate), certificate)
+
+
+def _measurement_name(measurement: Measurement) -> str:
+    return f"{_MEASURED} {measurement.phase or 'at its start'}"
+
+
+def _other_build(name: str) -> RequestMismatchError:
+    return RequestMismatchError(f"the signing request was not made for this {name}").with_hint(
+        "it belongs to another build; take the one that is in the build's folder"
+    )

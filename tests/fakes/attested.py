@@ -18,7 +18,7 @@ from imagebuild.definition.image import ImageDefinition
 from tests.fakes.builds import write_build
 from updater.documents.build_files import ARTIFACT_FILES
 from updater.documents.release import Artifact, parse_release
-from updater.documents.signatures import Detached, Signatures
+from updater.documents.signatures import Detached, PolicySignature, Signatures
 from updater.documents.statement import ExternalParameters
 
 GLIBC = DebianPackage(
@@ -107,8 +107,9 @@ def signatures_with(certificate: str) -> Signatures:
     """Detached signatures of a build whose firmware certificates are this one (PEM)."""
     return Signatures(
         format=1,
-        certificates=dict.fromkeys(("PK", "KEK", "db"), certificate),
+        certificates=dict.fromkeys(("PK", "KEK", "db", "pcr"), certificate),
         files={name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
+        measured={"": PolicySignature(b"signature")},
     )
 
 

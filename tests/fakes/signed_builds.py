@@ -26,9 +26,10 @@ from partitions.layout import identity_of
 from tests.fakes.definitions import plan_in
 from tests.fakes.gpt_disk import SECTOR, disk_image, twin_parts
 from tests.fakes.image_makers import ROOT_HASH, contents_of
-from tests.fakes.pe_files import pe_file, uki_file
+from tests.fakes.pe_files import pe_file
 from tests.fakes.played_tools import Call, PlayedTools
 from tests.fakes.twin_host import asked_for
+from tests.fakes.ukis import unsigned_uki
 from updater.documents.build_files import SIGNING_REQUEST_FILE
 from updater.documents.release import ArtifactKind
 from updater.documents.statement import (
@@ -87,7 +88,7 @@ def make_programs(shop: Workshop, steps: StepRunner, watch: Watch) -> BuildProdu
     for path in (kernel.file, initrd.archive):
         path.write_bytes(b"x")
     uki = shop.work / "unsigned.efi"
-    uki.write_bytes(uki_file(ROOT_HASH, "host", str(shop.plan.version)))
+    uki.write_bytes(unsigned_uki(shop.plan, root_hash=ROOT_HASH))
     programs = boot.sign(shop, uki)
     if (shop.out / SIGNING_REQUEST_FILE).is_file():
         steps.notes.append(UNSIGNED_NOTE)
@@ -112,14 +113,15 @@ def build_signed(plan: BuildPlan) -> Built:
     return build_image(plan, make=make_programs)
 
 
-def build_unsigned(plan: BuildPlan, out: Path) -> Built:
-    """The same build by somebody who has the certificates alone, in another place."""
+def build_unsigned(plan: BuildPlan, out: Path, *, without: tuple[str, ...] = ("db",)) -> Built:
+    """The same build by somebody who has only the certificates of these keys, in another place."""
     assert isinstance(plan.signatures, KeySource)
     folder = plan.signatures.keyring.folder
-    kept = (folder / "db.pem").rename(folder.parent / "db.pem")
+    kept = [(folder / f"{name}.pem").rename(folder.parent / f"{name}.pem") for name in without]
     source = KeySource(Keyring.load(folder), NoPassphrase(), later=True)
     built = build_image(replace(plan, out=out, signatures=source), make=make_programs)
-    kept.rename(folder / "db.pem")
+    for path in kept:
+        path.rename(folder / path.name)
     return built
 
 

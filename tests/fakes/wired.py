@@ -24,7 +24,7 @@ from updater.agent.state import EventKind, Hints, Pin, parse_hints
 from updater.documents.boot_trust import BootTrust, BootTrustUpdate, parse_boot_trust
 from updater.documents.channel import DeadEnd, Instant, Pace, parse_channel
 from updater.documents.release import Architecture, parse_release
-from updater.documents.signatures import Detached, Signatures, parse_signatures
+from updater.documents.signatures import Detached, PolicySignature, Signatures, parse_signatures
 from updater.documents.slot_layout import parse_layout
 from updater.documents.statement import (
     BUILD_TYPE,
@@ -52,7 +52,12 @@ CHANNEL = replace(
     dead_ends=(DeadEnd(Version("0.9"), "old disk"),),
 )
 SIGNED = Detached.of(b"der", unsigned_sha256=HASH)
-SIGNATURES = Signatures(1, {"PK": "a", "KEK": "b", "db": "c"}, {"uki.efi": SIGNED, "loader.efi": SIGNED})
+SIGNATURES = Signatures(
+    1,
+    {"PK": "a", "KEK": "b", "db": "c", "pcr": "d"},
+    {"uki.efi": SIGNED, "loader.efi": SIGNED},
+    {"": PolicySignature(b"x"), "sysinit": PolicySignature(b"y")},
+)
 PROVENANCE = Provenance(
     BuildDefinition(
         BUILD_TYPE,

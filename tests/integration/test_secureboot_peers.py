@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from imagebuild.steps.boot import LOADER_PROGRAM, STUB
 from keys.keyring import Keyring
 from keys.passphrase import NoPassphrase
 from keys.roles import BootRole
-from keys.secureboot import authenticode
-from keys.secureboot.pe import attach, authenticode_digest, signatures_of
+from keys.secureboot import authenticode, measured
+from keys.secureboot.pe import attach, authenticode_digest, section_bytes, signatures_of
 from keys.signers import open_boot_signer
 from tests.fakes.keyrings import dev_folder
 from tests.fakes.pe_files import pe_file
@@ -122,3 +123,50 @@ def test_a_uki_with_a_second_profile_is_signed_as_sbverify_reads_it(
     target = signed(uki, keyring, tmp_path)
     db = keyring.boot_key(BootRole.DB).certificate
     tools.run(["sbverify", "--cert", db, target], Access(read=(tmp_path,)), timeout_s=_TIMEOUT_S)
+
+
+def sections_as_files(uki: Path, folder: Path) -> list[Argument]:
+    """The measured sections of a UKI as options of systemd-measure."""
+    words: list[Argument] = []
+    for name in ("linux", "osrel", "cmdline", "initrd", "uname", "sbat", "pcrpkey", "profile"):
+        content = section_bytes(uki, f".{name}")
+        if content is not None:
+            (folder / f"section.{name}").write_bytes(content)
+            words.append(f"--{name}={folder / f'section.{name}'}")
+    return [*words, "--bank=sha256", *(f"--phase={phase}" for phase in measured.PHASES)]
+
+
+@pytest.mark.parametrize("profiles", [1, 2])
+def test_systemd_measure_computes_and_signs_the_same(
+    profiles: int, tools: ToolsTree, keyring: Keyring, tmp_path: Path
+) -> None:
+    signer = open_boot_signer(keyring, BootRole.PCR, NoPassphrase())
+    (tmp_path / "pcr.pem").write_bytes(measured.public_pem(signer.certificate))
+    (tmp_path / "pcr.json").write_bytes(measured.blank_document(signer.certificate))
+    more = [f"--pcrpkey={tmp_path / 'pcr.pem'}", f"--section=.pcrsig:@{tmp_path / 'pcr.json'}"]
+    if profiles > 1:
+        profile = tmp_path / "profile.efi"
+        words: list[Argument] = ["/usr/lib/systemd/ukify", "build", f"--stub=/{STUB.with_name('addonx64.efi.stub')}"]
+        words += ["--profile=ID=rescue", "--cmdline=rescue", f"--output={profile}"]
+        tools.run(words, Access(write=(tmp_path,)), timeout_s=_TIMEOUT_S)
+        more += ["--profile=ID=main", f"--join-profile={profile}"]
+    uki = small_uki(tools, tmp_path, *more)
+    ours = measured.measurements_of(uki)
+    access, files = Access(read=(keyring.folder,), write=(tmp_path,)), sections_as_files(uki, tmp_path)
+    tool = "/usr/lib/systemd/systemd-measure"
+    theirs = json.loads(tools.run([tool, "calculate", "--json=short", *files], access, timeout_s=_TIMEOUT_S).stdout)
+    assert [each["hash"] for each in theirs["sha256"]] == [each.value.hex() for each in ours]
+    keys: list[Argument] = [f"--private-key={keyring.folder / 'pcr.pem'}", f"--public-key={tmp_path / 'pcr.pem'}"]
+    signed_by_them = tools.run([tool, "sign", "--json=short", *files, *keys], access, timeout_s=_TIMEOUT_S).stdout
+    measured.fill(uki, signer.certificate, {each.phase: signer.sign(each.policy) for each in ours})
+    assert json.loads(section_bytes(uki, ".pcrsig") or b"") == json.loads(signed_by_them)
+
+
+def test_ukify_reads_the_filled_section(tools: ToolsTree, keyring: Keyring, tmp_path: Path) -> None:
+    signer = open_boot_signer(keyring, BootRole.PCR, NoPassphrase())
+    (tmp_path / "pcr.json").write_bytes(measured.blank_document(signer.certificate))
+    uki = small_uki(tools, tmp_path, f"--section=.pcrsig:@{tmp_path / 'pcr.json'}")
+    measured.fill(uki, signer.certificate, {e.phase: signer.sign(e.policy) for e in measured.measurements_of(uki)})
+    words: list[Argument] = ["/usr/lib/systemd/ukify", "inspect", uki, "--json=short"]
+    shown = json.loads(tools.run(words, Access(read=(tmp_path,)), timeout_s=_TIMEOUT_S).stdout)
+    assert len(json.loads(shown[".pcrsig"]["text"])["sha256"]) == len(measured.PHASES)

@@ -1,7 +1,9 @@
-"""Detached Secure Boot signatures: `signatures.json`.
+"""Detached signatures of what boots, for firmware and for TPMs: `signatures.json`.
 
 A build keeps each signature apart from the unsigned file it was made for, and publishing adds them to the release.
 Whoever builds the same unsigned files attaches the published signatures to get the published files, without a key.
+`measured` are those of the policies that stand for the UKI in PCR 11, by the phase of the boot
+(`keys.secureboot.measured`).  They are part of the UKI that the Secure Boot signature was made for.
 Source: Authenticode, a PKCS #7 SignedData (RFC 2315) in the certificate table of a PE file.
 It grows by `bedrock.evolution`.  Pure.
 """
@@ -22,6 +24,7 @@ SIGNATURES, SIGNATURES_FILE = "signatures", "signatures.json"
 UKI, LOADER = "uki.efi", "loader.efi"
 
 _FileName = Annotated[str, strict.Pattern(r"[a-z0-9][a-z0-9.-]{0,63}", "a file's name of a-z, 0-9, . and -")]
+_Phase = Annotated[str, strict.Pattern(r"([a-z-]{1,32}(:[a-z-]{1,32}){0,7})?", "words between colons, or nothing")]
 _RoleName = Annotated[str, strict.Pattern(r"[A-Za-z]{1,16}", "a variable's name of letters")]
 
 
@@ -50,17 +53,40 @@ class Detached:
 
 
 @dataclass(frozen=True)
+class PolicySignature:
+    """A signature of a policy, in base64 (RSASSA-PKCS1-v1_5, SHA-256)."""
+
+    content: bytes
+
+    @classmethod
+    def from_text(cls, text: str) -> PolicySignature:
+        """Read base64.
+
+        Raises:
+            ValueError: It is not base64.
+        """
+        try:
+            return cls(binascii.a2b_base64(text, strict_mode=True))
+        except ValueError as error:
+            raise ValueError(f"is not base64: {error}") from error
+
+    def __str__(self) -> str:
+        return base64.b64encode(self.content).decode()
+
+
+@dataclass(frozen=True)
 class Signatures:
-    """All signatures of a build, by file, and the certificates (PEM, by role) for a machine's firmware."""
+    """All signatures of a build, by file and by phase, and the certificates (PEM, by role) that they belong to."""
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
     certificates: dict[_RoleName, str]
     files: dict[_FileName, Detached]
+    measured: dict[_Phase, PolicySignature]
 
     def __post_init__(self) -> None:
         if missing := {UKI, LOADER} - self.files.keys():
             raise ValueError(f"files: {', '.join(sorted(missing))} is missing")
-        if missing := {"PK", "KEK", "db"} - self.certificates.keys():
+        if missing := {"PK", "KEK", "db", "pcr"} - self.certificates.keys():
             raise ValueError(f"certificates: {', '.join(sorted(missing))} is missing")
 
 

@@ -105,13 +105,13 @@ def test_what_needs_a_passphrase_is_noted_once_as_unchecked(tmp_path: Path) -> N
 
 def test_wrong_passphrase_is_an_error_for_each_key(tmp_path: Path) -> None:
     findings = check(production_folder(tmp_path), passphrase=FixedPassphrase("wrong"))
-    assert brief(findings) == [(ERROR, Rule.UNREADABLE)] * 11
+    assert brief(findings) == [(ERROR, Rule.UNREADABLE)] * 12
 
 
 def test_unencrypted_production_keys_are_errors(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     init(folder, Profile.PRODUCTION, NoPassphrase())
-    assert brief(check(folder)) == [(ERROR, Rule.UNENCRYPTED)] * 11
+    assert brief(check(folder)) == [(ERROR, Rule.UNENCRYPTED)] * 12
 
 
 def test_git_work_tree_is_found_however_deep_and_even_when_ignored(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_git_work_tree_is_found_however_deep_and_even_when_ignored(tmp_path: Pat
     (tmp_path / ".gitignore").write_text("*\n")
     folder = dev_folder(tmp_path / "a" / "b")
     findings = check(folder)
-    assert brief(findings) == [(WARNING, Rule.IN_GIT)] * 9
+    assert brief(findings) == [(WARNING, Rule.IN_GIT)] * 10
     assert all(str(tmp_path) in finding.message for finding in findings)
 
 
@@ -145,15 +145,15 @@ def test_certificates_expire_by_the_clock(tmp_path: Path) -> None:
     end = read_certificate(folder / "db.crt").not_valid_after_utc
     day = timedelta(days=1)
     assert check(folder, now=end - 31 * day) == ()
-    assert brief(check(folder, now=end - 29 * day)) == [(WARNING, Rule.EXPIRES_SOON)] * 3
-    assert brief(check(folder, now=end + day)) == [(ERROR, Rule.EXPIRED)] * 3
-    assert brief(check(folder, now=end - 800 * day)) == [(ERROR, Rule.NOT_YET_VALID)] * 3
+    assert brief(check(folder, now=end - 29 * day)) == [(WARNING, Rule.EXPIRES_SOON)] * 4
+    assert brief(check(folder, now=end + day)) == [(ERROR, Rule.EXPIRED)] * 4
+    assert brief(check(folder, now=end - 800 * day)) == [(ERROR, Rule.NOT_YET_VALID)] * 4
 
 
 def test_expired_certificate_is_found_by_the_real_clock(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     init(folder, Profile.DEV, NoPassphrase(), now=datetime.now(UTC) - timedelta(days=731))
-    assert brief(check(folder)) == [(ERROR, Rule.EXPIRED)] * 3
+    assert brief(check(folder)) == [(ERROR, Rule.EXPIRED)] * 4
 
 
 def test_one_key_in_two_roles_is_an_error(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_show_gives_programs_ids_thresholds_uris_and_expiry(tmp_path: Path) -> N
     assert [key["keyid"] for key in root["keys"]] == [key.keyid for key in keyring.role(TufRole.ROOT).keys]
     assert [key["here"] for key in root["keys"]] == [True, False, True]
     assert root["keys"][0]["uri"] == f"file:{folder}/root-1.pem"
-    assert [boot["role"] for boot in shown["boot"]] == ["PK", "KEK", "db"]
+    assert [boot["role"] for boot in shown["boot"]] == ["PK", "KEK", "db", "pcr"]
     assert shown["boot"][0]["not_after"].endswith("Z")
 
 

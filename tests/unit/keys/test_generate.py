@@ -45,7 +45,7 @@ def test_private_files_are_0600_in_a_0700_folder(tmp_path: Path) -> None:
     folder = dev_folder(tmp_path)
     assert mode(folder) == 0o700
     assert {mode(path) for path in folder.glob("*.pem")} == {0o600}
-    assert len(list(folder.glob("*.pem"))) == 9
+    assert len(list(folder.glob("*.pem"))) == 10
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o277])
@@ -103,7 +103,7 @@ def test_certificates_are_rsa_2048_self_signed_and_named(tmp_path: Path) -> None
         assert certificate.not_valid_after_utc - NOW == timedelta(days=3650)
         names[role] = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     assert names[BootRole.DB] == "Twinhull Image Signing Key (production)"
-    assert len(set(names.values())) == 3
+    assert len(set(names.values())) == 4
 
 
 def test_fresh_keys_have_no_findings(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from keys.roles import BootRole, Profile, Quorum, TufRole, certificate_lifetime,
 
 def test_values_are_the_names_used_in_metadata_and_firmware() -> None:
     assert [role.value for role in TufRole] == ["root", "targets", "snapshot", "timestamp", "releases", "channels"]
-    assert [role.value for role in BootRole] == ["PK", "KEK", "db"]
+    assert [role.value for role in BootRole] == ["PK", "KEK", "db", "pcr"]
 
 
 def test_only_snapshot_and_timestamp_are_online() -> None:

@@ -27,6 +27,7 @@ from keys.secureboot.pe import authenticode_digest, signatures_of
 from keys.secureboot.requests import boot_words
 from tests.fakes.keyrings import dev_folder
 from tests.fakes.signed_builds import DiskTools, build_signed, build_unsigned, plan_with_tools
+from tests.fakes.ukis import unsigned_uki
 
 # What describes one run, and not the build.
 RUN = {"summary.json", "build.log"}
@@ -73,6 +74,44 @@ def test_a_finished_build_has_the_bytes_of_one_that_was_signed_at_once(plan: Bui
     assert files_of(unsigned) == files_of(signed)
     assert not any("UNSIGNED" in note for note in done.summary.notes)
     assert not finish_build(unsigned, cache=plan.cache, assemble_disk=played).fresh
+
+
+def test_a_build_without_both_keys_is_signed_for_tpms_first(plan: BuildPlan, tmp_path: Path) -> None:
+    signed = build_signed(plan).out
+    unsigned = build_unsigned(plan, tmp_path / "out/host/neither", without=("db", "pcr")).out
+    request = unsigned / "signing-request.json"
+    assert [entry.keys[0].label for entry in read_request(request).entries] == ["pcr"] * 3
+    sign(request, plan)
+    first = request.read_bytes()
+    done = finish_build(unsigned, cache=plan.cache, assemble_disk=played)
+    assert done.next_request == request
+    assert [entry.name for entry in read_request(request).entries] == ["uki.efi", "loader.efi"]
+    # As after a crash before the next request was written.
+    request.write_bytes(first)
+    assert finish_build(unsigned, cache=plan.cache, assemble_disk=played).next_request == request
+    sign(request, plan)
+    assert finish_build(unsigned, cache=plan.cache, assemble_disk=played).next_request is None
+    assert files_of(unsigned) == files_of(signed)
+
+
+def test_only_the_key_for_measured_boots_missing_ends_in_the_same_bytes(plan: BuildPlan, tmp_path: Path) -> None:
+    signed = build_signed(plan).out
+    unsigned = build_unsigned(plan, tmp_path / "out/host/measured", without=("pcr",)).out
+    for _ in range(2):
+        sign(unsigned / "signing-request.json", plan)
+        finish_build(unsigned, cache=plan.cache, assemble_disk=played)
+    assert files_of(unsigned) == files_of(signed)
+
+
+def test_signatures_for_the_measured_boot_of_another_build_are_refused(plan: BuildPlan, tmp_path: Path) -> None:
+    unsigned = build_unsigned(plan, tmp_path / "out/host/neither", without=("db", "pcr")).out
+    request, uki = unsigned / "signing-request.json", unsigned / "unsigned/uki.efi"
+    sign(request, plan)
+    uki.write_bytes(unsigned_uki(plan, b"another kernel"))
+    before = files_of(unsigned)
+    with pytest.raises(RequestMismatchError, match=r"was not made for this uki\.efi measured at its start"):
+        finish_build(unsigned, cache=plan.cache, assemble_disk=played)
+    assert files_of(unsigned) == before
 
 
 def test_twinhull_sign_shows_the_digest_and_signs(plan: BuildPlan, unsigned: Path) -> None:

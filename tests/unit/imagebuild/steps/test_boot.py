@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,9 @@ from imagebuild.steps.products import BootPrograms, Initrd, Kernel, PackageTree,
 from imagebuild.steps.signing import GivenSignatures, KeySource, SignatureSource
 from imagebuild.steps.workshop import Workshop
 from keys.certificates import read_certificate
-from keys.errors import PeFormatError
+from keys.errors import BadKeyError, PeFormatError
 from keys.roles import BootRole
+from keys.secureboot import measured
 from keys.secureboot.pe import authenticode_digest, signatures_of
 from partitions import kept_uki
 from partitions.blockio import DeviceWindow, FileBlockDevice
@@ -28,6 +28,7 @@ from tests.fakes.definitions import plan_in
 from tests.fakes.pe_files import pe_file, uki_file
 from tests.fakes.played_tools import PlayedTools
 from tests.fakes.signed_builds import DiskTools
+from tests.fakes.ukis import unsigned_uki
 from updater.documents.signatures import parse_signatures
 from updater.documents.slot_layout import BoundPartition, parse_layout
 
@@ -44,7 +45,7 @@ def shop(tmp_path: Path) -> Workshop:
     made = Workshop(replace(plan, supply=replace(plan.supply, tools=tools)), tmp_path / "work", tmp_path / "scratch")
     for folder in (made.out, made.config, made.folders.output):
         folder.mkdir(parents=True)
-    (made.work / "unsigned.efi").write_bytes(pe_file(b"uki"))
+    (made.work / "unsigned.efi").write_bytes(unsigned_uki(made.plan))
     for name in ("root.erofs", "root.verity"):
         (made.out / name).write_bytes(b"x")
     (made.out / "uki.efi").write_bytes(uki_file(ROOT_HASH, "host", "1.0.0"))
@@ -101,14 +102,21 @@ def test_uki_and_loader_are_signed_by_db_and_no_program_sees_the_key(shop: Works
         assert load_der_pkcs7_certificates(signature) == [db]
         assert authenticode_digest(path) in signature
     assert not played(shop).calls
-    assert sorted(path.name for path in (shop.out / "certificates").iterdir()) == ["KEK.pem", "PK.pem", "db.pem"]
+    assert sorted(path.name for path in (shop.out / "certificates").iterdir()) == [
+        "KEK.pem",
+        "PK.pem",
+        "db.pem",
+        "pcr.pem",
+    ]
     assert b"PRIVATE" not in b"".join(path.read_bytes() for path in (shop.out / "certificates").iterdir())
 
 
 def test_signatures_lie_beside_what_they_were_made_for(shop: Workshop) -> None:
-    boot.sign(shop, shop.work / "unsigned.efi")
+    unsigned = shop.work / "unsigned.efi"
+    boot.sign(shop, unsigned)
     document = parse_signatures((shop.out / "signatures.json").read_bytes(), source="signatures.json")
-    assert document.files["uki.efi"].unsigned_sha256 == hashlib.sha256(pe_file(b"uki")).hexdigest()
+    assert document.files["uki.efi"].unsigned_sha256 == file_sha256(unsigned)
+    assert {phase: each.content for phase, each in document.measured.items()} == measured.signatures_in(unsigned)
     assert signatures_of(shop.out / "uki.efi") == (document.files["uki.efi"].der,)
     assert signatures_of(shop.work / "loader.signed.efi") == (document.files["loader.efi"].der,)
 
@@ -119,9 +127,27 @@ def test_given_signatures_need_no_key_and_make_the_same_files(shop: Workshop) ->
     shutil.rmtree(shop.out / "certificates")
     (shop.out / "uki.efi").unlink()
     given = GivenSignatures(parse_signatures(document, source="signatures.json"))
+    (shop.work / "unsigned.efi").write_bytes(unsigned_uki(shop.plan))
     boot.sign(with_signatures(shop, given), shop.work / "unsigned.efi")
     assert (shop.out / "uki.efi").read_bytes() == uki
     assert (shop.out / "signatures.json").read_bytes() == document
+
+
+def test_given_signatures_of_another_uki_are_refused(shop: Workshop) -> None:
+    boot.sign(shop, shop.work / "unsigned.efi")
+    document = (shop.out / "signatures.json").read_bytes()
+    shutil.rmtree(shop.out / "certificates")
+    (shop.work / "unsigned.efi").write_bytes(unsigned_uki(shop.plan, b"another kernel"))
+    given = GivenSignatures(parse_signatures(document, source="signatures.json"))
+    with pytest.raises(BadKeyError, match=r"the signature of the policy [0-9a-f]{64} does not hold"):
+        boot.sign(with_signatures(shop, given), shop.work / "unsigned.efi")
+
+
+def test_the_uki_carries_the_key_for_its_measured_boot_and_room_for_the_signatures(shop: Workshop) -> None:
+    (words,) = joined(shop)
+    assert f"--pcrpkey={shop.config / 'pcr.pem'}" in words
+    assert f"--section=.pcrsig:@{shop.config / 'pcr.json'}" in words
+    assert b"BEGIN PUBLIC KEY" in (shop.config / "pcr.pem").read_bytes()
 
 
 def test_what_is_not_a_program_is_not_signed(shop: Workshop) -> None:

@@ -14,7 +14,8 @@ from keys.certificates import read_certificate
 from keys.errors import UnrequestedKeyError
 from keys.keyring import Keyring
 from keys.roles import BootRole
-from keys.secureboot.requests import boot_entry, boot_words, program_entry
+from keys.secureboot.measured import Measurement
+from keys.secureboot.requests import boot_entry, boot_words, measurement_entry, program_entry
 from keys.secureboot.siglist import BootVariable, certificate_list, hash_list
 from keys.secureboot.variable import Addition
 from tests.fakes.keyrings import dev_folder
@@ -38,6 +39,17 @@ def words_of(payload: bytes, certificate: x509.Certificate, context: bytes | Non
 def test_a_program_is_named_by_its_digest(certificate: x509.Certificate) -> None:
     (line,) = boot_words(program_entry("uki.efi", DIGEST, certificate, ("harmless",)))
     assert line == f"lets firmware start the program with the Authenticode SHA-256 {DIGEST.hex()}"
+
+
+def test_a_measured_boot_is_named_by_what_the_register_holds(certificate: x509.Certificate) -> None:
+    (line,) = boot_words(measurement_entry(Measurement("sysinit", DIGEST), certificate, ("harmless",)))
+    assert line == f"lets a TPM give out what is bound to this key while its PCR 11 holds {DIGEST.hex()}"
+
+
+def test_a_policy_that_is_not_of_the_named_value_is_not_signed(certificate: x509.Certificate) -> None:
+    policy = Measurement("", hashlib.sha256(b"other").digest()).policy
+    with pytest.raises(UnrequestedKeyError, match="nothing that firmware reads"):
+        words_of(policy, certificate, DIGEST)
 
 
 def test_additions_say_what_starts_and_what_does_not(certificate: x509.Certificate) -> None:

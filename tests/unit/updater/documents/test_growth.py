@@ -29,7 +29,7 @@ def mappings(value: object, name: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Every mapping with keys of a type's own, with the path to it; those by name (attachments) have no such keys."""
     found: list[tuple[str, dict[str, Any]]] = []
     if isinstance(value, dict):
-        by_name = name in ("attachments", "certificates", "files")
+        by_name = name in ("attachments", "certificates", "files", "measured")
         found = [] if by_name else [(name, value)]
         return found + [each for key, item in value.items() for each in mappings(item, key)]
     if isinstance(value, list):
