@@ -102,6 +102,12 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             f"{AGENT}/test_ways_back.py": ("test_three_boots_without_power_cost_a_proven_version_one_reboot",),
         },
     ),
+    "H10": (
+        "root could write to the running slot's partition",
+        {
+            f"{WHOLE}/test_locks.py": ("test_root_cannot_write_to_the_partitions_of_a_slot",),
+        },
+    ),
     "H16": (
         "1.0 and 1.00 were two versions and one to the loader, 1.0.1-RC1 and 1.0.1-rc1 one name on FAT",
         {
@@ -142,6 +148,15 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             ),
         },
     ),
+    "H20": (
+        "without Secure Boot there was no lockdown, and unsigned modules were loaded",
+        {
+            f"{WHOLE}/test_locks.py": (
+                "test_a_module_without_a_signature_is_refused",
+                "test_the_kernel_is_locked_down",
+            ),
+        },
+    ),
     "H21": (
         "the power went right after a pull, and an image without a name and with empty files was left",
         {
@@ -162,6 +177,15 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "etc-diff did not say that the image had changed what the host had edited",
         {
             f"{AGENT}/etcdiff/test_etcdiff.py": ("test_what_the_image_changed_since_is_told_with_both_contents",),
+        },
+    ),
+    "H24": (
+        "kernel arguments from outside started another root and a shell as PID 1",
+        {
+            f"{WHOLE}/test_locks.py": (
+                "test_kernel_arguments_from_outside_have_no_effect_and_are_shown",
+                "test_exactly_one_root_hash_counts",
+            ),
         },
     ),
     "H25": (
@@ -195,17 +219,18 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             f"{TOOLS}/test_fat_peers.py": ("test_they_read_what_we_renamed",),
         },
     ),
+    "H28": (
+        "the first partition table was torn, and Linux saw no partition",
+        {
+            f"{WHOLE}/test_locks.py": (
+                "test_a_disk_whose_first_partition_table_is_torn_boots_where_firmware_does_not_repair_it",
+            ),
+        },
+    ),
     "H30": (
         "firmware refused a damaged trial, and its menu waited for a hand",
         {
             f"{AGENT}/test_ways_back.py": ("test_a_damaged_uki_of_a_trial_falls_back_by_itself_and_is_restored",),
-        },
-    ),
-    "H31": (
-        "leftovers of a cut on FAT made the first update fail",
-        {
-            f"{TOOLS}/test_fat_peers.py": ("test_both_find_the_same_damage",),
-            f"{DISK}/fat/test_fat_reading.py": ("test_lost_clusters_are_counted_and_harmless",),
         },
     ),
     "H32": (
