@@ -163,6 +163,16 @@ def second_choice(entries: Iterable[BootEntry]) -> BootEntry | None:
     return max(others, key=lambda entry: (entry.blessed, not entry.exhausted, entry.version), default=first)
 
 
+def spare_choice(entries: Iterable[BootEntry]) -> BootEntry | None:
+    """The proven version that the ESP keeps as well, without a counter: one that is not guarded, the oldest of them.
+
+    The loader takes a spare for an entry like any other, so it must never be what the names elsewhere speak against.
+    """
+    proven = [entry for entry in entries if entry.blessed and not entry.exhausted]
+    best = min(proven, key=lambda entry: (entry.guarded, entry.version), default=None)
+    return None if best is None else best.as_blessed()
+
+
 def parse_temporary(file_name: str) -> BootEntry | None:
     """The entry that a file of this name was to become; None when it is not a temporary name of ours."""
     if not file_name.endswith(TEMPORARY_SUFFIX):

@@ -213,9 +213,10 @@ def _stage(recipe: DiskRecipe, boot: BootPrograms, slot: Sequence[Path], place: 
         raise BuildError(f"{place.config / RECIPE_FILE}: {recipe.entry} is not the name of a boot entry")
     (xbootldr / LOADER_CONF).parent.mkdir()
     (xbootldr / LOADER_CONF).write_bytes(second_conf(entry))
-    uki = xbootldr / config.entry_path(recipe.entry)
-    uki.parent.mkdir(parents=True)
-    shutil.copyfile(boot.uki, uki)
+    # The one on the ESP is a spare, for when the other partition is lost.
+    for uki in (xbootldr / config.entry_path(recipe.entry), esp / config.entry_path(recipe.entry)):
+        uki.parent.mkdir(parents=True)
+        shutil.copyfile(boot.uki, uki)
     for path in slot:
         (place.source / path.name).hardlink_to(path)
     # FAT keeps the times of copied files.

@@ -60,6 +60,10 @@ class FakeMachine:
     def boot(self) -> FakeBootFolder:
         return self.host.folder
 
+    @property
+    def esp(self) -> FakeBootFolder:
+        return self.host.esp
+
     def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
         return self.programs
 

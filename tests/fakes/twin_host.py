@@ -107,6 +107,7 @@ class TwinHost:
         self.power = Power()
         self.disk = MemoryDisk(disk_image(parts or twin_parts()), power=self.power)
         self.folder = FakeBootFolder(power=self.power)
+        self.esp = FakeBootFolder(power=self.power)
         self.running: BuiltRelease = first
         self.known: dict[str, BuiltRelease] = {}
         # Versions that end in a panic before anything of theirs is written down.
@@ -139,14 +140,20 @@ class TwinHost:
     def entries(self) -> tuple[BootEntry, ...]:
         return tuple(entry for name in self.folder.names() if (entry := parse_entry(name)))
 
+    def seen_from_the_esp(self) -> tuple[BootEntry, ...]:
+        """What the first loader sees: the spare, too."""
+        spares = (entry for name in self.esp.names() if (entry := parse_entry(name)))
+        return tuple(dict.fromkeys((*self.entries(), *spares)))
+
     def cut(self, *, keep: bool = False) -> None:
         """The power went away: what was not synced is gone, or (with `keep`) all of it had reached the disk."""
         self.disk.cut(keep=range(len(self.disk.pending)) if keep else ())
         self.folder.cut(keep=keep)
+        self.esp.cut(keep=keep)
 
     def boot(self, once: str | None = None) -> Version | None:
         """Reset: the version that comes up, or None when the chosen one dies in the initrd."""
-        content = self._loaded(self._matching(once) or selected(self.entries()))
+        content = self._loaded(self._matching(once) or selected(self.seen_from_the_esp()))
         if content is None:
             # The firmware goes on to the loader on the other partition.
             self.second_boots += 1
@@ -162,7 +169,7 @@ class TwinHost:
         """The UKI that a loader starts, counted before; None when the firmware refuses it."""
         if chosen is None:
             return None
-        content = self.folder.durable[chosen.file_name]
+        content = {**self.esp.durable, **self.folder.durable}[chosen.file_name]
         if chosen.tries_left is not None:
             counted = BootEntry(
                 chosen.image, chosen.version, max(0, chosen.tries_left - 1), (chosen.tries_done or 0) + 1
@@ -208,7 +215,9 @@ class TwinHost:
 
     def bootable(self) -> dict[str, str]:
         """Names the loader may choose, with the root hash each one asks for."""
-        return {entry.file_name: asked_for(self.folder.durable[entry.file_name]) for entry in self.entries()}
+        found = {entry.file_name: asked_for(self.folder.durable[entry.file_name]) for entry in self.entries()}
+        spares = {name: asked_for(content) for name, content in self.esp.durable.items() if parse_entry(name)}
+        return found | {f"spare {name}": root_hash for name, root_hash in spares.items()}
 
     def know(self, one: BuiltRelease) -> None:
         self.known[one.release.root_hash] = one

@@ -17,7 +17,7 @@ from uuid import uuid4
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from keys.secureboot.siglist import BootVariable, hashes_of, parse_lists
-from partitions.entries import BootEntry
+from partitions.entries import BootEntry, spare_choice
 from partitions.version import Version
 from updater.agent import trial
 from updater.agent.asking import AnyPlace, Repository, Server
@@ -188,7 +188,33 @@ class Agent:
             self._examine_other()
             self._keep_second_way()
             self._keep_ways_in(facts.running_version)
+            self._keep_spare()
         return self._follow(verdict, force=False)
+
+    def _keep_spare(self) -> None:
+        """Let the ESP have a proven UKI as well."""
+        facts = self.facts()
+        entry = spare_choice(facts.entries)
+        if entry is None:
+            return
+        slot = facts.slot if entry.version == facts.running_version else facts.inactive.slot
+        if line := Mender(self.machine).keep_spare(entry, slot):
+            self._tell(line, entry.version)
+
+    def _drop_spare(self, entry: BootEntry) -> None:
+        """Take an entry's spare from the ESP: the loader would go on starting what is not to be started any more."""
+        with self.machine.esp.mounted(writable=False) as folder:
+            there = entry.as_blessed().file_name in folder.names()
+        if not there:
+            return
+        facts = self.facts()
+        running = BootEntry(facts.image, facts.running_version)
+        if running.version != entry.version and (line := Mender(self.machine).keep_spare(running, facts.slot)):
+            _log.info("%s", line)
+        with self.machine.esp.mounted(writable=False) as folder:
+            there = entry.as_blessed().file_name in folder.names()
+        if there:
+            self.machine.esp.remove(entry.as_blessed().file_name)
 
     def _keep_ways_in(self, version: Version) -> None:
         """Keep both boot loaders startable; a failure keeps nothing else from its work."""
@@ -417,7 +443,9 @@ class Agent:
             yield InstallTarget(
                 disk=disk,
                 slot=disk_map(disk, release.architecture).slot(facts.slot.other),
+                running=disk_map(disk, release.architecture).slot(facts.slot),
                 boot=self.machine.boot,
+                esp=self.machine.esp,
                 facts=facts,
                 tries=self.config.tries,
                 free_uuid=uuid4,
@@ -508,6 +536,8 @@ class Agent:
     def _rename(self, verdict: trial.TrialVerdict) -> None:
         """Change entries on the disk, each durable before the next; then what the second boot loader starts follows."""
         for rename in verdict.renames:
+            if rename.new.exhausted and not rename.old.exhausted:
+                self._drop_spare(rename.old)
             self.machine.boot.rename(rename.old.file_name, rename.new.file_name)
         if verdict.removals:
             with self.machine.boot.mounted(writable=True) as folder:

@@ -1,4 +1,4 @@
-"""XBOOTLDR, the partition of the UKIs: its folder of boot entries and what its own boot loader is to start.
+"""The boot partitions: XBOOTLDR with the UKIs and what its own boot loader is to start, and the ESP with a spare UKI.
 
 FAT has no journal: everything that was not synced may be lost, in any order.  So files are written, removed and read
 on the mounted file system, and what decides what boots, a name and the choice of the second loader, is changed while
@@ -179,16 +179,18 @@ class MountedBootFolder:
         return self._folder / name
 
 
-class Xbootldr:
-    """The partition on the disk.
+class FatPartition:
+    """A boot partition on the disk.
 
     Args:
+        name: What it is called where it is mounted.
         locate: Finds its node.
         at: Where it is mounted below.
         clock: Bounds how long it is waited for.
     """
 
-    def __init__(self, locate: Callable[[], Path], at: Path, clock: Clock) -> None:
+    def __init__(self, name: str, locate: Callable[[], Path], at: Path, clock: Clock) -> None:
+        self._name = name
         self._locate = locate
         self._at = at
         self._clock = clock
@@ -196,8 +198,10 @@ class Xbootldr:
     @contextmanager
     def mounted(self, *, writable: bool) -> Iterator[BootFolder]:
         """Mount it for as long as the block runs; writes to the disk only when `writable`."""
-        at = self._at / f"xbootldr.{self._clock.steady():.6f}"
+        at = self._at / f"{self._name}.{self._clock.steady():.6f}"
         with mounted(self._locate(), at, writable=writable, clock=self._clock) as mount:
+            if writable:
+                (mount / ENTRIES_FOLDER).mkdir(parents=True, exist_ok=True)
             yield MountedBootFolder(mount / ENTRIES_FOLDER)
 
     def rename(self, old: str, new: str) -> None:

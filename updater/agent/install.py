@@ -8,11 +8,13 @@ I4: the order of `install`, each step durable before the next.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from partitions import kept_uki, verity
 from partitions.blockio import BlockDevice, DeviceWindow, StreamWriter
@@ -25,11 +27,14 @@ from partitions.kept_uki import KeptUki
 from partitions.layout import EMPTY_ATTRIBUTES, EMPTY_LABEL, WRITTEN_ATTRIBUTES, identity_of, slot_label
 from partitions.loader_conf import second_conf
 from updater.agent.boot_partition import BootFolder, BootPartition
+from updater.agent.copying import copy_uki
+from updater.agent.spare import keep_spare, remove_spares
 from updater.agent.state import HostFacts
 from updater.documents.release import Artifact, Release
 from updater.errors import NoSpaceError, PolicyError, RefusedError, SlotError
 
 BOOT_MARGIN_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -75,12 +80,15 @@ class InstallTarget:
     """The slot to write and the interfaces to reach it.
 
     `boot` is mounted for writing only as long as a step on it takes: nobody else can read it then.
+    `esp` holds the spare, `running` is the slot that runs.
     `free_uuid` returns an identity for an empty slot.  `revoked` are programs that the firmware would not start.
     """
 
     disk: BlockDevice
     slot: SlotPartitions
     boot: BootPartition
+    esp: BootPartition
+    running: SlotPartitions
     facts: HostFacts
     tries: int
     free_uuid: Callable[[], UUID]
@@ -191,11 +199,24 @@ def removable_names(target: InstallTarget, folder: BootFolder) -> tuple[str, ...
 
 
 def keep_running(target: InstallTarget) -> None:
-    """Make both loaders start the running entry, on the disk, uncounted: it is the only one from the next step on."""
+    """Make both loaders start the running entry, on the disk, uncounted: it is the only one from the next step on.
+
+    The ESP gets it as its spare.  That this fails, because the slot keeps no copy or the ESP is full, stops no update;
+    the spare of the slot that is given up goes in any case.
+    """
+    running = BootEntry(target.facts.image, target.facts.running_version)
     for entry in target.facts.running_entries:
         if entry.guarded:
-            target.boot.rename(entry.file_name, entry.as_blessed().file_name)
-    target.boot.choose_second(second_conf(BootEntry(target.facts.image, target.facts.running_version)))
+            target.boot.rename(entry.file_name, running.file_name)
+    target.boot.choose_second(second_conf(running))
+    try:
+        partition = DeviceWindow(target.disk, target.running.data.offset_bytes, target.running.data.size_bytes)
+        kept = kept_uki.read_record(partition)
+        kept_uki.check(partition, kept)
+        keep_spare(target.esp, running, partition, kept)
+    except (TwinhullError, OSError) as error:
+        _log.warning("the ESP has no spare of %s: %s", running.version, error)
+    remove_spares(target.esp, but=running)
 
 
 def remove_inactive_entries(target: InstallTarget, folder: BootFolder) -> None:
@@ -282,21 +303,6 @@ def write_entry(
     if target.revoked and folder.authenticode(entry.temporary_name) in target.revoked:
         folder.remove(entry.temporary_name)
         raise PolicyError(f"{entry.version} is revoked: the firmware of this host would not start it")
-
-
-def copy_uki(partition: BlockDevice, kept: KeptUki, folder: BootFolder, name: str) -> None:
-    """Write the UKI that a slot keeps to the disk as a new file, durably, and read it back past the cache.
-
-    Raises:
-        RefusedError: The disk does not hold what was written.
-    """
-    with folder.create(name) as sink:
-        for chunk in kept_uki.chunks(partition, kept):
-            sink.write(chunk)
-    folder.sync()
-    found = folder.sha256_uncached(name)
-    if found != kept.sha256:
-        raise RefusedError(f"boot entry {name}: the disk holds {found}, signed is {kept.sha256}")
 
 
 def flip(boot: BootPartition, entry: BootEntry) -> None:

@@ -24,7 +24,7 @@ from partitions.gpt import GptEntry
 from partitions.layout import EMPTY_LABEL, SlotIdentity, identity_of, root_types
 from partitions.version import Version
 from updater.agent.boot_options import ORDER, BootPlace, keep_options
-from updater.agent.boot_partition import BootFolder, BootPartition, BootPartitionFolder, Xbootldr, mounted
+from updater.agent.boot_partition import BootFolder, BootPartition, BootPartitionFolder, FatPartition, mounted
 from updater.agent.boot_trust.databases import Databases, EfiDatabases
 from updater.agent.boot_trust.judging import BootProgram
 from updater.agent.boot_trust.programs import programs_in
@@ -71,6 +71,10 @@ class Machine(Protocol):
     @property
     def boot(self) -> BootPartition:
         """The partition of the UKIs."""
+
+    @property
+    def esp(self) -> BootPartition:
+        """The partition of the first boot loader, with the spare UKI."""
 
     def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
         """Every program on the boot partitions; `running` is the entry that was booted."""
@@ -153,7 +157,14 @@ class ThisMachine:
         """XBOOTLDR, on the disk of the running root."""
         if self.boot_folder is not None:
             return BootPartitionFolder(self.boot_folder)
-        return Xbootldr(lambda: self._partition(_xbootldr), self.root / "run/twinhull", self.clock)
+        return FatPartition("xbootldr", lambda: self._partition(_xbootldr), self.root / "run/twinhull", self.clock)
+
+    @property
+    def esp(self) -> BootPartition:
+        """The ESP, on the same disk."""
+        if self.boot_folder is not None:
+            return BootPartitionFolder(self.boot_folder.with_name("efi"))
+        return FatPartition("esp", lambda: self._partition(_esp), self.root / "run/twinhull", self.clock)
 
     def boot_programs(self, running: BootEntry | None) -> tuple[BootProgram, ...]:
         """Read every program on ESP and XBOOTLDR."""

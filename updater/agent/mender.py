@@ -19,9 +19,10 @@ from partitions.entries import BootEntry
 from partitions.errors import UkiError, VerityError
 from partitions.kept_uki import KeptUki
 from partitions.layout import Slot, identity_of
-from updater.agent.install import copy_uki
+from updater.agent.copying import copy_uki
 from updater.agent.machine import Machine, disk_map
 from updater.agent.mending import Adopt, Discard, Mend, Report, Restore
+from updater.agent.spare import has_spare, keep_spare
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,18 @@ class Mender:
         except TwinhullError as error:
             return f"slot {slot.value} cannot be read: {error}"
         return ""
+
+    def keep_spare(self, entry: BootEntry, slot: Slot) -> str:
+        """Keep the ESP's spare (writes to the disk); returns what was done or could not be, empty when it was there."""
+        try:
+            with self._kept(slot) as (partition, kept):
+                if has_spare(self.machine.esp, entry, kept):
+                    return ""
+                kept_uki.check(partition, kept)
+                keep_spare(self.machine.esp, entry, partition, kept)
+        except (TwinhullError, OSError) as error:
+            return f"the ESP has no spare of {entry.version}: {error}"
+        return f"the ESP has a spare of {entry.version} again"
 
     def _carried_out(self, mend: Mend) -> str:
         try:

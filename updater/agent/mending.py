@@ -65,7 +65,8 @@ def mends(facts: HostFacts, hints: Hints, *, tries: int) -> tuple[Mend, ...]:
     running = facts.running_version
     if not facts.running_entries and running not in named:
         found.append(Restore(facts.slot, _running_entry(facts, hints, tries), "the running version has no boot entry"))
-    elif (lost := _lost(facts, hints, tries)) is not None and lost.entry.version not in named:
+    lost = _lost(facts, hints, tries)
+    if lost is not None and lost.entry.version not in named:
         found.append(lost)
     return tuple(found)
 

@@ -35,7 +35,9 @@ def target(machine: TwinHost) -> InstallTarget:
     return InstallTarget(
         disk=machine.disk,
         slot=machine.map().slot(facts.slot.other),
+        running=machine.map().slot(facts.slot),
         boot=machine.folder,
+        esp=machine.esp,
         facts=facts,
         tries=3,
         free_uuid=random_uuid,

@@ -257,3 +257,32 @@ def test_a_proven_version_that_never_reaches_its_checks_is_left_in_the_end() -> 
     assert not trial.hangs(guarded, judged=True, up_s=2 * trial.HANG_S)
     alone = facts("1.0.1", entry("1.0.1"))
     assert not trial.hangs(alone, judged=False, up_s=2 * trial.HANG_S)
+
+
+def test_the_esp_has_a_spare_of_the_version_that_is_not_guarded(life: Life) -> None:
+    assert life.start() == "1.0.1"
+    assert life.host.esp.names() == ("host_1.0.0.efi",)
+    life.agent.bless()
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    assert life.host.esp.names() == ("host_1.0.1.efi",)
+    assert life.well() == "1.0.2"
+    assert life.host.esp.names() == ("host_1.0.1.efi",)
+
+
+def test_a_lost_partition_of_ukis_is_started_without_and_filled_again(life: Life) -> None:
+    assert life.well() == "1.0.1"
+    for files in (life.host.folder.durable, life.host.folder.current):
+        files.clear()
+    assert life.start() == "1.0.0"
+    assert life.names == ("host_1.0.0.efi", "host_1.0.1.efi")
+    life.agent.bless()
+    assert life.well() == "1.0.1"
+
+
+def test_a_full_esp_stops_no_update(life: Life) -> None:
+    life.host.esp.room = 100
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    assert life.host.esp.names() == ()
+    assert life.well() == "1.0.2"
