@@ -102,7 +102,18 @@ def write_identity(device: BlockDevice, index: int, *, uuid: UUID, label: str, a
         GptError: There is no such partition, or the disk does not hold what was written.
         BlockIOError: The disk cannot be read or written.
     """
-    table = read_table(device).with_entry(index, uuid=uuid, label=label, attributes=attributes)
+    write_table(device, read_table(device).with_entry(index, uuid=uuid, label=label, attributes=attributes))
+
+
+def write_table(device: BlockDevice, table: GptTable) -> None:
+    """Write both copies of the table to the disk, one after the other, durably, and read them back.
+
+    A cut at any moment leaves a readable table, the old one or the new one.
+
+    Raises:
+        GptError: The disk does not hold what was written.
+        BlockIOError: The disk cannot be read or written.
+    """
     for copy in table.write_order:
         writes = table.copy_writes(copy)
         for offset, data in writes:

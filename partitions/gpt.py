@@ -131,6 +131,10 @@ class GptTable:
         _require_fitting(new, index)
         return replace(self, entries=(*self.entries[:index], new, *self.entries[index + 1 :]))
 
+    def with_disk_uuid(self, uuid: UUID) -> GptTable:
+        """The same table with another identity of the disk."""
+        return replace(self, disk_uuid=uuid)
+
     @property
     def write_order(self) -> tuple[Copy, Copy]:
         """Which copy to write first: the damaged one, else the backup; the other only when the first is durable."""

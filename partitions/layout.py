@@ -32,6 +32,10 @@ TYPE_ROOT_ARM64_VERITY = UUID("df3300ce-d69f-4c92-978c-9bfb0f38d820")
 
 STATE_BYTES = 64 * MIB
 
+# What every disk is built with; a host gives its own disk others at its first boot.
+BUILT_ESP_UUID = UUID("a7f4cac0-372c-41d0-bcb5-c4e44bdf42c0")
+BUILT_XBOOTLDR_UUID = UUID("0cfc6ae8-596b-40bc-a018-c98b688596e7")
+
 ESP_LABEL = "esp"
 XBOOTLDR_LABEL = "xbootldr"
 EMPTY_LABEL = "_empty"

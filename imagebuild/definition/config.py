@@ -23,9 +23,18 @@ from bedrock import strict
 from imagebuild.definition.base import checked_engine
 from imagebuild.definition.host import UTC
 from imagebuild.definition.image import BuildProfile, ImageDefinition
+from imagebuild.definition.reset import RESET_ARGUMENT
 from imagebuild.definition.sources import is_local
 from partitions.entries import ENTRIES_FOLDER
-from partitions.layout import EMPTY_LABEL, ESP_LABEL, XBOOTLDR_LABEL, identity_of, slot_label
+from partitions.layout import (
+    BUILT_ESP_UUID,
+    BUILT_XBOOTLDR_UUID,
+    EMPTY_LABEL,
+    ESP_LABEL,
+    XBOOTLDR_LABEL,
+    identity_of,
+    slot_label,
+)
 from partitions.version import Version
 
 # no_timer_check: the kernel's test of the legacy timer counts ticks against the processor's clock; in a virtual machine
@@ -168,6 +177,11 @@ def _command_line(definition: ImageDefinition, root_hash: str, *more: str) -> st
     return " ".join((f"roothash={root_hash}", *arguments))
 
 
+def reset_arguments(definition: ImageDefinition, root_hash: str) -> str:
+    """The kernel command line of the entry that resets the host and then starts it as usual."""
+    return _command_line(definition, root_hash, RESET_ARGUMENT)
+
+
 def root_partitions() -> dict[str, str]:
     """systemd-repart definitions that make the root filesystem and its verity tree, each just as large as needed."""
     root = """
@@ -196,8 +210,9 @@ def disk_partitions(definition: ImageDefinition, *, version: Version, root_hash:
     identity = identity_of(root_hash)
     slots = definition.slots
     label = slot_label(definition.id, version)
-    esp = _partition("esp", ESP_LABEL, slots.esp, ("Format=vfat", "CopyFiles=/esp:/"))
-    boot = _partition("xbootldr", XBOOTLDR_LABEL, slots.boot, ("Format=vfat", "CopyFiles=/xbootldr:/", "NoAuto=yes"))
+    esp = _partition("esp", ESP_LABEL, slots.esp, (f"UUID={BUILT_ESP_UUID}", "Format=vfat", "CopyFiles=/esp:/"))
+    uki = (f"UUID={BUILT_XBOOTLDR_UUID}", "Format=vfat", "CopyFiles=/xbootldr:/", "NoAuto=yes")
+    boot = _partition("xbootldr", XBOOTLDR_LABEL, slots.boot, uki)
     data_a = ("CopyBlocks=/root.erofs", f"UUID={identity.data_uuid}", "ReadOnly=yes")
     tree_a = ("CopyBlocks=/root.verity", f"UUID={identity.verity_uuid}", "ReadOnly=yes")
     return {

@@ -41,6 +41,7 @@ from imagebuild.definition.mkosi import files_without_effect
 from imagebuild.definition.paths import FilePath
 from imagebuild.definition.provision import ProvisionPolicy
 from imagebuild.definition.removals import check_removals
+from imagebuild.definition.reset import ResetPolicy
 from imagebuild.definition.sources import (
     LOCAL_PACKAGE,
     DebianComponent,
@@ -73,7 +74,7 @@ KernelArgument = Annotated[
     str,
     strict.Pattern(r"[!-~]+", "one kernel argument without spaces"),
     strict.Pattern(
-        r"(?!(roothash|root|init|rdinit|systemd\.verity|twinhull\.mounts)(=|$)|--$).*",
+        r"(?!(roothash|root|init|rdinit|systemd\.verity|twinhull\.mounts|twinhull\.reset)(=|$)|--$).*",
         "for a definition to set: the build sets it",
     ),
 ]
@@ -262,6 +263,7 @@ class ImageDefinition:
         etc: What of a host's own edits of `/etc` outlives a boot: all (`overlay`), what is listed (`allowlist`), or
             nothing (`volatile`).
         etc_keep: What an `allowlist` keeps besides its built-in names: `app/settings`, `app/*.conf`, `app/` (a folder).
+        reset: Who may reset a host, besides root on it.
         provision: Which configuration a host accepts from outside.
     """
 
@@ -305,6 +307,7 @@ class ImageDefinition:
     var: VarPolicy = field(default_factory=VarPolicy)
     etc: EtcMode = EtcMode.ALLOWLIST
     etc_keep: tuple[KeptName, ...] = ()
+    reset: ResetPolicy = field(default_factory=ResetPolicy)
 
     @property
     def etc_policy(self) -> EtcPolicy:

@@ -1,4 +1,4 @@
-"""`var:` of `image.yaml`: what a host does about a damaged `/var`.  Pure: how the image carries it."""
+"""`var:` of `image.yaml`, what a host does about a damaged `/var`, and how the image carries its policies.  Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bedrock import strict
+from imagebuild.definition.reset import ResetPolicy
 
 STORAGE_FILE = "/usr/lib/twinhull/storage.json"
 
@@ -35,8 +36,9 @@ class StoragePolicy:
     """`/usr/lib/twinhull/storage.json`; the initrd searches the text of this file, written by `strict.dump_json`."""
 
     var: VarPolicy = field(default_factory=VarPolicy)
+    reset: ResetPolicy = field(default_factory=ResetPolicy)
 
 
-def baked_storage(var: VarPolicy) -> bytes:
+def baked_storage(var: VarPolicy, reset: ResetPolicy) -> bytes:
     """The policy as the image carries it."""
-    return strict.dump_json(StoragePolicy(var))
+    return strict.dump_json(StoragePolicy(var, reset))

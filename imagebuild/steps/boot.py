@@ -40,6 +40,7 @@ _TIMEOUT_S = 300
 # Profiles of a UKI (ukify(1), Boot Loader Specification): the first boots when nobody chooses.
 _MAIN_PROFILE = "ID=main"
 _RESCUE_PROFILE = "ID=rescue\nTITLE=rescue: a root shell on the console"
+_RESET_PROFILE = "ID=reset\nTITLE=factory reset: everything that this host keeps is lost"
 _EFI_FOLDER = Path("usr/lib/systemd/boot/efi")
 LOADER_PROGRAM = _EFI_FOLDER / "systemd-bootx64.efi"
 STUB = _EFI_FOLDER / "linuxx64.efi.stub"
@@ -66,22 +67,31 @@ def make_uki(shop: Workshop, tree: PackageTree, initrd: Initrd, root: RootImage)
         f"--uname={tree.kernel.version}",
         f"--pcrpkey={shop.config / 'pcr.pem'}",
         f"--section={measured.SECTION}:@{shop.config / 'pcr.json'}",
-        *(_rescue_profile(shop, root.root_hash) if shop.plan.definition.rescue else ()),
+        *_more_profiles(shop, root.root_hash),
         f"--output={unsigned}",
     )
     return unsigned
 
 
-def _rescue_profile(shop: Workshop, root_hash: str) -> tuple[str, ...]:
-    """Make the part of the UKI that is another entry of the boot menu (writes to the working folder).
+def _more_profiles(shop: Workshop, root_hash: str) -> tuple[str, ...]:
+    """Make the parts of the UKI that are other entries of the boot menu (writes to the working folder).
 
-    A separate file would be another version for the loader to choose and for the agent to count.
+    Separate files would be other versions for the loader to choose and for the agent to count.
     """
-    (shop.config / "cmdline.rescue").write_text(config.rescue_arguments(shop.plan.definition, root_hash) + "\n")
-    profile = shop.work / "rescue.profile.efi"
-    cmdline = f"--cmdline=@{shop.config / 'cmdline.rescue'}"
-    _ukify(shop, f"--stub=/{_PROFILE_STUB}", f"--profile={_RESCUE_PROFILE}", cmdline, f"--output={profile}")
-    return (f"--profile={_MAIN_PROFILE}", f"--join-profile={profile}")
+    definition = shop.plan.definition
+    wanted = {
+        "rescue": (definition.rescue, _RESCUE_PROFILE, config.rescue_arguments),
+        "reset": (definition.reset.boot_menu, _RESET_PROFILE, config.reset_arguments),
+    }
+    words: list[str] = []
+    for name, (on, text, arguments) in wanted.items():
+        if on:
+            (shop.config / f"cmdline.{name}").write_text(arguments(definition, root_hash) + "\n")
+            profile = shop.work / f"{name}.profile.efi"
+            cmdline = f"--cmdline=@{shop.config / f'cmdline.{name}'}"
+            _ukify(shop, f"--stub=/{_PROFILE_STUB}", f"--profile={text}", cmdline, f"--output={profile}")
+            words.append(f"--join-profile={profile}")
+    return (f"--profile={_MAIN_PROFILE}", *words) if words else ()
 
 
 def _ukify(shop: Workshop, *words: str) -> None:

@@ -53,7 +53,7 @@ def write_extra_files(shop: Workshop, tree: Path, data: Path = DATA) -> None:
     write_policy(definition, shop.definition, tree)
     _put(tree, config.UPDATER_FILE, config.baked_updater(definition))
     _put(tree, POLICY_FILE, definition.provision.baked(shop.definition))
-    _put(tree, STORAGE_FILE, baked_storage(definition.var))
+    _put(tree, STORAGE_FILE, baked_storage(definition.var, definition.reset))
     _put(tree, ETC_POLICY_FILE, definition.etc_policy.text().encode())
     _put(tree, config.ROOT_OF_TRUST_FILE, plan.root_of_trust.read_bytes())
     for file in definition.files:

@@ -84,7 +84,14 @@ def _disk(config: VmConfig, paths: VmPaths) -> list[str]:
     drive = f"if=none,id=disk,{file},cache={config.disk_cache.value},discard=unmap"
     # OVMF also checks the signature of a kernel that QEMU passes to it.
     kernel = [] if config.uki is None else ["-kernel", str(config.uki)]
-    return ["-drive", drive, *disk_devices(config.disk_kind, "disk"), *kernel, "-boot", "strict=on"]
+    others = [word for number, path in enumerate(config.more_disks) for word in _other_disk(number, path)]
+    return [*others, "-drive", drive, *disk_devices(config.disk_kind, "disk"), *kernel, "-boot", "strict=on"]
+
+
+def _other_disk(number: int, path: Path) -> tuple[str, ...]:
+    """A disk that nothing is started from."""
+    drive = f"if=none,id=other{number},format=raw,file={_escaped(path)},cache=writeback,discard=unmap"
+    return "-drive", drive, "-device", f"virtio-blk-pci,drive=other{number}"
 
 
 def _network(config: VmConfig) -> list[str]:

@@ -140,6 +140,7 @@ class VmConfig:
         snapshot: Write to an overlay next to the VM's state, never to `image`.
         disk_bytes: How large the disk appears (with `snapshot`); as large as the image when None.
         disk_cache: What happens to the guest's flushes.
+        more_disks: Raw images of other disks, written in place; the guest's kernel finds them before its own.
         write_log: A file that every write and flush of the guest to its disk is noted in (dm-log-writes' format); it
             begins anew with every start.  Needs a raw `image` that is written.
         disk_kind: The controller the disk is attached to.
@@ -161,6 +162,7 @@ class VmConfig:
     disk_bytes: int | None = None
     disk_cache: DiskCache = DiskCache.WRITEBACK
     write_log: Path | None = None
+    more_disks: tuple[Path, ...] = ()
     disk_kind: DiskKind = DiskKind.VIRTIO_BLK
     uki: Path | None = None
     console: Console = Console.LOG

@@ -307,7 +307,11 @@ class VirtualMachine:
             read=tuple(path for path in (config.image if config.snapshot else None, config.uki) if path),
             write=(
                 *(paths.folder, paths.sockets),
-                *(path for path in (None if config.snapshot else config.image, config.write_log) if path),
+                *(
+                    path
+                    for path in (None if config.snapshot else config.image, config.write_log, *config.more_disks)
+                    if path
+                ),
             ),
             network=True,
         )
@@ -358,6 +362,7 @@ def _completed(config: VmConfig) -> VmConfig:
         image=config.image.resolve(),
         uki=config.uki and config.uki.resolve(),
         write_log=config.write_log and config.write_log.resolve(),
+        more_disks=tuple(path.resolve() for path in config.more_disks),
         forwards=forwards,
         credentials=(*config.credentials, *extra),
     )

@@ -216,7 +216,7 @@ def large_parts() -> list[PartitionSpec]:
 
 
 def write_block_tree(root: Path, disks: Sequence[str], uuids: Sequence[str]) -> None:
-    """The kernel's view of these disks below `root`: each has partitions with these UUIDs, in order."""
+    """The kernel's view of these disks below `root`: each has partitions with these UUIDs; the root is on the first."""
     blocks = root / "sys/class/block"
     blocks.mkdir(parents=True, exist_ok=True)
     for disk in disks:
@@ -227,6 +227,12 @@ def write_block_tree(root: Path, disks: Sequence[str], uuids: Sequence[str]) -> 
             (folder / "uevent").write_text(f"DEVTYPE=partition\nPARTUUID={uuid}\n")
             _link(blocks / folder.name, folder)
         _link(blocks / disk, root / "sys/devices" / disk)
+    verity = root / "sys/devices/virtual/block/dm-0"
+    (verity / "dm").mkdir(parents=True, exist_ok=True)
+    (verity / "dm/name").write_text("root\n")
+    _link(blocks / "dm-0", verity)
+    for number in (3, 4):
+        (verity / "slaves" / f"{disks[0]}{number}").mkdir(parents=True, exist_ok=True)
 
 
 def _link(path: Path, target: Path) -> None:

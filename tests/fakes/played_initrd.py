@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from imagebuild.definition.initrd import FILES
 from imagebuild.inputs.tools import Access, ToolsTree
 from partitions.layout import identity_of
+from updater.agent.efi import LOADER
 from updater.etc_policy import EtcPolicy
 
 ROOT_HASH = "0123456789abcdef00112233445566778899aabbccddeefffedcba9876543210"
@@ -23,10 +25,11 @@ SLOT = identity_of(ROOT_HASH)
 STATE, VAR = 7, 8
 VERITYSETUP = "usr/lib/systemd/systemd-veritysetup"
 GROWFS = "usr/lib/systemd/systemd-growfs"
-OF_BUSYBOX = ("blockdev", "mount", "modprobe", "reboot", "dmesg")
+OF_BUSYBOX = ("blockdev", "mount", "modprobe", "reboot", "dmesg", "sync", "umount")
 OF_THEMSELVES = (
     "usr/sbin/blkid",
     "usr/bin/systemd-repart",
+    "usr/bin/chattr",
     "usr/sbin/e2fsck",
     "usr/sbin/mkfs.ext4",
     GROWFS,
@@ -34,6 +37,8 @@ OF_THEMSELVES = (
 )
 # What a partition is for, by its number.
 KINDS = {1: "esp", 2: "xbootldr", 3: "root", 4: "verity", 5: "root", 6: "verity", STATE: "state", VAR: "var"}
+# A played program of busybox that ends with this ends the script as well, wherever it is.
+CUT = 99
 _TIMEOUT_S = 60
 
 
@@ -46,6 +51,8 @@ class PlayedInitrd:
         partition: What stands between that name and the number of a partition.
         plays: What a played program does after it wrote down its call, as a shell script, by its name.
         limits: Numbers of the script that a test wants otherwise, by name.
+        elsewhere: Partitions by device, besides those of the slot.
+        origin: The partition that the firmware says it started from.
         labels: The labels of partitions, by number.
         policy: What the image says of credentials, as `dump_json` writes it.
         storage: What the image says of a damaged `/var`, as `dump_json` writes it.
@@ -61,6 +68,8 @@ class PlayedInitrd:
     plays: dict[str, str] = field(default_factory=dict)
     limits: dict[str, int] = field(default_factory=dict)
     watchdog: Path | None = None
+    elsewhere: dict[str, UUID] = field(default_factory=dict)
+    origin: UUID | None = None
     labels: dict[int, str] = field(default_factory=lambda: {2: "xbootldr", STATE: "state", VAR: "var"})
     policy: str | None = '{"unsigned": "always"}'
     record: str | None = None
@@ -94,6 +103,11 @@ class PlayedInitrd:
         (self.root / "proc/uptime").write_text("7.21 10.02\n")
         for name in ("proc/sys/kernel/printk_devkmsg", "dev/console", "dev/kmsg", "dev/null", "calls"):
             (self.root / name).touch()
+        if self.origin is not None:
+            variables = self.root / "sys/firmware/efi/efivars"
+            variables.mkdir(parents=True, exist_ok=True)
+            value = f"{self.origin}\0".upper().encode("utf-16-le")
+            (variables / f"LoaderDevicePartUUID-{LOADER}").write_bytes(b"\6\0\0\0" + value)
         self.add_disk(self.disk, self.partition)
         self.add_device("pci", "0000:00:04.0", "pci:v00001AF4d00001042")
 
@@ -140,19 +154,19 @@ class PlayedInitrd:
                 program.chmod(0o755)
 
     def finds_slot(self) -> str:
-        """A blkid that finds the slot."""
-        return self.finds({3: f"PARTUUID={SLOT.data_uuid}", 4: f"PARTUUID={SLOT.verity_uuid}"})
+        """A blkid that finds the slot, and what else a test has put somewhere."""
+        return self.finds({3: SLOT.data_uuid, 4: SLOT.verity_uuid})
 
-    def finds(self, tags: Mapping[int, str]) -> str:
-        """A blkid that finds partitions by these tags, and knows the labels of the partitions it is given."""
-        cases = "".join(f"*{tag}) echo {self.device(number)} ;;\n" for number, tag in tags.items())
+    def finds(self, slot: Mapping[int, UUID]) -> str:
+        """A blkid that finds these partitions of our disk, `elsewhere`, and the labels of those it is given."""
+        uuids = {self.device(number): uuid for number, uuid in slot.items()} | self.elsewhere
         # The slot that is opened is asked for first.
-        probed = "".join(
-            f"echo '{self.device(number)}: PART_ENTRY_TYPE=\"{KINDS[number]}\"'\n" for number in (3, 4, *KINDS)
-        )
-        cases += f"'-p -s PART_ENTRY_TYPE '*)\n{probed};;\n"
+        probed = "".join(f'{self.device(number)}: PART_ENTRY_TYPE="{KINDS[number]}"\n' for number in (3, 4, *KINDS))
+        found = "".join(f'{device}: PARTUUID="{uuid}"\n' for device, uuid in uuids.items())
         lines = "".join(f'{self.device(number)}: PARTLABEL="{label}"\n' for number, label in self.labels.items())
-        return f"case \"$*\" in\n{cases}*'-s PARTLABEL '*) printf %s '{lines}' ;;\n*) exit 2 ;;\nesac"
+        answers = {"-s PART_ENTRY_TYPE": probed, "-s PARTUUID": found, "-s PARTLABEL": lines}
+        cases = "".join(f"*'{asked}'*) printf %s '{answer}' ;;\n" for asked, answer in answers.items())
+        return f'case "$*" in\n{cases}*) exit 2 ;;\nesac'
 
     def write_init(self) -> None:
         text = (FILES / "init").read_text()
@@ -169,7 +183,10 @@ class PlayedInitrd:
         for path in (self.root / "usr/lib/twinhull").glob("*.sh"):
             path.write_text(self.limited(path.read_text()))
         first, _, rest = text.partition("\n")
-        functions = "".join(f'{name}() {{ /played/{name} "$@"; }}\n' for name in OF_BUSYBOX)
+        functions = "".join(
+            f'{name}() {{ /played/{name} "$@" && return 0; set -- $?; [ $1 -ne {CUT} ] || exit; return $1; }}\n'
+            for name in OF_BUSYBOX
+        )
         (self.root / "init").write_text(f"{first}\n{functions}{rest}")
         (self.root / "init").chmod(0o755)
 

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -17,12 +18,16 @@ import pytest
 
 from bedrock import process
 from bedrock.process import Running
+from partitions.layout import BUILT_ESP_UUID, BUILT_XBOOTLDR_UUID
 from tests.fakes.forward_proxy import forward_proxy
 from tests.fakes.host_folder import SETTINGS, HostFolder, large_parts
 from tests.fakes.http_server import Site, Special, raw, serving, silent
 from tests.fakes.tuf_site import SignedSite
 from tests.fakes.twin_host import built
+from updater.agent.ground.reset import CREDENTIAL, DONE, REQUEST
 from updater.documents.release import Release
+
+BUILT = (BUILT_ESP_UUID, BUILT_XBOOTLDR_UUID)
 
 OLD, NEW, NEWER = built("1.0.0"), built("1.0.1", blocks=1000, noise=True), built("1.0.2", blocks=12)
 # What a command takes that waits for nothing, on a busy machine.
@@ -367,3 +372,62 @@ def test_a_server_that_is_gone_is_reported_in_words_in_status_and_history(fleet:
     host.settings(SETTINGS.format(url=fleet.site.url))
     host.ok("check")
     assert "poll-recovered" in host.ok("history")
+
+
+def test_a_reset_is_asked_for_and_waits_for_the_next_boot(fleet: Fleet) -> None:
+    host = fleet.host
+    host.ok("boot")
+    assert host.run("reset", "--etc").returncode != 0
+    assert not (host.state / REQUEST).exists()
+    shown = host.json("reset", "--keep-identity", "--yes")
+    assert shown == {"reset": {"scope": "all", "keep_identity": True, "mark": ""}}
+    assert host.wants_reboot()
+    assert (host.state / REQUEST).read_text() == "all keep-identity\n"
+    assert host.json("status")["ground"]["reset"] == shown["reset"]
+    assert "everything but the system is reset at the next boot" in host.ok("status")
+
+
+def test_a_version_on_trial_is_not_reset(fleet: Fleet) -> None:
+    host = fleet.host
+    host.ok("update", "--no-reboot")
+    assert host.booked() == "1.0.1"
+    assert "not blessed" in host.run("reset", "--yes").stderr
+    assert not (host.state / REQUEST).exists()
+
+
+def test_a_credential_resets_a_host_once(fleet: Fleet, tmp_path: Path) -> None:
+    host, folder = fleet.host, tmp_path / "credentials"
+    folder.mkdir()
+    (folder / CREDENTIAL).write_text("all new-identity audit-7\n")
+    env = {"CREDENTIALS_DIRECTORY": str(folder)}
+    assert host.run("boot", env=env).returncode == 0
+    assert host.wants_reboot()
+    assert (host.state / REQUEST).read_text() == "all new-identity audit-7\n"
+    # What the initrd does at the next boot.
+    (host.state / REQUEST).rename(host.state / DONE)
+    (host.state / DONE).write_text("audit-7\n")
+    host.boot()
+    assert host.run("boot", env=env).returncode == 0
+    assert not host.wants_reboot()
+
+
+def test_the_first_boot_gives_the_disk_identities_of_its_own(tmp_path: Path) -> None:
+    parts = [replace(part, uuid=uuid) for part, uuid in zip(large_parts(), BUILT, strict=False)]
+    host = HostFolder.make(tmp_path / "host", built("1.0.0"), parts=[*parts, *large_parts()[len(parts) :]])
+    host.ok("boot")
+    found = host.map()
+    assert not {found.esp.uuid, found.xbootldr.uuid} & set(BUILT)
+    host.ok("boot")
+    assert host.map() == found
+    told = [event["text"] for event in host.json("history") if event["kind"] == "disk"]
+    assert told == ["the disk has identities of its own now"]
+
+
+def test_a_clone_is_named(tmp_path: Path) -> None:
+    host = HostFolder.make(tmp_path / "host", built("1.0.0"))
+    (host.root / "sys/devices/vdb").mkdir()
+    (host.root / "sys/class/block/vdb").symlink_to(host.root / "sys/devices/vdb")
+    (host.root / "dev/vdb").write_bytes(host.disk.read_bytes())
+    (other,) = host.json("status")["ground"]["other_disks"]
+    assert (other["name"], other["same"][0]) == ("vdb", "release")
+    assert "the disk vdb has this host's release" in host.ok("status")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tty
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from tests.fakes.played_initrd import ROOT_HASH, SLOT, PlayedInitrd
+from updater.agent.efi import FAILURE, FAILURE_VENDOR, EfiVariables, InitrdFailure
 
 DEAD_END = "twinhull: the initrd cannot go on, rebooting"
 # A reboot would end what hangs, so it ends with what is played for one, and at the latest after ten seconds.
@@ -45,13 +47,13 @@ def test_two_root_hashes_are_a_dead_end(machine: PlayedInitrd, other: str) -> No
 def test_a_slot_that_no_disk_holds_is_a_dead_end_once_the_limit_is_over(
     machine: PlayedInitrd, found: tuple[int, ...]
 ) -> None:
-    tags = {3: f"PARTUUID={SLOT.data_uuid}", 4: f"PARTUUID={SLOT.verity_uuid}"}
+    tags = {3: SLOT.data_uuid, 4: SLOT.verity_uuid}
     machine.plays["blkid"] = machine.finds({number: tags[number] for number in found})
     machine.boot()
     assert_dead_end(machine)
     assert machine.said[0] == f"twinhull: no disk holds the slot of root hash {ROOT_HASH}"
     # Ten times a second, and once more.
-    assert sum(str(SLOT.data_uuid) in words for words in machine.calls_of("blkid")) == 11
+    assert machine.calls_of("blkid") == ["-c /dev/null -s PARTUUID"] * 11
 
 
 def test_a_disk_that_does_not_come_names_the_controllers_that_have_no_driver(machine: PlayedInitrd) -> None:
@@ -171,3 +173,61 @@ def test_a_hang_is_ended_where_the_watchdog_cannot_be_opened(machine: PlayedInit
     machine.plays["reboot"] = "touch /rebooted"
     machine.boot()
     assert "twinhull: the initrd takes longer than 2 s" in machine.said
+
+
+def failure(machine: PlayedInitrd) -> InitrdFailure | None:
+    """What the agent of the next system reads."""
+    return EfiVariables(machine.root / "sys/firmware/efi/efivars").initrd_failure()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["none before", "another before"])
+def test_a_dead_end_leaves_its_reason_in_the_firmware(machine: PlayedInitrd, *, before: bool) -> None:
+    machine.origin = UUID(int=1)
+    machine.elsewhere[machine.device(1)] = machine.origin
+    variable = machine.root / f"sys/firmware/efi/efivars/{FAILURE}-{FAILURE_VENDOR}"
+    if before:
+        variable.parent.mkdir(parents=True)
+        variable.write_bytes(bytes(4) + b"an old one" * 50)
+    machine.plays["systemd-veritysetup"] = "exit 1"
+    machine.plays["dmesg"] = f"echo long ago; echo one; echo two; echo {'x' * 600}"
+    machine.boot()
+    assert machine.calls[-1] == "reboot -f"
+    found = failure(machine)
+    assert found is not None
+    assert found.root_hash == ROOT_HASH
+    assert found.text.startswith("one two xxx")
+    assert len(variable.read_bytes()) == 4 + 64 + 1 + 400
+    assert variable.read_bytes()[:4] == b"\7\0\0\0"
+    assert machine.calls_of("chattr") == ([f"-i /sys/firmware/efi/efivars/{variable.name}"] if before else [])
+
+
+def test_a_good_boot_leaves_nothing_in_the_firmware(machine: PlayedInitrd) -> None:
+    machine.origin = UUID(int=1)
+    machine.elsewhere[machine.device(1)] = machine.origin
+    machine.boot()
+    assert failure(machine) is None
+
+
+def test_a_boot_that_takes_too_long_leaves_its_reason_too(machine: PlayedInitrd) -> None:
+    machine.origin = UUID(int=1)
+    machine.elsewhere[machine.device(1)] = machine.origin
+    machine.limits["LIMIT_S"] = 2
+    machine.plays["systemd-veritysetup"] = HANGS
+    machine.plays["reboot"] = "touch /rebooted"
+    machine.boot()
+    found = failure(machine)
+    assert found is not None
+    assert found.root_hash == ROOT_HASH
+
+
+def test_firmware_that_hangs_does_not_keep_a_host_from_rebooting(machine: PlayedInitrd) -> None:
+    machine.origin = UUID(int=1)
+    variable = machine.root / f"sys/firmware/efi/efivars/{FAILURE}-{FAILURE_VENDOR}"
+    variable.parent.mkdir(parents=True)
+    variable.write_bytes(bytes(4))
+    machine.plays["chattr"] = HANGS
+    machine.plays["reboot"] = "touch /rebooted"
+    machine.plays["systemd-veritysetup"] = "exit 1"
+    machine.elsewhere[machine.device(1)] = machine.origin
+    machine.boot()
+    assert machine.calls_of("reboot") == ["-f"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from imagebuild.definition.reset import ResetPolicy
 from imagebuild.definition.storage import OnDamage, VarPolicy, baked_storage
 from tests.fakes.played_initrd import STATE, VAR, PlayedInitrd
 
@@ -123,7 +124,7 @@ def test_a_broken_initrd_makes_nothing_anew(machine: PlayedInitrd, number: int, 
 @pytest.mark.parametrize("policy", OnDamage)
 def test_a_var_beyond_repair_is_treated_as_the_image_says(machine: PlayedInitrd, policy: OnDamage) -> None:
     var = machine.device(VAR)
-    machine.storage = baked_storage(VarPolicy(policy)).decode()
+    machine.storage = baked_storage(VarPolicy(policy), ResetPolicy()).decode()
     e2fsck(machine, VAR, preen=4, repair=12)
     machine.boot()
     repaired = f"-y {var}" in machine.calls_of("e2fsck")
@@ -136,7 +137,7 @@ def test_a_var_beyond_repair_is_treated_as_the_image_says(machine: PlayedInitrd,
 
 
 def test_a_var_that_cannot_be_made_anew_is_replaced_by_memory(machine: PlayedInitrd) -> None:
-    machine.storage = baked_storage(VarPolicy(OnDamage.RESET)).decode()
+    machine.storage = baked_storage(VarPolicy(OnDamage.RESET), ResetPolicy()).decode()
     e2fsck(machine, VAR, preen=8, repair=8)
     machine.plays["mkfs.ext4"] = "exit 1"
     machine.boot()
@@ -147,7 +148,7 @@ def test_a_var_that_cannot_be_made_anew_is_replaced_by_memory(machine: PlayedIni
 
 @pytest.mark.parametrize("policy", OnDamage)
 def test_the_state_is_repaired_whatever_the_image_says_of_var(machine: PlayedInitrd, policy: OnDamage) -> None:
-    machine.storage = baked_storage(VarPolicy(policy)).decode()
+    machine.storage = baked_storage(VarPolicy(policy), ResetPolicy()).decode()
     e2fsck(machine, STATE, preen=4, repair=1)
     machine.boot()
     assert [line.split()[:2] for line in notes(machine)] == [["state", "repaired"]]
@@ -194,7 +195,7 @@ def test_a_state_without_room_for_a_partition_is_a_folder_on_var(machine: Played
 def test_nothing_is_made_over_a_var_that_is_gone_unless_the_image_says_so(
     machine: PlayedInitrd, policy: OnDamage
 ) -> None:
-    machine.storage = baked_storage(VarPolicy(policy)).decode()
+    machine.storage = baked_storage(VarPolicy(policy), ResetPolicy()).decode()
     del machine.labels[VAR]
     repart_brings(machine, VAR, "var")
     machine.boot()

@@ -28,6 +28,9 @@ from updater.agent import health, older, report, storage, trial
 from updater.agent.agent import Agent, UpdateOutcome
 from updater.agent.config import Config, Loaded
 from updater.agent.etcdiff.cli import etc_diff, etc_note
+from updater.agent.ground.cli import reset
+from updater.agent.ground.settling import reset_as_asked, settle_disk
+from updater.agent.ground.surroundings import read_ground
 from updater.agent.host_paths import HostPaths
 from updater.agent.machine import ThisMachine, folder_machine, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, refusal
@@ -134,6 +137,7 @@ def status(as_json: bool) -> None:
         secure_boot=it.agent.machine.secure_boot(),
         provision=RecordStore(it.paths.state).load(),
         foreign_arguments=it.agent.machine.foreign_arguments(),
+        ground=read_ground(it.paths.root, it.paths.state, facts.running_root_hash),
     )
     if as_json:
         emit_json(shown)
@@ -342,11 +346,14 @@ def history(as_json: bool) -> None:
 def boot() -> None:
     """Record this boot (twinhull-boot.service)."""
     it = setting()
+    # First, for what is kept in the firmware's list names the partitions by their identities.
+    settle_disk(it.agent, it.paths)
     verdict = it.agent.book_boot()
     facts = read_facts(it.agent.machine)
     where = trial.standing(facts, verdict.hints)
     older.note(it.agent.store, facts, Instant.of(it.agent.machine.clock.now()))
     click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
+    reset_as_asked(it.agent, it.paths, os.environ.get("CREDENTIALS_DIRECTORY"))
     try:
         end_first_boot(RecordStore(it.paths.state), it.paths.root)
     except OSError as error:
@@ -483,6 +490,7 @@ def plan_values(decided: Plan) -> dict[str, object]:
 
 updater.add_command(etc_diff)
 updater.add_command(etc_note)
+updater.add_command(reset)
 updater.add_command(completion_command(updater, "updater"))
 
 

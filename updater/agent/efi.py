@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,25 @@ from updater.errors import SlotError
 
 LOADER = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+# Ours: why a boot ended in the initrd (imagebuild/data/initrd/usr/lib/twinhull/firmware.sh).
+FAILURE_VENDOR = "2a84b37f-a949-4457-ade6-f758c332679f"
+FAILURE = "TwinhullFailure"
+FAILURE_LIMIT_BYTES = 1024
 ATTRIBUTES_BYTES = 4
 # Kept over resets, and readable before and after the firmware starts the system.
 ATTRIBUTES = 0x1 | 0x2 | 0x4
 _GET_FLAGS = 0x80086601
 _SET_FLAGS = 0x40086602
 _IMMUTABLE = 0x10
+_ROOT_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class InitrdFailure:
+    """Why a boot ended in the initrd; `root_hash` names the system that was to start, None when it did not say."""
+
+    root_hash: str | None
+    text: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,28 @@ class EfiVariables:
                 os.close(handle)
         except OSError as error:
             raise SlotError(f"{path}: the firmware does not take it: {error.strerror}") from error
+
+    def initrd_failure(self) -> InitrdFailure | None:
+        """What the initrd left when a boot could not go on; None when it left nothing."""
+        value = self.value(FAILURE, FAILURE_VENDOR)
+        if value is None:
+            return None
+        words = value[:FAILURE_LIMIT_BYTES].decode(errors="replace")
+        first, _, rest = "".join(c if c.isprintable() else " " for c in words).partition(" ")
+        return InitrdFailure(first if _ROOT_HASH.fullmatch(first) else None, " ".join(rest.split()))
+
+    def remove_initrd_failure(self) -> None:
+        """Remove it from the firmware's memory, once it is recorded.
+
+        Raises:
+            SlotError: The firmware does not let it go.
+        """
+        path = self._path(FAILURE, FAILURE_VENDOR)
+        try:
+            clear_immutable(path)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise SlotError(f"{path}: the record of a failed boot cannot be removed: {error.strerror}") from error
 
     def matching(self, pattern: str, vendor: str = GLOBAL) -> tuple[tuple[str, bytes], ...]:
         """The names, which match a pattern with wildcards, and the values of a vendor's variables."""

@@ -1,7 +1,7 @@
 """This machine: the running system, its disk, its boot entries, and rebooting.
 
-The disk is found by the root hash on the kernel's command line; the partitions are those of the table on the disk, not
-of the kernel's view of it.  `root` is `/`, or another folder in tests.
+The disk is the one under the running root; the partitions are those of the table on the disk, not of the kernel's view
+of it.  `root` is `/`, or another folder in tests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from updater.agent.boot_trust.databases import Databases, EfiDatabases
 from updater.agent.boot_trust.judging import BootProgram
 from updater.agent.boot_trust.programs import programs_in
 from updater.agent.efi import GLOBAL, EfiVariables
+from updater.agent.ground.disks import own_disk
 from updater.agent.host_paths import HostPaths
 from updater.agent.loaders import keep_loaders
 from updater.agent.state import HostFacts, SlotFacts, Stray
@@ -230,24 +231,12 @@ class ThisMachine:
         self.restart(force=force)
 
     def disk_name(self) -> str:
-        """The kernel's name of the disk that holds the running root.
+        """The kernel's name of the disk under the running root.
 
         Raises:
-            SlotError: No disk has it, or more than one.
+            SlotError: The running root is not on partitions of a disk.
         """
-        uuid = str(identity_of(self.running().root_hash).data_uuid)
-        blocks = self.root / "sys/class/block"
-        found = {
-            path.resolve().parent.name
-            for path in sorted(blocks.iterdir())
-            if (path / "partition").exists() and _uevent(path).get("PARTUUID", "").lower() == uuid
-        }
-        link = self.root / "dev/disk/by-partuuid" / uuid
-        if not found and link.exists():
-            found = {(blocks / link.resolve().name).resolve().parent.name}
-        if len(found) != 1:
-            raise SlotError(f"{len(found)} disks have the running root partition {uuid}: {', '.join(sorted(found))}")
-        return found.pop()
+        return own_disk(self.root)
 
     def _partition_name(self, disk: str, number: int) -> str:
         for path in sorted((self.root / "sys/class/block").iterdir()):
@@ -350,11 +339,6 @@ def parse_os_release(text: str) -> dict[str, str]:
     """The variables of an os-release file, without quotes."""
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
-
-
-def _uevent(path: Path) -> dict[str, str]:
-    text = (path / "uevent").read_text() if (path / "uevent").exists() else ""
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def _esp(found: DiskMap) -> GptEntry:

@@ -11,6 +11,7 @@ from bedrock.errors import DocumentError
 from partitions.version import Version
 from updater.agent import older, trial
 from updater.agent.config import Config, Loaded
+from updater.agent.ground.surroundings import Ground
 from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, Poll, SlotState
 from updater.provision.record import ProvisionRecord
 
@@ -49,6 +50,7 @@ class HostStatus:
     poll: Poll | None
     firmware: tuple[str, ...]
     provision: ProvisionRecord
+    ground: Ground
     settings_problems: tuple[str, ...]
 
 
@@ -60,6 +62,7 @@ def status(
     secure_boot: bool | None,
     provision: ProvisionRecord,
     foreign_arguments: tuple[str, ...] = (),
+    ground: Ground | None = None,
 ) -> HostStatus:
     """The status from the facts."""
     entry = facts.inactive_entry
@@ -86,6 +89,7 @@ def status(
         poll=hints.poll,
         firmware=hints.firmware,
         provision=provision,
+        ground=ground or Ground(),
         settings_problems=problem_lines(settings.problems),
     )
 
@@ -114,6 +118,7 @@ def status_lines(shown: HostStatus) -> list[str]:
         lines.append(f"pinned       {shown.pin.version}")
     if shown.hold is not None:
         lines.append(f"held         since {shown.hold.at} {shown.hold.reason}".rstrip())
+    lines += [f"disk         {remark}" for remark in shown.ground.remarks]
     lines += provision_lines(shown.provision)
     lines += [f"bad          {bad.version} since {bad.at}: {bad.reason}" for bad in shown.bad]
     lines += [f"ignored      {problem}" for problem in shown.settings_problems]

@@ -68,6 +68,7 @@ class EventKind(Enum):
     FORGIVEN = "forgiven"
     STORAGE = "storage"
     OLDER = "older"
+    DISK = "disk"
 
 
 @dataclass(frozen=True)

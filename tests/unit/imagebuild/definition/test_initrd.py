@@ -36,6 +36,7 @@ SHELL_WORDS = frozenset(
         "esac",
         "exec",
         "exit",
+        "printf",
         "fi",
         "for",
         "if",

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 
 from bedrock.digest import file_sha256
+from imagebuild.definition.reset import RESET_ARGUMENT, ResetPolicy
 from imagebuild.definition.sbat import GENERATION
 from imagebuild.errors import SpaceError
 from imagebuild.steps import boot
@@ -228,3 +229,14 @@ def test_the_rescue_entry_is_the_second_profile_of_the_same_uki(shop: Workshop) 
     assert f"--join-profile={rescued.work / 'rescue.profile.efi'}" in whole
     main, rescue = ((rescued.config / name).read_text().split() for name in ("cmdline", "cmdline.rescue"))
     assert rescue == [*main[:-1], "systemd.unit=rescue.target", "--"]
+
+
+def test_the_reset_entry_asks_by_a_command_line_of_its_own(shop: Workshop) -> None:
+    definition = replace(shop.plan.definition, reset=ResetPolicy(boot_menu=True))
+    resettable = replace(shop, plan=replace(shop.plan, definition=definition))
+    profile, whole = joined(resettable)
+    assert "--profile=ID=reset\nTITLE=factory reset: everything that this host keeps is lost" in profile
+    assert "--profile=ID=main" in whole
+    assert f"--join-profile={resettable.work / 'reset.profile.efi'}" in whole
+    main, reset = ((resettable.config / name).read_text().split() for name in ("cmdline", "cmdline.reset"))
+    assert reset == [*main[:-1], RESET_ARGUMENT, "--"]

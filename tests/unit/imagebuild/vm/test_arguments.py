@@ -152,3 +152,12 @@ def test_a_uki_is_handed_to_the_firmware_only_where_it_is_given() -> None:
     config = dataclasses.replace(PLAIN, disk_kind=DiskKind.MEGASAS, uki=Path("/images/uki.efi"))
     assert values(config, "-kernel") == ["/images/uki.efi"]
     assert values(PLAIN, "-kernel") == []
+
+
+def test_other_disks_come_first_and_are_not_started_from() -> None:
+    config = VmConfig(image=Path("/i/disk.raw"), more_disks=(Path("/i/one.raw"), Path("/i/two,x.raw")))
+    drives = values(config, "-drive")
+    assert [drive.split(",")[1] for drive in drives[-3:]] == ["id=other0", "id=other1", "id=disk"]
+    assert "file=/i/two,,x.raw" in drives[-2]
+    disks = [device for device in values(config, "-device") if "drive=" in device]
+    assert [device.endswith("bootindex=1") for device in disks] == [False, False, True]

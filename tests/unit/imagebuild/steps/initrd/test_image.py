@@ -336,7 +336,7 @@ def test_firmware_comes_with_the_module_that_asks_for_it(tmp_path: Path, tools: 
     for name in ("one.bin", "of-another-module.bin"):
         (tree / "usr/lib/firmware/nvme" / name).write_text("firmware")
     names = initrd_of(shop).names
-    assert [name for name in names if "firmware" in name] == ["/usr/lib/firmware/nvme/one.bin"]
+    assert [name for name in names if "/firmware/" in name] == ["/usr/lib/firmware/nvme/one.bin"]
 
 
 def test_microcode_is_the_front_of_the_initrd_and_is_not_compressed(tmp_path: Path, tools: InitrdTools) -> None:
