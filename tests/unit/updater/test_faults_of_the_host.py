@@ -22,6 +22,24 @@ _SHOWN_BY = re.compile(r"`([\w./-]+\.py)::(\w+)`")
 
 # The number of a fault, what was seen, and its tests by their files.
 FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "B21": (
+        "a host that had edited /etc/passwd did not know the system user of the next version",
+        {
+            "qemu-test/test_etc.py": ("test_a_system_user_of_a_later_version_is_on_an_edited_host",),
+            "qemu-test/test_content.py": ("test_a_host_that_edited_passwd_knows_the_users_of_the_next_version",),
+            "tests/integration/test_initrd_etc.py": ("test_an_overlay_keeps_everything_but_whole_files_of_accounts",),
+        },
+    ),
+    "H22": (
+        'etc-diff said "changed" of a default that the image had changed as well',
+        {
+            f"{AGENT}/etcdiff/test_etcdiff.py": (
+                "test_what_the_image_changed_since_is_told_with_both_contents",
+                "test_what_will_not_persist_is_told",
+                "test_contents_that_not_everybody_may_read_are_shown_only_on_request",
+            )
+        },
+    ),
     "H1": (
         "one byte of the newest UKI was flipped: the firmware stood at its prompt, with a whole second slot",
         {
