@@ -132,6 +132,7 @@ def test_what_was_refused_is_set_aside_and_told(again: Host) -> None:
     assert "kept/by-operator" not in found["refused"]
     assert again.text("cat /var/lib/twinhull/etc/refused/ld.so.preload") == EVIL["ld.so.preload"].strip()
     assert "not all edits of /etc persist" in again.text("dmesg | grep twinhull:")
+    assert "refused at this boot in /etc: " in again.text("journalctl -b -u twinhull-boot.service -o cat")
 
 
 def test_a_listed_name_persists_as_a_plain_file(again: Host, edited: Life) -> None:

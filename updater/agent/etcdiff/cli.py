@@ -12,6 +12,9 @@ from updater.agent.machine import parse_os_release
 from updater.agent.provisioning.provisioning import RecordStore
 from updater.agent.provisioning.this_host import image_root, load_etc_policy
 
+# Names that go into the journal.
+_NAMED = 20
+
 
 @click.command("etc-diff")
 @click.option("--content", is_flag=True, help="Show unified diffs.")
@@ -32,8 +35,12 @@ def etc_diff(content: bool, private: bool, as_json: bool) -> None:
 @click.command("etc-note", hidden=True)
 def etc_note() -> None:
     """Remember which edits of /etc there are (twinhull-boot.service, by /usr/lib/twinhull/etc-edited)."""
+    paths = _this_host()
     with image_root() as image:
-        _host_etc(_this_host()).note(image)
+        names = _host_etc(paths).note(image, RecordStore(paths.state).load())
+    if names and (paths.runtime / "etc-refused").exists():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        click.echo(f"refused at this boot in /etc: {', '.join(names[:_NAMED])}{more}", err=True)
 
 
 def _this_host() -> HostPaths:

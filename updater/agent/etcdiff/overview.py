@@ -21,9 +21,18 @@ class HostEtc:
     version: str
     policy: EtcPolicy
 
-    def note(self, image: Path) -> None:
-        """Remember on the disk which edits there are and what they were made to; `image` is the image's own root."""
+    def note(self, image: Path, record: ProvisionRecord) -> tuple[str, ...]:
+        """Remember on the disk which edits there are and what they were made to.
+
+        Args:
+            image: The image's own root.
+            record: Which document is in force.
+
+        Returns:
+            The names that were refused at the last boot that refused something.
+        """
         origins.note(self.paths.state, host_layer(self.paths), image / "etc", self.version)
+        return self._refused(record)
 
     def overview(self, image: Path, record: ProvisionRecord, wanted: Wanted) -> EtcDifferences:
         """Every difference and what was refused at the boot.  Remembers the edits on the disk where it can."""
@@ -34,10 +43,14 @@ class HostEtc:
         except OSError:
             # A disk that cannot be written keeps nobody from looking.
             known = origins.load(self.paths.state)
-        written = record.applied.files if record.applied is not None and record.applied.signed_by is not None else {}
-        provisioned = {path.removeprefix("/etc/") for path in written if path.startswith("/etc/")}
-        return EtcDifferences(
-            self.policy.mode.value,
-            differences(edits, known.files, self.policy, provisioned, wanted),
-            refused(refused_layer(self.paths), upper, self.policy, provisioned),
-        )
+        found = differences(edits, known.files, self.policy, _provisioned(record), wanted)
+        return EtcDifferences(self.policy.mode.value, found, self._refused(record))
+
+    def _refused(self, record: ProvisionRecord) -> tuple[str, ...]:
+        return refused(refused_layer(self.paths), host_layer(self.paths), self.policy, _provisioned(record))
+
+
+def _provisioned(record: ProvisionRecord) -> set[str]:
+    """What a document brings again at each boot, by its path below `/etc`."""
+    written = record.applied.files if record.applied is not None and record.applied.signed_by is not None else {}
+    return {path.removeprefix("/etc/") for path in written if path.startswith("/etc/")}

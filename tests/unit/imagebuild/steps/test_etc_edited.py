@@ -35,8 +35,9 @@ def put(path: Path, *, at: int | None = None) -> Path:
 def times_noted(root: Path) -> int:
     """Run the script, with another root, and count how often the agent was started so far."""
     text = SCRIPT.read_text()
-    for folder in ("/run/", "/var/"):
-        text = text.replace(f"={folder}", f"={root}{folder}")
+    for sign in ("=", " "):
+        for folder in ("/run/", "/var/"):
+            text = text.replace(f"{sign}{folder}", f"{sign}{root}{folder}")
     (root / "script").write_text(text.replace("/usr/bin/updater", str(root / "updater")))
     subprocess.run(["/bin/sh", root / "script"], check=True)
     noted = root / "noted"
@@ -66,6 +67,12 @@ def test_what_was_noted_at_an_earlier_boot_is_not_noted_again(root: Path) -> Non
     # The power went before it was noted.
     (root / "run/twinhull/etc-looked").unlink()
     put(root / LAYER / "hosts", at=EARLIER + 2)
+    assert times_noted(root) == 1
+
+
+def test_what_was_refused_at_the_boot_is_looked_at_once(root: Path) -> None:
+    put(root / "run/twinhull/etc-refused")
+    assert times_noted(root) == 1
     assert times_noted(root) == 1
 
 

@@ -49,8 +49,8 @@ class Host:
     def etc(self) -> HostEtc:
         return HostEtc(HostPaths(self.root), self.version, self.policy)
 
-    def note(self) -> None:
-        self.etc.note(self.root / "image")
+    def note(self) -> tuple[str, ...]:
+        return self.etc.note(self.root / "image", self.record)
 
     def look(self, *, content: bool = False, private: bool = False) -> EtcDifferences:
         return self.etc.overview(self.root / "image", self.record, Wanted(content=content, private=private))
@@ -214,6 +214,7 @@ def test_what_was_refused_at_the_boot_is_told(host: Host) -> None:
     found = host.look()
     assert found.refused == ("app/link", "ld.so.preload")
     assert "refused  /etc/ld.so.preload" in comparing.lines(found)
+    assert host.note() == found.refused
 
 
 @pytest.mark.parametrize("where", ["host", "image"])

@@ -107,6 +107,8 @@ renew_layer() {
     upper=$layers/old renewed=$layers/upper
     if leaves_behind; then
         echo "twinhull: not all edits of /etc persist, see updater etc-diff"
+        # /usr/lib/twinhull/etc-edited looks for it.
+        mkdir -p /run/twinhull && : >/run/twinhull/etc-refused
         clear_away "$layers/refused" && mv "$layers/old" "$layers/refused" || :
     else
         clear_away "$layers/old" || :
