@@ -30,16 +30,6 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             "tests/integration/test_initrd_etc.py": ("test_an_overlay_keeps_everything_but_whole_files_of_accounts",),
         },
     ),
-    "H22": (
-        'etc-diff said "changed" of a default that the image had changed as well',
-        {
-            f"{AGENT}/etcdiff/test_etcdiff.py": (
-                "test_what_the_image_changed_since_is_told_with_both_contents",
-                "test_what_will_not_persist_is_told",
-                "test_contents_that_not_everybody_may_read_are_shown_only_on_request",
-            )
-        },
-    ),
     "H1": (
         "one byte of the newest UKI was flipped: the firmware stood at its prompt, with a whole second slot",
         {
