@@ -19,6 +19,7 @@ IDENTITY = {
     f"{PLACE}/etc/upper/machine-id": "m1",
     f"{PLACE}/etc/upper/hostname": "web-1",
     f"{PLACE}/provision.json": "provisioned",
+    f"{PLACE}/provision-document": "signed",
     KEY: "key",
 }
 OTHERS = {

@@ -38,7 +38,7 @@ carry_out_reset() {
         note var reset "as requested"
     else
         rm -rf "$place/etc" || say "/etc could not be reset"
-        [ "$identity" = keep-identity ] || rm -f "$place/provision.json" || :
+        [ "$identity" = keep-identity ] || rm -f "$place/provision.json" "$place/provision-document" || :
     fi
     [ "$identity" = new-identity ] || restore_identity || say "not all of the identity could be restored"
     [ -z "$mark" ] || echo "$mark" >"$place/reset-done" || :
@@ -56,7 +56,9 @@ keep_identity() {
     for name in machine-id hostname; do
         [ ! -e "$place/etc/upper/$name" ] || cp -a "$place/etc/upper/$name" "$kept/etc/" || return 1
     done
-    [ ! -e "$place/provision.json" ] || cp -a "$place/provision.json" "$kept/" || return 1
+    for name in provision.json provision-document; do
+        [ ! -e "$place/$name" ] || cp -a "$place/$name" "$kept/" || return 1
+    done
     [ ! -d /sysroot/var/lib/ssh ] || cp -a /sysroot/var/lib/ssh "$kept/" || return 1
     # Not before the rest is on the disk.
     sync
@@ -71,7 +73,9 @@ restore_identity() {
     for name in machine-id hostname; do
         [ ! -e "$kept/etc/$name" ] || cp -a "$kept/etc/$name" "$place/etc/upper/" || return 1
     done
-    [ ! -e "$kept/provision.json" ] || cp -a "$kept/provision.json" "$place/" || return 1
+    for name in provision.json provision-document; do
+        [ ! -e "$kept/$name" ] || cp -a "$kept/$name" "$place/" || return 1
+    done
     [ ! -d "$kept/ssh" ] || cp -a "$kept/ssh" /sysroot/var/lib/ || return 1
     sync
     # This first: what is half removed counts no more, and all of it is in its place.
