@@ -23,7 +23,7 @@ _GUARDED_UNITS = re.compile(
     r"twinhull-.*|boot-complete\.target|var\.mount|var-lib-twinhull\.mount|etc\.mount|-\.mount|systemd-veritysetup.*|systemd-bless-boot\..*"
 )
 _GUARDED = {
-    "/etc/twinhull": "the agent's settings are set by `updater:`",
+    "/etc/twinhull": "the agent's settings are set by `updater:`; only health.d/ and before-reboot.d/ are allowed here",
     "/var/lib/twinhull": "it is the agent's own folder",
     "/var/cache/twinhull": "it is the agent's own folder",
     "/var/lib/systemd": "it is systemd's own folder",
@@ -45,6 +45,8 @@ _GUARDED = {
     "/etc/ld.so.cache": "it would change every program, the agent's among them",
     "/etc/ssl/certs/ca-certificates.crt": "certificates are given in `ca_certificates:`",
 }
+# An operator's own programs: health checks, and those that are asked before a reboot.
+_PROGRAM = re.compile(r"/etc/twinhull/(health|before-reboot)\.d/([a-z]+\.d/)?[^/]+")
 _DROP_IN = re.compile(r"/etc/systemd/system/([^/]+)\.d/[^/]+\.conf")
 _MIN_PARTS = 3  # "/", "etc" and a name
 # The kernel takes paths of 4095 bytes and names of 255, and a file that is being written has a longer name.
@@ -77,6 +79,8 @@ class HostPath:
         if drop_in is not None:
             if is_guarded_unit(drop_in[1]):
                 raise ValueError(f"{text!r} is refused: {drop_in[1]} belongs to the image")
+            return cls(text)
+        if _PROGRAM.fullmatch(text) is not None:
             return cls(text)
         for guarded, why in _GUARDED.items():
             if path.is_relative_to(guarded):

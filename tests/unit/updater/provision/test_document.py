@@ -238,3 +238,17 @@ def test_two_users_with_one_number_are_refused() -> None:
     taken = User("admin").number
     with pytest.raises(DocumentError, match="numbers of users"):
         parse_provision(f"users: [{{name: admin}}, {{name: other, uid: {taken}}}]\n".encode(), source="x")
+
+
+@pytest.mark.parametrize("path", ["health.d/50-app", "health.d/wanted.d/60-app", "before-reboot.d/drain"])
+def test_an_operator_s_own_checks_and_hooks_may_come_in_a_document(path: str) -> None:
+    (file,) = parse(f"files: [{{path: /etc/twinhull/{path}, content: x, mode: '0755'}}]\n").files
+    assert str(file.path) == f"/etc/twinhull/{path}"
+
+
+@pytest.mark.parametrize(
+    "path", ["updater.yaml", "updater.d/x.yaml", "health.d", "health.d/../updater.yaml", "other.d/x"]
+)
+def test_the_agent_s_other_files_may_not(path: str) -> None:
+    with pytest.raises(DocumentError):
+        parse(f"files: [{{path: /etc/twinhull/{path}, content: x}}]\n")
