@@ -99,6 +99,16 @@ def test_the_same_image_is_not_updated_to_again(machine: PlayedInitrd) -> None:
     assert all(mark.exists() for mark in marks)
 
 
+def test_a_record_that_is_a_link_leads_nowhere(machine: PlayedInitrd) -> None:
+    record = machine.root / "sysroot/var/lib/twinhull/booted-image"
+    record.parent.mkdir(parents=True)
+    record.symlink_to("/elsewhere")
+    machine.boot()
+    assert record.read_text() == f"{ROOT_HASH}\n"
+    assert not record.is_symlink()
+    assert not (machine.root / "elsewhere").exists()
+
+
 def test_a_var_that_takes_no_record_does_not_stop_a_boot(machine: PlayedInitrd) -> None:
     (machine.root / "sysroot/var/lib/twinhull/booted-image").mkdir(parents=True)
     machine.boot()
