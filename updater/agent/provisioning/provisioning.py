@@ -55,7 +55,9 @@ class RecordStore:
         persist.write_atomic(self.path, strict.dump_json(record), mode=0o600)
 
     def keep(self, data: bytes) -> None:
-        """Store a document on the disk, durably, to be verified and applied again at each boot."""
+        """Store a document on the disk, durably, to be verified and applied again at each boot; once, if it is the same."""
+        if self.kept() == data:
+            return
         self.document_path.parent.mkdir(parents=True, exist_ok=True)
         persist.write_atomic(self.document_path, data, mode=0o600)
 

@@ -57,6 +57,14 @@ def test_a_signed_document_is_applied_at_each_boot_from_the_stored_copy(host: Fa
     assert ("systemd-sysusers", "/etc/sysusers.d/50-provision.conf") in host.calls
 
 
+def test_a_document_that_comes_again_is_not_stored_again(host: FakeHost) -> None:
+    host.bring(signed(WHOLE))
+    host.boot()
+    before = host.store.document_path.stat().st_ino
+    host.boot()
+    assert host.store.document_path.stat().st_ino == before
+
+
 def test_the_stored_copy_is_for_root_alone(host: FakeHost) -> None:
     host.bring(signed(WHOLE))
     host.boot()
