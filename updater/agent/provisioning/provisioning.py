@@ -55,7 +55,7 @@ class RecordStore:
         persist.write_atomic(self.path, strict.dump_json(record), mode=0o600)
 
     def keep(self, data: bytes) -> None:
-        """Store a document on the disk, durably, to be verified and applied again at each boot; once, if it is the same."""
+        """Store a document on the disk, durably, unless it is there: each boot verifies and applies it again."""
         if self.kept() == data:
             return
         self.document_path.parent.mkdir(parents=True, exist_ok=True)
