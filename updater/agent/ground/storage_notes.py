@@ -15,7 +15,7 @@ NOTES = "run/twinhull/storage"
 LIMIT_BYTES = 64 << 10
 
 
-class Done(Enum):
+class Treatment(Enum):
     """What was done."""
 
     REPAIRED = "repaired"
@@ -25,10 +25,10 @@ class Done(Enum):
 
 
 _MEANING = {
-    Done.REPAIRED: "repaired",
-    Done.RESET: "made anew",
-    Done.VOLATILE: "in memory until the next boot",
-    Done.ON_VAR: "a folder on /var",
+    Treatment.REPAIRED: "repaired",
+    Treatment.RESET: "made anew",
+    Treatment.VOLATILE: "in memory until the next boot",
+    Treatment.ON_VAR: "a folder on /var",
 }
 
 
@@ -37,7 +37,7 @@ class StorageNote:
     """A thing that was done to `what` (`var` or `state`)."""
 
     what: str
-    done: Done
+    done: Treatment
     why: str
 
     def __str__(self) -> str:
@@ -51,5 +51,5 @@ def read_notes(root: Path) -> tuple[StorageNote, ...]:
     except OSError:
         return ()
     words = (line.split(" ", 2) for line in text.splitlines())
-    known = {done.value: done for done in Done}
+    known = {done.value: done for done in Treatment}
     return tuple(StorageNote(each[0], known[each[1]], each[2]) for each in words if len(each) == 3 and each[1] in known)  # noqa: PLR2004 - what, done, why

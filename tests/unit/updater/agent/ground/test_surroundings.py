@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.host_folder import write_block_tree
-from updater.agent.ground.storage_notes import NOTES, Done, StorageNote, read_notes
+from updater.agent.ground.storage_notes import NOTES, Treatment, StorageNote, read_notes
 from updater.agent.ground.surroundings import note, read_ground
 from updater.agent.state import EventKind
 from updater.agent.store import HintStore
@@ -27,8 +27,8 @@ def test_what_the_initrd_did_is_read(tmp_path: Path) -> None:
     text = b"var volatile e2fsck of /dev/vda8 ended with 8\nstate reset /dev/vda7 holds xfs\n"
     found = notes_of(tmp_path, text)
     assert found == (
-        StorageNote("var", Done.VOLATILE, "e2fsck of /dev/vda8 ended with 8"),
-        StorageNote("state", Done.RESET, "/dev/vda7 holds xfs"),
+        StorageNote("var", Treatment.VOLATILE, "e2fsck of /dev/vda8 ended with 8"),
+        StorageNote("state", Treatment.RESET, "/dev/vda7 holds xfs"),
     )
     assert str(found[0]) == "var is in memory until the next boot: e2fsck of /dev/vda8 ended with 8"
     assert str(found[1]) == "state is made anew: /dev/vda7 holds xfs"
