@@ -22,14 +22,6 @@ _SHOWN_BY = re.compile(r"`([\w./-]+\.py)::(\w+)`")
 
 # The number of a fault, what was seen, and its tests by their files.
 FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
-    "B21": (
-        "a host that had edited /etc/passwd did not know the system user of the next version",
-        {
-            "qemu-test/test_etc.py": ("test_a_system_user_of_a_later_version_is_on_an_edited_host",),
-            "qemu-test/test_content.py": ("test_a_host_that_edited_passwd_knows_the_users_of_the_next_version",),
-            "tests/integration/test_initrd_etc.py": ("test_an_overlay_keeps_everything_but_whole_files_of_accounts",),
-        },
-    ),
     "H1": (
         "one byte of the newest UKI was flipped: the firmware stood at its prompt, with a whole second slot",
         {
@@ -74,6 +66,19 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             ),
         },
     ),
+    "H4": (
+        "a clone of the disk was attached, and the other disk's root and /var were used",
+        {
+            f"{WHOLE}/test_ground.py": (
+                "test_damage_is_repaired_and_the_disk_of_another_host_is_left_alone",
+                "test_a_clone_is_refused_by_name",
+            ),
+            f"{TOOLS}/test_initrd_disk.py": (
+                "test_the_disk_the_firmware_started_from_is_the_one",
+                "test_a_clone_cannot_be_told_apart_and_both_are_named",
+            ),
+        },
+    ),
     "H5": (
         "/etc was edited on the disk offline, and code ran inside PID 1 and survived updates",
         {
@@ -93,6 +98,10 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_a_var_that_cannot_be_repaired_is_left_alone_and_replaced_by_memory",
                 "test_a_state_that_cannot_be_repaired_is_made_anew",
             ),
+            f"{WHOLE}/test_ground.py": (
+                "test_damage_is_repaired_and_the_disk_of_another_host_is_left_alone",
+                "test_a_lost_state_and_a_foreign_var_stop_no_boot",
+            ),
         },
     ),
     "H8": (
@@ -108,6 +117,9 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         {
             f"{AGENT}/test_trial.py": ("test_tries_that_nothing_is_known_of_are_given_again",),
             f"{AGENT}/test_ways_back.py": ("test_three_boots_without_power_cost_a_proven_version_one_reboot",),
+            f"{AGENT}/test_agent.py": (
+                "test_a_version_that_dies_without_a_trace_gets_its_tries_once_more_and_is_bad_then",
+            ),
         },
     ),
     "H10": (
@@ -259,6 +271,14 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_an_entry_in_two_sectors_is_refused_and_moved",
                 "test_fillers_bring_a_new_file_into_one_sector",
             ),
+        },
+    ),
+    "B21": (
+        "a host that had edited /etc/passwd did not know the system user of the next version",
+        {
+            f"{WHOLE}/test_etc.py": ("test_a_system_user_of_a_later_version_is_on_an_edited_host",),
+            f"{WHOLE}/test_content.py": ("test_a_host_that_edited_passwd_knows_the_users_of_the_next_version",),
+            f"{TOOLS}/test_initrd_etc.py": ("test_an_overlay_keeps_everything_but_whole_files_of_accounts",),
         },
     ),
 }
