@@ -18,7 +18,7 @@ from powercut_slots import Reference, SlotContent
 
 from partitions.blockio import DeviceWindow
 from partitions.disk import DiskMap, find_slots, read_table
-from partitions.entries import ENTRIES_FOLDER
+from partitions.entries import ENTRIES_FOLDER, SUFFIX
 from partitions.errors import FatError, GptError
 from partitions.fat.check import FatFlaw, judge
 from partitions.fat.directory import FatEntry
@@ -40,6 +40,7 @@ class Problem(Enum):
     UNBOOTABLE = "nothing boots by itself"
     BROKEN_FIRST = "what the loader starts first is damaged, or its slot is not whole"
     MISNAMED_SLOT = "a slot has the identity of a release that it does not hold whole"
+    EMPTY_ENTRY = "an entry has a name and no content: half of a rename"
     TABLE_LOST = "neither copy of the partition table is readable"
 
 
@@ -96,6 +97,7 @@ class _BootPartition:
     loader: bool = False
     default: str | None = None
     files: tuple[_File, ...] = ()
+    empty: bool = False
     flaws: frozenset[FatFlaw] = frozenset()
 
 
@@ -167,6 +169,8 @@ class Judge:
         first, second = (_start(part, parts, files) for part in parts)
         if first is None or self._slot_of(table, first.version) is None:
             problems.add(Problem.BROKEN_FIRST)
+        if any(part.empty for part in parts):
+            problems.add(Problem.EMPTY_ENTRY)
         boots, starts = self._come_up(table, parts, files)
         if boots is None:
             problems.add(Problem.UNBOOTABLE)
@@ -242,23 +246,18 @@ class Judge:
                 return _BootPartition(name, flaws=flaws)
         except FatError:
             return _BootPartition(name)
-        conf = _content(volume, LOADER_CONF)
+        conf, entries = _content(volume, LOADER_CONF), _entries(volume)
         return _BootPartition(
             name,
             _content(volume, LOADER) in self.loaders,
             None if conf is None else default_of(conf[:_MOST_CONF_BYTES]),
-            tuple(self._files(volume)),
-            flaws,
+            tuple(self._files(volume, entries)),
+            empty=any(not entry.size_bytes for entry in entries),
+            flaws=flaws,
         )
 
-    def _files(self, volume: FatVolume) -> Iterator[_File]:
-        try:
-            entries = volume.folder(ENTRIES_FOLDER).entries
-        except FatError:
-            return
+    def _files(self, volume: FatVolume, entries: list[FatEntry]) -> Iterator[_File]:
         for entry in entries:
-            if entry.is_folder or not entry.size_bytes or not entry.name.lower().endswith(".efi"):
-                continue
             try:
                 content = volume.read(entry)
             except FatError:
@@ -278,6 +277,15 @@ def _start(part: _BootPartition, parts: list[_BootPartition], files: Mapping[str
         return None
     reference = files[entry.file_name].reference
     return Start(part.name, entry.file_name, None if reference is None else reference.version)
+
+
+def _entries(volume: FatVolume) -> list[FatEntry]:
+    """The files that a loader looks at."""
+    try:
+        entries = volume.folder(ENTRIES_FOLDER).entries
+    except FatError:
+        return []
+    return [entry for entry in entries if not entry.is_folder and entry.name.lower().endswith(SUFFIX)]
 
 
 def _content(volume: FatVolume, path: str) -> bytes | None:
