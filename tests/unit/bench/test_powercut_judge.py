@@ -10,6 +10,7 @@ from powercut_disk import Piece, ReplayedDisk
 from powercut_judge import Judge, Problem, Start
 from powercut_log import WriteLog
 from powercut_orders import CutKind
+from powercut_slots import whole_by_hashing
 from powercut_walk import Findings, WalkOptions, walk
 
 from partitions import verity
@@ -276,3 +277,19 @@ def test_the_same_seed_finds_the_same(host: SmallHost, tmp_path: Path) -> None:
 def test_an_identity_that_is_set_back_is_not_misnamed(host: SmallHost, tmp_path: Path) -> None:
     write_identity(host.disk, host.where.b.data_index, uuid=host.where.b.data.uuid, label="_empty")
     assert walked(host, tmp_path).problems == {}
+
+
+def test_what_is_known_of_a_slot_is_what_its_hashes_say(host: SmallHost, tmp_path: Path) -> None:
+    update(host)
+    disk, judge = judge_of(host, tmp_path)
+    for request in filter(None, host.disk.requests):
+        disk.apply(request.offset, request.data)
+    assert judge.content(Slot.B).holds(SECOND)
+    whole_by_hashing(disk, host.where.b, SECOND)
+    assert not judge.content(Slot.B).holds(FIRST)
+    with pytest.raises(VerityError):
+        whole_by_hashing(disk, host.where.b, FIRST)
+    with disk.trial([Piece(host.where.b.verity.offset_bytes + 4100, b"?")]):
+        assert not judge.content(Slot.B).holds(SECOND)
+        with pytest.raises(VerityError):
+            whole_by_hashing(disk, host.where.b, SECOND)
