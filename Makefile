@@ -17,7 +17,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bench-update bench-build bench-boot bench-hardening lock clean distclean test-suites test-build-host fuzz
+.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bench-update bench-build bench-boot bench-hardening lock clean distclean test-suites test-build-host fuzz powercut
 
 help: ## List the targets
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -37,6 +37,7 @@ help: ## List the targets
 	@echo "  make test-docs     every command block of README and docs/, the slow ones too"
 	@echo "  make test-suites   a host of Debian testing and one of unstable: built and booted (out/suites.json)"
 	@echo "  make test-build-host  the README's first commands on a clean Debian 13, as root (out/build-host.json)"
+	@echo "  make powercut      a power cut at every write of an update and of a fallback, judged and booted (out/powercut.json)"
 	@echo "  make fuzz          every parser of foreign bytes on damaged documents, 1 s of processor time each (out/fuzz)"
 	@echo "  make reproducible  ten builds of one lock, compared byte by byte (out/reproducible.json)"
 	@echo "  make bench-update  speed and memory of an update in a VM, compared with dd on the same disk"
@@ -116,6 +117,9 @@ test-suites: setup
 
 test-build-host: setup
 	@PYTHONPATH=. $(PY) qemu-test/build_host.py $(BENCH_ARGS)
+
+powercut: setup
+	@PYTHONPATH=. $(PY) qemu-test/powercut.py $(BENCH_ARGS)
 
 fuzz: venv
 	@$(PY) -m tests.fuzz $(FUZZ_ARGS)

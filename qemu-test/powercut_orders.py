@@ -45,27 +45,37 @@ def epochs(requests: Iterable[DiskRequest]) -> Iterator[tuple[list[DiskRequest],
 
 
 def cuts(writes: Sequence[Piece], random: Random, count: int) -> Iterator[Cut]:
-    """Up to `count` states of either kind that are not a beginning of the recorded order."""
+    """Up to `count` different states of either kind that are not a beginning of the recorded order."""
+    seen: set[int] = set()
     for _ in range(count):
-        if len(writes) >= _LEAST_FOR_REORDER:
-            yield Cut(CutKind.REORDERED, tuple(_reordered(writes, random)))
-        torn = _torn(writes, random)
-        if torn:
-            yield Cut(CutKind.TORN, tuple(torn))
+        for kind, draw in ((CutKind.REORDERED, _reordered), (CutKind.TORN, _torn)):
+            pieces = tuple(draw(writes, random))
+            state = _state(pieces)
+            if pieces and state not in seen:
+                seen.add(state)
+                yield Cut(kind, pieces)
+
+
+def _state(pieces: Sequence[Piece]) -> int:
+    """A hash of the sectors that are on the disk in the end, whatever the order was."""
+    sectors: dict[int, bytes] = {}
+    for piece in pieces:
+        for at in range(0, len(piece.data), SECTOR):
+            sectors[piece.offset + at] = piece.data[at : at + SECTOR]
+    return hash(frozenset(sectors.items()))
 
 
 def _reordered(writes: Sequence[Piece], random: Random) -> list[Piece]:
-    """Some of the writes without one before them, mixed."""
-    while True:
-        kept = [piece for piece in writes if random.random() < random.choice((0.1, 0.5, 0.9))]
-        if kept and kept != list(writes[: len(kept)]):
-            random.shuffle(kept)
-            return kept
-        # All or a beginning of them: leave out one at a random place that is not the end.
+    """Some of the writes without one before them, mixed; empty when there are too few."""
+    if len(writes) < _LEAST_FOR_REORDER:
+        return []
+    kept = [piece for piece in writes if random.random() < random.choice((0.1, 0.5, 0.9))]
+    if not kept or kept == list(writes[: len(kept)]):
+        # All or a beginning of them: leave out one that is not the last.
         place = random.randrange(len(writes) - 1)
         kept = [*writes[:place], *writes[place + 1 :]]
-        random.shuffle(kept)
-        return kept
+    random.shuffle(kept)
+    return kept
 
 
 def _torn(writes: Sequence[Piece], random: Random) -> list[Piece]:
