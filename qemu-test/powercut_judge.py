@@ -1,15 +1,15 @@
 r"""Judges a disk as a power cut left it, without booting it: what would the firmware, the loader and the initrd do?
 
 The firmware starts `\EFI\BOOT\BOOTX64.EFI` of the ESP; when that, or what it starts, is refused, it starts the one on
-XBOOTLDR.  A loader starts the entry of `powercut_loader.pick`.  A UKI that is not byte for byte one of the signed
-releases' is refused by Secure Boot.  A UKI whose slot is not whole comes back to the firmware by its watchdog, with one
-try less if it is counted.
+XBOOTLDR.  A loader knows the entries of its own partition and of XBOOTLDR, and starts that of `powercut_loader.pick`.
+A UKI that is not byte for byte one of the signed releases' is refused by Secure Boot.  A UKI whose slot is not whole
+comes back to the firmware by its watchdog, with one try less if it is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from powercut_disk import ReplayedDisk
@@ -46,11 +46,12 @@ class Problem(Enum):
 
 @dataclass(frozen=True)
 class Start:
-    """A UKI that a loader starts: on which partition the loader is, the entry, and the release in it, if signed."""
+    """A UKI that a loader starts: the loader's partition, the entry, the release in it if signed, and its partition."""
 
     loader: str
     entry: str
     version: str | None
+    partition: str = "xbootldr"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,13 @@ class _BootPartition:
     files: tuple[_File, ...] = ()
     empty: bool = False
     flaws: frozenset[FatFlaw] = frozenset()
+
+    def bumped(self, name: str) -> _BootPartition:
+        """The partition after its loader counted a start of an entry."""
+        files = (
+            _File(file.entry.bumped(), file.reference) if file.entry.file_name == name else file for file in self.files
+        )
+        return replace(self, files=tuple(files))
 
 
 @dataclass
@@ -165,30 +173,25 @@ class Judge:
         parts = [self._partition("esp", table.esp), self._partition("xbootldr", table.xbootldr)]
         problems = set(self._misnamed(table))
         flaws = frozenset(flaw for part in parts for flaw in part.flaws)
-        files = {file.entry.file_name: file for part in parts for file in part.files}
-        first, second = (_start(part, parts, files) for part in parts)
+        first, second = (_start(part, parts) for part in parts)
         if first is None or self._slot_of(table, first.version) is None:
             problems.add(Problem.BROKEN_FIRST)
         if any(part.empty for part in parts):
             problems.add(Problem.EMPTY_ENTRY)
-        boots, starts = self._come_up(table, parts, files)
+        boots, starts = self._come_up(table, parts)
         if boots is None:
             problems.add(Problem.UNBOOTABLE)
         return Verdict(frozenset(problems), first, second, boots, starts, backup, flaws)
 
-    def _come_up(
-        self, table: DiskMap, parts: list[_BootPartition], files: Mapping[str, _File]
-    ) -> tuple[tuple[str, Slot] | None, int]:
+    def _come_up(self, table: DiskMap, parts: Sequence[_BootPartition]) -> tuple[tuple[str, Slot] | None, int]:
         """What comes up in the end, and after how many starts."""
-        files = dict(files)
         for starts in range(1, _MOST_STARTS + 1):
             started = False
             for part in parts:
-                start = _start(part, parts, files)
+                start = _start(part, parts)
                 if start is None:
                     continue
-                file = files.pop(start.entry)
-                files[file.entry.bumped().file_name] = _File(file.entry.bumped(), file.reference)
+                parts = [each.bumped(start.entry) if each.name == start.partition else each for each in parts]
                 if start.version is None:
                     continue
                 slot = self._slot_of(table, start.version)
@@ -268,15 +271,18 @@ class Judge:
                 yield _File(made, next((each for each in self.references if each.uki == content), None))
 
 
-def _start(part: _BootPartition, parts: list[_BootPartition], files: Mapping[str, _File]) -> Start | None:
-    """What the loader of a partition starts; the entries of both partitions are its own."""
+def _start(part: _BootPartition, parts: Sequence[_BootPartition]) -> Start | None:
+    """What the loader of a partition starts: of its own partition's entries, then of XBOOTLDR's."""
     if not part.loader:
         return None
-    entry = pick((file.entry for file in files.values()), default=part.default)
+    seen = [(each.name, file) for each in parts if each in (part, parts[-1]) for file in each.files]
+    entry = pick((file.entry for _, file in seen), default=part.default)
     if entry is None:
         return None
-    reference = files[entry.file_name].reference
-    return Start(part.name, entry.file_name, None if reference is None else reference.version)
+    # Of two entries that are alike, the first one is taken.
+    partition, found = next((name, file) for name, file in seen if file.entry == entry)
+    version = None if found.reference is None else found.reference.version
+    return Start(part.name, entry.file_name, version, partition)
 
 
 def _entries(volume: FatVolume) -> list[FatEntry]:

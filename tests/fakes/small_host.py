@@ -81,6 +81,14 @@ def boot_partition(*, second_loader: bool = True) -> FatImage:
     return made
 
 
+def esp() -> FatImage:
+    """The ESP before the update."""
+    made = FatImage(bits=16)
+    made.file("EFI/BOOT/BOOTX64.EFI", LOADER)
+    made.file("loader/loader.conf", b"timeout 0\n")
+    return made
+
+
 def disk_of_release_1() -> bytes:
     """The whole disk before the update."""
     sizes = {"boot_sectors": _BOOT_SECTORS, "root_sectors": 8 * BLOCKS, "verity_sectors": 16, "var_sectors": 64}
@@ -89,11 +97,8 @@ def disk_of_release_1() -> bytes:
     identity = identity_of(FIRST.root_hash)
     write_identity(disk, where.a.verity_index, uuid=identity.verity_uuid, label="host_1")
     write_identity(disk, where.a.data_index, uuid=identity.data_uuid, label="host_1")
-    esp = FatImage(bits=16)
-    esp.file("EFI/BOOT/BOOTX64.EFI", LOADER)
-    esp.file("loader/loader.conf", b"timeout 0\n")
     for partition, content in (
-        (where.esp, esp.build()),
+        (where.esp, esp().build()),
         (where.xbootldr, boot_partition().build()),
         (where.a.data, FIRST.root),
         (where.a.verity, FIRST.tree),

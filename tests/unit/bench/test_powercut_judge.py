@@ -22,7 +22,7 @@ from partitions.fat.check import FatFlaw
 from partitions.fat.volume import FatVolume
 from partitions.fat.writing import write_sector
 from partitions.layout import Slot
-from tests.fakes.small_host import BLESSED, FIRST, LOADER, SECOND, STAGED, TRIAL, SmallHost, boot_partition
+from tests.fakes.small_host import BLESSED, FIRST, LOADER, SECOND, STAGED, TRIAL, SmallHost, boot_partition, esp
 
 ESP_LOADER = Start("esp", BLESSED, "1")
 
@@ -121,6 +121,25 @@ def test_a_damaged_loader_is_passed_over(host: SmallHost, tmp_path: Path) -> Non
     assert verdict.fell_back
     disk.apply(host.where.xbootldr.offset_bytes, bytes(512))
     assert Problem.UNBOOTABLE in judge.verdict().problems
+
+
+def test_a_spare_on_the_esp_boots_when_the_other_partition_is_lost(host: SmallHost, tmp_path: Path) -> None:
+    made = esp()
+    made.file(f"EFI/Linux/{BLESSED}", FIRST.uki)
+    disk, judge = judge_of(host, tmp_path)
+    disk.apply(host.where.esp.offset_bytes, bytes(made.build()))
+    # Of two entries that are alike the loader takes the one of its own partition.
+    assert judge.verdict().first == Start("esp", BLESSED, "1", "esp")
+    assert judge.verdict().second == Start("xbootldr", BLESSED, "1")
+    disk.apply(host.where.xbootldr.offset_bytes, bytes(512))
+    verdict = judge.verdict()
+    assert (verdict.first, verdict.second) == (Start("esp", BLESSED, "1", "esp"), None)
+    assert verdict.problems == frozenset()
+    where = host.where.esp
+    volume = FatVolume.open(DeviceWindow(disk, where.offset_bytes, where.size_bytes))
+    (extent,) = volume.extents(volume.folder("EFI/Linux").require(BLESSED))
+    with disk.trial([Piece(where.offset_bytes + extent.offset + 600, b"?")]):
+        assert judge.verdict().problems == {Problem.BROKEN_FIRST, Problem.UNBOOTABLE}
 
 
 def test_a_table_is_lost_only_with_both_copies(host: SmallHost, tmp_path: Path) -> None:
