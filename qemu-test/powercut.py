@@ -134,7 +134,7 @@ def run(bench: Workbench, recording: Recording, options: PowercutOptions) -> Pow
     walked = time.monotonic() - began
     _say(f"{findings.states} states of {findings.writes} writes judged in {walked:.0f} s: {dict(findings.problems)}")
     booted = []
-    for done in boot(bench, recording, findings.sample(options.boots)):
+    for done in boot(bench, recording, findings.sample(options.boots, options.walk.seed)):
         booted.append(done)
         _say(
             f"boot {len(booted)}: {done.version} by {done.entry}, {'as judged' if done.as_judged else 'NOT AS JUDGED'}"

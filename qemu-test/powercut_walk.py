@@ -72,10 +72,12 @@ class Findings:
             # Each state of a kind has the same chance to be among those kept.
             kept[place] = state
 
-    def sample(self, count: int) -> list[State]:
+    def sample(self, count: int, seed: int) -> list[State]:
         """States to be booted: one of each kind in turn, until there are enough; in the order of the recording."""
         rounds: list[State] = []
         left = [list(states) for states in self.kinds.values()]
+        # When fewer are booted than there are kinds, these are not the first ones of the recording.
+        Random(seed).shuffle(left)  # noqa: S311 - choices, not secrets
         while any(left) and len(rounds) < count:
             for states in left:
                 if states and len(rounds) < count:

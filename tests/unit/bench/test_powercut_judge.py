@@ -281,16 +281,16 @@ def test_reading_back_stops_an_update_whose_data_were_lost(host: SmallHost, tmp_
 def test_the_sample_has_every_kind_of_state(host: SmallHost, tmp_path: Path) -> None:
     update(host)
     found = walked(host, tmp_path)
-    sample = found.sample(len(found.kinds))
+    sample = found.sample(len(found.kinds), 1)
     assert {state.verdict.first for state in sample} == {ESP_LOADER, Start("esp", TRIAL, "2")}
     assert [state.requests for state in sample] == sorted(state.requests for state in sample)
-    assert len(found.sample(3)) == 3
+    assert len(found.sample(3, 1)) == 3
 
 
 def test_the_same_seed_finds_the_same(host: SmallHost, tmp_path: Path) -> None:
     update(host)
     one, two = walked(host, tmp_path), walked(host, tmp_path)
-    assert (one.cuts, one.fell_back, one.sample(9)) == (two.cuts, two.fell_back, two.sample(9))
+    assert (one.cuts, one.fell_back, one.sample(9, 1)) == (two.cuts, two.fell_back, two.sample(9, 1))
 
 
 def test_an_identity_that_is_set_back_is_not_misnamed(host: SmallHost, tmp_path: Path) -> None:
