@@ -21,6 +21,7 @@ FIRMWARE_CODE_SECURE = "OVMF_CODE_4M.secboot.fd"
 FIRMWARE_VARIABLES = "OVMF_VARS_4M.fd"
 GUEST_PORT = "twinhull.guest"
 AGENT_PORT = "org.qemu.guest_agent.0"
+UNPLUGGED = "unplugged"
 # The translation cache in MiB: with QEMU's default a booting guest flushes it over and over.
 _TRANSLATION_CACHE_MIB = 1024
 
@@ -96,7 +97,11 @@ def _other_disk(number: int, path: Path) -> tuple[str, ...]:
 
 def _network(config: VmConfig) -> list[str]:
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{pair.host}-:{pair.guest}" for pair in config.forwards)
-    return ["-netdev", f"user,id=net{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
+    words = ["-netdev", f"user,id=net{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
+    if config.unplugged_card:
+        words += ["-netdev", f"user,id={UNPLUGGED},restrict=on"]
+        words += ["-device", f"virtio-net-pci,netdev={UNPLUGGED},id={UNPLUGGED},romfile="]
+    return words
 
 
 def _console(config: VmConfig, paths: VmPaths) -> list[str]:

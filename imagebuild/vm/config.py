@@ -147,6 +147,7 @@ class VmConfig:
         uki: A UKI that the firmware starts instead of the disk, for disks that it cannot read.
         console: Where the serial console goes besides the log.
         guest_shell: Whether there is a channel for `GuestShell`.
+        unplugged_card: Whether there is a second network card, which has no cable.
         guest_agent: Whether there is a channel for the package qemu-guest-agent, at `VmPaths.guest_agent`.
     """
 
@@ -168,6 +169,7 @@ class VmConfig:
     console: Console = Console.LOG
     guest_shell: bool = False
     guest_agent: bool = False
+    unplugged_card: bool = False
 
     def __post_init__(self) -> None:
         if self.memory_mib < MIN_MEMORY_MIB:

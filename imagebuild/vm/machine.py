@@ -24,7 +24,7 @@ from bedrock.process import Running, StillRunningError
 from imagebuild.errors import VmError
 from imagebuild.inputs.tools import Access, ToolsTree
 from imagebuild.vm import console, firmware
-from imagebuild.vm.arguments import qemu_arguments
+from imagebuild.vm.arguments import UNPLUGGED, qemu_arguments
 from imagebuild.vm.config import Accelerator, Console, Forward, VmConfig, VmPaths
 from imagebuild.vm.guest import GuestShell, guest_shell_credentials
 from imagebuild.vm.qmp import Qmp
@@ -117,6 +117,8 @@ class VirtualMachine:
             self._powered_on_at = self._clock.steady()
             self._vm = self._start_qemu(paths)
             self._qmp = wait_for(self._connect, what="QEMU", timeout_s=_START_TIMEOUT_S, clock=self._clock)
+            if self.config.unplugged_card:
+                self._qmp.execute("set_link", {"name": UNPLUGGED, "up": False})
             if self.config.guest_shell:
                 self._shell = GuestShell(paths.guest, check=self.check_alive, clock=self._clock)
         except BaseException:

@@ -97,6 +97,12 @@ def test_the_network_card_has_no_option_rom() -> None:
     assert "virtio-net-pci,netdev=net,romfile=" in values(PLAIN, "-device")
 
 
+def test_a_second_card_has_a_name_by_which_its_cable_is_pulled() -> None:
+    config = dataclasses.replace(PLAIN, unplugged_card=True)
+    assert "virtio-net-pci,netdev=unplugged,id=unplugged,romfile=" in values(config, "-device")
+    assert not any("unplugged" in value for value in values(PLAIN, "-device"))
+
+
 def test_forwards_are_bound_to_the_loopback() -> None:
     config = dataclasses.replace(PLAIN, forwards=(Forward(8080, 80), Forward(2222, 22)))
     expected = "user,id=net,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22"
