@@ -17,7 +17,7 @@ Say = Callable[[str], None]
 
 
 class Progress(Protocol):
-    """Receives progress reports; must be cheap and must not raise."""
+    """Receives progress reports; must be cheap.  What it raises ends the work."""
 
     def step(self, name: str, *, total: int | None = None) -> None:
         """A new step began; `total` is its size in bytes (or items) when known."""

@@ -95,7 +95,7 @@ def life(bench: Workbench) -> Iterator[Life]:
         program = [sys.executable, "-m", "imagebuild.cli"]
         subprocess.run([*program, "provision", str(disk), str(folder / "host.yaml")], cwd=SOURCE, check=True)
         # A plain credential of our own, as a person would put it there: FAT knows no case.
-        health = {"health": {"patience": "5s", "retry_interval": "1s"}}
+        health = {"health": {"settle": "2s", "patience": "5s", "retry_interval": "1s"}}
         place(disk, bench, "Twinhull.Updater", yaml.safe_dump(health).encode())
         config = host_config(bench, disk)
         accelerator = bench.finding.accelerator

@@ -12,6 +12,7 @@
     ├── FirmwareError            1  the firmware does not take a change of its variables
     ├── StorageError             1  the containers' storage could not be checked
     ├── BusyError                1  another update is running
+    ├── PutOffError              1  a download stopped, for a version that is staged reboots first
     └── PolicyError              1  the plan forbids it: unblessed, pinned, held, known bad, older than allowed
 
 The numbers are the exit codes of the programs.
@@ -78,6 +79,10 @@ class StorageError(UpdaterError):
 
 class BusyError(UpdaterError):
     """Another update is running on this host."""
+
+
+class PutOffError(UpdaterError):
+    """A download stopped, for a version that is staged reboots first; the next one goes on where it stopped."""
 
 
 class PolicyError(UpdaterError):

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from imagebuild.definition.baked import template_of
 from imagebuild.definition.image import ImageDefinition
 from imagebuild.definition.paths import is_below
+from updater.agent.health_settings import Need
 
 _PODMAN = frozenset(("podman", "buildah", "skopeo", "cri-o"))
 _DOCKER = frozenset(("docker.io", "docker-ce"))
@@ -43,8 +44,10 @@ def unknown_health_units(definition: ImageDefinition, units: Collection[str]) ->
         definition: The definition.
         units: The units of the image, those that its Quadlets become among them.
     """
-    for index, name in enumerate(definition.updater.health.units):
-        where = f"updater.health.units[{index}]"
+    for check, settings in definition.updater.health.checks.items():
+        name, where = settings.unit, f"updater.health.checks.{check}"
+        if name is None or settings.need is not Need.REQUIRED:
+            continue
         if name in definition.services.mask:
             yield f"{where}: {name} is masked by `services`, so that no version of this image would ever be kept"
         elif name.endswith(_IN_IMAGES) and not {name, template_of(name)} & set(units):

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
-from updater.agent.config import Engine
+from updater.agent.health_settings import Engine
 
 
 class TimeService(Enum):

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from bedrock import strict
 from bedrock.errors import Problem
-from updater.agent.config import Engine
+from updater.agent.health_settings import Engine
 
 POLICY_FILE = "/etc/containers/policy.json"
 REGISTRIES_FILE = "/etc/containers/registries.d/10-image.yaml"

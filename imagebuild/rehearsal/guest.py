@@ -32,7 +32,7 @@ def updater_credential(url: str, **more: Any) -> Credential:
     settings = {
         "url": url,
         "channel": CHANNEL,
-        "health": {"patience": "5s", "retry_interval": "1s"},
+        "health": {"settle": "2s", "patience": "5s", "retry_interval": "1s"},
         **more,
     }
     return Credential("twinhull.updater", yaml.safe_dump(settings).encode())

@@ -50,6 +50,8 @@ import sys
 
 # The image has no OpenSSL legacy module, and cryptography treats that as an error unless this is set.
 os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"
+# zoneinfo would look for its folders in sysconfig's data, which are not here; only /etc/localtime is read.
+os.environ["PYTHONTZPATH"] = ""
 sys.dont_write_bytecode = True
 sys.path.append("/{home}/app")
 

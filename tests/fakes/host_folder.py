@@ -33,7 +33,7 @@ RUN_WITHIN_S = 60.0
 SETTINGS = """\
 url: {url}
 channel: stable
-health: {{engine: none, checks_dirs: [], patience: 0, server_patience: 0}}
+health: {{engine: none, checks_dirs: [], failed_units: {{need: none}}, settle: 0, patience: 0, server_patience: 0}}
 timeouts: {{connect: 1, read: 1, document: 2}}
 """
 

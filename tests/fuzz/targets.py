@@ -114,7 +114,8 @@ _UNITS = b'[{"unit_file": "a.service", "state": "enabled", "preset": null}]'
 _IMAGE = b"""{"id": "host", "packages": ["podman"], "drivers": "cloud", "files": [{"path": "/etc/m", "content": "x"}],
 "services": {"enable": ["a.service"]}, "updater": {"url": "https://u.example.com", "channel": "stable"}}"""
 _SETTINGS = b"""{"url": "https://u.example.com", "channel": "stable", "poll_interval": "10m", "tries": 3,
-"reboot": {"policy": "window", "window": {"start": "03:00", "length": "2h"}}, "health": {"units": ["a.service"]}}"""
+"reboot": {"policy": "window", "windows": [{"start": "03:00", "length": "2h", "days": ["sat"]}]},
+"health": {"checks": {"a": {"unit": "a.service"}}, "failed_units": {"ignore": ["b*"]}}}"""
 
 
 def _strictly(cls: type[Any]) -> Callable[[bytes], object]:

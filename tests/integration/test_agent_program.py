@@ -23,8 +23,8 @@ DEPENDENCIES = ("libzstd1",)
 # schemes of signatures that a root of trust may use; Debian's cryptography is older than the one the unit tests run.
 EXERCISE = """
 import os
-os.environ["CRYPTOGRAPHY_OPENSSL_NO_LEGACY"] = "1"  # as the launcher does
-import ctypes, encodings.idna, json, ssl, sys, updater.agent.cli, urllib3, yaml, zstandard
+os.environ |= {"CRYPTOGRAPHY_OPENSSL_NO_LEGACY": "1", "PYTHONTZPATH": ""}  # as the launcher does
+import ctypes, datetime, encodings.idna, io, json, ssl, sys, updater.agent.cli, urllib3, yaml, zoneinfo, zstandard
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, generate_private_key
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner
@@ -43,6 +43,9 @@ for signer in (CryptoSigner.generate_ed25519(), CryptoSigner.generate_rsa(), Cry
 assert zstandard.ZstdDecompressor().decompress(zstandard.ZstdCompressor().compress(b"x" * 9)) == b"x" * 9
 assert yaml.safe_load("a: 1") == {"a": 1}
 assert Metadata.from_bytes(Metadata(Root()).to_bytes()).signed.type == "root"
+block = b"TZif2" + bytes(34) + b"\\1" + b"\\0\\0\\0\\4" + (7200).to_bytes(4, "big") + b"\\0\\0EET\\0"
+zone = zoneinfo.ZoneInfo.from_file(io.BytesIO(2 * block + b"\\nEET-2EEST,M3.5.0/3,M10.5.0/4\\n"))
+assert [datetime.datetime(2026, month, 1, tzinfo=zone).utcoffset().seconds for month in (1, 7)] == [7200, 10800]
 ssl.create_default_context()
 "b\\u00fccher.example".encode("idna")
 print(json.dumps({

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -46,12 +47,13 @@ from updater.agent.plan import (
     plan,
     way_back,
 )
+from updater.agent.put_off import Until
 from updater.agent.second_way import follow_entries
 from updater.agent.state import Attempt, EventKind, Hints, Hold, HostFacts, Pin, PollResult, SlotState
 from updater.agent.store import HintStore
 from updater.documents.channel import Channel, Instant
 from updater.documents.release import Release, SignedRelease
-from updater.errors import BusyError, PolicyError, UpdaterError
+from updater.errors import BusyError, PolicyError, PutOffError, UpdaterError
 
 # The guards of a trial wait this long for the lock, within the time limit of their units.
 PATIENCE_S = 60.0
@@ -124,12 +126,15 @@ class Agent:
                 with self._noting_failure(decided.version):
                     found = repository.release(decided.version, sha256=decided.sha256)
             with closing(self._server()), self._noting_failure(decided.version):
-                return self._update_to(found, decided, partial(self._decide_now, channel, options), progress)
+                decide_again = partial(self._decide_now, channel, options)
+                return self._update_to(found, decided, decide_again, progress, until=options.until)
 
     @contextmanager
     def _noting_failure(self, version: Version) -> Iterator[None]:
         try:
             yield
+        except PutOffError:
+            raise
         except (TwinhullError, OSError) as error:
             self._note(EventKind.FAILED, str(error), version)
             raise
@@ -157,14 +162,20 @@ class Agent:
             self._remember(lambda hints: hints.with_firmware(done.appended, done.problems, self._now()))
 
     def _update_to(
-        self, found: SignedRelease, decided: Update, decide_again: Callable[[], Plan], progress: Progress
+        self,
+        found: SignedRelease,
+        decided: Update,
+        decide_again: Callable[[], Plan],
+        progress: Progress,
+        *,
+        until: datetime | None,
     ) -> UpdateOutcome:
         if decided.sha256 is None:
             self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
         source = self._server().source()
         self._check_room(found.release)
         began = self.machine.clock.steady()
-        source.prepare(found.release, progress)
+        source.prepare(found.release, progress if until is None else Until(progress, self.machine.clock, until))
         download_s = self.machine.clock.steady() - began
         with self._exclusive(patience_s=PATIENCE_S):
             # Minutes may have passed, and an operator may have decided otherwise.

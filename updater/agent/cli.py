@@ -10,8 +10,7 @@ import math
 import os
 import random
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,20 +19,22 @@ import click
 from bedrock import process
 from bedrock.cli import completion_command, emit_json, json_option, line_progress, run_command
 from bedrock.clock import SYSTEM_CLOCK, Clock
-from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE, DocumentError
+from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE
 from partitions.cli import VERSION
 from partitions.version import Version
+from updater.agent import checks, health, older, report, storage, trial
 from updater.agent import config as configuration
-from updater.agent import health, older, report, storage, trial
 from updater.agent.agent import Agent, UpdateOutcome
 from updater.agent.config import Config, Loaded
+from updater.agent.departure import Departure, departure_of
 from updater.agent.etcdiff.cli import etc_diff, etc_note
+from updater.agent.gate import Gate, Judging
 from updater.agent.ground.cli import reset
 from updater.agent.ground.settling import reset_as_asked, settle_disk
 from updater.agent.ground.surroundings import read_ground
 from updater.agent.host_paths import HostPaths
 from updater.agent.machine import ThisMachine, folder_machine, read_facts
-from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, refusal
+from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, refusal, waiting
 from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
 from updater.agent.provisioning.this_host import this_provisioner
 from updater.agent.server import server_client
@@ -59,6 +60,11 @@ class Setting:
     def config(self) -> Config:
         """The settings in force."""
         return self.settings.config
+
+    @property
+    def departure(self) -> Departure:
+        """The reboots of this host."""
+        return departure_of(self.agent, self.paths)
 
 
 def setting(*, warn: bool = True) -> Setting:
@@ -113,6 +119,7 @@ def updater(context: click.Context, verbose: bool, root: Path | None) -> None:
     updater status                what runs, and what is in the other slot
     updater check                 is an update due? (exit code 4: no)
     updater update                install it now and reboot
+    updater reboot                reboot into what is staged
     updater hold --reason audit   take no update for now
     updater rollback              go back to the other slot
     """
@@ -138,6 +145,7 @@ def status(as_json: bool) -> None:
         provision=RecordStore(it.paths.state).load(),
         foreign_arguments=it.agent.machine.foreign_arguments(),
         ground=read_ground(it.paths.root, it.paths.state, facts.running_root_hash),
+        reboot=it.departure.outlook(),
     )
     if as_json:
         emit_json(shown)
@@ -189,8 +197,27 @@ def update(retry: bool, allow_downgrade: bool, no_reboot: bool, as_json: bool) -
     if not isinstance(outcome.plan, Update):
         return EXIT_NOTHING_TO_DO
     if not no_reboot:
+        leave_by_hand(it, outcome.plan.version)
         it.agent.reboot()
     return EXIT_DONE
+
+
+@updater.command()
+@click.option("--now", is_flag=True, help="Wait for nobody; the programs before a reboot are run all the same.")
+@json_option
+def reboot(now: bool, as_json: bool) -> None:
+    """Reboot, into what is staged if anything is, as soon as nobody asks to wait.
+
+    It runs the programs of /etc/twinhull/before-reboot.d and asks who inhibits a shutdown, and says for whom it waits;
+    they are overruled after `reboot.patience`.  It does not wait for a reboot window.
+    """
+    it = setting()
+    facts = it.agent.facts()
+    found = waiting(facts, it.agent.hints())
+    target = facts.running_version if found is None else found.version
+    leave_by_hand(it, target, at_once=now)
+    it.agent.reboot()
+    emit_json({"version": target}) if as_json else click.echo(f"rebooting into {target}")
 
 
 @updater.command()
@@ -270,6 +297,7 @@ def rollback(no_reboot: bool, as_json: bool) -> None:
     version = it.agent.rollback()
     emit_json({"version": version}) if as_json else click.echo(f"going back to {version}")
     if not no_reboot:
+        leave_by_hand(it, version)
         it.agent.machine.reboot(force=False)
 
 
@@ -291,11 +319,17 @@ def bless(as_json: bool) -> None:
 
 @updater.command("health")
 @click.option("--gate", is_flag=True, help="For twinhull-health.service: reboot out of a trial that is not healthy.")
+@click.option("--wait", is_flag=True, help="Judge as a trial is judged: until all required checks held for a while.")
 @json_option
-def health_command(gate: bool, as_json: bool) -> int:
-    """Run the health checks, each with a time limit, and print a line for each.  Exit code 1: not healthy."""
+def health_command(gate: bool, wait: bool, as_json: bool) -> int:
+    """Run the health checks, each with a time limit, and print a line for each.  Exit code 1: not healthy.
+
+    Each check is run once unless --wait or --gate is given.
+    """
     it = setting()
-    results = check_health(it, gate=gate, say=(lambda _: None) if as_json else click.echo)
+    run = checks.in_own_unit if it.paths.is_this_host else checks.directly
+    how = Judging.AT_THE_GATE if gate else Judging.PATIENTLY if wait else Judging.ONCE
+    results = Gate(it.agent, it.settings, run).judge(how, (lambda _: None) if as_json else click.echo)
     failure = health.failure_text(results)
     if as_json:
         emit_json({"healthy": not failure, "checks": results})
@@ -428,50 +462,13 @@ def daemon() -> None:
     if it.agent.server is None:
         click.echo("no update server is configured: nothing to do", err=True)
         return
-    Daemon(it.agent, it.config, it.agent.machine.clock, random.random, line_progress(tenths=True)).run()
+    clock = it.agent.machine.clock
+    Daemon(it.agent, it.departure, it.config, clock, random.random, line_progress(tenths=True)).run()
 
 
-def check_health(it: Setting, *, gate: bool, say: Callable[[str], None]) -> tuple[health.CheckResult, ...]:
-    """Run the configured checks; an image whose own settings have errors is not healthy."""
-    refresh = it.agent.refresh if it.agent.server is not None else None
-    checks = list(
-        health.configured_checks(
-            it.config.health, refresh, health.in_own_unit if it.paths.is_this_host else health.directly
-        )
-    )
-    if not it.settings.image_is_sound:
-        checks.insert(0, health.Check("settings of the image", raiser(it.settings.problems[0])))
-    bounds = health_bounds(it, gate=gate)
-
-    def report(result: health.CheckResult) -> None:
-        say(f"{'ok  ' if result.ok else 'FAIL'} {result.name}{': ' if result.detail else ''}{result.detail}")
-
-    def wait() -> None:
-        if gate:
-            it.agent.wait(seconds=bounds.server_patience)
-
-    return health.run_checks(checks, bounds, it.agent.machine.clock, report, wait)
-
-
-def health_bounds(it: Setting, *, gate: bool) -> configuration.Health:
-    """How patient the checks are: at the gate as configured, else each is run once.
-
-    Only a trial waits for the server: of a blessed version there is nothing to judge, and its daemon asks again anyway.
-    """
-    bounds = it.config.health
-    if not gate or not it.settings.image_is_sound:
-        return replace(bounds, patience=0.0, server_patience=0.0)
-    on_trial = trial.standing(it.agent.facts(), it.agent.hints()) is trial.Standing.TRIAL
-    return bounds if on_trial else replace(bounds, server_patience=bounds.patience)
-
-
-def raiser(error: DocumentError) -> Callable[[], None]:
-    """A check that fails with this error."""
-
-    def fail() -> None:
-        raise error
-
-    return fail
+def leave_by_hand(it: Setting, target: Version, *, at_once: bool = False) -> None:
+    """Wait for whoever asks to put off the reboot, and say for whom."""
+    it.departure.wait(target, lambda line: click.echo(line, err=True), at_once=at_once)
 
 
 def plan_values(decided: Plan) -> dict[str, object]:

@@ -8,118 +8,21 @@ key is ignored and never keeps a host from updating.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 from bedrock import strict
 from bedrock.errors import DocumentError, Problem
 from partitions.entries import MAX_TRIES
+from updater.agent.health_settings import Health
+from updater.agent.reboot_settings import DAY_S, HOUR_S, MINUTE_S, Reboot
 from updater.documents.release import Name
 from updater.transfer.urls import shown
 
 CREDENTIAL = "twinhull.updater"
-MINUTE_S = 60.0
-HOUR_S = 3600.0
-
-
-class RebootPolicy(Enum):
-    """When a staged update may boot."""
-
-    IMMEDIATE = "immediate"
-    WINDOW = "window"
-    MANUAL = "manual"
-
-
-@dataclass(frozen=True)
-class TimeOfDay:
-    """Hours and minutes in UTC, written `03:00`."""
-
-    hour: int
-    minute: int
-
-    @classmethod
-    def from_text(cls, text: str) -> TimeOfDay:
-        """Read `HH:MM`.
-
-        Raises:
-            ValueError: Any other form.
-        """
-        match = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])", text)
-        if match is None:
-            raise ValueError(f"must be a time of day from 00:00 to 23:59, not {text!r}")
-        return cls(int(match[1]), int(match[2]))
-
-    def __str__(self) -> str:
-        return f"{self.hour:02}:{self.minute:02}"
-
-
-@dataclass(frozen=True)
-class RebootWindow:
-    """The daily time in which reboots are allowed.
-
-    Attributes:
-        start: When it opens, in UTC, as `"03:00"` (quoted).
-        length: How long it stays open; it may cross midnight.
-    """
-
-    start: TimeOfDay = TimeOfDay(3, 0)
-    length: Annotated[float, strict.Duration(), strict.Range(MINUTE_S, 24 * HOUR_S)] = 2 * HOUR_S
-
-
-@dataclass(frozen=True)
-class Reboot:
-    """How a staged update comes to boot.
-
-    Attributes:
-        policy: `immediate`: as soon as it is installed; `window`: in the daily window; `manual`: never by itself.
-        window: When a host may reboot with `policy: window`.
-    """
-
-    policy: RebootPolicy = RebootPolicy.IMMEDIATE
-    window: RebootWindow = RebootWindow()
-
-
-UnitName = Annotated[str, strict.Pattern(r"[A-Za-z0-9:_.\\@-]{1,255}\.[a-z]+", "a unit name such as nftables.service")]
-
-
-class Engine(Enum):
-    """The container engine."""
-
-    PODMAN = "podman"
-    DOCKER = "docker"
-    CONTAINERD = "containerd"
-    NONE = "none"
-
-
-@dataclass(frozen=True)
-class Health:
-    """What must hold before a slot is blessed.
-
-    Attributes:
-        units: systemd units that must be active.
-        engine: The container engine that must answer; `none` when none must.
-        server: Whether the update server must answer.
-        checks_dirs: Folders of programs that must exit with 0; of two with the same name the later folder's counts.
-        timeout: How long one check may take.
-        retry_interval: Pause before a failed check is repeated.
-        patience: How long failed checks are repeated before the version counts as not healthy.
-        server_patience: How long a version on trial waits for an update server that cannot be reached or whose metadata
-            are refused.  Then the host goes back without holding it against the version, which is installed again when
-            the old one reaches the server.
-    """
-
-    units: tuple[UnitName, ...] = ()
-    engine: Engine = Engine.PODMAN
-    server: bool = True
-    checks_dirs: tuple[str, ...] = ("/usr/lib/twinhull/health.d", "/etc/twinhull/health.d")
-    timeout: Annotated[float, strict.Duration(), strict.Range(1, HOUR_S)] = 120.0
-    retry_interval: Annotated[float, strict.Duration(), strict.Range(1, HOUR_S)] = 5.0
-    patience: Annotated[float, strict.Duration(), strict.Range(0, HOUR_S)] = 180.0
-    server_patience: Annotated[float, strict.Duration(), strict.Range(0, 2 * HOUR_S)] = HOUR_S
+MAX_DEPTH = 10
 
 
 @dataclass(frozen=True)
@@ -171,10 +74,10 @@ class Config:
     channel: Name | None = None
     image: Name | None = None
     enabled: bool = True
-    poll_interval: Annotated[float, strict.Duration(), strict.Range(5, 7 * 24 * HOUR_S)] = 30 * MINUTE_S
+    poll_interval: Annotated[float, strict.Duration(), strict.Range(5, 7 * DAY_S)] = 30 * MINUTE_S
     poll_jitter: Annotated[float, strict.Range(0, 1)] = 0.5
     tries: Annotated[int, strict.Range(1, MAX_TRIES)] = 3
-    reboot: Reboot = Reboot()
+    reboot: Reboot = field(default_factory=Reboot)
     health: Health = field(default_factory=Health)
     timeouts: Timeouts = field(default_factory=Timeouts)
 
@@ -260,18 +163,17 @@ def _add_layer(
     below: dict[str, Any], config: Config, layer: Mapping[str, Any], *, source: str
 ) -> tuple[dict[str, Any], Config, DocumentError | None]:
     """The merged layers and the settings with this layer on top, without its invalid keys; pure."""
-    try:
-        merged = merge(below, layer)
-        return merged, strict.read(Config, merged, source=source), None
-    except DocumentError as error:
-        sound = layer
-        for problem in error.problems:
-            sound = _without(sound, problem.path.partition("[")[0].split("."))
+    first: DocumentError | None = None
+    # Without a key, what it was part of may be invalid as a whole, and so on up to the layer.
+    for _ in range(MAX_DEPTH):
         try:
-            merged = merge(below, sound)
-            return merged, strict.read(Config, merged, source=source), error
-        except DocumentError:
-            return below, config, error
+            merged = merge(below, layer)
+            return merged, strict.read(Config, merged, source=source), first
+        except DocumentError as error:
+            first = first or error
+            for problem in error.problems:
+                layer = _without(layer, problem.path.partition("[")[0].split("."))
+    return below, config, first
 
 
 def _without(layer: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:

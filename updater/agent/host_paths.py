@@ -50,6 +50,11 @@ class HostPaths:
         return self.runtime / "judged"
 
     @property
+    def reboot_notes(self) -> Path:
+        """Who asked to put off the next reboot."""
+        return self.runtime / "reboot.json"
+
+    @property
     def network_socket(self) -> Path:
         """Where systemd starts the network side."""
         return self.root / "run/twinhull-transfer.socket"

@@ -107,8 +107,12 @@ class Restart(Protocol):
 
 
 def systemd_reboot(*, force: bool) -> None:
-    """Ask systemd for a reboot, which happens a moment later."""
-    words = ("systemctl", "--force", "reboot") if force else ("systemctl", "--no-block", "reboot")
+    """Ask systemd for a reboot, which happens a moment later.
+
+    Inhibitors were asked before (`updater.agent.before_reboot`), or do not count: a trial that is not healthy is left.
+    """
+    gently = ("systemctl", "--no-block", "--check-inhibitors=no", "reboot")
+    words = ("systemctl", "--force", "reboot") if force else gently
     process.run(words, timeout_s=REBOOT_TIMEOUT_S)
 
 

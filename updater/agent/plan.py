@@ -74,12 +74,28 @@ Plan = Nothing | Wait | Update
 
 
 @dataclass(frozen=True)
+class StagedVersion:
+    """A version that waits for a reboot; `refused` is the rule that keeps this host from rebooting by itself.
+
+    `proven`: it was blessed here, and the host came up with the other slot nevertheless.
+    """
+
+    version: Version
+    refused: Nothing | None = None
+    proven: bool = False
+
+
+@dataclass(frozen=True)
 class UpdateOptions:
-    """The operator's options for this command; the daemon sets none."""
+    """The operator's options for this command; the daemon sets `until` only.
+
+    `until` is when a version that is staged already reboots: a download that still runs then stops.
+    """
 
     retry: bool = False
     allow_downgrade: bool = False
     by_hand: bool = False
+    until: datetime | None = None
 
 
 def plan(
@@ -147,6 +163,15 @@ def forbidden(facts: HostFacts, hints: Hints) -> Nothing | None:
     return None
 
 
+def waiting(facts: HostFacts, hints: Hints) -> StagedVersion | None:
+    """The version that waits for a reboot according to the disk, whatever the server says."""
+    entry = facts.inactive_entry
+    if entry is None or not _staged(entry.version, facts):
+        return None
+    refused = forbidden(facts, hints) or _unwanted(entry.version, facts, hints, None, UpdateOptions())
+    return StagedVersion(entry.version, refused, proven=entry in facts.newer_blessed)
+
+
 def _is_going_back(facts: HostFacts, hints: Hints) -> bool:
     """Whether a rollback waits for its reboot, or runs and is not blessed; an update would overwrite its fallback."""
     if hints.wish is None:
@@ -173,10 +198,10 @@ def _stopped(facts: HostFacts, hints: Hints, channel: Channel, options: UpdateOp
 
 
 def _unwanted(
-    version: Version, facts: HostFacts, hints: Hints, channel: Channel, options: UpdateOptions
+    version: Version, facts: HostFacts, hints: Hints, channel: Channel | None, options: UpdateOptions
 ) -> Nothing | None:
     bad = hints.bad_version(version)
-    retry = options.retry or (bad is not None and channel.takes_back(version, bad.at))
+    retry = options.retry or (bad is not None and channel is not None and channel.takes_back(version, bad.at))
     if bad is not None and not retry:
         return Nothing(
             Why.KNOWN_BAD,

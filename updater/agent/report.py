@@ -11,6 +11,7 @@ from bedrock.errors import DocumentError
 from partitions.version import Version
 from updater.agent import older, trial
 from updater.agent.config import Config, Loaded
+from updater.agent.departure import RebootOutlook
 from updater.agent.ground.surroundings import Ground
 from updater.agent.state import BadVersion, Hints, Hold, HostFacts, Pin, Poll, SlotState
 from updater.provision.record import ProvisionRecord
@@ -48,6 +49,7 @@ class HostStatus:
     put_back_from: Version | None
     bad: tuple[BadVersion, ...]
     poll: Poll | None
+    reboot: RebootOutlook | None
     firmware: tuple[str, ...]
     provision: ProvisionRecord
     ground: Ground
@@ -63,6 +65,7 @@ def status(
     provision: ProvisionRecord,
     foreign_arguments: tuple[str, ...] = (),
     ground: Ground | None = None,
+    reboot: RebootOutlook | None = None,
 ) -> HostStatus:
     """The status from the facts."""
     entry = facts.inactive_entry
@@ -87,6 +90,7 @@ def status(
         put_back_from=older.put_back(facts, hints),
         bad=hints.bad,
         poll=hints.poll,
+        reboot=reboot,
         firmware=hints.firmware,
         provision=provision,
         ground=ground or Ground(),
@@ -113,6 +117,9 @@ def status_lines(shown: HostStatus) -> list[str]:
         lines.append(f"older        {older.sentence(shown.version, shown.put_back_from)}")
     if shown.poll is not None:
         lines.append(f"last poll    {shown.poll}")
+    if shown.reboot is not None:
+        lines.append(f"reboot       {shown.reboot}")
+        lines += [f"             overruled at {shown.reboot.overruled_at}"] if shown.reboot.overruled_at else []
     lines += [f"firmware     {problem}" for problem in shown.firmware]
     if shown.pin is not None:
         lines.append(f"pinned       {shown.pin.version}")

@@ -69,6 +69,7 @@ class EventKind(Enum):
     STORAGE = "storage"
     OLDER = "older"
     DISK = "disk"
+    OVERRULED = "overruled"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from bedrock import strict
-from updater.agent.config import HOUR_S, Reboot
+from updater.agent.reboot_settings import DAY_S, Reboot
 from updater.documents.release import Name
 from updater.provision.network import Link
 from updater.provision.pem import Certificates
@@ -166,7 +166,7 @@ class UpdaterSettings:
 
     url: ServerUrl | None = None
     channel: Name | None = None
-    poll_interval: Annotated[float, strict.Duration(), strict.Range(5, 7 * 24 * HOUR_S)] | None = None
+    poll_interval: Annotated[float, strict.Duration(), strict.Range(5, 7 * DAY_S)] | None = None
     reboot: Reboot | None = None
 
 

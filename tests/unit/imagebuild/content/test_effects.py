@@ -34,8 +34,8 @@ def test_a_file_of_anything_else_is_taken(tmp_path: Path) -> None:
     assert not list(unread_files(definition, ()))
 
 
-def health(folder: Path, units: str, more: str = "") -> list[str]:
-    definition = definition_of(folder, f"id: host\nupdater: {{health: {{units: [{units}]}}}}\n{more}")
+def health(folder: Path, unit: str, more: str = "") -> list[str]:
+    definition = definition_of(folder, f"id: host\nupdater: {{health: {{checks: {{a: {{unit: {unit}}}}}}}}}\n{more}")
     return list(unknown_health_units(definition, {"web.service", "app@.service"}))
 
 
@@ -46,6 +46,6 @@ def test_a_unit_that_can_be_active_is_taken(tmp_path: Path, unit: str) -> None:
 
 def test_a_unit_that_can_never_be_active_is_refused(tmp_path: Path) -> None:
     (unknown,) = health(tmp_path, "podman.socket")
-    assert unknown.startswith("updater.health.units[0]: the image has no unit podman.socket")
+    assert unknown.startswith("updater.health.checks.a: the image has no unit podman.socket")
     (masked,) = health(tmp_path, "web.service", "services: {mask: [web.service]}\n")
     assert "masked" in masked

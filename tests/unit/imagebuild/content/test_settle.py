@@ -278,11 +278,13 @@ def test_packages_of_which_nothing_starts_are_named(tmp_path: Path) -> None:
 
 
 def test_a_unit_whose_health_decides_must_be_in_the_image(tmp_path: Path) -> None:
-    text = "updater: {health: {units: [podman.socket, ssh.service, getty@tty1.service, dev-vda.device]}}"
+    units = ("podman.socket", "ssh.service", "getty@tty1.service", "dev-vda.device")
+    checks = ", ".join(f"{name.partition('.')[0].replace('@', '-')}: {{unit: {name}}}" for name in units)
+    text = f"updater: {{health: {{checks: {{{checks}}}}}}}"
     case = case_of(tmp_path, text, units=(("getty@.service", "disabled"),))
     message = case.refused()
-    assert "updater.health.units[0]: the image has no unit podman.socket" in message
-    assert message.count("updater.health.units") == 1
+    assert "updater.health.checks.podman: the image has no unit podman.socket" in message
+    assert message.count("updater.health.checks") == 1
 
 
 def test_a_login_by_key_needs_its_user(tmp_path: Path) -> None:

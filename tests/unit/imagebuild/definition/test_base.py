@@ -15,7 +15,7 @@ from imagebuild.definition.base import ENGINES, TimeService, time_service
 from imagebuild.definition.image import ImageDefinition
 from imagebuild.inspection.record import base_of
 from tests.fakes.definitions import definition_of
-from updater.agent.config import Engine
+from updater.agent.health_settings import Engine
 
 
 def engine_checked(definition: ImageDefinition) -> str:

@@ -14,6 +14,7 @@ from imagebuild.definition.schemas import image_schema
 from imagebuild.definition.starting import image_id, write_starting_definition
 from imagebuild.errors import BuildError
 from imagebuild.paths import DATA
+from updater.agent.health_settings import CheckSettings
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_its_examples_are_valid_when_uncommented(tmp_path: Path) -> None:
     assert definition.files[1].source == "probe.sh"
     assert definition.budget.packages is not None
     assert len(definition.ssh.keys) == 1
-    assert definition.updater.health.units == ("web.service",)
+    assert definition.updater.health.checks == {"web": CheckSettings(unit="web.service")}
 
 
 def test_its_schema_is_there_for_editors_and_no_part_of_a_build(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ class Story:
     server: FakeServer
     agent: Agent
 
-    def update(self, **options: bool) -> UpdateOutcome:
+    def update(self, **options: Any) -> UpdateOutcome:
         return self.agent.update(UpdateOptions(**options), Silent())
 
     def why(self, **options: bool) -> Why:

@@ -18,15 +18,18 @@ from tests.fakes.programs import write_program
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import cli
 from updater.agent.agent import Agent
-from updater.agent.config import Config, Engine, Health, Loaded
+from updater.agent.config import Config, Loaded
+from updater.agent.health_settings import CheckSettings, Engine, FailedUnits, Health, Need
 from updater.agent.host_paths import HostPaths
+from updater.agent.reboot_settings import Reboot, RebootPolicy
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant
 from updater.errors import FetchError, PolicyError, RefusedError, SlotError, UpdaterError
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
 WRONG = (DocumentError("updater.yaml", (Problem("tries", "must be"),)),)
-CONFIG = Config(url="http://server", channel="stable", health=Health(engine=Engine.NONE, checks_dirs=(), patience=0.0))
+HEALTH = Health(engine=Engine.NONE, checks_dirs=(), failed_units=FailedUnits(Need.NONE), settle=0.0, patience=0.0)
+CONFIG = Config(url="http://server", channel="stable", health=HEALTH)
 
 
 @pytest.fixture
@@ -258,11 +261,77 @@ def test_wrong_settings_of_the_host_condemn_no_image_and_are_shown(
     assert read(shown)["problems"] == ["updater.yaml: tries: must be"]
 
 
+def test_a_trial_is_blessed_only_when_its_checks_held_for_a_while(it: cli.Setting, machine: FakeMachine) -> None:
+    settled = replace(CONFIG, health=replace(HEALTH, settle=30.0))
+    it = cli.Setting(replace(it.agent, config=settled), Loaded(settled), it.paths)
+    run(it, "update", "--no-reboot")
+    machine.power_cycle()
+    assert run(it, "health", "--wait").return_value == 0
+    assert run(it, "health").return_value == 0
+    assert not machine.reboots
+
+
+def test_a_check_says_what_was_asked_why_it_failed_and_that_it_is_only_wanted(it: cli.Setting, tmp_path: Path) -> None:
+    probe = write_program(tmp_path / "bin", "probe", "echo no mail; exit 1")
+    checks = {"mail": CheckSettings(program=str(probe), need=Need.WANTED)}
+    config = replace(CONFIG, health=replace(HEALTH, checks=checks))
+    it = cli.Setting(replace(it.agent, config=config), Loaded(config), it.paths)
+    result = run(it, "health")
+    assert result.return_value == 0
+    assert "warn mail: " in result.stdout
+    shown = read(run(it, "health", "--json"))
+    assert shown["healthy"] is True
+    assert isinstance(shown["checks"], list)
+    mail = shown["checks"][0]
+    assert (mail["name"], mail["asked"], mail["need"], mail["ok"]) == ("mail", str(probe), "wanted", False)
+    assert "no mail" in mail["detail"]
+
+
+def before_reboot(paths: HostPaths, body: str) -> None:
+    folder = paths.root / "etc/twinhull/before-reboot.d"
+    folder.mkdir(parents=True)
+    write_program(folder, "50-drain", body)
+
+
+def test_the_status_says_when_it_reboots(it: cli.Setting) -> None:
+    config = replace(CONFIG, reboot=Reboot(RebootPolicy.MANUAL))
+    it = cli.Setting(replace(it.agent, config=config), Loaded(config), it.paths)
+    assert read(run(it, "status", "--json"))["reboot"] is None
+    run(it, "update", "--no-reboot")
+    shown = read(run(it, "status", "--json"))["reboot"]
+    assert isinstance(shown, dict)
+    assert (shown["version"], shown["at"], shown["waits_for"]) == ("1.0.1", None, [])
+    assert "reboot       into 1.0.1 not by itself: it is left to an operator" in run(it, "status").stdout
+
+
+def test_a_reboot_by_hand_waits_for_a_program_that_says_not_now_and_says_so(
+    it: cli.Setting, machine: FakeMachine, tmp_path: Path
+) -> None:
+    before_reboot(it.paths, f"echo $TWINHULL_FROM_VERSION $TWINHULL_TO_VERSION >> {tmp_path}/ran; exit 75")
+    run(it, "update", "--no-reboot")
+    result = run(it, "reboot", "--json")
+    assert read(result) == {"version": "1.0.1"}
+    assert "waiting for up to 3600 s: " in result.stderr
+    assert "50-drain says not now" in result.stderr
+    assert machine.reboots == [False]
+    assert sum(machine.clock.slept) == 3600.0
+    assert set((tmp_path / "ran").read_text().splitlines()) == {"1.0.0 1.0.1"}
+    assert "overruled" in run(it, "history").stdout
+
+
+def test_a_reboot_at_once_waits_for_nobody(it: cli.Setting, machine: FakeMachine, tmp_path: Path) -> None:
+    before_reboot(it.paths, f"echo $TWINHULL_LAST_CALL > {tmp_path}/ran; exit 75")
+    assert run(it, "reboot", "--now").stdout == "rebooting into 1.0.0\n"
+    assert machine.reboots == [False]
+    assert not machine.clock.slept
+    assert (tmp_path / "ran").read_text() == "1\n"
+
+
 def test_the_settings_in_force_are_shown_by_their_paths(it: cli.Setting) -> None:
     result = run(it, "settings")
     assert result.return_value == 0
     assert 'url = "http://server"' in result.stdout.splitlines()
-    assert "reboot.window.length = 7200.0" in result.stdout.splitlines()
+    assert "reboot.retry_interval = 60.0" in result.stdout.splitlines()
 
 
 def test_a_rollback_reboots_into_the_other_slot(it: cli.Setting, machine: FakeMachine) -> None:

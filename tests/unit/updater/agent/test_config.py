@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from updater.agent import config as configuration
-from updater.agent.config import Config, RebootPolicy, Sources, TimeOfDay, merge
+from updater.agent.config import Config, Sources, merge
+from updater.agent.health_settings import CheckSettings, Need
 from updater.agent.host_paths import HostPaths
+from updater.agent.reboot_settings import RebootPolicy, TimeOfDay
 
 
 @pytest.fixture
@@ -37,31 +39,33 @@ def test_without_any_file_everything_has_a_default(layers: Sources) -> None:
 
 
 def test_later_layers_override_key_by_key(layers: Sources) -> None:
-    layers.baked.write_text("url: http://a\nchannel: stable\nhealth: {units: [a.service], timeout: 30s}\n")
-    layers.host.write_text("health: {timeout: 40s}\n")
+    layers.baked.write_text("url: http://a\nchannel: stable\nhealth: {checks: {a: {unit: a.service}}, timeout: 30s}\n")
+    layers.host.write_text("health: {timeout: 40s, checks: {a: {need: wanted}}}\n")
     (layers.drop_ins / "20-b.yaml").write_text("channel: beta\n")
     (layers.drop_ins / "10-a.yaml").write_text("channel: alpha\npoll_interval: 10s\n")
     layers.credentials[0].write_text("url: https://b/x\n")
     config = load(layers)
     assert (config.url, config.channel, config.poll_interval) == ("https://b/x", "beta", 10.0)
-    assert (config.health.units, config.health.timeout) == (("a.service",), 40.0)
+    assert config.health.timeout == 40.0
+    assert config.health.checks == {"a": CheckSettings(unit="a.service", need=Need.WANTED)}
 
 
 def test_what_is_wrong_is_ignored_key_by_key_and_reported_with_its_file(layers: Sources) -> None:
     layers.baked.write_text("url: http://a\nchannel: stable\ntries: 2\nreboot: {policy: manual}\n")
     layers.host.write_text(
         "enabled: false\nchannel: beta\npoll: 5\ntries: 0\n"
-        "reboot: {policy: sometimes, window: {start: '25:00', length: 1h}}\nhealth: {units: [a.service, 'b b']}\n"
+        "reboot: {policy: sometimes, retry_interval: 0, patience: 2h}\n"
+        "health: {checks: {a: {unit: a.service}, b: {unit: 'b b'}}}\n"
     )
     loaded = configuration.load(layers)
-    wrong = {"reboot.policy", "reboot.window.start", "poll", "tries", "health.units[1]"}
+    wrong = {"reboot.policy", "reboot.retry_interval", "poll", "tries", "health.checks.b.unit"}
     assert problem_paths(loaded) == {str(layers.host): wrong}
     config = loaded.config
     # Not undone by the errors next to them:
-    assert (config.enabled, config.channel, config.reboot.window.length) == (False, "beta", 3600.0)
+    assert (config.enabled, config.channel, config.reboot.patience) == (False, "beta", 7200.0)
     # As the image says:
     assert (config.url, config.tries, config.reboot.policy) == ("http://a", 2, RebootPolicy.MANUAL)
-    assert config.health.units == ()
+    assert config.health.checks == {"a": CheckSettings(unit="a.service")}
     assert loaded.image_is_sound
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ class Forgetful:
             self.agent.book_boot()
         return version
 
-    def poll(self, **options: bool) -> Plan:
+    def poll(self, **options: Any) -> Plan:
         plan = self.agent.update(UpdateOptions(**options), Silent()).plan
         self.installed += isinstance(plan, Update)
         return plan
