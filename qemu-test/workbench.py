@@ -60,6 +60,7 @@ CONTENT_NEXT = "1.0.6"
 GUARDED = "1.0.7"
 DEBUG = "1.0.8"
 BARE = "1.0.9"
+JUDGED = "1.0.10"
 PROVISIONED = ("1.1.0", "1.1.1")
 # Of `/etc` the first keeps what it lists, the second nothing.
 ETC = ("1.2.0", "1.2.1")
@@ -102,6 +103,28 @@ _WITH_TPM = [
     "libtss2-mu-4.0.1-0t64",
     "libtss2-tcti-device0t64",
 ]
+# A service that ends by itself three seconds after it was first found active, and one that fails and that no check
+# names; each only where a file says so.  The second check runs after the first: what it sees was seen.
+_FLAGS = "/var/lib/judging"
+_SEEN = "/usr/lib/twinhull-test/seen"
+_SHORT = f"while :; do if test -e /run/judged && test -e {_FLAGS}/short; then sleep 3; exit 0; fi; sleep 1; done"
+_JUDGED: dict[str, Any] = {
+    "units": [
+        {
+            "name": "short.service",
+            "content": f"[Service]\nExecStart=/bin/sh -c '{_SHORT}'\n[Install]\nWantedBy=multi-user.target\n",
+        },
+        {
+            "name": "broken.service",
+            "content": "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+            f"ExecStart=/usr/bin/test ! -e {_FLAGS}/broken\n[Install]\nWantedBy=multi-user.target\n",
+        },
+    ],
+    "updater": {
+        "channel": "stable",
+        "health": {"checks": {"short": {"unit": "short.service"}, "then": {"program": _SEEN}}},
+    },
+}
 _LATE_USER = {"name": "late", "home": "/var/lib/late"}
 _HEALTH_CHECK = "/usr/lib/twinhull/health.d/50-on-purpose"
 _BULK_BYTES = 4 << 20
@@ -220,8 +243,8 @@ def make_workbench() -> Workbench:
 def write_definition(folder: Path, version: str) -> Path:
     """The reference definition, with a file that differs in each version.
 
-    The faulty version has a check that fails, the one for disks has every disk driver, those for content have services,
-    users and files below `/var`, and the later of them one more user.
+    The faulty version has a check that fails, the judged one services that fail on request; the one for disks has every
+    disk driver; those for content have services, users and files below `/var`, and the later of them one more user.
     """
     copy_definition(DEFINITION, folder, lambda definition: _of_version(definition, version))
     if version in (*PROVISIONED, *ETC):
@@ -252,6 +275,10 @@ def _of_version(definition: dict[str, Any], version: str) -> None:
         )
     if version == DISKS:
         definition.update(_EVERY_DISK)
+    if version == JUDGED:
+        script = f"#!/bin/sh\nsystemctl is-active short.service >> {_FLAGS}/seen\ntouch /run/judged\n"
+        files.append({"path": _SEEN, "content": script, "mode": "0755"})
+        definition.update(_JUDGED)
     if version in (CONTENT, CONTENT_NEXT):
         definition.update(_CONTENT)
         files.append({"path": "/var/lib/app/config", "content": f"of {version}\n", "mode": "0640"})

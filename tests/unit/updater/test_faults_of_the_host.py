@@ -128,6 +128,42 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             f"{WHOLE}/test_locks.py": ("test_root_cannot_write_to_the_partitions_of_a_slot",),
         },
     ),
+    "H11": (
+        "a service died three seconds after its check passed once, and the version was blessed",
+        {
+            f"{AGENT}/test_health.py": (
+                "test_a_service_that_dies_three_seconds_after_it_was_asked_is_not_healthy",
+                "test_a_service_that_is_started_again_and_again_is_not_healthy",
+            ),
+            "qemu-test/test_judging.py": ("test_a_service_that_dies_three_seconds_after_it_was_asked_is_not_blessed",),
+        },
+    ),
+    "H12": (
+        "a second network card without a cable was waited for, two of a trial's ten minutes",
+        {"qemu-test/test_judging.py": ("test_a_second_network_card_without_a_cable_is_not_waited_for",)},
+    ),
+    "H13": (
+        "the server was away during the window, and a staged version never rebooted",
+        {
+            f"{AGENT}/test_service.py": (
+                "test_a_staged_version_reboots_at_its_moment_though_no_server_answers",
+                "test_a_staged_version_that_is_due_reboots_before_the_server_is_asked",
+                "test_shortly_before_a_reboot_no_server_is_asked_that_might_hang",
+            ),
+            "qemu-test/test_judging.py": (
+                "test_a_staged_version_reboots_in_its_window_with_the_server_away_and_whoever_asks_is_waited_for",
+            ),
+        },
+    ),
+    "H14": (
+        "200 hosts of one window rebooted in the same second",
+        {
+            f"{AGENT}/test_window.py": (
+                "test_200_hosts_of_one_window_do_not_reboot_together",
+                "test_200_hosts_that_are_late_still_reboot_inside_and_not_together",
+            )
+        },
+    ),
     "H16": (
         "1.0 and 1.00 were two versions and one to the loader, 1.0.1-RC1 and 1.0.1-rc1 one name on FAT",
         {
@@ -191,6 +227,13 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_what_was_recorded_is_never_removed_with_the_containers_that_use_it",
             ),
             f"{STEPS}/test_storage_units.py": ("test_a_record_that_a_cut_spoiled_means_a_check",),
+        },
+    ),
+    "H23": (
+        "a Quadlet failed at every boot, no health check named it, and the version was blessed",
+        {
+            f"{AGENT}/test_units.py": ("test_a_failed_unit_counts_unless_it_is_ignored",),
+            "qemu-test/test_judging.py": ("test_a_unit_that_failed_counts_though_no_check_names_it",),
         },
     ),
     "H22": (
