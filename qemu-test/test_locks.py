@@ -110,6 +110,24 @@ def test_root_cannot_write_to_the_partitions_of_a_slot(locked: Locked) -> None:
     assert host.text("head -c 1M /dev/vda3 | sha256sum") == before
 
 
+def test_no_process_but_the_agent_can_write_to_the_whole_disk(locked: Locked) -> None:
+    host = locked.host
+    # Where the table ends that nobody reads at this size: the last block of the disk.
+    last = "$(($(blockdev --getsz /dev/vda) / 8 - 1))"
+    command = f"LC_ALL=C dd if=/dev/vda of=/dev/vda bs=4096 count=1 skip={last} seek={last} conv=notrunc"
+    assert refused(host, command, "Operation not permitted")
+    assert refused(host, f"{IN_A_PRIVILEGED_CONTAINER}'{command}'", "Operation not permitted")
+    node = "mknod /dev/own b 253 0 && " + command.replace("of=/dev/vda", "of=/dev/own")
+    assert refused(host, node, "Operation not permitted")
+    assert host.run("head -c 4096 /dev/vda | cmp - /dev/null").exit_code != 0
+    assert host.text("systemd-run --wait --pipe -q head -c 4096 /dev/vda | wc -c") == "4096"
+
+
+def test_other_disks_are_free(locked: Locked) -> None:
+    loop = "truncate -s 1M /var/tmp/own && losetup --find --show /var/tmp/own"
+    assert locked.host.run(f"dd if=/dev/zero of=$({loop}) bs=4096 count=1").exit_code == 0
+
+
 def test_a_mounted_device_cannot_be_written_past_its_file_system(locked: Locked) -> None:
     assert refused(locked.host, "LC_ALL=C dd if=/dev/zero of=/dev/vda7 bs=4096 count=1 conv=notrunc", "busy")
 
@@ -123,6 +141,13 @@ def test_the_agent_still_updates(locked: Locked) -> None:
         "cat /sys/class/block/vda3/ro /sys/class/block/vda4/ro /sys/class/block/vda5/ro /sys/class/block/vda6/ro"
     )
     assert locked.host.text(read_only).split() == ["1"] * 4
+    again = "LC_ALL=C dd if=/dev/zero of=/dev/vda bs=4096 count=0 conv=notrunc"
+    assert refused(locked.host, again, "Operation not permitted")
+
+
+def test_an_operator_can_take_the_gate_away(locked: Locked) -> None:
+    locked.host.text("updater open-disk")
+    assert locked.host.run("dd if=/dev/zero of=/dev/vda bs=4096 count=0 conv=notrunc").exit_code == 0
 
 
 def test_what_a_uki_predicts_is_what_a_tpm_measures_and_opens_a_secret(bench: Workbench) -> None:

@@ -225,7 +225,9 @@ def write_block_tree(root: Path, disks: Sequence[str], uuids: Sequence[str]) -> 
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "partition").write_text(f"{number}\n")
             (folder / "uevent").write_text(f"DEVTYPE=partition\nPARTUUID={uuid}\n")
+            (folder / "dev").write_text(f"253:{number}\n")
             _link(blocks / folder.name, folder)
+        (root / "sys/devices" / disk / "dev").write_text("253:0\n")
         _link(blocks / disk, root / "sys/devices" / disk)
     verity = root / "sys/devices/virtual/block/dm-0"
     (verity / "dm").mkdir(parents=True, exist_ok=True)

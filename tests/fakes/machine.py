@@ -31,6 +31,7 @@ class FakeMachine:
         self.one_shot: str | None = None
         self.reboots: list[bool] = []
         self.boots = 1
+        self.gate_closed = False
         self.programs: tuple[BootProgram, ...] = ()
         self.firmware = MemoryDatabases()
         self.repaired_loaders: tuple[str, ...] = ()
@@ -80,6 +81,9 @@ class FakeMachine:
 
     def secure_boot(self) -> bool | None:
         return True
+
+    def close_gate(self) -> None:
+        self.gate_closed = True
 
     def foreign_arguments(self) -> tuple[str, ...]:
         return ()

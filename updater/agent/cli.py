@@ -27,6 +27,8 @@ from updater.agent import config as configuration
 from updater.agent.agent import Agent, UpdateOutcome
 from updater.agent.config import Config, Loaded
 from updater.agent.departure import Departure, departure_of
+from updater.agent.device_filters import KernelDeviceFilters
+from updater.agent.disk_gate import DiskGate
 from updater.agent.etcdiff.cli import etc_diff, etc_note
 from updater.agent.gate import Gate, Judging
 from updater.agent.ground.cli import reset
@@ -90,7 +92,7 @@ def read_setting(paths: HostPaths, *, warn: bool) -> Setting:
     settings = configuration.load(paths.settings(os.environ.get("CREDENTIALS_DIRECTORY")))
     for line in report.problem_lines(settings.problems) if warn else ():
         click.echo(f"warning: {line} (ignored)", err=True)
-    machine = ThisMachine() if paths.is_this_host else folder_machine(paths)
+    machine = ThisMachine(gate=DiskGate(KernelDeviceFilters())) if paths.is_this_host else folder_machine(paths)
     server = server_client(settings.config, paths, machine.clock) if settings.config.urls else None
     store = hint_store(paths, machine.clock)
     return Setting(Agent(machine, settings.config, store, paths.runtime / "lock", server), settings, paths)
@@ -383,6 +385,7 @@ def boot() -> None:
     # First, for what is kept in the firmware's list names the partitions by their identities.
     settle_disk(it.agent, it.paths)
     verdict = it.agent.book_boot()
+    it.agent.machine.close_gate()
     facts = read_facts(it.agent.machine)
     where = trial.standing(facts, verdict.hints)
     older.note(it.agent.store, facts, Instant.of(it.agent.machine.clock.now()))
@@ -399,6 +402,17 @@ def boot() -> None:
 def check_storage_command() -> None:
     """Check and repair the containers' storage (twinhull-containers-storage.service)."""
     click.echo(storage.check_and_note(on_this_host().state, hint_store(here(), SYSTEM_CLOCK), SYSTEM_CLOCK))
+
+
+@updater.command("open-disk")
+def open_disk() -> None:
+    """Let every process write to this host's disk until the next boot, to change its partitions by hand.
+
+    The partitions of the slots stay read-only (blockdev --setrw).
+    """
+    on_this_host()
+    DiskGate(KernelDeviceFilters()).open()
+    click.echo("every process may write to the disk now")
 
 
 @updater.command("provision", hidden=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,14 @@ from partitions.disk import DiskMap, find_slots, read_table
 from partitions.entries import ENTRIES_FOLDER, SUFFIX, BootEntry, parse_entry
 from partitions.errors import UkiError
 from partitions.gpt import GptEntry
-from partitions.layout import EMPTY_LABEL, SlotIdentity, identity_of, root_types
+from partitions.layout import EMPTY_LABEL, Slot, SlotIdentity, identity_of, root_types
 from partitions.version import Version
 from updater.agent.boot_options import ORDER, BootPlace, keep_options
 from updater.agent.boot_partition import BootFolder, BootPartition, BootPartitionFolder, FatPartition, mounted
 from updater.agent.boot_trust.databases import Databases, EfiDatabases
 from updater.agent.boot_trust.judging import BootProgram
 from updater.agent.boot_trust.programs import programs_in
+from updater.agent.disk_gate import DeviceNumber, DiskGate
 from updater.agent.efi import GLOBAL, EfiVariables
 from updater.agent.ground.disks import own_disk
 from updater.agent.host_paths import HostPaths
@@ -68,6 +69,9 @@ class Machine(Protocol):
 
     def disk(self, *, writable: bool) -> AbstractContextManager[BlockDevice]:
         """The disk the running system is on."""
+
+    def close_gate(self) -> None:
+        """Let no other process open the disk or the partitions of its slots for writing."""
 
     @property
     def boot(self) -> BootPartition:
@@ -127,6 +131,7 @@ class ThisMachine:
     restart: Restart = systemd_reboot
     # The files of XBOOTLDR on a host that is a folder: there is nothing to mount.
     boot_folder: Path | None = None
+    gate: DiskGate | None = None
 
     def running(self) -> RunningSystem:
         """Read what was booted.
@@ -154,8 +159,27 @@ class ThisMachine:
     @contextmanager
     def disk(self, *, writable: bool) -> Iterator[BlockDevice]:
         """Open the disk the running root is on."""
-        with FileBlockDevice.open(self.root / "dev" / self.disk_name(), writable=writable) as device:
+        gate = self.gate.opened(self._gated()) if writable and self.gate is not None else nullcontext()
+        with gate:
+            device = FileBlockDevice.open(self.root / "dev" / self.disk_name(), writable=writable)
+        with device:
             yield device
+
+    def close_gate(self) -> None:
+        """Let no other process open the disk or the partitions of its slots for writing."""
+        if self.gate is not None:
+            self.gate.close(self._gated())
+
+    def _gated(self) -> tuple[DeviceNumber, ...]:
+        """The disk and the partitions of its slots."""
+        disk = self.disk_name()
+        with self.disk(writable=False) as device:
+            table = read_table(device)
+        found = find_slots(table, root_types(self.running().architecture.value))
+        parts = (part for slot in Slot for part in (found.slot(slot).data, found.slot(slot).verity))
+        names = (self._partition_name(disk, table.entries.index(part) + 1) for part in parts)
+        blocks = self.root / "sys/class/block"
+        return tuple(DeviceNumber.from_text((blocks / name / "dev").read_text()) for name in (disk, *names))
 
     @property
     def boot(self) -> BootPartition:

@@ -12,10 +12,12 @@ import pytest
 from bedrock.errors import ProcessError
 from partitions.layout import identity_of
 from tests.fakes.clock import FakeClock
+from tests.fakes.device_filters import MemoryFilters
 from tests.fakes.host_folder import HostFolder, write_block_tree
 from tests.fakes.twin_host import TwinHost, built
 from updater.agent import boot_partition
 from updater.agent.boot_partition import BootPartitionFolder, MountedBootFolder
+from updater.agent.disk_gate import DeviceNumber, DiskGate, refusal
 from updater.agent.efi import GLOBAL, LOADER, EfiVariables
 from updater.agent.host_paths import HostPaths
 from updater.agent.lock import exclusive
@@ -79,6 +81,21 @@ def test_what_follows_the_images_own_arguments_does_not_count() -> None:
 def test_two_root_hashes_name_no_system() -> None:
     with pytest.raises(SlotError, match="has 2 roothash="):
         root_hash_of("roothash=ab roothash=ab")
+
+
+def test_the_gate_is_open_while_the_agent_opens_the_disk_and_only_then(tmp_path: Path) -> None:
+    filters = MemoryFilters()
+    machine = replace(machine_at(tmp_path), gate=DiskGate(filters))
+    uuids = ("esp", "no", str(identity_of(RELEASE.release.root_hash).data_uuid), "tree", "data b", "tree b")
+    write_block_tree(tmp_path, ("vda",), uuids)
+    machine.close_gate()
+    (closed,) = filters.attached
+    assert closed == refusal([DeviceNumber(253, minor) for minor in (0, 3, 4, 5, 6)])
+    with machine.disk(writable=True) as device:
+        assert filters.attached == [closed]
+        device.pwrite(0, device.pread(0, 512))
+    with machine.disk(writable=False):
+        assert filters.attached == [closed]
 
 
 def test_kernel_arguments_from_outside_are_those_the_initrd_kept(tmp_path: Path) -> None:
