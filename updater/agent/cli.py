@@ -405,14 +405,15 @@ def check_storage_command() -> None:
 
 
 @updater.command("open-disk")
-def open_disk() -> None:
+@json_option
+def open_disk(as_json: bool) -> None:
     """Let every process write to this host's disk until the next boot, to change its partitions by hand.
 
     The partitions of the slots stay read-only (blockdev --setrw).
     """
     on_this_host()
     DiskGate(KernelDeviceFilters()).open()
-    click.echo("every process may write to the disk now")
+    emit_json({"open": True}) if as_json else click.echo("every process may write to the disk now")
 
 
 @updater.command("provision", hidden=True)

@@ -125,7 +125,12 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "H10": (
         "root could write to the running slot's partition",
         {
-            f"{WHOLE}/test_locks.py": ("test_root_cannot_write_to_the_partitions_of_a_slot",),
+            f"{WHOLE}/test_locks.py": (
+                "test_root_cannot_write_to_the_partitions_of_a_slot",
+                "test_no_process_but_the_agent_can_write_to_the_whole_disk",
+                "test_the_agent_still_updates",
+            ),
+            f"{AGENT}/test_disk_gate.py": ("test_only_writing_to_the_given_block_devices_is_refused",),
         },
     ),
     "H11": (
