@@ -29,7 +29,7 @@ from imagebuild.vm.machine import VirtualMachine
 
 DOCUMENT = SOURCE / "out" / "bench-hardening.json"
 ROUNDS = 3
-NONE, ALL = "none", "all"
+NONE, OTHERS, ALL = "none", "the others", "all"
 LOAD_TIMEOUT_S = 300.0
 EXTRA = "io.systemd.stub.kernel-cmdline-extra="
 _LOADS = {
@@ -42,11 +42,13 @@ _TIMED = "sh -c '{load}; times' | tail -n 1"
 
 
 def kinds() -> dict[str, tuple[str, ...]]:
-    """The arguments of each kind of boot: none, one switch of `hardening:` each, all."""
-    off: dict[str, Any] = {"lockdown": False, "slab_nomerge": False, "init_on_free": False, "page_shuffle": False}
-    off |= {"mounted_disks": False, "debugfs": False}
-    alone: dict[str, tuple[str, ...]] = {name: Hardening(**{**off, name: True}).arguments for name in off}
-    return {NONE: (), **alone, ALL: tuple(word for words in alone.values() for word in words)}
+    """The arguments of each kind of boot: none, each that changes how memory is handled, the others, all."""
+    memory = ("slab_nomerge", "init_on_free", "page_shuffle")
+    others = ("lockdown", "mounted_disks", "debugfs")
+    off: dict[str, Any] = dict.fromkeys((*memory, *others), False)
+    found = {name: Hardening(**{**off, name: True}).arguments for name in memory}
+    found[OTHERS] = Hardening(**{**off, **dict.fromkeys(others, True)}).arguments
+    return {NONE: (), **found, ALL: tuple(word for words in found.values() for word in words)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def measure_boot(bench: Workbench, kind: str, arguments: tuple[str, ...], disk: 
     """Boot once with these arguments and measure."""
     strings = (EXTRA + " ".join(arguments),) if arguments else ()
     config = VmConfig(image=disk, credentials=CREDENTIALS, guest_shell=True, smbios_strings=strings)
-    folder = machine_folder(f"hardening-{kind}")
+    folder = machine_folder(f"hardening-{kind.replace(' ', '-')}")
     with VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder) as machine:
         measured = boot_machine(machine)
         shell = machine.shell
