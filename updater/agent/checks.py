@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,17 @@ RunCheck = Callable[[Sequence[str | Path], float], str]
 
 @dataclass(frozen=True)
 class Check:
-    """One check; `asked` says in words or as a command what `look` looks at."""
+    """One check; `asked` says in words or as a command what `look` looks at.
+
+    `writes`: it fails, whatever the image is like, while `/var` takes nothing.
+    """
 
     name: str
     asked: str
     look: Callable[[], str]
     need: Need = Need.REQUIRED
     undecided: tuple[type[Exception], ...] = ()
+    writes: bool = False
 
 
 def in_own_unit(words: Sequence[str | Path], timeout_s: float) -> str:
@@ -79,14 +83,24 @@ def configured_checks(
     checks = list(_own_checks(config, run))
     if command := _ENGINES[config.engine]:
         look = partial(_program, run, command, config.timeout)
-        checks.insert(0, Check(f"{config.engine.value} answers", " ".join(command), look))
+        checks.insert(0, Check(f"{config.engine.value} answers", " ".join(command), look, writes=True))
     if config.failed_units.need is not Need.NONE:
         look = partial(_no_unit_failed, config.failed_units.ignored, config.timeout)
-        checks.insert(0, Check(FAILED_CHECK, "systemctl --failed", look, config.failed_units.need))
+        checks.insert(0, Check(FAILED_CHECK, "systemctl --failed", look, config.failed_units.need, writes=True))
     if config.server and refresh is not None:
         asked = "the repository's newest metadata"
         checks.append(Check(SERVER_CHECK, asked, partial(_refreshed, refresh), undecided=(FetchError, RefusedError)))
     return tuple(checks)
+
+
+def without_room(checks: Sequence[Check], reason: str) -> tuple[Check, ...]:
+    """The checks while `/var` takes nothing: those that write to it are looked at and decide nothing."""
+    return tuple(
+        replace(check, need=Need.WANTED, asked=f"{check.asked}; decides nothing, because {reason}")
+        if check.writes
+        else check
+        for check in checks
+    )
 
 
 def _own_checks(config: Health, run: RunCheck) -> Iterator[Check]:
@@ -107,7 +121,7 @@ def _check_of(name: str, wanted: CheckSettings, config: Health, run: RunCheck) -
     if wanted.container is not None:
         command = (config.engine.value, "container", "inspect", wanted.container)
         asked = f"container {wanted.container} runs and is healthy"
-        return Check(name, asked, partial(_container, run, command, limit), wanted.need)
+        return Check(name, asked, partial(_container, run, command, limit), wanted.need, writes=True)
     program = str(wanted.program)
     return Check(name, program, partial(_program, run, (program,), limit), wanted.need)
 

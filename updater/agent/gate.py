@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bedrock.errors import DocumentError
-from updater.agent import health, trial
+from updater.agent import health, trial, var_room
 from updater.agent.agent import Agent
-from updater.agent.checks import Check, RunCheck, configured_checks
+from updater.agent.checks import Check, RunCheck, configured_checks, without_room
 from updater.agent.config import Loaded
 from updater.agent.health_settings import Health
 
@@ -34,6 +34,7 @@ class Gate:
     agent: Agent
     settings: Loaded
     run: RunCheck
+    no_room: Callable[[], str] = var_room.of_containers
 
     def judge(self, how: Judging, say: health.Say) -> tuple[health.CheckResult, ...]:
         """Run the configured checks; an image whose own settings have errors is not healthy."""
@@ -44,10 +45,19 @@ class Gate:
                 self.agent.wait(seconds=bounds.server_patience)
 
         clock = self.agent.machine.clock
-        results = health.HealthJudgement(self._checks(), bounds, clock, say, wait).run()
+        checks = self._checks()
+        if how is Judging.AT_THE_GATE and self._on_trial and (reason := self.no_room()):
+            # Whatever the image is like, containers fail then; updates go on all the same.
+            say(f"...  {reason}: what containers need decides nothing")
+            checks = without_room(checks, reason)
+        results = health.HealthJudgement(checks, bounds, clock, say, wait).run()
         for result in results:
             say(result.line)
         return results
+
+    @property
+    def _on_trial(self) -> bool:
+        return trial.standing(self.agent.facts(), self.agent.hints()) is trial.Standing.TRIAL
 
     def _checks(self) -> tuple[Check, ...]:
         refresh = self.agent.refresh if self.agent.server is not None else None
@@ -67,8 +77,7 @@ class Gate:
             return replace(bounds, settle=0.0, patience=0.0, server_patience=0.0)
         if how is Judging.PATIENTLY:
             return bounds
-        on_trial = trial.standing(self.agent.facts(), self.agent.hints()) is trial.Standing.TRIAL
-        return bounds if on_trial else replace(bounds, server_patience=bounds.patience)
+        return bounds if self._on_trial else replace(bounds, server_patience=bounds.patience)
 
 
 def _raiser(error: DocumentError) -> Callable[[], str]:

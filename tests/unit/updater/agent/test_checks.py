@@ -196,3 +196,15 @@ def test_a_check_asks_exactly_one_thing(keys: dict[str, str]) -> None:
 def test_an_engine_that_cannot_be_asked_for_a_container_is_refused(engine: str) -> None:
     with pytest.raises(DocumentError, match=f"asked of podman or docker, and engine is {engine}"):
         strict.read(Health, {"engine": engine, "checks": {"db": {"container": "db"}}}, source="x")
+
+
+def test_while_var_takes_nothing_what_writes_to_it_decides_nothing() -> None:
+    own = {"web": CheckSettings(container="web"), "disk": CheckSettings(program="/bin/disk")}
+    config = Health(checks=own, engine=Engine.PODMAN, checks_dirs=())
+    found = {check.name: check for check in checks.configured_checks(config, lambda: None, Runs())}
+    without = {check.name: check for check in checks.without_room(tuple(found.values()), "/var is full")}
+    decides = [name for name, check in without.items() if check.need is Need.REQUIRED]
+    assert decides == ["disk", checks.SERVER_CHECK]
+    assert "decides nothing, because /var is full" in without["podman answers"].asked
+    assert without["disk"] == found["disk"]
+    assert list(without) == list(found)
