@@ -104,6 +104,13 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             ),
         },
     ),
+    "H7": (
+        "/var was full: no check, no update, a staged version failed its trial",
+        {
+            f"{AGENT}/test_var_room.py": ("test_a_trial_is_not_judged_by_what_a_full_disk_does_to_containers",),
+            f"{TOOLS}/test_host_folder.py": ("test_updates_go_on_while_var_takes_nothing",),
+        },
+    ),
     "H8": (
         "hints could not be written, and the same failing version was installed again and again",
         {
@@ -140,12 +147,14 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_a_service_that_dies_three_seconds_after_it_was_asked_is_not_healthy",
                 "test_a_service_that_is_started_again_and_again_is_not_healthy",
             ),
-            "qemu-test/test_judging.py": ("test_a_service_that_dies_three_seconds_after_it_was_asked_is_not_blessed",),
+            f"{WHOLE}/test_judging.py": ("test_a_service_that_dies_three_seconds_after_it_was_asked_is_not_blessed",),
         },
     ),
     "H12": (
         "a second network card without a cable was waited for, two of a trial's ten minutes",
-        {"qemu-test/test_judging.py": ("test_a_second_network_card_without_a_cable_is_not_waited_for",)},
+        {
+            f"{WHOLE}/test_judging.py": ("test_a_second_network_card_without_a_cable_is_not_waited_for",),
+        },
     ),
     "H13": (
         "the server was away during the window, and a staged version never rebooted",
@@ -155,7 +164,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_a_staged_version_that_is_due_reboots_before_the_server_is_asked",
                 "test_shortly_before_a_reboot_no_server_is_asked_that_might_hang",
             ),
-            "qemu-test/test_judging.py": (
+            f"{WHOLE}/test_judging.py": (
                 "test_a_staged_version_reboots_in_its_window_with_the_server_away_and_whoever_asks_is_waited_for",
             ),
         },
@@ -166,7 +175,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             f"{AGENT}/test_window.py": (
                 "test_200_hosts_of_one_window_do_not_reboot_together",
                 "test_200_hosts_that_are_late_still_reboot_inside_and_not_together",
-            )
+            ),
         },
     ),
     "H16": (
@@ -234,17 +243,17 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             f"{STEPS}/test_storage_units.py": ("test_a_record_that_a_cut_spoiled_means_a_check",),
         },
     ),
-    "H23": (
-        "a Quadlet failed at every boot, no health check named it, and the version was blessed",
-        {
-            f"{AGENT}/test_units.py": ("test_a_failed_unit_counts_unless_it_is_ignored",),
-            "qemu-test/test_judging.py": ("test_a_unit_that_failed_counts_though_no_check_names_it",),
-        },
-    ),
     "H22": (
         "etc-diff did not say that the image had changed what the host had edited",
         {
             f"{AGENT}/etcdiff/test_etcdiff.py": ("test_what_the_image_changed_since_is_told_with_both_contents",),
+        },
+    ),
+    "H23": (
+        "a Quadlet failed at every boot, no health check named it, and the version was blessed",
+        {
+            f"{AGENT}/test_units.py": ("test_a_failed_unit_counts_unless_it_is_ignored",),
+            f"{WHOLE}/test_judging.py": ("test_a_unit_that_failed_counts_though_no_check_names_it",),
         },
     ),
     "H24": (
@@ -295,6 +304,14 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
             ),
         },
     ),
+    "H29": (
+        "the deadline fired while the boot partition was mounted, and a blessed slot was rebooted",
+        {
+            f"{WHOLE}/test_hindrances.py": (
+                "test_a_deadline_while_the_boot_partition_is_mounted_elsewhere_never_reboots_a_blessed_slot",
+            ),
+        },
+    ),
     "H30": (
         "firmware refused a damaged trial, and its menu waited for a hand",
         {
@@ -332,6 +349,10 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 }
 
 
+# Nothing was seen to hold these off yet.
+OPEN = {"H31": "leftovers of a cut on FAT made the first update fail, and nothing repairs them before"}
+
+
 @cache
 def names_in(path: Path) -> frozenset[str]:
     tree = ast.parse(path.read_text())
@@ -342,6 +363,13 @@ def rows() -> list[str]:
     """The rows of the page's tables, without their heads."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
     return [line for line in lines if not line.startswith(("|---", "| what breaks"))]
+
+
+def test_every_fault_that_was_seen_is_in_a_list() -> None:
+    # The list that they come from has no 15.
+    seen = {"H1b", *(f"H{number}" for number in range(1, 34) if number != 15)}
+    assert seen == {number for number in FAULTS if number.startswith("H")} | set(OPEN)
+    assert not set(OPEN) & set(FAULTS)
 
 
 @pytest.mark.parametrize("number", list(FAULTS))
