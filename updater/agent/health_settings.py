@@ -14,7 +14,11 @@ UnitPattern = Annotated[
     str, strict.Pattern(r"[A-Za-z0-9:_.\\@*?-]{1,255}", "a unit name, in which * and ? stand for other characters")
 ]
 ContainerName = Annotated[str, strict.Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", "the name of a container")]
-ProgramPath = Annotated[str, strict.Pattern(r"/[^\0]+", "the absolute path of a program")]
+# These settings persist on the host's disk, so what they name must not be where whoever has that disk can put a program:
+# below `/usr` is the image, and of `/etc` no program persists unless the image lets everything.
+_VOUCHED = r"/(usr|etc|bin|sbin|lib)/(?!(.*/)?\.\.(/|$))[^\0]+"
+ProgramPath = Annotated[str, strict.Pattern(_VOUCHED, "the absolute path of a program below /usr or /etc")]
+ProgramFolder = Annotated[str, strict.Pattern(_VOUCHED, "the absolute path of a folder below /usr or /etc")]
 CheckName = Annotated[str, strict.Pattern(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}", "a name of letters, digits, . _ @ -")]
 Limit = Annotated[float, strict.Duration(), strict.Range(1, HOUR_S)]
 
@@ -56,7 +60,7 @@ class CheckSettings:
     Attributes:
         unit: A systemd unit that must be active.
         container: A container that must run and, if it has a health check, be healthy.
-        program: A program that must exit with 0; as an absolute path, it gets no arguments.
+        program: A program that must exit with 0; as an absolute path below `/usr` or `/etc`, it gets no arguments.
         need: `required`: a version on trial is not kept without it; `wanted`: it is only reported; `none`: not checked.
         timeout: How long one look may take; `health.timeout` when left out.
     """
@@ -116,7 +120,7 @@ class Health:
     failed_units: FailedUnits = FailedUnits()
     engine: Engine = Engine.PODMAN
     server: bool = True
-    checks_dirs: tuple[str, ...] = ("/usr/lib/twinhull/health.d", "/etc/twinhull/health.d")
+    checks_dirs: tuple[ProgramFolder, ...] = ("/usr/lib/twinhull/health.d", "/etc/twinhull/health.d")
     timeout: Limit = 120.0
     # Twice the time in which systemd counts starts (DefaultStartLimitIntervalSec=): what ends as soon as it has started
     # has used up its starts by then and stays failed.

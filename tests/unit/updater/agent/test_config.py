@@ -8,7 +8,7 @@ import pytest
 
 from updater.agent import config as configuration
 from updater.agent.config import Config, Sources, merge
-from updater.agent.health_settings import CheckSettings, Need
+from updater.agent.health_settings import CheckSettings, Health, Need
 from updater.agent.host_paths import HostPaths
 from updater.agent.reboot_settings import RebootPolicy, TimeOfDay
 
@@ -172,3 +172,23 @@ def test_merging_does_not_change_what_lies_below() -> None:
 def test_a_time_of_day_has_one_form(text: str) -> None:
     with pytest.raises(ValueError, match="00:00 to 23:59"):
         TimeOfDay.from_text(text)
+
+
+@pytest.mark.parametrize("path", ["/var/lib/x", "/opt/x", "/root/x", "/run/x", "/etc/../var/x", "/usr/..", "x", "/"])
+@pytest.mark.parametrize("key", ["checks_dirs", "program"])
+def test_programs_that_a_disk_could_bring_are_ignored(layers: Sources, path: str, key: str) -> None:
+    said = f"checks_dirs: ['{path}']" if key == "checks_dirs" else f"checks: {{x: {{program: '{path}'}}}}"
+    layers.host.write_text(f"channel: beta\nhealth: {{{said}}}\n")
+    loaded = configuration.load(layers)
+    assert loaded.config.channel == "beta"
+    assert (loaded.config.health.checks, loaded.config.health.checks_dirs) == ({}, Health().checks_dirs)
+    (problem,) = loaded.problems
+    assert "below /usr or /etc" in str(problem)
+
+
+@pytest.mark.parametrize("path", ["/usr/lib/twinhull/x", "/etc/twinhull/health.d/x", "/usr/lib/a..b/x", "/bin/true"])
+def test_programs_of_the_image_and_of_a_document_count(layers: Sources, path: str) -> None:
+    layers.host.write_text(f"health: {{checks: {{x: {{program: {path}}}}}, checks_dirs: [{path}]}}\n")
+    health = load(layers).health
+    assert health.checks["x"].program == path
+    assert health.checks_dirs == (path,)
