@@ -101,7 +101,7 @@ def test_a_new_host_has_a_state_and_identities_of_its_own(life: Life) -> None:
         assert int(host.text("lsblk -bno SIZE $(findmnt -no SOURCE /var/lib/twinhull)")) == STATE_BYTES
         host.text("echo kept > /etc/twinhull-test && echo kept > /var/kept && sync")
         assert host.text("cat /var/lib/twinhull/etc/upper/twinhull-test") == "kept"
-        assert host.status()["ground"] == {"storage": [], "other_disks": []}
+        assert host.status()["ground"] == {"storage": [], "other_disks": [], "reset": None}
         assert history(host) == ["the disk has identities of its own now"]
     assert BUILT_ESP_UUID not in {entry.uuid for entry in table_entries(life.disk)}
 

@@ -41,6 +41,8 @@ from partitions.version import Version
 # whose host is busy the ticks come late, and the kernel takes that for broken hardware and panics.
 # cryptomgr.notests: as in the kernel's own default configuration, ciphers are not tested again at every boot (in FIPS
 # mode they still are); what dm-verity computes is compared with the root hash anyway.
+# watchdog_thresh and what follows: a processor that is busy in the kernel for two minutes, or takes no interrupt for
+# one, hangs, and a hang is a panic; a busy hypervisor may take a processor away for seconds.
 # gpt: where the first partition table of a disk is damaged, the kernel reads the second.
 ARGUMENTS = (
     "ro",
@@ -48,6 +50,9 @@ ARGUMENTS = (
     "systemd.gpt_auto=no",
     "panic=10",
     "oops=panic",
+    "watchdog_thresh=60",
+    "softlockup_panic=1",
+    "nmi_watchdog=panic",
     "no_timer_check",
     "cryptomgr.notests",
     "quiet",

@@ -25,6 +25,7 @@ from partitions.version import Version
 from updater.agent import checks, health, older, report, storage, trial
 from updater.agent import config as configuration
 from updater.agent.agent import Agent, UpdateOutcome
+from updater.agent.alive import Alive, AliveClock, AliveProgress
 from updater.agent.config import Config, Loaded
 from updater.agent.departure import Departure, departure_of
 from updater.agent.device_filters import KernelDeviceFilters
@@ -32,7 +33,7 @@ from updater.agent.disk_gate import DiskGate
 from updater.agent.etcdiff.cli import etc_diff, etc_note
 from updater.agent.gate import Gate, Judging
 from updater.agent.ground.cli import reset
-from updater.agent.ground.settling import reset_as_asked, settle_disk
+from updater.agent.ground.settling import reset_as_asked, settle_boot_partition, settle_disk
 from updater.agent.ground.surroundings import read_ground
 from updater.agent.host_paths import HostPaths
 from updater.agent.machine import ThisMachine, folder_machine, read_facts
@@ -384,6 +385,7 @@ def boot() -> None:
     it = setting()
     # First, for what is kept in the firmware's list names the partitions by their identities.
     settle_disk(it.agent, it.paths)
+    settle_boot_partition(it.agent, it.paths)
     verdict = it.agent.book_boot()
     it.agent.machine.close_gate()
     facts = read_facts(it.agent.machine)
@@ -477,8 +479,10 @@ def daemon() -> None:
     if it.agent.server is None:
         click.echo("no update server is configured: nothing to do", err=True)
         return
-    clock = it.agent.machine.clock
-    Daemon(it.agent, it.departure, it.config, clock, random.random, line_progress(tenths=True)).run()
+    alive = Alive(os.environ.get("NOTIFY_SOCKET"))
+    clock = AliveClock(it.agent.machine.clock, alive)
+    progress = AliveProgress(line_progress(tenths=True), alive)
+    Daemon(it.agent, it.departure, it.config, clock, random.random, progress).run()
 
 
 def leave_by_hand(it: Setting, target: Version, *, at_once: bool = False) -> None:

@@ -14,7 +14,7 @@ from partitions.blockio import FileBlockDevice
 from partitions.disk import read_table
 from partitions.errors import PartitionsError
 from partitions.gpt import GptTable
-from partitions.layout import identity_of
+from partitions.layout import TYPE_XBOOTLDR, identity_of
 from updater.errors import SlotError
 
 # What the initrd calls the running root (systemd-veritysetup attach).
@@ -52,6 +52,22 @@ def own_disk(root: Path) -> str:
                 raise SlotError(f"the running root is on {', '.join(parts) or 'nothing'}, not on partitions of a disk")
             return disks.pop()
     raise SlotError("this machine does not run from a Twinhull slot: no device is called root")
+
+
+def boot_partition(root: Path) -> Path:
+    """The device of this host's XBOOTLDR.
+
+    Raises:
+        SlotError: There is none, or the kernel does not know it.
+        PartitionsError: The table cannot be read.
+    """
+    own = own_disk(root)
+    numbers = [n for n, e in enumerate(_table_of(root, own).entries, start=1) if e.type_uuid == TYPE_XBOOTLDR]
+    for path in sorted((root / "sys/class/block").iterdir()):
+        number = _text(path / "partition")
+        if number and [int(number)] == numbers and path.resolve().parent.name == own:
+            return root / "dev" / path.name
+    raise SlotError(f"the disk {own} has no boot partition that the kernel knows")
 
 
 def other_disks(root: Path, root_hash: str) -> tuple[OtherDisk, ...]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from pathlib import Path
 from uuid import uuid4
 
 from bedrock.errors import TwinhullError
 from updater.agent.agent import PATIENCE_S, Agent
+from updater.agent.boot_partition import mounted
+from updater.agent.ground.boot_check import Checked, check_fat, remove_salvaged
+from updater.agent.ground.disks import boot_partition
 from updater.agent.ground.identities import give_identities
 from updater.agent.ground.reset import request_reset, reset_by_credential
 from updater.agent.ground.surroundings import note, read_ground
@@ -34,6 +40,31 @@ def settle_disk(agent: Agent, paths: HostPaths) -> None:
         remarks += [str(done)] if done is not None else []
     except (TwinhullError, OSError) as error:
         remarks.append(f"the disk keeps the identities it has: {error}")
+    note(agent.store, remarks, Instant.of(machine.clock.now()))
+
+
+def settle_boot_partition(
+    agent: Agent,
+    paths: HostPaths,
+    check: Callable[[Path, Collection[str]], Checked] = check_fat,
+    mount: Callable[..., AbstractContextManager[Path]] = mounted,
+) -> None:
+    """Repair the boot partition before this boot writes to it, and record what was done (writes to it)."""
+    machine = agent.machine
+    if not paths.is_this_host and check is check_fat:
+        return
+    remarks = []
+    try:
+        with exclusive(agent.lock_path, machine.clock, patience_s=PATIENCE_S):
+            partition = boot_partition(paths.root)
+            done = check(partition, [entry.file_name for entry in agent.facts().running_entries])
+            if done is not Checked.SOUND:
+                remarks.append(f"the boot partition: {done.value}")
+            if done is Checked.REPAIRED:
+                at = paths.runtime / "boot-repaired"
+                remove_salvaged(lambda: mount(partition, at, writable=True, clock=machine.clock))
+    except (TwinhullError, OSError) as error:
+        remarks.append(f"the boot partition was not checked: {error}")
     note(agent.store, remarks, Instant.of(machine.clock.now()))
 
 

@@ -14,6 +14,8 @@ import pytest
 
 import imagebuild
 from bedrock import strict
+from imagebuild.definition.initrd import load_content
+from updater.agent.alive import PIECE_S
 
 DATA = Path(str(imagebuild.__file__)).parent / "data"
 UNITS = DATA / "tree/usr/lib/systemd/system"
@@ -134,3 +136,23 @@ def test_nothing_ends_the_last_way_out_of_a_trial() -> None:
 def test_a_program_that_hangs_keeps_no_blessed_slot_from_booting_or_from_its_updates() -> None:
     found = limits()
     assert all(found[f"twinhull-{name}.service"] < math.inf for name in ("boot", "bless", "provision"))
+
+
+def test_a_rescue_that_nobody_attends_to_ends() -> None:
+    for name in ("emergency", "rescue"):
+        assert "twinhull-unattended.timer" in unit(UNITS / f"{name}.target.d/10-unattended.conf")["Unit"]["Wants"]
+    assert unit(UNITS / "twinhull-unattended.timer")["Timer"]["OnActiveSec"] == "30min"
+    assert "reboot" in unit(UNITS / "twinhull-unattended.service")["Service"]["ExecStart"]
+
+
+def test_a_daemon_that_hangs_is_started_again() -> None:
+    service = unit(UNITS / "twinhull-updater.service")["Service"]
+    assert seconds(service["WatchdogSec"]) > 10 * PIECE_S
+    assert service["Restart"] == "on-failure"
+
+
+def test_each_watchdog_of_the_initrd_goes_on_counting_for_two_minutes() -> None:
+    options = (DATA / "initrd/etc/modprobe.d/watchdog.conf").read_text()
+    found = dict(re.findall(r"^options (\w+) \w+=(\d+)$", options, re.MULTILINE))
+    assert set(found.values()) == {"120"}
+    assert set(found) <= set(load_content().extras)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.host_folder import write_block_tree
-from updater.agent.ground.storage_notes import NOTES, Treatment, StorageNote, read_notes
+from updater.agent.ground.storage_notes import NOTES, StorageNote, Treatment, read_notes
 from updater.agent.ground.surroundings import note, read_ground
 from updater.agent.state import EventKind
 from updater.agent.store import HintStore
