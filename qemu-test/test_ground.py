@@ -147,3 +147,14 @@ def test_a_lost_state_and_a_foreign_var_stop_no_boot(life: Life) -> None:
         assert host.run("ls /etc/twinhull-test").exit_code != 0
         assert "cannot be told apart" in host.text(f"cat {VARIABLE} 2>/dev/null; updater history --json")
         assert host.text("podman info --format '{{.Host.OCIRuntime.Name}}'")
+        # A reset gives the host a whole /var again, and it stays who it is.
+        host.text("echo edited > /etc/twinhull-test")
+        who = host.text("cat /etc/machine-id")
+        assert host.text("updater reset --keep-identity --yes").startswith("everything but the system is reset")
+        host.wait_reboot()
+        host.wait_settled()
+        assert notes(host)[-2:] == [("var", "reset"), ("state", "reset")]
+        assert host.text("findmnt -no FSTYPE /var") == "ext4"
+        assert host.text("cat /etc/machine-id") == who
+        assert host.run("ls /etc/twinhull-test").exit_code != 0
+        assert host.status()["ground"]["reset"] is None
