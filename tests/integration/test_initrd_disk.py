@@ -109,3 +109,30 @@ def test_variables_that_cannot_be_read_are_told(machine: PlayedInitrd) -> None:
     machine.boot()
     assert "twinhull: the firmware's variables cannot be read" in machine.said
     assert "switch_root" in machine.calls[-1]
+
+
+@pytest.mark.parametrize("file", ["wwid", "device/wwid"])
+@pytest.mark.parametrize(
+    ("own", "other", "taken"),
+    [
+        ("naa.5000c500a1b2c3d4", "naa.5000c500a1b2c3d4", True),
+        ("eui.0025388b710116a1", "eui.0025388b710116a1", True),
+        ("naa.5000c500a1b2c3d4", "naa.5000c500a1b2c3d5", False),
+        ("t10.ATA     QEMU HARDDISK", "t10.ATA     QEMU HARDDISK", False),
+    ],
+)
+def test_two_paths_to_one_disk_are_one_disk(
+    machine: PlayedInitrd, file: str, own: str, other: str, *, taken: bool
+) -> None:
+    own_esp(machine, ESP)
+    attach(machine, "sda", esp=ESP)
+    machine.origin = ESP
+    for disk, name in (("vda", own), ("sda", other)):
+        path = machine.root / f"sys/devices/pci0000:00/{disk}/{file}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name}\n")
+    machine.boot()
+    if taken:
+        assert_booted_from(machine, "vda")
+    else:
+        assert_refused(machine, "cannot be told apart")

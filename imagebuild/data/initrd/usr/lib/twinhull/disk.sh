@@ -33,11 +33,25 @@ END
             *" $candidate "*) ;;
             *) continue ;;
             esac
-            [ -z "$disk" ] || refuse_disks "$disk" "$candidate"
+            if [ -n "$disk" ]; then
+                ! same_device "$disk" "$candidate" || continue
+                refuse_disks "$disk" "$candidate"
+            fi
             disk=$candidate data=$one tree=$other
         done
     done
     [ -n "$disk" ]
+}
+
+# Two paths to one device: only names that no two devices have count.
+same_device() {
+    for file in device/wwid wwid; do
+        name=$(cat "/sys/class/block/$1/$file" 2>/dev/null) || continue
+        case $name in
+        naa.* | eui.* | uuid.*) [ "$name" != "$(cat "/sys/class/block/$2/$file" 2>/dev/null)" ] || return 0 ;;
+        esac
+    done
+    return 1
 }
 
 tell_diskless() {
