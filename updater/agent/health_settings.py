@@ -14,8 +14,8 @@ UnitPattern = Annotated[
     str, strict.Pattern(r"[A-Za-z0-9:_.\\@*?-]{1,255}", "a unit name, in which * and ? stand for other characters")
 ]
 ContainerName = Annotated[str, strict.Pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", "the name of a container")]
-# These settings persist on the host's disk, so they must not name what whoever has that disk can put there: of `/usr` all
-# is the image's, and of `/etc` no program persists unless the image lets everything.
+# These settings persist on the host's disk, so they must not name what whoever has that disk can put there.  All of
+# `/usr` is the image's, and no program of `/etc` persists unless the image lets everything.
 _VOUCHED = r"/(usr|etc|bin|sbin|lib)/(?!(.*/)?\.\.(/|$))[^\0]+"
 ProgramPath = Annotated[str, strict.Pattern(_VOUCHED, "the absolute path of a program below /usr or /etc")]
 ProgramFolder = Annotated[str, strict.Pattern(_VOUCHED, "the absolute path of a folder below /usr or /etc")]
