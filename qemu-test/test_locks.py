@@ -184,4 +184,4 @@ def test_a_disk_whose_first_partition_table_is_torn_boots_where_firmware_does_no
         host = Host(machine)
         host.wait_boot()
         assert host.wait_settled()["version"] == FIRST
-        assert "backup GPT" in host.text("dmesg | grep -i 'gpt'") or "Alternate GPT" in host.text("dmesg")
+        assert "Primary GPT is invalid, using alternate GPT" in host.text("journalctl -k -o cat --no-pager")
