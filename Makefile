@@ -17,7 +17,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bench-update bench-build bench-boot bench-hardening lock clean distclean test-suites test-build-host fuzz powercut
+.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bitrot bench-update bench-build bench-boot bench-hardening lock clean distclean test-suites test-build-host fuzz powercut
 
 help: ## List the targets
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -40,6 +40,7 @@ help: ## List the targets
 	@echo "  make powercut      a power cut at every write of an update and of a fallback, judged and booted (out/powercut.json)"
 	@echo "  make fuzz          every parser of foreign bytes on damaged documents, 1 s of processor time each (out/fuzz)"
 	@echo "  make reproducible  ten builds of one lock, compared byte by byte (out/reproducible.json)"
+	@echo "  make bitrot        flipped bits and lost sectors all over a host's disk, each booted for real (out/bitrot.json)"
 	@echo "  make bench-update  speed and memory of an update in a VM, compared with dd on the same disk"
 	@echo "  make bench-build   seconds of a build, cold and after a change, compared with plain mkosi (out/bench-build.json)"
 	@echo "  make bench-boot    seconds from power on until podman answers, compared with plain mkosi (out/bench-boot.json)"
@@ -127,6 +128,10 @@ fuzz: venv
 reproducible: setup
 	@$(PYTHON) -m setup rootless
 	@PYTHONPATH=. $(PY) qemu-test/reproducible.py $(BENCH_ARGS)
+
+bitrot: setup
+	@$(PYTHON) -m setup rootless
+	@PYTHONPATH=. $(PY) qemu-test/bitrot.py $(BENCH_ARGS)
 
 bench-update: setup
 	@PYTHONPATH=. $(PY) qemu-test/bench_update.py $(BENCH_ARGS)

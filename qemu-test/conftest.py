@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 from everything import Everything, built_twice
+from two_slots import TwoSlots, make_two_slots
 from workbench import OUT, Workbench, make_workbench, remove_bulk
 
 
@@ -45,3 +46,11 @@ def pytest_runtest_makereport(
         logs = sorted(OUT.glob("machines/*/console.log"), key=lambda path: path.stat().st_mtime)
         report.sections += [("console log of the newest machine", str(logs[-1]))] if logs else []
     return report
+
+
+@pytest.fixture(scope="session")
+def two(bench: Workbench) -> Iterator[TwoSlots]:
+    """A disk with two proven versions, to be copied and damaged."""
+    made = make_two_slots(bench)
+    yield made
+    made.whole.unlink()

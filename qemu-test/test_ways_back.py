@@ -5,9 +5,8 @@ Each test damages a copy of a disk with two proven slots, of which the newer one
 
 from __future__ import annotations
 
-import pytest
-from two_slots import NEWER, OLDER, TwoSlots, make_two_slots, proven, told
-from workbench import FIRST, IMAGE, SECOND, Workbench
+from two_slots import NEWER, OLDER, TwoSlots, proven, told
+from workbench import FIRST, IMAGE, SECOND
 
 from partitions.entries import ENTRIES_FOLDER
 from partitions.fat.change import plan_rename
@@ -15,11 +14,6 @@ from partitions.fat.writing import write_sector
 from partitions.loader_conf import LOADER_CONF, REMOVABLE_LOADER
 
 UKI = f"{ENTRIES_FOLDER}/{NEWER}"
-
-
-@pytest.fixture(scope="module")
-def two(bench: Workbench) -> TwoSlots:
-    return make_two_slots(bench)
 
 
 def test_one_byte_of_the_newest_uki_costs_one_boot_and_is_repaired(two: TwoSlots) -> None:

@@ -318,7 +318,7 @@ def timed(name: str) -> Iterator[None]:
 
 def remove_bulk() -> None:
     """Remove the large files below `out/qemu-test/`, builds excepted; logs and documents stay for whoever looks."""
-    kept = [OUT / name for name in ("builds", "everything", "trust")]
+    kept = [OUT / name for name in ("builds", "everything", "trust", "two-slots")]
     for folder, names, files in os.walk(OUT):
         names[:] = [name for name in names if Path(folder, name) not in kept]
         for path in (Path(folder, name) for name in files):
