@@ -6,6 +6,7 @@ Everything is read past the page cache, so the file system must not be mounted f
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -189,16 +190,36 @@ def read_geometry(device: BlockDevice) -> FatGeometry:
     try:
         return parse_boot_sector(device.pread_uncached(0, SECTOR_BYTES), size_bytes=size_bytes)
     except FatError as error:
-        first = error
+        backup = _backup(device)
+        if backup is None:
+            raise FatError(f"{device.name}: {error}") from error
+        return parse_boot_sector(backup, size_bytes=size_bytes, from_backup=True)
+
+
+def plan_boot_sector(device: BlockDevice) -> SectorWrite | None:
+    """The one write that makes a damaged boot sector what its backup is; None when it is not damaged or has no backup.
+
+    Firmware never looks at the backup, and Linux does not mount without the first one.
+
+    Raises:
+        BlockIOError: The device cannot be read.
+    """
+    before = device.pread_uncached(0, SECTOR_BYTES)
+    with suppress(FatError):
+        parse_boot_sector(before, size_bytes=device.size_bytes)
+        return None
+    backup = _backup(device)
+    return None if backup is None else SectorWrite(0, before, backup)
+
+
+def _backup(device: BlockDevice) -> bytes | None:
     for sector_bytes in SECTOR_SIZES:
         offset = BACKUP_SECTOR * sector_bytes
-        if offset + SECTOR_BYTES > size_bytes:
-            break
-        try:
-            sector = device.pread_uncached(offset, SECTOR_BYTES)
-            found = parse_boot_sector(sector, size_bytes=size_bytes, from_backup=True)
-        except FatError:
-            continue
-        if found.kind is FatKind.FAT32 and found.sector_bytes == sector_bytes:
-            return found
-    raise FatError(f"{device.name}: {first}") from first
+        if offset + SECTOR_BYTES > device.size_bytes:
+            return None
+        sector = device.pread_uncached(offset, SECTOR_BYTES)
+        with suppress(FatError):
+            found = parse_boot_sector(sector, size_bytes=device.size_bytes, from_backup=True)
+            if found.kind is FatKind.FAT32 and found.sector_bytes == sector_bytes:
+                return sector
+    return None

@@ -92,6 +92,9 @@ class FakeBootFolder:
         finally:
             self.mounts -= 1
 
+    def restore_boot_sector(self) -> bool:
+        return False
+
     def second_choice(self) -> bytes | None:
         return self.second
 

@@ -236,7 +236,14 @@ class Agent:
             _log.warning("the boot loaders were not checked: %s", error)
 
     def _mend(self) -> None:
-        """Put the entries on the boot partition right."""
+        """Put the boot partitions right: their boot sectors, then the entries."""
+        version = self.machine.running().version
+        for name, partition in (("the ESP", self.machine.esp), ("the partition of the UKIs", self.machine.boot)):
+            try:
+                if partition.restore_boot_sector():
+                    self._tell(f"the boot sector of {name} was damaged and is restored from its backup", version)
+            except (TwinhullError, OSError) as error:
+                _log.warning("the boot sector of %s was not checked: %s", name, error)
         facts = self.facts()
         for line in Mender(self.machine).carry_out(mends(facts, self.hints(), tries=self.config.tries)):
             self._tell(line, facts.running_version)

@@ -22,7 +22,7 @@ from partitions.blockio import CHUNK_BYTES, BlockDevice, FileBlockDevice, aligne
 from partitions.entries import ENTRIES_FOLDER
 from partitions.errors import BlockIOError
 from partitions.fat.change import StraddlesSector, plan_forget, plan_move, plan_rename
-from partitions.fat.volume import FatVolume
+from partitions.fat.volume import FatVolume, plan_boot_sector
 from partitions.fat.writing import write_sector
 from partitions.loader_conf import LOADER_CONF, SECOND_CONF_BYTES
 from partitions.uki import UkiContent, read_uki
@@ -107,6 +107,9 @@ class BootPartition(Protocol):
 
     def choose_second(self, conf: bytes) -> None:
         """Replace that on the disk, durably, in one step."""
+
+    def restore_boot_sector(self) -> bool:
+        """Put a damaged boot sector right on the disk from its backup; returns whether that was needed and done."""
 
 
 class MountedBootFolder:
@@ -237,6 +240,16 @@ class FatPartition:
         with self._unmounted() as device:
             write_sector(device, FatVolume.open(device).plan_replace(LOADER_CONF, conf))
 
+    def restore_boot_sector(self) -> bool:
+        """Write the backup of the boot sector over a damaged one."""
+        with FileBlockDevice.open(self._locate(), writable=False) as device:
+            planned = plan_boot_sector(device)
+        if planned is None:
+            return False
+        with self._unmounted() as device:
+            write_sector(device, planned)
+        return True
+
     @contextmanager
     def _unmounted(self) -> Iterator[BlockDevice]:
         """Open the partition for writing; a kernel that protects mounted partitions refuses while a reader has it."""
@@ -288,6 +301,10 @@ class BootPartitionFolder:
         """Replace it on the disk."""
         (self._folder / LOADER_CONF).parent.mkdir(parents=True, exist_ok=True)
         persist.write_atomic(self._folder / LOADER_CONF, conf, mode=0o644)
+
+    def restore_boot_sector(self) -> bool:
+        """A folder has none."""
+        return False
 
 
 class _Sink:

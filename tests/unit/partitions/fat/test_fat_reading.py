@@ -10,7 +10,8 @@ from partitions.blockio import DeviceWindow
 from partitions.errors import BlockIOError, FatError
 from partitions.fat.check import FatFlaw, judge
 from partitions.fat.geometry import FatKind
-from partitions.fat.volume import FatVolume
+from partitions.fat.volume import FatVolume, plan_boot_sector
+from partitions.fat.writing import write_sector
 from tests.fakes.fat_image import SECTOR, FatImage, long_name, short_slot
 from tests.fakes.memory_disk import MemoryDisk
 
@@ -84,6 +85,20 @@ def test_a_damaged_boot_sector_is_read_from_the_backup() -> None:
     content[6 * SECTOR : 7 * SECTOR] = bytes(SECTOR)
     with pytest.raises(FatError, match="no signature"):
         volume(content)
+
+
+def test_a_damaged_boot_sector_is_put_right_by_one_write() -> None:
+    content = image().build()
+    whole = bytes(content)
+    assert plan_boot_sector(MemoryDisk(whole)) is None
+    content[:SECTOR] = b"\xde" * SECTOR
+    disk = MemoryDisk(bytes(content))
+    planned = plan_boot_sector(disk)
+    assert planned is not None
+    write_sector(disk, planned)
+    assert disk.content == whole
+    content[6 * SECTOR : 7 * SECTOR] = bytes(SECTOR)
+    assert plan_boot_sector(MemoryDisk(bytes(content))) is None
 
 
 def test_fat16_has_no_backup() -> None:
