@@ -140,11 +140,14 @@ def make_two_slots(bench: Workbench) -> TwoSlots:
 
 
 def proven(host: Host, version: str) -> dict[str, Any]:
-    """Wait until the host runs this version, and it is proven; over any number of reboots."""
+    """Wait until the host runs this version, over any number of reboots, and this boot of it is found healthy."""
     with timed(f"until {version}"):
-        return host.wait_status(
+        host.wait_status(
             lambda status: status["version"] == version and bool(status["blessed"]), timeout_s=COMES_BACK_S
         )
+        # An entry may be a proven one before the agent has looked at anything.
+        host.text("until test -e /run/twinhull/blessed; do sleep 1; done", timeout_s=COMES_BACK_S)
+        return host.status()
 
 
 def told(host: Host) -> str:

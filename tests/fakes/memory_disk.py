@@ -38,19 +38,28 @@ class Power:
         self.steps = 0
         self.off = False
         self._left: int | None = None
+        self._fault: Exception | None = None
+
+    def fail_after(self, steps: int, error: Exception) -> None:
+        """Let `steps` more steps pass; the one after them fails with this error, and the next ones work again."""
+        self._left, self._fault = steps, error
 
     def cut_after(self, steps: int) -> None:
         """Let `steps` more steps pass and cut at the one after them."""
-        self._left = steps
+        self._left, self._fault = steps, None
 
     def step(self) -> None:
         """One write or sync is about to happen.
 
         Raises:
             PowerCut: It will not.
+            Exception: The planned fault.
         """
         self.require()
         if self._left is not None:
+            if self._left == 0 and self._fault is not None:
+                error, self._fault, self._left = self._fault, None, None
+                raise error
             if self._left == 0:
                 self.off = True
                 raise PowerCut
@@ -69,7 +78,7 @@ class Power:
     def restore(self) -> None:
         """Switch on again, without a planned cut."""
         self.off = False
-        self._left = None
+        self._left = self._fault = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import hashlib
 import io
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -153,11 +153,14 @@ class TwinHost:
 
     def boot(self, once: str | None = None) -> Version | None:
         """Reset: the version that comes up, or None when the chosen one dies in the initrd."""
-        content = self._loaded(self._matching(once) or selected(self.seen_from_the_esp()))
+        # Of two equal entries the loader takes the one it found first, and it looks on its own partition first.
+        seen = {**self.folder.durable, **self.esp.durable}
+        content = self._loaded(self._matching(once) or selected(self.seen_from_the_esp()), seen)
         if content is None:
             # The firmware goes on to the loader on the other partition.
             self.second_boots += 1
-            content = self._loaded(self._matching(self._second_default()) or selected(self.entries()))
+            second = self._matching(self._second_default()) or selected(self.entries())
+            content = self._loaded(second, self.folder.durable)
         assert content is not None, "no bootable option"
         root_hash = asked_for(content)
         if not self.verified(root_hash) or str(self.known[root_hash].release.version) in self.dying:
@@ -165,11 +168,11 @@ class TwinHost:
         self.running = self.known[root_hash]
         return self.running.release.version
 
-    def _loaded(self, chosen: BootEntry | None) -> bytes | None:
+    def _loaded(self, chosen: BootEntry | None, seen: Mapping[str, bytes]) -> bytes | None:
         """The UKI that a loader starts, counted before; None when the firmware refuses it."""
         if chosen is None:
             return None
-        content = {**self.esp.durable, **self.folder.durable}[chosen.file_name]
+        content = seen[chosen.file_name]
         if chosen.tries_left is not None:
             counted = BootEntry(
                 chosen.image, chosen.version, max(0, chosen.tries_left - 1), (chosen.tries_done or 0) + 1
