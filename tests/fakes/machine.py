@@ -15,6 +15,7 @@ from tests.fakes.documents import document_sha256, reference_to, some_reference
 from tests.fakes.firmware import MemoryDatabases
 from tests.fakes.twin_host import BuiltRelease, MemorySource, TwinHost
 from updater.agent.boot_trust.judging import BootProgram
+from updater.agent.efi import InitrdFailure
 from updater.agent.machine import RunningSystem
 from updater.documents.boot_trust import BootTrust
 from updater.documents.channel import Channel
@@ -35,6 +36,8 @@ class FakeMachine:
         self.programs: tuple[BootProgram, ...] = ()
         self.firmware = MemoryDatabases()
         self.repaired_loaders: tuple[str, ...] = ()
+        # What the initrd of an earlier boot left behind.
+        self.failure: InitrdFailure | None = None
         # What asking for what runs, and choosing the next boot, end with.
         self.error: Exception | None = None
         self.one_shot_error: Exception | None = None
@@ -73,6 +76,12 @@ class FakeMachine:
 
     def keep_ways_in(self) -> tuple[str, ...]:
         return self.repaired_loaders
+
+    def initrd_failure(self) -> InitrdFailure | None:
+        return self.failure
+
+    def forget_initrd_failure(self) -> None:
+        self.failure = None
 
     def set_one_shot(self, entry_name: str) -> None:
         if self.one_shot_error is not None:

@@ -19,11 +19,13 @@ from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from keys.secureboot.siglist import BootVariable, hashes_of, parse_lists
 from partitions.entries import BootEntry, spare_choice
+from partitions.layout import Slot, identity_of
 from partitions.version import Version
 from updater.agent import trial
 from updater.agent.asking import AnyPlace, Repository, Server
 from updater.agent.boot_trust.applying import apply_boot_trust
 from updater.agent.config import Config
+from updater.agent.efi import InitrdFailure
 from updater.agent.install import (
     ArtifactSource,
     Installation,
@@ -193,14 +195,47 @@ class Agent:
         """Record this boot; a trial without tries left is given up, which may request a reboot."""
         with self._exclusive(patience_s=PATIENCE_S):
             self._mend()
-            facts = self.facts()
-            boot = trial.Boot(self.machine.running().boot_id, self.config.tries, self._now())
+            self._withdraw_damaged()
+            facts, evidence = self.facts(), self.machine.initrd_failure()
+            seen = (evidence.text,) if evidence is not None and self._is_of_other(evidence, facts) else ()
+            boot = trial.Boot(self.machine.running().boot_id, self.config.tries, self._now(), seen)
             verdict = self._apply(lambda hints: trial.at_boot(facts, hints, boot))
+            if evidence is not None:
+                self._forget_failure(evidence, facts.running_version)
             self._examine_other()
             self._keep_second_way()
             self._keep_ways_in(facts.running_version)
             self._keep_spare()
         return self._follow(verdict, force=False)
+
+    def _withdraw_damaged(self) -> None:
+        """Take back a trial that used up its tries because its slot was damaged: that is no fault of the version."""
+        facts, hints = self.facts(), self.hints()
+        entry = facts.inactive_entry
+        if entry is None or facts.inactive_state is not SlotState.BAD or hints.bad_version(entry.version) is not None:
+            return
+        if hints.attempt(entry.version).failure:
+            return
+        if flaw := Mender(self.machine).flaw_of(facts.inactive.slot):
+            self._withdraw(entry, facts.inactive.slot, flaw)
+
+    def _withdraw(self, entry: BootEntry, slot: Slot, flaw: str) -> None:
+        self._tell(f"slot {slot.value} is damaged, and is written anew by an update: {flaw}", entry.version)
+        now = self._now()
+        self._apply(lambda hints: trial.withdraw(hints, entry, flaw=flaw, now=now))
+
+    @staticmethod
+    def _is_of_other(failure: InitrdFailure, facts: HostFacts) -> bool:
+        """Whether what an initrd left is of the other slot, not of a boot that ran in between or of another disk."""
+        return failure.root_hash is not None and facts.inactive.identity == identity_of(failure.root_hash)
+
+    def _forget_failure(self, failure: InitrdFailure, version: Version) -> None:
+        """Remove what an initrd left from the firmware's memory, once it is in the history."""
+        self._note(EventKind.FAILED, f"a boot ended in the initrd: {failure.text}", version)
+        try:
+            self.machine.forget_initrd_failure()
+        except TwinhullError as error:
+            _log.warning("%s", error)
 
     def _keep_spare(self) -> None:
         """Let the ESP have a proven UKI as well."""
@@ -262,12 +297,12 @@ class Agent:
             self._tell(line, entry.version)
         flaw = mender.flaw_of(slot) if given_up or started else ""
         flaw = flaw or ("" if whole else line)
-        if flaw:
-            self._tell(f"slot {slot.value} is damaged, and is written anew by an update: {flaw}", entry.version)
         now = self._now()
         if started and flaw:
-            self._apply(lambda hints: trial.withdraw(hints, entry, flaw=flaw, now=now))
-        elif given_up and not flaw:
+            self._withdraw(entry, slot, flaw)
+        elif flaw:
+            self._tell(f"slot {slot.value} is damaged, and is written anew by an update: {flaw}", entry.version)
+        elif given_up:
             why = f"slot {slot.value} is whole; it gets its boots again"
             self._apply(lambda hints: trial.give_back(facts, hints, entry, why=why, now=now))
 

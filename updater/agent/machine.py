@@ -29,7 +29,7 @@ from updater.agent.boot_trust.databases import Databases, EfiDatabases
 from updater.agent.boot_trust.judging import BootProgram
 from updater.agent.boot_trust.programs import programs_in
 from updater.agent.disk_gate import DeviceNumber, DiskGate
-from updater.agent.efi import GLOBAL, EfiVariables
+from updater.agent.efi import GLOBAL, EfiVariables, InitrdFailure
 from updater.agent.ground.disks import own_disk
 from updater.agent.host_paths import HostPaths
 from updater.agent.loaders import keep_loaders
@@ -92,6 +92,12 @@ class Machine(Protocol):
 
     def set_one_shot(self, entry_name: str) -> None:
         """Choose the entry for the next boot only (writes an EFI variable)."""
+
+    def initrd_failure(self) -> InitrdFailure | None:
+        """What the initrd of an earlier boot left, which could not go on."""
+
+    def forget_initrd_failure(self) -> None:
+        """Remove that (writes to the firmware's memory)."""
 
     def secure_boot(self) -> bool | None:
         """Whether the firmware enforces signatures."""
@@ -241,6 +247,14 @@ class ThisMachine:
     def set_one_shot(self, entry_name: str) -> None:
         """Choose the entry for the next boot only (writes an EFI variable)."""
         EfiVariables(self.root / "sys/firmware/efi/efivars").set_one_shot(entry_name)
+
+    def initrd_failure(self) -> InitrdFailure | None:
+        """Read what the initrd of an earlier boot left."""
+        return EfiVariables(self.root / "sys/firmware/efi/efivars").initrd_failure()
+
+    def forget_initrd_failure(self) -> None:
+        """Remove that (writes to the firmware's memory)."""
+        EfiVariables(self.root / "sys/firmware/efi/efivars").remove_initrd_failure()
 
     def secure_boot(self) -> bool | None:
         """Whether the firmware enforces signatures."""

@@ -19,6 +19,7 @@ from tests.unit.updater.agent.test_plan import entry, facts
 from updater.agent import trial
 from updater.agent.agent import Agent
 from updater.agent.config import Config
+from updater.agent.efi import InitrdFailure
 from updater.agent.plan import Nothing, Update, UpdateOptions, Why
 from updater.agent.state import EventKind, SlotState
 from updater.agent.store import HintStore
@@ -286,3 +287,29 @@ def test_a_full_esp_stops_no_update(life: Life) -> None:
     assert isinstance(life.plan(), Update)
     assert life.host.esp.names() == ()
     assert life.well() == "1.0.2"
+
+
+def test_what_the_initrd_of_a_new_version_left_behind_condemns_it_at_once(life: Life) -> None:
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    life.host.dying.add("1.0.2")
+    for _ in range(3):
+        assert life.machine.power_cycle() is None
+    life.machine.failure = InitrdFailure(NEXT.release.root_hash, "no driver leads to the disk")
+    assert life.start() == "1.0.1"
+    bad = life.agent.hints().bad_version(Version("1.0.2"))
+    assert bad is not None
+    assert (bad.reason, bad.evidence) == ("no driver leads to the disk", ("no driver leads to the disk",))
+    assert life.machine.failure is None
+
+
+def test_what_another_systems_initrd_left_behind_condemns_nothing(life: Life) -> None:
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    life.host.dying.add("1.0.2")
+    for _ in range(3):
+        assert life.machine.power_cycle() is None
+    life.machine.failure = InitrdFailure(OLD.release.root_hash, "of yesterday")
+    assert life.start() == "1.0.1"
+    assert not life.agent.hints().bad
+    assert "of yesterday" in life.told(EventKind.FAILED)[-1]
