@@ -18,14 +18,13 @@ from uuid import uuid4
 from bedrock.errors import TwinhullError
 from bedrock.progress import Progress
 from keys.secureboot.siglist import BootVariable, hashes_of, parse_lists
-from partitions.entries import BootEntry, spare_choice
-from partitions.layout import Slot, identity_of
+from partitions.entries import BootEntry
 from partitions.version import Version
 from updater.agent import trial
 from updater.agent.asking import AnyPlace, Repository, Server
 from updater.agent.boot_trust.applying import apply_boot_trust
 from updater.agent.config import Config
-from updater.agent.efi import InitrdFailure
+from updater.agent.entry_changes import EntryChanges
 from updater.agent.install import (
     ArtifactSource,
     Installation,
@@ -37,7 +36,6 @@ from updater.agent.install import (
 from updater.agent.lock import exclusive
 from updater.agent.machine import Machine, disk_map, read_facts
 from updater.agent.mender import Mender
-from updater.agent.mending import mends
 from updater.agent.plan import (
     Nothing,
     Plan,
@@ -50,10 +48,11 @@ from updater.agent.plan import (
     way_back,
 )
 from updater.agent.put_off import Until
-from updater.agent.second_way import follow_entries
+from updater.agent.record import Record
 from updater.agent.state import Attempt, EventKind, Hints, Hold, HostFacts, Pin, PollResult, SlotState
 from updater.agent.store import HintStore
-from updater.documents.channel import Channel, Instant
+from updater.agent.upkeep import Upkeep
+from updater.documents.channel import Channel
 from updater.documents.release import Release, SignedRelease
 from updater.errors import BusyError, PolicyError, PutOffError, UpdaterError
 
@@ -89,7 +88,7 @@ class Agent:
 
     def hints(self) -> Hints:
         """What is remembered."""
-        return self.store.load(Instant.of(self.machine.clock.now()))
+        return self._record.hints()
 
     def check(self, options: UpdateOptions) -> Plan:
         """Ask the server and decide; changes nothing but the kept metadata.
@@ -138,7 +137,7 @@ class Agent:
         except PutOffError:
             raise
         except (TwinhullError, OSError) as error:
-            self._note(EventKind.FAILED, str(error), version)
+            self._record.note(EventKind.FAILED, str(error), version)
             raise
 
     def _apply_boot_trust(self, repository: Repository) -> None:
@@ -161,7 +160,7 @@ class Agent:
         for line in (*done.waiting, *done.failed):
             _log.warning("the firmware's lists: %s", line)
         if done.appended or done.problems != self.hints().firmware:
-            self._remember(lambda hints: hints.with_firmware(done.appended, done.problems, self._now()))
+            self._record.remember(lambda hints: hints.with_firmware(done.appended, done.problems, self._record.now()))
 
     def _update_to(
         self,
@@ -173,7 +172,7 @@ class Agent:
         until: datetime | None,
     ) -> UpdateOutcome:
         if decided.sha256 is None:
-            self._remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
+            self._record.remember(lambda hints: hints.with_pin_seen(found.release.version, found.sha256))
         source = self._server().source()
         self._check_room(found.release)
         began = self.machine.clock.steady()
@@ -185,7 +184,7 @@ class Agent:
             if not is_still_wanted(still, decided, found.sha256):
                 return UpdateOutcome(still if isinstance(still, Nothing) else changed_meanwhile(decided))
             report = replace(self._install(self.facts(), found.release, source, progress), download_s=download_s)
-            self._remember(lambda hints: self._installed(hints, decided))
+            self._record.remember(lambda hints: self._installed(hints, decided))
             if decided.downgrade:
                 self._choose_once(decided.version)
         source.clear()
@@ -193,118 +192,21 @@ class Agent:
 
     def book_boot(self) -> trial.TrialVerdict:
         """Record this boot; a trial without tries left is given up, which may request a reboot."""
+        upkeep = Upkeep(self._changes, self.config.tries)
         with self._exclusive(patience_s=PATIENCE_S):
-            self._mend()
-            self._withdraw_damaged()
+            upkeep.mend()
+            upkeep.withdraw_damaged()
             facts, evidence = self.facts(), self.machine.initrd_failure()
-            seen = (evidence.text,) if evidence is not None and self._is_of_other(evidence, facts) else ()
-            boot = trial.Boot(self.machine.running().boot_id, self.config.tries, self._now(), seen)
-            verdict = self._apply(lambda hints: trial.at_boot(facts, hints, boot))
+            seen = (evidence.text,) if evidence is not None and upkeep.is_of_other(evidence, facts) else ()
+            boot = trial.Boot(self.machine.running().boot_id, self.config.tries, self._record.now(), seen)
+            verdict = self._changes.apply(lambda hints: trial.at_boot(facts, hints, boot))
             if evidence is not None:
-                self._forget_failure(evidence, facts.running_version)
-            self._examine_other()
-            self._keep_second_way()
-            self._keep_ways_in(facts.running_version)
-            self._keep_spare()
+                upkeep.forget_failure(evidence, facts.running_version)
+            upkeep.examine_other()
+            self._changes.keep_second_way()
+            upkeep.keep_ways_in(facts.running_version)
+            upkeep.keep_spare()
         return self._follow(verdict, force=False)
-
-    def _withdraw_damaged(self) -> None:
-        """Take back a trial that used up its tries because its slot was damaged: that is no fault of the version."""
-        facts, hints = self.facts(), self.hints()
-        entry = facts.inactive_entry
-        if entry is None or facts.inactive_state is not SlotState.BAD or hints.bad_version(entry.version) is not None:
-            return
-        if hints.attempt(entry.version).failure:
-            return
-        if flaw := Mender(self.machine).flaw_of(facts.inactive.slot):
-            self._withdraw(entry, facts.inactive.slot, flaw)
-
-    def _withdraw(self, entry: BootEntry, slot: Slot, flaw: str) -> None:
-        self._tell(f"slot {slot.value} is damaged, and is written anew by an update: {flaw}", entry.version)
-        now = self._now()
-        self._apply(lambda hints: trial.withdraw(hints, entry, flaw=flaw, now=now))
-
-    @staticmethod
-    def _is_of_other(failure: InitrdFailure, facts: HostFacts) -> bool:
-        """Whether what an initrd left is of the other slot, not of a boot that ran in between or of another disk."""
-        return failure.root_hash is not None and facts.inactive.identity == identity_of(failure.root_hash)
-
-    def _forget_failure(self, failure: InitrdFailure, version: Version) -> None:
-        """Remove what an initrd left from the firmware's memory, once it is in the history."""
-        self._note(EventKind.FAILED, f"a boot ended in the initrd: {failure.text}", version)
-        try:
-            self.machine.forget_initrd_failure()
-        except TwinhullError as error:
-            _log.warning("%s", error)
-
-    def _keep_spare(self) -> None:
-        """Let the ESP have a proven UKI as well."""
-        facts = self.facts()
-        entry = spare_choice(facts.entries)
-        if entry is None:
-            return
-        slot = facts.slot if entry.version == facts.running_version else facts.inactive.slot
-        if line := Mender(self.machine).keep_spare(entry, slot):
-            self._tell(line, entry.version)
-
-    def _drop_spare(self, entry: BootEntry) -> None:
-        """Take an entry's spare from the ESP: the loader would go on starting what is not to be started any more."""
-        with self.machine.esp.mounted(writable=False) as folder:
-            there = entry.as_blessed().file_name in folder.names()
-        if not there:
-            return
-        facts = self.facts()
-        running = BootEntry(facts.image, facts.running_version)
-        if running.version != entry.version and (line := Mender(self.machine).keep_spare(running, facts.slot)):
-            _log.info("%s", line)
-        with self.machine.esp.mounted(writable=False) as folder:
-            there = entry.as_blessed().file_name in folder.names()
-        if there:
-            self.machine.esp.remove(entry.as_blessed().file_name)
-
-    def _keep_ways_in(self, version: Version) -> None:
-        """Keep both boot loaders startable; a failure keeps nothing else from its work."""
-        try:
-            for line in self.machine.keep_ways_in():
-                self._tell(line, version)
-        except (TwinhullError, OSError) as error:
-            _log.warning("the boot loaders were not checked: %s", error)
-
-    def _mend(self) -> None:
-        """Put the boot partitions right: their boot sectors, then the entries."""
-        version = self.machine.running().version
-        for name, partition in (("the ESP", self.machine.esp), ("the partition of the UKIs", self.machine.boot)):
-            try:
-                if partition.restore_boot_sector():
-                    self._tell(f"the boot sector of {name} was damaged and is restored from its backup", version)
-            except (TwinhullError, OSError) as error:
-                _log.warning("the boot sector of %s was not checked: %s", name, error)
-        facts = self.facts()
-        for line in Mender(self.machine).carry_out(mends(facts, self.hints(), tries=self.config.tries)):
-            self._tell(line, facts.running_version)
-
-    def _examine_other(self) -> None:
-        """Look at what the loader prefers and did not start, or has given up: repair it, and give it back its boots."""
-        facts, hints = self.facts(), self.hints()
-        entry, slot = facts.inactive_entry, facts.inactive.slot
-        given_up = facts.inactive_state is SlotState.GIVEN_UP
-        started = entry is not None and entry.trial and bool(entry.tries_done)
-        if entry is None or not (given_up or started or hints.attempt(entry.version).passed_over):
-            return
-        mender = Mender(self.machine)
-        whole, line = mender.repair_uki(entry, slot)
-        if line:
-            self._tell(line, entry.version)
-        flaw = mender.flaw_of(slot) if given_up or started else ""
-        flaw = flaw or ("" if whole else line)
-        now = self._now()
-        if started and flaw:
-            self._withdraw(entry, slot, flaw)
-        elif flaw:
-            self._tell(f"slot {slot.value} is damaged, and is written anew by an update: {flaw}", entry.version)
-        elif given_up:
-            why = f"slot {slot.value} is whole; it gets its boots again"
-            self._apply(lambda hints: trial.give_back(facts, hints, entry, why=why, now=now))
 
     def bless(self) -> trial.TrialVerdict:
         """Mark the running slot good on the disk.
@@ -313,15 +215,15 @@ class Agent:
             PolicyError: The running slot has no boot entry to bless.
         """
         with self._exclusive(patience_s=PATIENCE_S):
-            facts, now = self.facts(), self._now()
+            facts, now = self.facts(), self._record.now()
             verdict = trial.bless(facts, self.hints(), now=now)
             if trial.standing(facts, verdict.hints) is trial.Standing.UNKNOWN:
                 raise PolicyError(
                     f"{facts.running_version} runs without a boot entry; there is nothing to bless"
                 ).with_hint("reboot: the loader starts an entry it has, and that version can install others")
             # The hints follow the disk: they must not call a version blessed that is not blessed on the disk.
-            self._rename(verdict)
-            self._remember(lambda hints: trial.bless(facts, hints, now=now).hints)
+            self._changes.rename(verdict)
+            self._record.remember(lambda hints: trial.bless(facts, hints, now=now).hints)
         return verdict
 
     def unhealthy(self, failure: str, *, force: bool) -> trial.TrialVerdict:
@@ -344,7 +246,7 @@ class Agent:
         until_s = self.machine.clock.steady() + seconds
         with self._exclusive(patience_s=PATIENCE_S):
             facts = self.facts()
-            self._remember(lambda hints: trial.wait(facts, hints, until_s=until_s))
+            self._record.remember(lambda hints: trial.wait(facts, hints, until_s=until_s))
 
     def is_waiting(self) -> bool:
         """Whether the judgement of this trial waits, and may."""
@@ -354,8 +256,8 @@ class Agent:
     def postpone(self, reason: str) -> trial.TrialVerdict:
         """Leave a trial that could not be judged, if there is something to go back to."""
         with self._exclusive(patience_s=PATIENCE_S):
-            facts, now = self.facts(), self._now()
-            verdict = self._apply(lambda hints: trial.postpone(facts, hints, reason=reason, now=now))
+            facts, now = self.facts(), self._record.now()
+            verdict = self._changes.apply(lambda hints: trial.postpone(facts, hints, reason=reason, now=now))
         try:
             return self._follow(verdict, force=False)
         except TwinhullError as error:
@@ -364,12 +266,16 @@ class Agent:
             return self._follow(verdict, force=True)
 
     def _unhealthy(self, failure: str) -> trial.TrialVerdict:
-        facts, now = self.facts(), self._now()
-        verdict = self._apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
+        facts, now = self.facts(), self._record.now()
+        verdict = self._changes.apply(lambda hints: trial.unhealthy(facts, hints, failure=failure, now=now))
         if verdict.reboot or not any(entry.guarded for entry in facts.running_entries):
             return verdict
         flaw = Mender(self.machine).flaw_of(facts.slot)
-        return self._apply(lambda hints: trial.leave_damaged(facts, hints, flaw=flaw, now=now)) if flaw else verdict
+        return (
+            self._changes.apply(lambda hints: trial.leave_damaged(facts, hints, flaw=flaw, now=now))
+            if flaw
+            else verdict
+        )
 
     def rollback(self) -> Version:
         """Go back to the other slot: gives up a trial, or leaves a blessed version on request; the caller reboots.
@@ -391,8 +297,8 @@ class Agent:
         back = way_back(facts)
         self._require_startable(back)
         if trial.standing(facts, hints) is trial.Standing.TRIAL:
-            now = self._now()
-            self._apply(lambda hints: trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=now))
+            now = self._record.now()
+            self._changes.apply(lambda hints: trial.give_up(facts, hints, reason=trial.ROLLED_BACK, now=now))
         else:
             self._wish(back)
         return back.version
@@ -420,7 +326,7 @@ class Agent:
 
     def hold(self, reason: str) -> Hints:
         """Take no update until released."""
-        held = Hold(reason, self._now())
+        held = Hold(reason, self._record.now())
         return self._wishing(lambda hints: replace(hints, hold=held), EventKind.HELD, reason or "by the operator")
 
     def release_hold(self) -> Hints:
@@ -434,10 +340,10 @@ class Agent:
             Whether there was anything to take back.
         """
         with self._exclusive(patience_s=PATIENCE_S):
-            facts, now, tries = self.facts(), self._now(), self.config.tries
+            facts, now, tries = self.facts(), self._record.now(), self.config.tries
             if not trial.has_failed(facts, self.hints(), version):
                 return False
-            self._apply(lambda hints: trial.forgive(facts, hints, version, tries=tries, reason=reason, now=now))
+            self._changes.apply(lambda hints: trial.forgive(facts, hints, version, tries=tries, reason=reason, now=now))
         return True
 
     def refresh(self) -> None:
@@ -513,7 +419,9 @@ class Agent:
             attempts=(Attempt(update.version, 0, postponed=postponed),) if postponed else (),
             wish=update.version if update.downgrade else None,
         )
-        return kept.with_event(EventKind.INSTALLED, f"staged in slot {update.slot.value}", self._now(), update.version)
+        return kept.with_event(
+            EventKind.INSTALLED, f"staged in slot {update.slot.value}", self._record.now(), update.version
+        )
 
     def _choose_once(self, version: Version) -> None:
         entry = self.facts().inactive_entry
@@ -548,64 +456,22 @@ class Agent:
         text = f"going back to {back.version}"
         self.store.change(
             lambda hints: replace(hints, wish=back.version).with_event(
-                EventKind.ROLLBACK, text, self._now(), back.version
+                EventKind.ROLLBACK, text, self._record.now(), back.version
             ),
-            self._now(),
+            self._record.now(),
         )
         try:
             self.machine.set_one_shot(back.loader_pattern)
         except TwinhullError:
             # A rollback request that is not carried out would block every update until the next boot.
-            self._remember(lambda hints: replace(hints, wish=None))
+            self._record.remember(lambda hints: replace(hints, wish=None))
             raise
 
     def _wishing(
         self, change: Callable[[Hints], Hints], kind: EventKind, text: str, version: Version | None = None
     ) -> Hints:
-        now = self._now()
+        now = self._record.now()
         return self.store.change(lambda hints: change(hints).with_event(kind, text, now, version), now)
-
-    def _apply(self, decide: Callable[[Hints], trial.TrialVerdict]) -> trial.TrialVerdict:
-        """Save the hints and make the renames; the reason is on the disk before anything changes."""
-        verdicts: list[trial.TrialVerdict] = []
-
-        def decided(hints: Hints) -> Hints:
-            verdicts.append(decide(hints))
-            return verdicts[-1].hints
-
-        self._remember(decided)
-        # What cannot be written down is decided nevertheless.
-        verdict = verdicts[-1] if verdicts else decide(self.hints())
-        self._rename(verdict)
-        return verdict
-
-    def _remember(self, change: Callable[[Hints], Hints]) -> None:
-        """Save changed hints; a full or broken `/var` must not keep a host from blessing or leaving a trial."""
-        try:
-            self.store.remember(change, self._now())
-        except OSError as error:
-            _log.warning("%s could not be written: %s", self.store.path, error)
-
-    def _rename(self, verdict: trial.TrialVerdict) -> None:
-        """Change entries on the disk, each durable before the next; then what the second boot loader starts follows."""
-        for rename in verdict.renames:
-            if rename.new.exhausted and not rename.old.exhausted:
-                self._drop_spare(rename.old)
-            self.machine.boot.rename(rename.old.file_name, rename.new.file_name)
-        if verdict.removals:
-            with self.machine.boot.mounted(writable=True) as folder:
-                for entry in verdict.removals:
-                    folder.remove(entry.file_name)
-                    folder.sync()
-        if verdict.renames or verdict.removals:
-            self._keep_second_way()
-
-    def _keep_second_way(self) -> None:
-        """Let the second boot loader start what the first one does not; a failure is not worth more than a warning."""
-        try:
-            follow_entries(self.machine.boot, self.facts().entries)
-        except (TwinhullError, OSError) as error:
-            _log.warning("the second boot loader could not be told what to start: %s", error)
 
     def _follow(self, verdict: trial.TrialVerdict, *, force: bool) -> trial.TrialVerdict:
         if verdict.reboot:
@@ -613,20 +479,15 @@ class Agent:
         return verdict
 
     def _remember_poll(self, result: PollResult, reason: str) -> None:
-        self._remember(lambda hints: hints.with_poll(result, reason, self._now()))
+        self._record.remember(lambda hints: hints.with_poll(result, reason, self._record.now()))
 
-    def _tell(self, line: str, version: Version) -> None:
-        """Say what was repaired, once: in the log, and in the history unless its last such line is the same."""
-        _log.warning("%s", line)
-        last = [event.text for event in self.hints().history if event.kind is EventKind.REPAIRED][-1:]
-        if last != [line]:
-            self._note(EventKind.REPAIRED, line, version)
+    @property
+    def _record(self) -> Record:
+        return Record(self.store, self.machine.clock)
 
-    def _note(self, kind: EventKind, text: str, version: Version) -> None:
-        self._remember(lambda hints: hints.with_event(kind, text, self._now(), version))
-
-    def _now(self) -> Instant:
-        return Instant.of(self.machine.clock.now())
+    @property
+    def _changes(self) -> EntryChanges:
+        return EntryChanges(self.machine, self._record)
 
     def _exclusive(self, *, patience_s: float = 0.0) -> AbstractContextManager[None]:
         return exclusive(self.lock_path, self.machine.clock, patience_s=patience_s)
