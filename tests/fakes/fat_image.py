@@ -96,7 +96,8 @@ class FatImage:
     def add_slots(self, parent: str, name: str, *, cluster: int, size: int, attributes: int = 0x20) -> None:
         self.names += 1
         base, _, extension = name.upper().partition(".")
-        if name.isascii() and name == name.upper() and len(base) <= 8 and len(extension) <= 3:
+        plain = all(letter.isalnum() or letter in "$%'-_@~`!(){}^#&" for letter in base + extension)
+        if name.isascii() and name == name.upper() and plain and 0 < len(base) <= 8 and len(extension) <= 3:
             short = base.encode().ljust(8) + extension.encode().ljust(3)
             self.folders[parent].append(short_slot(short, cluster=cluster, size=size, attributes=attributes))
             return
