@@ -1,8 +1,9 @@
 """The spare: one proven UKI on the ESP, so that a host boots although the whole partition of the UKIs is lost.
 
-It is the one that has no guard: while two versions are proven the older one, else the one that runs.  Both boot loaders
-see it under the name that it has on the other partition, too.  It comes from the copy that its slot keeps, and is
-exchanged before an update gives up the slot that it boots.
+It is the one that has no guard: while two versions are proven the older one, else the one that runs.  The loader on the
+ESP finds it next to what is on the other partition, under the same name, and takes it first of the two; the second
+loader sees its own partition only, so that one damaged UKI of the two never stops both.  The spare comes from the copy
+that its slot keeps, and is exchanged before an update gives up the slot that it boots.
 """
 
 from __future__ import annotations
