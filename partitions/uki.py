@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from bedrock.pe import HEADERS_MAX, section_table
 from partitions.errors import UkiError
 from partitions.version import Version
 
-_HEADERS_MAX = 1 << 16
-_SECTIONS_MAX = 96
 _TEXT_MAX = 1 << 16
-_SECTION = struct.Struct("<8sIIII16x")
-_COMMAND_LINE, _OS_RELEASE = b".cmdline", b".osrel"
+_COMMAND_LINE, _OS_RELEASE = ".cmdline", ".osrel"
 _ROOT_HASH = re.compile(r"(?:^|\s)roothash=([0-9a-fA-F]{64})(?=\s|$)")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -49,7 +47,7 @@ def read_uki(stream: BinaryIO, *, source: str) -> UkiContent:
         raise UkiError(f"{source} is not a UKI of a Twinhull image: {error}") from error
 
 
-def _content(texts: list[tuple[bytes, str]]) -> UkiContent:
+def _content(texts: list[tuple[str, str]]) -> UkiContent:
     lines = [text for name, text in texts if name == _COMMAND_LINE]
     hashes = {found.lower() for line in lines for found in _ROOT_HASH.findall(line)}
     # Further profiles of the same UKI (a rescue entry) have a command line of their own, and the same root.
@@ -62,29 +60,17 @@ def _content(texts: list[tuple[bytes, str]]) -> UkiContent:
     return UkiContent(hashes.pop(), image, Version.from_text(version))
 
 
-def _texts(stream: BinaryIO) -> Iterator[tuple[bytes, str]]:
+def _texts(stream: BinaryIO) -> Iterator[tuple[str, str]]:
     """The names and contents of the sections that are text."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(_HEADERS_MAX)
-    if head[:2] != b"MZ":
-        raise ValueError("it does not begin with MZ")
-    (pe,) = struct.unpack_from("<I", head, 0x3C)
-    if head[pe : pe + 4] != b"PE\0\0":
-        raise ValueError("it has no PE header")
-    count, optional_size = struct.unpack_from("<H12xH", head, pe + 6)
-    if count > _SECTIONS_MAX:
-        raise ValueError(f"it has {count} sections")
-    for number in range(count):
-        raw, virtual, _, length, start = _SECTION.unpack_from(head, pe + 24 + optional_size + _SECTION.size * number)
-        name = raw.rstrip(b"\0")
-        if name not in (_COMMAND_LINE, _OS_RELEASE):
+    for section in section_table(stream.read(HEADERS_MAX)):
+        if section.name not in (_COMMAND_LINE, _OS_RELEASE):
             continue
-        used = min(virtual, length)
-        if used > _TEXT_MAX or start + used > size:
-            raise ValueError(f"its section {name.decode()} has {used} bytes at {start}")
-        stream.seek(start)
-        yield name, stream.read(used).rstrip(b"\0").decode()
+        if section.size_bytes > _TEXT_MAX or section.offset + section.size_bytes > size:
+            raise ValueError(f"its section {section.name} has {section.size_bytes} bytes at {section.offset}")
+        stream.seek(section.offset)
+        yield section.name, stream.read(section.size_bytes).rstrip(b"\0").decode()
 
 
 def _value(release: str, key: str) -> str:

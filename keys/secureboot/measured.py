@@ -29,8 +29,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import Certificate
 
+from bedrock.pe import Section
 from keys.errors import BadKeyError, PeFormatError
-from keys.secureboot.pe import Section, section_bytes, sections_of
+from keys.secureboot.pe import section_bytes, sections_of
 
 SECTION = ".pcrsig"
 DIGEST_BYTES = 32

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bedrock.partial import new_file
+from bedrock.pe import HEADERS_MAX, SECTIONS_MAX, Section, section_table
 from keys.errors import PeFormatError
 
-_HEADERS_MAX = 1 << 16
-_SECTIONS_MAX = 96
 _TABLE_MAX = 1 << 20
 _CHUNK = 1 << 20
 _ALIGNMENT = 8
@@ -50,15 +49,6 @@ class Program:
     table: int
 
 
-@dataclass(frozen=True)
-class Section:
-    """A section of a program: its name, where it is in the file, and how many bytes of it count."""
-
-    name: str
-    offset: int
-    size_bytes: int
-
-
 def read_program(stream: BinaryIO, *, source: str) -> Program:
     """Find the parts of a program in a file that is open for reading.
 
@@ -68,7 +58,7 @@ def read_program(stream: BinaryIO, *, source: str) -> Program:
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    head = stream.read(_HEADERS_MAX)
+    head = stream.read(HEADERS_MAX)
     try:
         return _parsed(head, size)
     except (struct.error, ValueError) as error:
@@ -109,16 +99,7 @@ def sections_of(path: Path) -> tuple[Section, ...]:
     with path.open("rb") as stream:
         read_program(stream, source=str(path))
         stream.seek(0)
-        head = stream.read(_HEADERS_MAX)
-    (pe,) = struct.unpack_from("<I", head, 0x3C)
-    count, optional_size = struct.unpack_from("<H12xH", head, pe + 6)
-    found = []
-    for number in range(count):
-        name, size, _, length, start = struct.unpack_from("<8sIIII", head, pe + 24 + optional_size + 40 * number)
-        # Those of which nothing is in the file hold nothing that a UKI carries.
-        if length:
-            found.append(Section(name.rstrip(b"\0").decode("ascii", "replace"), start, min(size, length)))
-    return tuple(found)
+        return section_table(stream.read(HEADERS_MAX))
 
 
 def section_bytes(path: Path, name: str, *, limit: int = 1 << 20) -> bytes | None:
@@ -213,7 +194,7 @@ def _parsed(head: bytes, size: int) -> Program:
 
 def _require_whole(head: bytes, table: int, count: int, headers: int, content: int) -> None:
     """Check that headers and sections follow each other, so that hashing by section hashes all bytes in their order."""
-    if count > _SECTIONS_MAX:
+    if count > SECTIONS_MAX:
         raise ValueError(f"it has {count} sections")
     if headers < table + 40 * count:
         raise ValueError("its headers are longer than they say")
