@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,15 @@ from updater.transfer.messages import Failure, ServerAccess
 from updater.transfer.urls import shown
 
 OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _no_socket_left() -> Iterator[None]:
+    """A time limit is an alarm, which may come after a socket was made and before anything keeps it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
