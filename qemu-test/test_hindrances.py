@@ -10,6 +10,8 @@ from workbench import FIRST, Workbench
 
 from imagebuild.vm.machine import VirtualMachine
 
+pytestmark = pytest.mark.unproven
+
 # Mounting the boot partition is tried for half a minute, and everything is slow here.
 DEADLINE_TIMEOUT_S = 240
 LOST = "twinhull-trial-lost.service"

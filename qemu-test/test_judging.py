@@ -19,6 +19,8 @@ from imagebuild.rehearsal.guest import HOST as GUEST_HOST
 from imagebuild.rehearsal.registry import RunningRegistry, run_registry
 from imagebuild.vm.machine import VirtualMachine
 
+pytestmark = pytest.mark.unproven
+
 FLAGS = "/var/lib/judging"
 HOOKS = "/etc/twinhull/before-reboot.d"
 HEALTH = {"settle": "10s", "patience": "5s", "retry_interval": "1s"}

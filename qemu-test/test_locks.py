@@ -16,6 +16,8 @@ from imagebuild.vm.disks import DiskKind
 from imagebuild.vm.machine import VirtualMachine
 from keys.secureboot import measured
 
+pytestmark = pytest.mark.unproven
+
 FOREIGN = (
     "rdinit=/usr/bin/sh",
     f"roothash={'ab' * 32}",
