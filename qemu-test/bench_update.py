@@ -202,7 +202,7 @@ class UpdateCourse:
     def dd(self) -> float:
         """Write the inactive slot's data partition with dd; 10^6 bytes per second, sync included."""
         said = self.host.text(
-            f"sync; echo 3 > /proc/sys/vm/drop_caches; blockdev --setrw {self.target}; "
+            f"sync; echo 3 > /proc/sys/vm/drop_caches; updater open-disk; blockdev --setrw {self.target}; "
             f"LC_ALL=C dd if={SCRATCH}/data of={self.target} bs=1M conv=fsync,notrunc 2>&1",
             timeout_s=DD_TIMEOUT_S,
         )

@@ -221,8 +221,8 @@ def test_a_flipped_block_of_the_running_slot_is_detected(case: Case) -> None:
     case.host.text(
         f"{read_block} of=/run/block; byte=$(head -c 1 /run/block | od -An -tu1); "
         'printf "\\\\$(printf %o $((byte ^ 1)))" | dd of=/run/block bs=1 conv=notrunc status=none; '
-        # Whoever wants to can take the lock away.
-        f"blockdev --setrw /dev/vda3; "
+        # Whoever wants to can take the locks away.
+        f"updater open-disk; blockdev --setrw /dev/vda3; "
         f"dd if=/run/block of=/dev/vda3 bs={BLOCK} seek={block} conv=notrunc oflag=direct status=none; "
         f"blockdev --setro /dev/vda3"
     )
