@@ -46,8 +46,11 @@ class EntryChanges:
     def rename(self, verdict: TrialVerdict) -> None:
         """Change entries on the disk, each durable before the next; then what the second boot loader starts follows."""
         for rename in verdict.renames:
-            if rename.new.exhausted and not rename.old.exhausted:
-                self.drop_spare(rename.old)
+            if rename.old.blessed and rename.new.exhausted and not rename.old.exhausted:
+                try:
+                    self.drop_spare(rename.old)
+                except (TwinhullError, OSError) as error:
+                    _log.warning("the ESP may still have a spare of %s: %s", rename.old.version, error)
             self.machine.boot.rename(rename.old.file_name, rename.new.file_name)
         if verdict.removals:
             self.machine.boot.remove(*(entry.file_name for entry in verdict.removals))

@@ -208,7 +208,10 @@ def keep_running(target: InstallTarget) -> None:
     for entry in target.facts.running_entries:
         if entry.guarded:
             target.boot.rename(entry.file_name, running.file_name)
-    target.boot.choose_second(second_conf(running))
+    try:
+        target.boot.choose_second(second_conf(running))
+    except (TwinhullError, OSError) as error:
+        _log.warning("the second boot loader could not be told what to start: %s", error)
     try:
         partition = DeviceWindow(target.disk, target.running.data.offset_bytes, target.running.data.size_bytes)
         kept = kept_uki.read_record(partition)
@@ -216,7 +219,11 @@ def keep_running(target: InstallTarget) -> None:
         keep_spare(target.esp, running, partition, kept)
     except (TwinhullError, OSError) as error:
         _log.warning("the ESP has no spare of %s: %s", running.version, error)
-    remove_spares(target.esp, but=running)
+    try:
+        remove_spares(target.esp, but=running)
+    except (TwinhullError, OSError) as error:
+        # The loader prefers the running entry, which has no counter, to any older spare.
+        _log.warning("the ESP may still have another spare: %s", error)
 
 
 def remove_inactive_entries(target: InstallTarget, folder: BootFolder) -> None:

@@ -57,13 +57,15 @@ class Mender:
     def flaw_of(self, slot: Slot) -> str:
         """What is wrong with the root file system of a slot, every block of it; empty when it is whole."""
         try:
-            with self._kept(slot) as (_, kept), self.machine.disk(writable=False) as disk:
+            with self.machine.disk(writable=False) as disk:
                 where = self._partitions(disk, slot)
                 data, tree = (
                     DeviceWindow(disk, part.offset_bytes, part.size_bytes) for part in (where.data, where.verity)
                 )
-                verity.verify(data, tree, root_hash=kept.root_hash)
-        except (UkiError, VerityError, OSError) as error:
+                # The identity of a slot is its whole root hash.
+                root_hash = where.data.uuid.hex + where.verity.uuid.hex
+                verity.verify(data, tree, root_hash=root_hash)
+        except (VerityError, OSError) as error:
             return str(error)
         except TwinhullError as error:
             return f"slot {slot.value} cannot be read: {error}"

@@ -77,9 +77,11 @@ def _of_stray(stray: Stray, facts: HostFacts, hints: Hints, tries: int) -> Itera
         if entry is None or entry.image != facts.image:
             yield Report(f"{stray.name} on the boot partition is not of this image: {stray.problem}")
             return
-        yield Discard(stray.name, f"it is damaged ({stray.size_bytes} bytes): {stray.problem}")
         slot = _slot_of(entry.version, facts)
-        if slot is not None:
+        if slot is None:
+            yield Discard(stray.name, f"it is damaged ({stray.size_bytes} bytes): {stray.problem}")
+        else:
+            # The file stays until the copy was found whole: it may be the only one, and what failed the reading of it.
             yield Restore(slot, entry, f"{stray.name} was damaged")
     elif stray.content.root_hash == facts.running_root_hash:
         if facts.running_entries:
