@@ -188,6 +188,8 @@ def test_a_dead_end_leaves_its_reason_in_the_firmware(machine: PlayedInitrd, *, 
     if before:
         variable.parent.mkdir(parents=True)
         variable.write_bytes(bytes(4) + b"an old one" * 50)
+    # The reboot waits for it.
+    machine.plays["chattr"] = "sleep 0.5"
     machine.plays["systemd-veritysetup"] = "exit 1"
     machine.plays["dmesg"] = f"echo long ago; echo one; echo two; echo {'x' * 600}"
     machine.boot()
@@ -225,6 +227,7 @@ def test_firmware_that_hangs_does_not_keep_a_host_from_rebooting(machine: Played
     variable = machine.root / f"sys/firmware/efi/efivars/{FAILURE}-{FAILURE_VENDOR}"
     variable.parent.mkdir(parents=True)
     variable.write_bytes(bytes(4))
+    machine.limits["EVIDENCE_LIMIT_S"] = 1
     machine.plays["chattr"] = HANGS
     machine.plays["reboot"] = "touch /rebooted"
     machine.plays["systemd-veritysetup"] = "exit 1"
