@@ -78,15 +78,19 @@ def firmware_arguments(variables: Path, *, secure: bool) -> list[str]:
 def _disk(config: VmConfig, paths: VmPaths) -> list[str]:
     path, kind = (paths.overlay, DiskFormat.QCOW2) if config.snapshot else (config.image, config.image_format)
     file = f"format={kind.value},file={_escaped(path)}"
+    logging: list[str] = []
     if config.write_log is not None:
         # Each request goes to the log and to the image.
         file = f"driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename={_escaped(path)}"
         file += f",log.driver=file,log.filename={_escaped(config.write_log)}"
+        # Joined requests may have as many pieces as a system call takes, and the log adds its own: the guest saw an error.
+        logging = ["-global", "virtio-blk-device.request-merging=off"]
     drive = f"if=none,id=disk,{file},cache={config.disk_cache.value},discard=unmap"
     # OVMF also checks the signature of a kernel that QEMU passes to it.
     kernel = [] if config.uki is None else ["-kernel", str(config.uki)]
     others = [word for number, path in enumerate(config.more_disks) for word in _other_disk(number, path)]
-    return [*others, "-drive", drive, *disk_devices(config.disk_kind, "disk"), *kernel, "-boot", "strict=on"]
+    disk = [*logging, "-drive", drive, *disk_devices(config.disk_kind, "disk")]
+    return [*others, *disk, *kernel, "-boot", "strict=on"]
 
 
 def _other_disk(number: int, path: Path) -> tuple[str, ...]:

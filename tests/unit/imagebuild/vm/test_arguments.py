@@ -81,6 +81,8 @@ def test_writes_are_logged_to_a_file_of_their_own() -> None:
     (drive,) = (word for word in values(config, "-drive") if "id=disk" in word)
     assert "driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename=/images/disk.raw," in drive
     assert "log.driver=file,log.filename=/vms/one/writes.log," in drive
+    assert "virtio-blk-device.request-merging=off" in values(config, "-global")
+    assert "virtio-blk-device.request-merging=off" not in values(PLAIN, "-global")
 
 
 def test_flushes_are_honoured_unless_told_otherwise() -> None:
