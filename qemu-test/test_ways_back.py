@@ -11,7 +11,7 @@ from two_slots import NEWER, OLDER, TwoSlots, proven, told
 from workbench import FIRST, IMAGE, SECOND
 
 from partitions.entries import ENTRIES_FOLDER
-from partitions.fat.change import plan_rename
+from partitions.fat.change import SectorWrite, plan_rename
 from partitions.fat.writing import write_sector
 from partitions.loader_conf import LOADER_CONF, REMOVABLE_LOADER
 
@@ -52,24 +52,28 @@ def test_a_proven_slot_with_a_damaged_block_is_left_after_three_boots(two: TwoSl
 
 def test_an_entry_that_lost_its_long_name_is_adopted(two: TwoSlots) -> None:
     disk = two.copy("lost-name")
-    entry = disk.entry(NEWER)
-    slots = entry.slots[:-1]
     with disk.fat(disk.map().xbootldr) as (volume, window):
-        folder = volume.folder(ENTRIES_FOLDER)
-        for slot in slots:
+        entries, settings = volume.folder(ENTRIES_FOLDER), volume.folder("loader")
+        lost = [entries.offset_of(slot) for slot in entries.require(NEWER).slots[:-1]]
+        # And all of the second loader's settings.
+        lost += [settings.offset_of(slot) for slot in settings.require("loader.conf").slots]
+        for offset in lost:
             # The mark of a slot that is free: of the entry only its short name stays.
-            window.pwrite(folder.offset_of(slot), b"\xe5")
+            window.pwrite(offset, b"\xe5")
         window.sync()
     with two.booted(disk) as host:
         assert proven(host, SECOND)["entries"] == [OLDER, NEWER]
         assert f"is called {IMAGE}_{SECOND}" in told(host)
+        host.text("mount --mkdir -o ro /dev/disk/by-partlabel/xbootldr /run/xbootldr")
+        assert f"default {IMAGE}_{FIRST}" in host.text(f"cat /run/xbootldr/{LOADER_CONF}")
 
 
 def test_an_old_uki_under_a_new_name_is_understood_by_its_content(two: TwoSlots) -> None:
     disk = two.copy("wrong-name")
     with disk.fat(disk.map().xbootldr) as (volume, window):
         planned = plan_rename(volume.folder(ENTRIES_FOLDER), OLDER, f"{IMAGE}_99.0.0.efi")
-        write_sector(window, planned)  # type: ignore[arg-type]  # a refusal has no place to write to
+        assert isinstance(planned, SectorWrite)
+        write_sector(window, planned)
     with two.booted(disk) as host:
         status = proven(host, SECOND)
         assert status["entries"] == [OLDER, NEWER]

@@ -83,7 +83,7 @@ def _disk(config: VmConfig, paths: VmPaths) -> list[str]:
         # Each request goes to the log and to the image.
         file = f"driver=blklogwrites,file.driver=raw,file.file.driver=file,file.file.filename={_escaped(path)}"
         file += f",log.driver=file,log.filename={_escaped(config.write_log)}"
-        # Joined requests may have as many pieces as a system call takes, and the log adds its own: the guest saw an error.
+        # Joined requests have as many pieces as a system call takes, and the log adds one: the guest saw an error.
         logging = ["-global", "virtio-blk-device.request-merging=off"]
     drive = f"if=none,id=disk,{file},cache={config.disk_cache.value},discard=unmap"
     # OVMF also checks the signature of a kernel that QEMU passes to it.

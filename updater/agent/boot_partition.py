@@ -20,7 +20,7 @@ from bedrock.clock import Clock
 from bedrock.errors import ProcessError
 from partitions.blockio import CHUNK_BYTES, BlockDevice, FileBlockDevice, aligned_buffer
 from partitions.entries import ENTRIES_FOLDER
-from partitions.errors import BlockIOError
+from partitions.errors import BlockIOError, FatError
 from partitions.fat.change import StraddlesSector, plan_forget, plan_move, plan_rename
 from partitions.fat.volume import FatVolume, plan_boot_sector
 from partitions.fat.writing import write_sector
@@ -103,10 +103,10 @@ class BootPartition(Protocol):
         """Remove files from the disk, durably; what shares its content with another file only loses its name."""
 
     def second_choice(self) -> bytes | None:
-        """What its own boot loader is told to start, the content of its loader.conf; None when it has none."""
+        """What its own boot loader is told to start, its loader.conf; None when it has none, or not of its length."""
 
     def choose_second(self, conf: bytes) -> None:
-        """Replace that on the disk, durably, in one step."""
+        """Replace that on the disk, durably, in one step; one that was lost or cut is made anew."""
 
     def restore_boot_sector(self) -> bool:
         """Put a damaged boot sector right on the disk from its backup; returns whether that was needed and done."""
@@ -233,12 +233,19 @@ class FatPartition:
         with FileBlockDevice.open(self._locate(), writable=False) as device:
             volume = FatVolume.open(device)
             entry = volume.find(LOADER_CONF)
-            return None if entry is None else volume.read(entry, length=min(entry.size_bytes, SECOND_CONF_BYTES))
+            return volume.read(entry) if entry is not None and entry.size_bytes == SECOND_CONF_BYTES else None
 
     def choose_second(self, conf: bytes) -> None:
         """Replace it on the disk."""
-        with self._unmounted() as device:
-            write_sector(device, FatVolume.open(device).plan_replace(LOADER_CONF, conf))
+        try:
+            with self._unmounted() as device:
+                write_sector(device, FatVolume.open(device).plan_replace(LOADER_CONF, conf))
+        except FatError:
+            at = self._at / f"{self._name}.{self._clock.steady():.6f}"
+            with mounted(self._locate(), at, writable=True, clock=self._clock) as mount:
+                (mount / LOADER_CONF).parent.mkdir(parents=True, exist_ok=True)
+                # The mode that every file of the mount has: FAT keeps none.
+                persist.write_atomic(mount / LOADER_CONF, conf, mode=0o700)
 
     def restore_boot_sector(self) -> bool:
         """Write the backup of the boot sector over a damaged one."""

@@ -16,7 +16,7 @@ from partitions import kept_uki, verity
 from partitions.blockio import BlockDevice, DeviceWindow
 from partitions.disk import SlotPartitions
 from partitions.entries import BootEntry
-from partitions.errors import UkiError, VerityError
+from partitions.errors import BlockIOError, UkiError, VerityError
 from partitions.kept_uki import KeptUki
 from partitions.layout import Slot, identity_of
 from updater.agent.copying import copy_uki
@@ -37,21 +37,24 @@ class Mender:
         """Do all that can be done on the disk; returns a line for each thing that was done, or could not be."""
         return tuple(self._carried_out(mend) for mend in mends)
 
-    def repair_uki(self, entry: BootEntry, slot: Slot) -> tuple[bool, str]:
+    def repair_uki(self, entry: BootEntry, slot: Slot) -> tuple[bool | None, str]:
         """Compare an entry with the copy that its slot keeps, and write it to the disk again when it differs.
 
         Returns:
-            Whether it is whole now, and what was done, for a person; empty when there was nothing to do.
+            Whether it is whole now, None when there was nothing to compare it with or no way to do it, and what was
+            done, for a person; empty when nothing was.
         """
+        damaged = False
         try:
             with self._kept(slot) as (partition, kept):
-                with self.machine.boot.mounted(writable=False) as folder:
-                    if folder.sha256_uncached(entry.file_name) == kept.sha256:
-                        return True, ""
+                if self._is_same(entry, kept):
+                    return True, ""
+                damaged = True
                 kept_uki.check(partition, kept)
                 self._write(entry, partition, kept)
         except (TwinhullError, OSError) as error:
-            return False, f"{entry.file_name} cannot be made whole from what slot {slot.value} keeps: {error}"
+            line = f"{entry.file_name} cannot be made whole from what slot {slot.value} keeps: {error}"
+            return False if damaged else None, line
         return True, f"{entry.file_name} was damaged and is restored from slot {slot.value}"
 
     def flaw_of(self, slot: Slot) -> str:
@@ -116,6 +119,14 @@ class Mender:
             if where.identity != identity_of(kept.root_hash):
                 raise UkiError(f"slot {slot.value} keeps a UKI of another root hash: {kept.root_hash}")
             yield partition, kept
+
+    def _is_same(self, entry: BootEntry, kept: KeptUki) -> bool:
+        """Whether an entry is what the slot keeps; what the disk does not give back is not."""
+        with self.machine.boot.mounted(writable=False) as folder:
+            try:
+                return folder.sha256_uncached(entry.file_name) == kept.sha256
+            except (BlockIOError, OSError):
+                return False
 
     def _partitions(self, disk: BlockDevice, slot: Slot) -> SlotPartitions:
         return disk_map(disk, self.machine.running().architecture).slot(slot)

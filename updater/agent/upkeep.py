@@ -6,6 +6,8 @@ Nothing here may keep a host from being judged: what cannot be looked at or repa
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from bedrock.errors import TwinhullError
@@ -22,6 +24,15 @@ from updater.agent.state import EventKind, HostFacts, SlotState
 _log = logging.getLogger(__name__)
 
 
+@contextmanager
+def _or_warn(what: str) -> Iterator[None]:
+    """End the block at an error, which is logged as what was not done."""
+    try:
+        yield
+    except (TwinhullError, OSError) as error:
+        _log.warning("%s: %s", what, error)
+
+
 @dataclass(frozen=True)
 class Upkeep:
     """Looks after the boot partitions and the other slot; `tries` is how many boots a trial gets."""
@@ -31,6 +42,10 @@ class Upkeep:
 
     def withdraw_damaged(self) -> None:
         """Take back a trial that used up its tries because its slot was damaged: that is no fault of the version."""
+        with _or_warn("the other slot was not looked at"):
+            self._withdraw_damaged()
+
+    def _withdraw_damaged(self) -> None:
         facts, hints = self.changes.facts(), self.changes.record.hints()
         entry = facts.inactive_entry
         if entry is None or facts.inactive_state is not SlotState.BAD or hints.bad_version(entry.version) is not None:
@@ -55,28 +70,25 @@ class Upkeep:
     def forget_failure(self, failure: InitrdFailure, version: Version) -> None:
         """Remove what an initrd left from the firmware's memory, once it is in the history."""
         self.changes.record.note(EventKind.FAILED, f"a boot ended in the initrd: {failure.text}", version)
-        try:
+        with _or_warn("the firmware keeps why a boot ended"):
             self.changes.machine.forget_initrd_failure()
-        except TwinhullError as error:
-            _log.warning("%s", error)
 
     def keep_spare(self) -> None:
         """Let the ESP have a proven UKI as well."""
-        facts = self.changes.facts()
-        entry = spare_choice(facts.entries)
-        if entry is None:
-            return
-        slot = facts.slot if entry.version == facts.running_version else facts.inactive.slot
-        if line := Mender(self.changes.machine).keep_spare(entry, slot):
-            self.changes.record.tell(line, entry.version)
+        with _or_warn("the spare on the ESP was not checked"):
+            facts = self.changes.facts()
+            entry = spare_choice(facts.entries)
+            if entry is None:
+                return
+            slot = facts.slot if entry.version == facts.running_version else facts.inactive.slot
+            if line := Mender(self.changes.machine).keep_spare(entry, slot):
+                self.changes.record.tell(line, entry.version)
 
     def keep_ways_in(self, version: Version) -> None:
-        """Keep both boot loaders startable; a failure keeps nothing else from its work."""
-        try:
+        """Keep both boot loaders startable."""
+        with _or_warn("the boot loaders were not checked"):
             for line in self.changes.machine.keep_ways_in():
                 self.changes.record.tell(line, version)
-        except (TwinhullError, OSError) as error:
-            _log.warning("the boot loaders were not checked: %s", error)
 
     def mend(self) -> None:
         """Put the boot partitions right: their boot sectors, then the entries."""
@@ -85,19 +97,21 @@ class Upkeep:
             ("the ESP", self.changes.machine.esp),
             ("the partition of the UKIs", self.changes.machine.boot),
         ):
-            try:
+            with _or_warn(f"the boot sector of {name} was not checked"):
                 if partition.restore_boot_sector():
-                    self.changes.record.tell(
-                        f"the boot sector of {name} was damaged and is restored from its backup", version
-                    )
-            except (TwinhullError, OSError) as error:
-                _log.warning("the boot sector of %s was not checked: %s", name, error)
-        facts = self.changes.facts()
-        for line in Mender(self.changes.machine).carry_out(mends(facts, self.changes.record.hints(), tries=self.tries)):
-            self.changes.record.tell(line, facts.running_version)
+                    line = f"the boot sector of {name} was damaged and is restored from its backup"
+                    self.changes.record.tell(line, version)
+        with _or_warn("the boot entries were not put right"):
+            facts, hints = self.changes.facts(), self.changes.record.hints()
+            for line in Mender(self.changes.machine).carry_out(mends(facts, hints, tries=self.tries)):
+                self.changes.record.tell(line, version)
 
     def examine_other(self) -> None:
         """Look at what the loader prefers and did not start, or has given up: repair it, and give it back its boots."""
+        with _or_warn("the other slot was not looked at"):
+            self._examine_other()
+
+    def _examine_other(self) -> None:
         facts, hints = self.changes.facts(), self.changes.record.hints()
         entry, slot = facts.inactive_entry, facts.inactive.slot
         given_up = facts.inactive_state is SlotState.GIVEN_UP
@@ -109,7 +123,7 @@ class Upkeep:
         if line:
             self.changes.record.tell(line, entry.version)
         flaw = mender.flaw_of(slot) if given_up or started else ""
-        flaw = flaw or ("" if whole else line)
+        flaw = flaw or (line if whole is False else "")
         now = self.changes.record.now()
         if started and flaw:
             self._withdraw(entry, slot, flaw)
@@ -117,6 +131,6 @@ class Upkeep:
             self.changes.record.tell(
                 f"slot {slot.value} is damaged, and is written anew by an update: {flaw}", entry.version
             )
-        elif given_up:
+        elif given_up and whole:
             why = f"slot {slot.value} is whole; it gets its boots again"
             self.changes.apply(lambda hints: trial.give_back(facts, hints, entry, why=why, now=now))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from bedrock.progress import Silent
 from partitions.entries import parse_entry
+from partitions.errors import BlockIOError
 from partitions.version import Version
+from tests.fakes.boot_folder import FakeBootFolder
 from tests.fakes.clock import START
 from tests.fakes.documents import channel_at, reference_to
 from tests.fakes.machine import FakeMachine, FakeServer
@@ -144,6 +148,92 @@ def test_a_uki_that_is_damaged_beyond_its_copy_ends_on_the_other_slot(life: Life
     assert life.agent.facts().inactive_state is SlotState.GIVEN_UP
     assert isinstance(life.plan(), Update)
     assert life.well() == "1.0.1"
+
+
+def test_an_unreadable_uki_stays_where_it_is_when_its_copy_is_damaged_too(life: Life) -> None:
+    part = life.host.map().b.data
+    life.host.disk.corrupt(part.offset_bytes + part.size_bytes - 2 * 4096 + 1500)
+    for files in (life.host.folder.durable, life.host.folder.current):
+        files["host_1.0.1+3-6.efi"] = bytes(512) + files["host_1.0.1+3-6.efi"][512:]
+    assert life.start() == "1.0.0"
+    assert any(name.startswith("host_1.0.1") for name in life.names)
+    assert "the boot partition was not put right" in life.told(EventKind.REPAIRED)[0]
+
+
+def test_a_uki_that_cannot_be_compared_for_a_moment_condemns_nothing(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    life.host.damage_uki("host_1.0.2+3-0.efi")
+    with monkeypatch.context() as away:
+        away.setattr("partitions.kept_uki.read_record", unreadable)
+        assert life.start() == "1.0.1"
+    assert life.agent.facts().inactive_state is SlotState.TRIAL
+    # The next boot can.
+    assert life.well() == "1.0.1"
+    assert life.well() == "1.0.2"
+
+
+def unreadable(*_: object, **__: object) -> NoReturn:
+    raise BlockIOError("the disk does not answer")
+
+
+def test_a_lost_sector_of_a_uki_is_damage(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.host.damage_uki("host_1.0.1+3-6.efi")
+    known = FakeBootFolder.sha256_uncached
+    damaged = life.host.folder.current["host_1.0.1+3-6.efi"]
+
+    def read(self: FakeBootFolder, name: str) -> str:
+        if self.durable[name] == damaged:
+            raise OSError(errno.EIO, "Input/output error", name)
+        return known(self, name)
+
+    monkeypatch.setattr(FakeBootFolder, "sha256_uncached", read)
+    assert life.start() == "1.0.0"
+    assert "was damaged and is restored from slot b" in life.told(EventKind.REPAIRED)[-1]
+
+
+def test_upkeep_that_fails_keeps_no_boot_from_being_judged(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("updater.agent.upkeep.mends", unreadable)
+    monkeypatch.setattr("updater.agent.upkeep.spare_choice", unreadable)
+    monkeypatch.setattr("updater.agent.upkeep.Mender.repair_uki", unreadable)
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    life.host.damage_uki("host_1.0.2+3-0.efi")
+    assert life.start() == "1.0.1"
+    assert life.agent.hints().attempt(Version("1.0.2")).passed_over
+
+
+def test_a_broken_esp_stops_neither_an_update_nor_the_way_back(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*, writable: bool) -> NoReturn:
+        raise OSError(errno.EIO, f"mounting failed (writable: {writable})")
+
+    monkeypatch.setattr(life.host.esp, "mounted", broken)
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    for _ in range(3):
+        assert life.start() == "1.0.2"
+        assert life.agent.unhealthy("podman does not start", force=False).reboot
+    assert life.well() == "1.0.1"
+
+
+def test_settings_of_the_second_loader_that_cannot_be_written_stop_no_update(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life.host.folder, "choose_second", unreadable)
+    life.server.point_to("1.0.2")
+    assert isinstance(life.plan(), Update)
+    assert life.well() == "1.0.2"
+
+
+def test_a_slot_without_a_copy_of_its_uki_is_not_a_damaged_one(life: Life) -> None:
+    part = life.host.map().b.data
+    # The record of the copy: nobody knows where it is.
+    life.host.disk.pwrite(part.offset_bytes + part.size_bytes - 4096, bytes(4096))
+    life.host.disk.sync()
+    assert life.start() == "1.0.1"
+    assert not life.agent.unhealthy("podman does not start", force=False).reboot
 
 
 def test_a_damaged_uki_of_a_trial_falls_back_by_itself_and_is_restored(life: Life) -> None:
