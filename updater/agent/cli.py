@@ -6,102 +6,32 @@ Results go to stdout, everything else to stderr; the exit codes are those of `be
 from __future__ import annotations
 
 import logging
-import math
-import os
-import random
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from bedrock import process
 from bedrock.cli import completion_command, emit_json, json_option, line_progress, run_command
-from bedrock.clock import SYSTEM_CLOCK, Clock
 from bedrock.errors import EXIT_DONE, EXIT_FAILED, EXIT_NOTHING_TO_DO, EXIT_USAGE
 from partitions.cli import VERSION
 from partitions.version import Version
-from updater.agent import checks, health, older, report, storage, trial
-from updater.agent import config as configuration
-from updater.agent.agent import Agent, UpdateOutcome
-from updater.agent.alive import Alive, AliveClock, AliveProgress
-from updater.agent.config import Config, Loaded
-from updater.agent.departure import Departure, departure_of
+from updater.agent import checks, health, report
+from updater.agent.agent import UpdateOutcome
 from updater.agent.device_filters import KernelDeviceFilters
 from updater.agent.disk_gate import DiskGate
 from updater.agent.etcdiff.cli import etc_diff, etc_note
 from updater.agent.gate import Gate, Judging
 from updater.agent.ground.cli import reset
-from updater.agent.ground.settling import reset_as_asked, settle_boot_partition, settle_disk
 from updater.agent.ground.surroundings import read_ground
 from updater.agent.host_paths import HostPaths
-from updater.agent.machine import ThisMachine, folder_machine, read_facts
 from updater.agent.plan import Nothing, Plan, Update, UpdateOptions, Wait, refusal, waiting
-from updater.agent.provisioning.provisioning import RecordStore, end_first_boot
-from updater.agent.provisioning.this_host import this_provisioner
-from updater.agent.server import server_client
-from updater.agent.service import Daemon, outcome_line
-from updater.agent.state import HostFacts
-from updater.agent.store import HintStore
-from updater.documents.channel import Instant
+from updater.agent.provisioning.provisioning import RecordStore
+from updater.agent.service import outcome_line
+from updater.agent.setting import Setting, on_this_host, setting
+from updater.agent.unit_commands import boot, check_storage, daemon, deadline, provision
 
-SYSTEMD_TIMEOUT_S = 60.0
-LATER_DEADLINE = "twinhull-trial-deadline-later.timer"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What every command starts from."""
-
-    agent: Agent
-    settings: Loaded
-    paths: HostPaths = field(default_factory=HostPaths)
-
-    @property
-    def config(self) -> Config:
-        """The settings in force."""
-        return self.settings.config
-
-    @property
-    def departure(self) -> Departure:
-        """The reboots of this host."""
-        return departure_of(self.agent, self.paths)
-
-
-def setting(*, warn: bool = True) -> Setting:
-    """What the command was given to work with, else what this host says."""
-    return click.get_current_context().find_object(Setting) or read_setting(here(), warn=warn)
-
-
-def here() -> HostPaths:
-    """The host that the command works on."""
-    return click.get_current_context().find_object(HostPaths) or HostPaths()
-
-
-def on_this_host() -> HostPaths:
-    """The host that the command works on, which must be the one it runs on."""
-    paths = here()
-    if not paths.is_this_host:
-        raise click.UsageError("this command works on the running host only, without --root")
-    return paths
-
-
-def read_setting(paths: HostPaths, *, warn: bool) -> Setting:
-    """Read the settings and put the agent together; `warn`: say on stderr what was ignored in the settings."""
-    settings = configuration.load(paths.settings(os.environ.get("CREDENTIALS_DIRECTORY")))
-    for line in report.problem_lines(settings.problems) if warn else ():
-        click.echo(f"warning: {line} (ignored)", err=True)
-    machine = ThisMachine(gate=DiskGate(KernelDeviceFilters())) if paths.is_this_host else folder_machine(paths)
-    server = server_client(settings.config, paths, machine.clock) if settings.config.urls else None
-    store = hint_store(paths, machine.clock)
-    return Setting(Agent(machine, settings.config, store, paths.runtime / "lock", server), settings, paths)
-
-
-def hint_store(paths: HostPaths, clock: Clock) -> HintStore:
-    """What is remembered on a host."""
-    return HintStore(paths.state / "state.json", paths.runtime / "state.json", clock=clock)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -379,33 +309,6 @@ def history(as_json: bool) -> None:
         click.echo(f"{event.at}  {event.kind.value:<11} {event.version or '-'}  {event.text}")
 
 
-@updater.command(hidden=True)
-def boot() -> None:
-    """Record this boot (twinhull-boot.service)."""
-    it = setting()
-    # First, for what is kept in the firmware's list names the partitions by their identities.
-    settle_disk(it.agent, it.paths)
-    settle_boot_partition(it.agent, it.paths)
-    verdict = it.agent.book_boot()
-    it.agent.machine.close_gate()
-    facts = read_facts(it.agent.machine)
-    where = trial.standing(facts, verdict.hints)
-    older.note(it.agent.store, facts, Instant.of(it.agent.machine.clock.now()))
-    click.echo(f"{facts.running_version} runs in slot {facts.slot.value}, {where.value}")
-    reset_as_asked(it.agent, it.paths, os.environ.get("CREDENTIALS_DIRECTORY"))
-    try:
-        end_first_boot(RecordStore(it.paths.state), it.paths.root)
-    except OSError as error:
-        # A full `/var` must not keep a host from judging what it booted.
-        _log.warning("%s", error)
-
-
-@updater.command("check-storage", hidden=True)
-def check_storage_command() -> None:
-    """Check and repair the containers' storage (twinhull-containers-storage.service)."""
-    click.echo(storage.check_and_note(on_this_host().state, hint_store(here(), SYSTEM_CLOCK), SYSTEM_CLOCK))
-
-
 @updater.command("open-disk")
 @json_option
 def open_disk(as_json: bool) -> None:
@@ -416,73 +319,6 @@ def open_disk(as_json: bool) -> None:
     on_this_host()
     DiskGate(KernelDeviceFilters()).open()
     emit_json({"open": True}) if as_json else click.echo("every process may write to the disk now")
-
-
-@updater.command("provision", hidden=True)
-def provision_command() -> int:
-    """Apply this host's own configuration (twinhull-provision.service).  Exit code 1: something was refused."""
-    outcome = this_provisioner(ThisMachine().clock, on_this_host().state).run()
-    if outcome.applied:
-        click.echo("\n".join(report.provision_lines(outcome.record)))
-    if outcome.units_changed:
-        # What this boot is to start was settled before these units were there.
-        process.run(("systemctl", "daemon-reload"), timeout_s=SYSTEMD_TIMEOUT_S)
-        process.run(("systemctl", "--no-block", "start", "default.target"), timeout_s=SYSTEMD_TIMEOUT_S)
-    return EXIT_FAILED if outcome.record.troubles else EXIT_DONE
-
-
-@updater.command(hidden=True)
-def deadline() -> None:
-    """Leave a trial that was not blessed in time (twinhull-trial-deadline.service).
-
-    It fails only if it could not decide: the unit then reboots a trial without this program.
-    """
-    it = setting()
-    facts, hints = it.agent.facts(), it.agent.hints()
-    standing = trial.standing(facts, hints)
-    if standing is trial.Standing.UNKNOWN and facts.has_fallback and hints.attempt(facts.running_version).postponed:
-        # A trial that was left for later; the reboot that should have followed has not come.
-        it.agent.machine.reboot(force=True)
-        return
-    if standing not in (trial.Standing.TRIAL, trial.Standing.WISHED):
-        watch_proven(it, facts)
-        return
-    if it.agent.is_waiting():
-        click.echo("the judgement waits for the update server: this is looked at again later", err=True)
-        look_again()
-        return
-    failure = hints.attempt(facts.running_version).failure or "was not blessed before the deadline"
-    verdict = it.agent.unhealthy(failure, force=True)
-    click.echo(f"{failure}: {'rebooting' if verdict.reboot else 'staying, nothing to go back to'}", err=True)
-
-
-def watch_proven(it: Setting, facts: HostFacts) -> None:
-    """Reboot a proven version that never comes as far as its health checks: the loader counts that, and it ends."""
-    judged, up_s = it.paths.judged.exists(), it.agent.machine.clock.steady()
-    if trial.hangs(facts, judged=judged, up_s=up_s):
-        click.echo(f"{facts.running_version} did not come to its health checks in {up_s:.0f} s: rebooting", err=True)
-        it.agent.machine.reboot(force=True)
-    elif trial.hangs(facts, judged=judged, up_s=math.inf):
-        look_again()
-
-
-def look_again() -> None:
-    """Let the deadline be looked at once more, later."""
-    # Not `start`, which does nothing to a timer that has elapsed before.
-    process.run(("systemctl", "restart", "--no-block", LATER_DEADLINE), timeout_s=SYSTEMD_TIMEOUT_S)
-
-
-@updater.command(hidden=True)
-def daemon() -> None:
-    """Poll, update and reboot according to the settings (twinhull-updater.service)."""
-    it = setting()
-    if it.agent.server is None:
-        click.echo("no update server is configured: nothing to do", err=True)
-        return
-    alive = Alive(os.environ.get("NOTIFY_SOCKET"))
-    clock = AliveClock(it.agent.machine.clock, alive)
-    progress = AliveProgress(line_progress(tenths=True), alive)
-    Daemon(it.agent, it.departure, it.config, clock, random.random, progress).run()
 
 
 def leave_by_hand(it: Setting, target: Version, *, at_once: bool = False) -> None:
@@ -504,6 +340,11 @@ def plan_values(decided: Plan) -> dict[str, object]:
     return {"plan": "nothing", "why": decided.why, "reason": decided.reason}
 
 
+updater.add_command(boot)
+updater.add_command(check_storage)
+updater.add_command(provision)
+updater.add_command(deadline)
+updater.add_command(daemon)
 updater.add_command(etc_diff)
 updater.add_command(etc_note)
 updater.add_command(reset)

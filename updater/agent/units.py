@@ -1,4 +1,4 @@
-"""What systemd says of its units, and what that means for a health check.  The judging is pure; two functions ask.
+"""What systemd says of its units, and what that means for a health check.  The judging is pure; three functions ask.
 
 Source of the properties: org.freedesktop.systemd1(5).  A unit that was started again has another InvocationID, and one
 that systemd itself restarted a higher NRestarts: between two looks it may have ended and come back.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from bedrock import process
-from bedrock.errors import TwinhullError
+from bedrock.errors import ProcessError, TwinhullError
 
 _PROPERTIES = "Id,LoadState,ActiveState,SubState,Result,InvocationID,NRestarts"
 # A unit that systemd is about to start once more is as good as failed.
@@ -104,6 +104,21 @@ def ask_all(timeout_s: float) -> AllUnits:
         failed=tuple(line.split()[0] for line in listed.stdout.splitlines() if line.strip()),
         restarts=tuple((unit.name, unit.restarts) for unit in parse_units(shown.stdout) if unit.restarts),
     )
+
+
+def ask_started_s(timeout_s: float) -> float:
+    """When systemd started, in seconds of the steady clock: after the initrd, whose repairs may take an hour.
+
+    0.0, the start of the kernel, when systemd does not say: it may be what hangs.
+    """
+    try:
+        shown = process.run(
+            ("systemctl", "show", "--value", "--property=UserspaceTimestampMonotonic"), timeout_s=timeout_s
+        )
+    except ProcessError:
+        return 0.0
+    text = shown.stdout.strip()
+    return int(text) / 1e6 if text.isdigit() else 0.0
 
 
 def require_active(unit: UnitState) -> str:

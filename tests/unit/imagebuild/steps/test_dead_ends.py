@@ -121,7 +121,7 @@ def limits() -> dict[str, float]:
 
 
 def test_the_deadline_alone_judges_a_trial_however_slow_its_host_is() -> None:
-    deadline_s = seconds(unit(UNITS / "twinhull-trial-deadline.timer")["Timer"]["OnBootSec"])
+    deadline_s = seconds(unit(UNITS / "twinhull-trial-deadline.timer")["Timer"]["OnStartupSec"])
     found = limits()
     assert {"twinhull-boot.service", "twinhull-bless.service", "twinhull-provision.service"} <= found.keys()
     judges = {"twinhull-trial-deadline.service"}

@@ -19,6 +19,7 @@ from updater.agent import cli, older
 from updater.agent.agent import Agent
 from updater.agent.config import Config, Loaded
 from updater.agent.plan import Update, UpdateOptions, Wait
+from updater.agent.setting import Setting
 from updater.agent.state import EventKind, Hints, Pin
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant, Pace
@@ -47,9 +48,7 @@ class Host:
         return self.machine
 
     def run(self, *words: str) -> str:
-        done = CliRunner().invoke(
-            cli.updater, words, standalone_mode=False, obj=cli.Setting(self.agent, Loaded(CONFIG))
-        )
+        done = CliRunner().invoke(cli.updater, words, standalone_mode=False, obj=Setting(self.agent, Loaded(CONFIG)))
         assert done.exception is None, done.exception
         return done.stdout
 

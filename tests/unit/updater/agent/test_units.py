@@ -124,3 +124,13 @@ def test_a_systemd_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch:
     for ask in (lambda: units.ask_unit("a.service", 5), lambda: units.ask_all(5)):
         with pytest.raises(ProcessError, match="no bus"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("body", "started_s"), [("echo 3600500000", 3600.5), ("echo", 0.0), ("echo soon", 0.0), ("exit 1", 0.0)]
+)
+def test_the_start_of_systemd_is_that_of_the_kernel_when_it_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, started_s: float
+) -> None:
+    played(tmp_path, monkeypatch, body)
+    assert units.ask_started_s(5) == started_s
