@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from two_slots import NEWER, OLDER, TwoSlots, proven, told
 from workbench import FIRST, IMAGE, SECOND
 
@@ -78,3 +79,16 @@ def test_an_old_uki_under_a_new_name_is_understood_by_its_content(two: TwoSlots)
         status = proven(host, SECOND)
         assert status["entries"] == [OLDER, NEWER]
         assert f"{IMAGE}_99.0.0.efi on the boot partition is called {OLDER} again" in told(host)
+
+
+@pytest.mark.parametrize("name", ["xbootldr", "esp"])
+def test_a_lost_file_system_is_made_anew_with_all_that_belongs_on_it(two: TwoSlots, name: str) -> None:
+    disk = two.copy(f"lost-{name}")
+    part = disk.map().xbootldr if name == "xbootldr" else disk.map().esp
+    disk.lose(part.offset_bytes, 1 << 20)
+    with two.booted(disk) as host:
+        # By the spare on the ESP, or by the second boot loader.
+        proven(host, FIRST)
+        assert "was lost and is made anew" in told(host)
+        host.machine.shell.reboot(timeout_s=600)
+        assert proven(host, SECOND)["entries"] == [OLDER, NEWER]

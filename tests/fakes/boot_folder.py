@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bedrock.errors import ProcessError
 from partitions.uki import UkiContent, read_uki
 from tests.fakes.memory_disk import Power
 from updater.errors import SlotError
@@ -24,6 +25,8 @@ class FakeBootFolder:
         self.corrupt_on_disk: set[str] = set()
         self.journal: list[tuple[str, ...]] = []
         self.second: bytes | None = None
+        # No file system is left: it cannot be mounted.
+        self.lost = False
         self.mounts = 0
         self.writable_mounts = 0
         # What happens while a file gets another name.
@@ -85,6 +88,8 @@ class FakeBootFolder:
 
     @contextmanager
     def mounted(self, *, writable: bool) -> Iterator[FakeBootFolder]:
+        if self.lost:
+            raise ProcessError("mount failed with exit code 32")
         self.mounts += 1
         self.writable_mounts += writable
         try:
@@ -94,6 +99,11 @@ class FakeBootFolder:
 
     def restore_boot_sector(self) -> bool:
         return False
+
+    def make_anew(self) -> bool:
+        """What is mounted after that has no files."""
+        made, self.lost = self.lost, False
+        return made
 
     def second_choice(self) -> bytes | None:
         return self.second

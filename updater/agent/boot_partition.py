@@ -22,7 +22,7 @@ from partitions.blockio import CHUNK_BYTES, BlockDevice, FileBlockDevice, aligne
 from partitions.entries import ENTRIES_FOLDER
 from partitions.errors import BlockIOError, FatError
 from partitions.fat.change import StraddlesSector, plan_forget, plan_move, plan_rename
-from partitions.fat.volume import FatVolume, plan_boot_sector
+from partitions.fat.volume import FatVolume, plan_boot_sector, read_geometry
 from partitions.fat.writing import write_sector
 from partitions.loader_conf import LOADER_CONF, SECOND_CONF_BYTES
 from partitions.uki import UkiContent, read_uki
@@ -30,6 +30,7 @@ from updater.agent.boot_trust.programs import digest_of
 from updater.errors import SlotError
 
 MOUNT_TIMEOUT_S = 60.0
+MKFS_TIMEOUT_S = 60.0
 MOUNT_TRIES = 60
 MOUNT_PAUSE_S = 0.5
 _TYPE = "vfat"
@@ -110,6 +111,13 @@ class BootPartition(Protocol):
 
     def restore_boot_sector(self) -> bool:
         """Put a damaged boot sector right on the disk from its backup; returns whether that was needed and done."""
+
+    def make_anew(self) -> bool:
+        """Make an empty file system where there is none any more (writes to the disk); returns whether it was done.
+
+        Raises:
+            TwinhullError: The disk cannot be read or written.
+        """
 
 
 class MountedBootFolder:
@@ -257,6 +265,16 @@ class FatPartition:
             write_sector(device, planned)
         return True
 
+    def make_anew(self) -> bool:
+        """Make it when neither our own reader nor the kernel's finds one: firmware would not either."""
+        with FileBlockDevice.open(self._locate(), writable=False) as device, suppress(FatError):
+            read_geometry(device)
+            return False
+        with suppress(ProcessError), self.mounted(writable=False):
+            return False
+        process.run(("mkfs.fat", "-F", "32", "-n", self._name.upper(), self._locate()), timeout_s=MKFS_TIMEOUT_S)
+        return True
+
     @contextmanager
     def _unmounted(self) -> Iterator[BlockDevice]:
         """Open the partition for writing; a kernel that protects mounted partitions refuses while a reader has it."""
@@ -311,6 +329,10 @@ class BootPartitionFolder:
 
     def restore_boot_sector(self) -> bool:
         """A folder has none."""
+        return False
+
+    def make_anew(self) -> bool:
+        """A folder has no file system of its own."""
         return False
 
 

@@ -2,6 +2,7 @@
 
 Firmware starts whichever it finds, and a loader that is damaged is refused under Secure Boot: the others start then.
 A copy is replaced only by what at least one other place has as well, so a damaged one never spreads.
+The first loader's settings are the image's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from bedrock import process
 from bedrock.digest import bytes_sha256
 from bedrock.errors import TwinhullError
-from partitions.loader_conf import REMOVABLE_LOADER
+from partitions.loader_conf import LOADER_CONF, REMOVABLE_LOADER, first_conf
 from updater.agent.boot_partition import OpenFolder
 
 _MOST_BYTES = 4 << 20
@@ -49,6 +50,17 @@ def keep_loaders(esp: OpenFolder, boot: OpenFolder) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def keep_first_conf(esp: OpenFolder) -> tuple[str, ...]:
+    """Let the first boot loader's settings be the image's (writes to the disk); returns a line when they were not."""
+    conf = first_conf().encode()
+    with esp(writable=False) as folder:
+        if _content(folder / LOADER_CONF) == conf:
+            return ()
+    with esp(writable=True) as folder:
+        _replace(folder / LOADER_CONF, conf)
+    return (f"{LOADER_CONF} on esp was not the image's and is restored",)
+
+
 def judge(
     found: Mapping[tuple[str, str], bytes | None],
 ) -> tuple[bytes | None, tuple[tuple[str, str], ...]]:
@@ -79,7 +91,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a loader to the disk; the other copies start the host while this one is not there."""
+    """Write a file to the disk; other copies of a loader, or its own defaults, do while this one is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name("loader.new")
     with partial.open("wb") as stream:

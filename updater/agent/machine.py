@@ -32,7 +32,7 @@ from updater.agent.disk_gate import DeviceNumber, DiskGate
 from updater.agent.efi import GLOBAL, EfiVariables, InitrdFailure
 from updater.agent.ground.disks import own_disk
 from updater.agent.host_paths import HostPaths
-from updater.agent.loaders import keep_loaders
+from updater.agent.loaders import keep_first_conf, keep_loaders
 from updater.agent.state import HostFacts, SlotFacts, Stray
 from updater.documents.release import Architecture
 from updater.errors import SlotError, UpdaterError
@@ -226,7 +226,8 @@ class ThisMachine:
         """Compare the copies of the boot loader, and add to the firmware's list what it lacks of them."""
         if self.boot_folder is not None:
             return ()
-        lines = keep_loaders(partial(self._mounted, "esp", _esp), partial(self._mounted, "xbootldr", _xbootldr))
+        esp = partial(self._mounted, "esp", _esp)
+        lines = (*keep_loaders(esp, partial(self._mounted, "xbootldr", _xbootldr)), *keep_first_conf(esp))
         variables = EfiVariables(self.root / "sys/firmware/efi/efivars")
         if variables.value(ORDER, GLOBAL) is None:
             return lines

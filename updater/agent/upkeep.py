@@ -91,7 +91,10 @@ class Upkeep:
                 self.changes.record.tell(line, version)
 
     def mend(self) -> None:
-        """Put the boot partitions right: their boot sectors, then the entries."""
+        """Put the boot partitions right: their file systems, then the entries.
+
+        What belongs on a file system that is made anew follows: entries here, loaders and their settings after that.
+        """
         version = self.changes.machine.running().version
         for name, partition in (
             ("the ESP", self.changes.machine.esp),
@@ -101,6 +104,8 @@ class Upkeep:
                 if partition.restore_boot_sector():
                     line = f"the boot sector of {name} was damaged and is restored from its backup"
                     self.changes.record.tell(line, version)
+                elif partition.make_anew():
+                    self.changes.record.tell(f"the file system of {name} was lost and is made anew", version)
         with _or_warn("the boot entries were not put right"):
             facts, hints = self.changes.facts(), self.changes.record.hints()
             for line in Mender(self.changes.machine).carry_out(mends(facts, hints, tries=self.tries)):

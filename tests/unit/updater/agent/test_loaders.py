@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from updater.agent.loaders import ON_BOOT, ON_ESP, keep_loaders
+from partitions.loader_conf import LOADER_CONF, first_conf
+from updater.agent.loaders import ON_BOOT, ON_ESP, keep_first_conf, keep_loaders
 
 GOOD = b"MZ loader"
 
@@ -76,3 +77,15 @@ def test_copies_that_all_differ_are_told_and_not_guessed(parts: Partitions) -> N
     (line,) = parts.keep()
     assert "differ" in line
     assert not parts.written
+
+
+@pytest.mark.parametrize("found", [None, b"", b"timeout 10\neditor yes\n"])
+def test_settings_of_the_first_loader_are_the_images(parts: Partitions, found: bytes | None) -> None:
+    path = parts.file("esp", LOADER_CONF)
+    if found is not None:
+        path.parent.mkdir()
+        path.write_bytes(found)
+    assert keep_first_conf(parts.esp) == ("loader/loader.conf on esp was not the image's and is restored",)
+    assert path.read_text() == first_conf()
+    assert keep_first_conf(parts.esp) == ()
+    assert parts.written == ["esp"]

@@ -371,6 +371,19 @@ def test_a_lost_partition_of_ukis_is_started_without_and_filled_again(life: Life
     assert life.well() == "1.0.1"
 
 
+@pytest.mark.parametrize("what", ["folder", "esp"])
+def test_a_lost_file_system_is_made_anew_and_filled_again(life: Life, what: str) -> None:
+    lost: FakeBootFolder = getattr(life.host, what)
+    assert life.well() == "1.0.1"
+    lost.durable, lost.current, lost.lost = {}, {}, True
+    # From the spare when the UKIs are lost.
+    assert life.start() == ("1.0.0" if what == "folder" else "1.0.1")
+    assert "was lost and is made anew" in life.told(EventKind.REPAIRED)[0]
+    assert life.host.esp.names() == ("host_1.0.0.efi",)
+    life.agent.bless()
+    assert life.well() == "1.0.1"
+
+
 def test_a_full_esp_stops_no_update(life: Life) -> None:
     life.host.esp.room = 100
     life.server.point_to("1.0.2")
