@@ -239,9 +239,13 @@ class FatPartition:
     def second_choice(self) -> bytes | None:
         """The content of its loader.conf."""
         with FileBlockDevice.open(self._locate(), writable=False) as device:
-            volume = FatVolume.open(device)
-            entry = volume.find(LOADER_CONF)
-            return volume.read(entry) if entry is not None and entry.size_bytes == SECOND_CONF_BYTES else None
+            try:
+                volume = FatVolume.open(device)
+                entry = volume.find(LOADER_CONF)
+                return volume.read(entry) if entry is not None and entry.size_bytes == SECOND_CONF_BYTES else None
+            except FatError:
+                # Its folder may be lost too, and is made anew with it.
+                return None
 
     def choose_second(self, conf: bytes) -> None:
         """Replace it on the disk."""
