@@ -82,7 +82,7 @@ def _boot(bench: Workbench, disk: Path, recording: Recording, folder: Path, stat
             machine.shell.wait_ready(timeout_s=_START_TIMEOUT_S * max(state.verdict.starts, 1))
             host = Host(machine)
             version = host.text(". /etc/os-release && echo $IMAGE_VERSION")
-            entry = host.text(f"tail -c +5 {_SELECTED} | tr -d '\\0'")
+            entry = host.text(f"cat {_SELECTED} | tail -c +5 | tr -d '\\0'")
             return Booted(state, version, entry)
     except VmError as error:
         return Booted(state, None, None, str(error))

@@ -155,8 +155,9 @@ def test_a_lost_state_and_a_foreign_var_stop_no_boot(life: Life) -> None:
         # A reset gives the host a whole /var again, and it stays who it is.
         host.text("echo edited > /etc/twinhull-test")
         who = host.text("cat /etc/machine-id")
-        assert host.text("updater reset --keep-identity --yes").startswith("everything but the system is reset")
-        host.wait_reboot()
+        asked = host.text("updater reset --keep-identity --yes --no-reboot")
+        assert asked.startswith("everything but the system is reset")
+        host.machine.shell.reboot(timeout_s=BOOT_TIMEOUT_S)
         host.wait_settled()
         assert notes(host)[-2:] == [("var", "reset"), ("state", "reset")]
         assert host.text("findmnt -no FSTYPE /var") == "ext4"
