@@ -2,97 +2,32 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
-from bedrock.errors import TwinhullError
 from bedrock.progress import Silent
 from keys.secureboot.siglist import BootVariable, hash_list
-from partitions.version import Version
-from tests.fakes.clock import START
-from tests.fakes.documents import channel_at, document_sha256, reference_to
-from tests.fakes.machine import FakeMachine, FakeServer
+from tests.fakes.documents import document_sha256
 from tests.fakes.memory_disk import PowerCut
-from tests.fakes.twin_host import MemorySource, TwinHost, built
+from tests.fakes.story import RELEASES, Story, v
+from tests.fakes.twin_host import MemorySource, TwinHost
 from updater.agent import trial
-from updater.agent.agent import PATIENCE_S, Agent, UpdateOutcome
+from updater.agent.agent import Agent
 from updater.agent.config import Config
-from updater.agent.plan import Nothing, Update, UpdateOptions, Why
-from updater.agent.state import EventKind, Hints, Pin, PollResult, SlotState
-from updater.agent.store import HintStore
+from updater.agent.plan import Update, UpdateOptions, Why
+from updater.agent.state import EventKind, Pin, SlotState
 from updater.agent.trial import MOST_POSTPONED, NOT_TAKEN
-from updater.documents.channel import Instant
 from updater.documents.release import Artifact
 from updater.errors import (
-    BusyError,
     FetchError,
-    NetworkSideError,
-    NoSpaceError,
     PolicyError,
     RefusedError,
     SlotError,
     UpdaterError,
 )
-
-RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1", "1.0.2")}
-
-
-def v(text: str) -> Version:
-    return Version.from_text(text)
-
-
-@dataclass
-class Story:
-    machine: FakeMachine
-    server: FakeServer
-    agent: Agent
-
-    def update(self, **options: Any) -> UpdateOutcome:
-        return self.agent.update(UpdateOptions(**options), Silent())
-
-    def why(self, **options: bool) -> Why:
-        plan = self.update(**options).plan
-        assert isinstance(plan, Nothing), plan
-        return plan.why
-
-    def start(self) -> str:
-        """Boot and let twinhull-boot.service do its work."""
-        version = self.machine.power_cycle()
-        if version is None:
-            return "dead"
-        self.agent.book_boot()
-        return str(version)
-
-    def healthy(self) -> None:
-        self.agent.bless()
-
-    def update_to(self, version: str) -> None:
-        self.server.point_to(version)
-        assert isinstance(self.update().plan, Update)
-        assert self.start() == version
-        self.healthy()
-
-
-@pytest.fixture
-def story(tmp_path: Path) -> Story:
-    host = TwinHost(RELEASES["1.0.0"])
-    for one in RELEASES.values():
-        host.know(one)
-    machine = FakeMachine(host)
-    channel = channel_at(reference_to(RELEASES["1.0.1"].release), Instant(START))
-    server = FakeServer(channel, dict(RELEASES))
-    config = Config(url="http://server", channel="stable")
-    agent = Agent(machine, config, HintStore(tmp_path / "lib" / "state.json"), tmp_path / "run" / "lock", server)
-    return Story(machine, server, agent)
 
 
 def test_two_updates_go_from_a_to_b_and_back_to_a(story: Story) -> None:
@@ -349,304 +284,6 @@ def test_a_pin_keeps_to_the_bytes_it_was_first_seen_with(story: Story) -> None:
         story.update(retry=True)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another process that holds this lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def test_blessing_waits_for_the_lock_within_bounds(story: Story) -> None:
-    story.update()
-    assert story.start() == "1.0.1"
-    with locked(story.agent.lock_path), pytest.raises(BusyError):
-        story.healthy()
-    assert sum(story.machine.clock.slept) == pytest.approx(PATIENCE_S)
-    holder = locked(story.agent.lock_path)
-    holder.__enter__()
-    story.machine.clock.meanwhile = lambda: holder.__exit__(None, None, None)
-    story.healthy()
-    assert story.agent.facts().blessed
-
-
-def test_a_trial_past_its_deadline_is_left_even_if_somebody_holds_the_lock(story: Story) -> None:
-    story.update()
-    assert story.start() == "1.0.1"
-    with locked(story.agent.lock_path):
-        with pytest.raises(BusyError):
-            story.agent.unhealthy("podman", force=False)
-        assert story.agent.unhealthy("podman", force=True).reboot
-    assert story.machine.reboots == [True]
-
-
-class FullStore(HintStore):
-    """Hints on a `/var` that takes nothing more."""
-
-    def change(self, decide: Callable[[Hints], Hints], now: Instant) -> Hints:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_full_var_keeps_no_trial_from_ending(story: Story) -> None:
-    story.update()
-    story.agent = replace(story.agent, store=FullStore(story.agent.store.path))
-    assert story.start() == "1.0.1"
-    assert story.agent.unhealthy("disk full", force=False).reboot
-    story.healthy()
-    assert story.agent.facts().blessed
-    with pytest.raises(OSError, match="No space"):
-        story.agent.hold("an operator's wish is kept or refused")
-
-
-def test_a_wish_made_while_blessing_is_not_lost(story: Story) -> None:
-    story.update()
-    assert story.start() == "1.0.1"
-    story.machine.host.folder.meanwhile = lambda: story.agent.hold("audit")
-    story.healthy()
-    assert story.agent.hints().hold is not None
-
-
-def test_a_held_host_stays(story: Story) -> None:
-    story.agent.hold("audit")
-    assert story.why() is Why.HELD
-    story.agent.release_hold()
-    assert isinstance(story.update().plan, Update)
-
-
-def test_the_second_update_at_once_is_told_that_it_is_busy(story: Story) -> None:
-    with locked(story.agent.lock_path.with_name("update.lock")):
-        with pytest.raises(BusyError) as caught:
-            story.update()
-        assert caught.value.exit_code == 1
-        assert "wait for it" in caught.value.hints[0]
-    assert not story.server.asked
-    assert isinstance(story.update().plan, Update)
-
-
-def test_an_update_waits_for_who_changes_boot_entries_within_bounds(story: Story) -> None:
-    story.machine.host.disk.journal.clear()
-    with locked(story.agent.lock_path), pytest.raises(BusyError):
-        story.update()
-    assert sum(story.machine.clock.slept) == pytest.approx(PATIENCE_S)
-    assert not story.machine.host.disk.journal
-
-
-def downloading(story: Story, meanwhile: Callable[[], object], version: str = "1.0.1") -> MemorySource:
-    """What the next update downloads, and what happens while it does."""
-    story.server.transfer = MemorySource(RELEASES[version], meanwhile=meanwhile)
-    return story.server.transfer
-
-
-def test_other_commands_answer_while_an_update_is_downloaded(story: Story) -> None:
-    story.update_to("1.0.1")
-    story.server.point_to("1.0.2")
-    done: list[str] = []
-
-    def all_of_them() -> None:
-        waited = len(story.machine.clock.slept)
-        story.agent.facts()
-        story.agent.pin(v("1.0.2"))
-        story.agent.hold("look")
-        story.agent.release_hold()
-        story.agent.book_boot()
-        story.agent.bless()
-        story.agent.unhealthy("web", force=False)
-        story.agent.wait(seconds=1.0)
-        with pytest.raises(BusyError):
-            story.update()
-        done.append(str(story.agent.rollback()))
-        assert len(story.machine.clock.slept) == waited
-
-    downloading(story, all_of_them, "1.0.2")
-    # The rollback counts, and what was downloaded is not installed over it.
-    assert story.why() is Why.GOING_BACK
-    assert done == ["1.0.0"]
-    assert story.start() == "1.0.0"
-
-
-@pytest.mark.parametrize("sort", ["hold", "pin", "disk"])
-def test_what_changed_while_an_update_was_downloaded_counts(story: Story, sort: str) -> None:
-    story.update_to("1.0.1")
-    story.server.point_to("1.0.2")
-    folder = story.machine.host.folder
-    changes: dict[str, Callable[[], object]] = {
-        "hold": lambda: story.agent.hold("audit"),
-        "pin": lambda: story.agent.pin(v("1.0.0")),
-        "disk": lambda: folder.rename("host_1.0.1+3-6.efi", "host_1.0.1+2-1.efi"),
-    }
-    source = downloading(story, changes[sort], "1.0.2")
-    story.machine.host.disk.journal.clear()
-    folder.journal.clear()
-    assert story.why() is {"hold": Why.HELD, "pin": Why.CHANGED, "disk": Why.UNBLESSED}[sort]
-    assert source.prepared == 1
-    assert source.transferred_bytes == 0
-    assert not story.machine.host.disk.journal
-
-
-def test_what_was_kept_is_removed_once_it_is_installed_and_not_before(story: Story) -> None:
-    source = downloading(story, lambda: None)
-    source.break_at = {RELEASES["1.0.1"].release.artifacts.verity.sha256: 5000}
-    with pytest.raises(FetchError):
-        story.update()
-    assert source.cleared == 0
-    source.break_at = {}
-    story.update()
-    assert source.cleared == 1
-
-
-@pytest.mark.parametrize("which", ["uki", "root", "verity"])
-def test_a_server_without_the_first_bytes_of_any_object_costs_nothing_of_the_other_slot(
-    story: Story, which: str
-) -> None:
-    story.update_to("1.0.1")
-    story.server.point_to("1.0.2")
-    missing = getattr(RELEASES["1.0.2"].release.artifacts, which).sha256
-    story.server.transfer = MemorySource(RELEASES["1.0.2"], break_at={missing: 0})
-    host = story.machine.host
-    host.disk.journal.clear()
-    host.folder.journal.clear()
-    for _ in range(3):
-        with pytest.raises(FetchError):
-            story.update()
-    assert not host.disk.journal
-    assert not host.folder.journal
-    assert story.agent.rollback() == v("1.0.0")
-
-
-def test_a_release_without_room_for_it_is_not_downloaded(story: Story) -> None:
-    source = downloading(story, lambda: None)
-    story.machine.host.folder.room = 1 << 20
-    with pytest.raises(NoSpaceError, match="boot partition"):
-        story.update()
-    assert source.prepared == 0
-
-
-def polls(story: Story) -> list[tuple[str, str]]:
-    return [(e.kind.value, e.text) for e in story.agent.hints().history if e.kind.value.startswith("poll")]
-
-
-def test_a_poll_is_remembered_and_told_when_its_result_changes(story: Story) -> None:
-    story.server.point_to("1.0.0")
-    assert story.why() is Why.UP_TO_DATE
-    assert polls(story) == []
-    story.server.error = RefusedError("timestamp.json expired at 2026-01-01T00:00:00Z")
-    began = story.machine.clock.now()
-    for _ in range(3):
-        with pytest.raises(RefusedError):
-            story.update()
-        story.machine.clock.sleep(1800.0)
-    poll = story.agent.hints().poll
-    assert poll is not None
-    assert (poll.result, poll.since) == (PollResult.REFUSED, Instant.of(began))
-    assert "refused since 2026-03-01T12:00:00Z: timestamp.json expired" in str(poll)
-    story.server.error = FetchError("http://server: nobody answers")
-    with pytest.raises(FetchError):
-        story.agent.check(UpdateOptions())
-    story.server.error = None
-    assert story.why() is Why.UP_TO_DATE
-    assert polls(story) == [
-        ("poll-refused", "timestamp.json expired at 2026-01-01T00:00:00Z"),
-        ("poll-failed", "http://server: nobody answers"),
-        ("poll-recovered", "the update server answers"),
-    ]
-
-
-def test_what_a_person_should_know_of_a_good_poll_is_told_once(story: Story) -> None:
-    story.server.point_to("1.0.0")
-    story.server.remarks = ("the server shows older metadata",)
-    for _ in range(3):
-        story.why()
-    assert polls(story) == [("poll-remark", "the server shows older metadata")]
-
-
-def test_another_place_of_the_repository_is_asked_when_the_first_does_not_answer_or_is_refused(story: Story) -> None:
-    for error in (FetchError("away"), RefusedError("expired")):
-        story.server.turn, story.server.error = 0, error
-        story.server.errors_of_others = (FetchError("away, too"), None)
-        assert isinstance(story.agent.check(UpdateOptions()), Update)
-        assert story.server.turn == 2
-
-
-def test_a_place_that_shows_nothing_new_does_not_keep_news_from_a_host(story: Story) -> None:
-    story.server.errors_of_others = (FetchError("away"), None, None)
-    story.server.stale = frozenset({0})
-    assert isinstance(story.agent.check(UpdateOptions()), Update)
-    assert story.server.turn == 2
-
-
-def test_where_nothing_is_new_the_first_place_that_answers_will_do(story: Story) -> None:
-    story.server.errors_of_others = (None, FetchError("away"))
-    story.server.stale = frozenset({0, 1})
-    assert isinstance(story.agent.check(UpdateOptions()), Update)
-    assert (story.server.turn, story.server.asked) == (0, ["refresh"] * 4)
-
-
-def test_a_single_place_is_asked_once(story: Story) -> None:
-    story.server.stale = frozenset({0})
-    assert isinstance(story.agent.check(UpdateOptions()), Update)
-    assert story.server.asked == ["refresh"]
-
-
-def test_when_no_place_answers_the_first_ones_error_is_told(story: Story) -> None:
-    story.server.error = RefusedError("expired")
-    story.server.errors_of_others = (FetchError("away"),)
-    with pytest.raises(RefusedError, match="expired"):
-        story.update()
-    assert story.server.closed == 1
-
-
-DOCUMENTS = ("channel", "release", "boot_trust")
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-@pytest.mark.parametrize("error", [FetchError("404"), RefusedError("garbage")])
-def test_a_place_that_garbles_a_document_does_not_keep_it_from_a_host(
-    story: Story, document: str, error: TwinhullError
-) -> None:
-    story.server.errors_of_others = (None,)
-    story.server.garbled = {(0, document): error}
-    assert isinstance(story.update().plan, Update)
-    poll = story.agent.hints().poll
-    assert poll is not None
-    assert (poll.result, poll.reason) == (PollResult.OK, "")
-    assert story.server.closed == 2
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_document_that_no_place_has_is_the_result_of_the_poll(story: Story, document: str) -> None:
-    story.server.errors_of_others = (None, FetchError("away"))
-    story.server.garbled = {(0, document): RefusedError("garbage"), (1, document): FetchError("404")}
-    with suppress(RefusedError):
-        assert isinstance(story.update().plan, Update)
-        # What the firmware may start stops no update.
-        assert document == "boot_trust"
-    poll = story.agent.hints().poll
-    assert poll is not None
-    assert (poll.result, poll.reason) == (PollResult.REFUSED, "garbage")
-    assert polls(story) == [("poll-refused", "garbage")]
-    assert len(story.server.asked) <= 2 * story.server.places + 2
-
-
-def test_a_document_that_a_failing_network_side_does_not_bring_is_a_poll_that_failed(story: Story) -> None:
-    story.server.garbled = {(0, "channel"): NetworkSideError("no socket")}
-    with pytest.raises(NetworkSideError):
-        story.update()
-    poll = story.agent.hints().poll
-    assert poll is not None
-    assert (poll.result, poll.reason) == (PollResult.FAILED, "no socket")
-
-
-def test_what_goes_wrong_on_the_host_itself_does_not_make_a_poll_bad(story: Story) -> None:
-    one = RELEASES["1.0.1"]
-    story.server.transfer = MemorySource(one, break_at={one.release.artifacts.root.sha256: 0})
-    with pytest.raises(FetchError):
-        story.update()
-    poll = story.agent.hints().poll
-    assert poll is not None
-    assert poll.result is PollResult.OK
-
-
 def test_a_trial_that_cannot_be_judged_is_left_and_installed_again_a_bounded_number_of_times(story: Story) -> None:
     for _ in range(MOST_POSTPONED - 1):
         assert isinstance(story.update().plan, Update)
@@ -711,12 +348,6 @@ def test_checking_changes_nothing(story: Story) -> None:
     assert not story.machine.boot.writable_mounts
 
 
-def test_looking_mounts_nothing_writable(story: Story) -> None:
-    story.agent.facts()
-    story.agent.book_boot()
-    assert not story.machine.boot.writable_mounts
-
-
 def test_without_a_server_or_channel_an_update_says_what_to_set(story: Story) -> None:
     bare = Agent(story.machine, Config(), story.agent.store, story.agent.lock_path, None)
     with pytest.raises(UpdaterError) as caught:
@@ -776,26 +407,9 @@ def test_a_release_that_was_revoked_here_never_becomes_bootable(story: Story) ->
     assert story.machine.entry_names() == ("host_1.0.0.efi",)
 
 
-def test_the_boot_entries_can_be_read_while_a_slot_is_written(story: Story) -> None:
-    story.update()
-    # Once to remove what was there, once to write what comes; never for as long as the slot itself takes.
-    assert story.machine.boot.writable_mounts == 2
-
-
 def test_a_postponed_trial_is_left_by_force_when_nobody_reboots(story: Story) -> None:
     story.update()
     assert story.start() == "1.0.1"
     story.machine.reboot_errors = [UpdaterError("an inhibitor")]
     assert story.agent.postpone("the server does not answer").reboot
     assert story.machine.reboots == [True]
-
-
-def test_what_was_remarkable_about_a_place_that_failed_is_told_with_the_failure(story: Story) -> None:
-    story.server.remarks = ("the server shows older metadata than this host has seen",)
-    missing = "targets/channels/stable.json: the server answers 404"
-    story.server.garbled = {(0, "channel"): FetchError(missing)}
-    with pytest.raises(FetchError):
-        story.agent.check(UpdateOptions())
-    poll = story.agent.hints().poll
-    assert poll is not None
-    assert (poll.result, poll.reason) == (PollResult.FAILED, f"{missing}; {story.server.remarks[0]}")
