@@ -21,8 +21,6 @@ from powercut_var import FileSystemState
 from powercut_walk import WalkOptions
 from workbench import FIRST, SECOND, SICK, Workbench
 
-pytestmark = pytest.mark.unproven
-
 BOOTS = 4
 # A recording has hundreds of writes; far fewer would mean that it does not show the updates.
 LEAST_WRITES = 500
