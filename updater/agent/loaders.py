@@ -1,7 +1,8 @@
 """The boot loader of this host, of which its disk has three copies; what differs from the other two is written again.
 
 Firmware starts whichever it finds, and a loader that is damaged is refused under Secure Boot: the others start then.
-A copy is replaced only by what at least one other place has as well, so a damaged one never spreads.
+A copy is replaced only by what another place has as well, so a damaged one never spreads; the only one left fills the
+places where there is none.
 The first loader's settings are the image's.
 """
 
@@ -64,12 +65,13 @@ def keep_first_conf(esp: OpenFolder) -> tuple[str, ...]:
 def judge(
     found: Mapping[tuple[str, str], bytes | None],
 ) -> tuple[bytes | None, tuple[tuple[str, str], ...]]:
-    """The content that at least two places have, None when there is none, and the places that differ from it."""
+    """The content that two places have, or the only one that has any, and the places that differ from it; else None."""
     sums = Counter(bytes_sha256(content) for content in found.values() if content)
     if len(sums) == 1 and all(found.values()):
         return next(iter(found.values())), ()
     best = sums.most_common(1)
-    if not best or best[0][1] < 2:  # noqa: PLR2004 - two that agree
+    # Two that agree, or the only one there is: this host was started by it.
+    if not best or (best[0][1] == 1 and len(sums) > 1):
         return None, tuple(found)
     good = next(content for content in found.values() if content and bytes_sha256(content) == best[0][0])
     return good, tuple(place for place, content in found.items() if content != good)

@@ -79,6 +79,14 @@ def test_copies_that_all_differ_are_told_and_not_guessed(parts: Partitions) -> N
     assert not parts.written
 
 
+def test_the_only_one_left_fills_the_places_where_there_is_none(parts: Partitions) -> None:
+    for path in ON_ESP:
+        parts.file("esp", path).unlink()
+    assert len(parts.keep()) == len(ON_ESP)
+    assert parts.whole
+    assert parts.written == ["esp", "esp"]
+
+
 @pytest.mark.parametrize("found", [None, b"", b"timeout 10\neditor yes\n"])
 def test_settings_of_the_first_loader_are_the_images(parts: Partitions, found: bytes | None) -> None:
     path = parts.file("esp", LOADER_CONF)
