@@ -85,7 +85,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "a pace that no calendar has ended in a traceback on every host",
         {
             "unit/updater/documents/test_channel.py": ("test_error_is_refused_and_located",),
-            f"{AGENT}/test_client.py": ("test_a_pace_that_no_calendar_has_is_refused_where_it_is_read",),
+            f"{AGENT}/test_client_documents.py": ("test_a_pace_that_no_calendar_has_is_refused_where_it_is_read",),
             f"{AGENT}/test_service.py": ("test_an_error_of_our_own_does_not_end_a_hosts_updates",),
         },
     ),
@@ -128,7 +128,11 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
     "T13": (
         "a host that had to follow hundreds of roots never arrived",
-        {f"{AGENT}/test_client.py": ("test_a_host_that_was_off_for_years_follows_four_hundred_roots_also_in_parts",)},
+        {
+            f"{AGENT}/test_client_trust.py": (
+                "test_a_host_that_was_off_for_years_follows_four_hundred_roots_also_in_parts",
+            )
+        },
     ),
     "T14": (
         "a daily refresh made a root version a day",
@@ -144,12 +148,16 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
     "T16": (
         "a snapshot said to be 3 GiB long took as much memory as was sent",
-        {f"{AGENT}/test_client.py": ("test_a_snapshot_that_is_named_very_long_or_does_not_end_costs_bounded_memory",)},
+        {
+            f"{AGENT}/test_client_damage.py": (
+                "test_a_snapshot_that_is_named_very_long_or_does_not_end_costs_bounded_memory",
+            )
+        },
     ),
     "T17": (
         "a clock years ahead blamed the repository, one at 1970 accepted what had expired",
         {
-            f"{AGENT}/test_client.py": (
+            f"{AGENT}/test_client_freshness.py": (
                 "test_a_clock_that_is_years_ahead_is_named",
                 "test_a_clock_that_is_behind_makes_no_expired_timestamp_good",
                 "test_a_clock_that_is_behind_does_not_end_updates_and_is_named",
@@ -193,7 +201,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
     "T23": (
         "an edge that was one timestamp behind was refused and counted as unhealthy",
-        {f"{AGENT}/test_client.py": ("test_an_edge_that_is_behind_is_not_newer_and_no_attack",)},
+        {f"{AGENT}/test_client_freshness.py": ("test_an_edge_that_is_behind_is_not_newer_and_no_attack",)},
     ),
     "T24": (
         "a full or read-only /var ended security updates",
@@ -206,7 +214,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T25": (
         "a web page instead of metadata, or a broken root of trust, was reported as something else",
         {
-            f"{AGENT}/test_client.py": (
+            f"{AGENT}/test_client_damage.py": (
                 "test_a_web_page_instead_of_metadata_is_named_with_where_it_came_from",
                 "test_kept_metadata_that_are_damaged_are_fetched_anew",
                 "test_a_damaged_root_of_trust_is_refused_as_the_images_own",
@@ -217,7 +225,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T26": (
         "one key under two names counted twice, and a threshold of true as one",
         {
-            f"{AGENT}/test_client.py": (
+            f"{AGENT}/test_client_trust.py": (
                 "test_one_key_under_two_names_counts_once",
                 "test_one_key_under_two_names_counts_once_where_a_role_is_delegated_too",
                 "test_a_threshold_that_is_no_number_is_refused",
@@ -231,7 +239,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
                 "test_a_new_key_anywhere_changes_nothing",
                 "test_an_object_of_a_new_kind_is_passed_over_for_one_that_is_known",
             ),
-            f"{AGENT}/test_client.py": ("test_documents_with_new_keys_are_read",),
+            f"{AGENT}/test_client_documents.py": ("test_documents_with_new_keys_are_read",),
         },
     ),
     "T28": (
