@@ -5,18 +5,14 @@ What was seen is in the words of each row; a row whose tests went away fails her
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-from pathlib import Path
-
 import pytest
 
-TESTS = Path(__file__).resolve().parents[2]
-AGENT, TRANSFER, REPOSITORY = "unit/updater/agent", "unit/updater/transfer", "unit/updater/repository"
-TO_CLIENT, ON_FOLDER = "integration/test_repository_to_client.py", "integration/test_host_folder.py"
+from tests.fault_list import Faults, check_fault
 
-# The number of a fault, what was seen, and its tests by their files.
-FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+AGENT, TRANSFER, REPOSITORY = "tests/unit/updater/agent", "tests/unit/updater/transfer", "tests/unit/updater/repository"
+TO_CLIENT, ON_FOLDER = "tests/integration/test_repository_to_client.py", "tests/integration/test_host_folder.py"
+
+FAULTS: Faults = {
     "T1": (
         "other content under the path of a release that a channel names was installed",
         {
@@ -51,7 +47,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "roles had expired, every host refused, and nobody was told",
         {
             f"{REPOSITORY}/test_cli.py": ("test_a_role_that_stays_expired_is_an_exit_code_of_its_own",),
-            "unit/updater/server/test_health.py": ("test_any_expired_role_is_a_problem_by_its_name",),
+            "tests/unit/updater/server/test_health.py": ("test_any_expired_role_is_a_problem_by_its_name",),
             f"{AGENT}/test_cli.py": ("test_refused_polls_are_shown_in_words",),
             f"{AGENT}/test_agent.py": ("test_a_poll_is_remembered_and_told_when_its_result_changes",),
         },
@@ -84,7 +80,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T8": (
         "a pace that no calendar has ended in a traceback on every host",
         {
-            "unit/updater/documents/test_channel.py": ("test_error_is_refused_and_located",),
+            "tests/unit/updater/documents/test_channel.py": ("test_error_is_refused_and_located",),
             f"{AGENT}/test_client_documents.py": ("test_a_pace_that_no_calendar_has_is_refused_where_it_is_read",),
             f"{AGENT}/test_service.py": ("test_an_error_of_our_own_does_not_end_a_hosts_updates",),
         },
@@ -235,7 +231,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T27": (
         "one new key in a document, or one more object of an unknown kind, ended updates",
         {
-            "unit/updater/documents/test_growth.py": (
+            "tests/unit/updater/documents/test_growth.py": (
                 "test_a_new_key_anywhere_changes_nothing",
                 "test_an_object_of_a_new_kind_is_passed_over_for_one_that_is_known",
             ),
@@ -273,12 +269,6 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 }
 
 
-@cache
-def names_in(path: Path) -> frozenset[str]:
-    tree = ast.parse(path.read_text())
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
-
-
 def test_every_fault_that_was_seen_is_in_the_list() -> None:
     # The list that they come from has no 22.
     assert [int(number[1:]) for number in FAULTS] == [number for number in range(1, 32) if number != 22]
@@ -286,8 +276,4 @@ def test_every_fault_that_was_seen_is_in_the_list() -> None:
 
 @pytest.mark.parametrize("number", list(FAULTS))
 def test_the_tests_of_a_fault_exist(number: str) -> None:
-    seen, tests = FAULTS[number]
-    assert seen
-    assert tests
-    for path, names in tests.items():
-        assert set(names) <= names_in(TESTS / path), (number, path)
+    check_fault(FAULTS, number)
