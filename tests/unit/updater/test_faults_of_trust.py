@@ -49,7 +49,7 @@ FAULTS: Faults = {
             f"{REPOSITORY}/test_cli.py": ("test_a_role_that_stays_expired_is_an_exit_code_of_its_own",),
             "tests/unit/updater/server/test_health.py": ("test_any_expired_role_is_a_problem_by_its_name",),
             f"{AGENT}/test_cli.py": ("test_refused_polls_are_shown_in_words",),
-            f"{AGENT}/test_agent.py": ("test_a_poll_is_remembered_and_told_when_its_result_changes",),
+            f"{AGENT}/test_agent_places.py": ("test_a_poll_is_remembered_and_told_when_its_result_changes",),
         },
     ),
     "T6": (
@@ -69,7 +69,7 @@ FAULTS: Faults = {
     "T7": (
         "the other slot was emptied for objects that no server had",
         {
-            f"{AGENT}/test_agent.py": (
+            f"{AGENT}/test_agent_at_once.py": (
                 "test_a_server_without_the_first_bytes_of_any_object_costs_nothing_of_the_other_slot",
             ),
             f"{AGENT}/test_objects.py": (
@@ -111,7 +111,7 @@ FAULTS: Faults = {
         {
             f"{TRANSFER}/test_objects.py": ("test_a_byte_at_a_time_is_given_up",),
             f"{TRANSFER}/test_documents.py": ("test_a_byte_at_a_time_is_given_up_when_the_time_is_over",),
-            f"{AGENT}/test_agent.py": ("test_other_commands_answer_while_an_update_is_downloaded",),
+            f"{AGENT}/test_agent_at_once.py": ("test_other_commands_answer_while_an_update_is_downloaded",),
             ON_FOLDER: ("test_other_commands_answer_at_once_while_a_download_is_silent",),
         },
     ),
