@@ -14,7 +14,6 @@ and for the peer.
 
 from __future__ import annotations
 
-import argparse
 import re
 import statistics
 import sys
@@ -22,11 +21,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from bench_build import make_peer
+from bench_options import bench_options
 from boot_times import read_blame, read_init, read_startup, split
-from figures import Bar, MachineFacts, facts, median_of, table, write_document
+from figures import Bar, MachineFacts, facts, median_of, say, table, write_document
 from hosts import BOOT_TIMEOUT_S, machine_folder
 from workbench import FIRST, SOURCE, Workbench, make_workbench
 
@@ -167,31 +167,25 @@ def measure(rounds: int) -> BootResult:
     for _ in range(rounds):
         boots = {image: boot(bench, image.split()[0], disk) for image, disk in disks.items()}
         assert boots[OURS].kernel == boots[PEER].kernel, "the two images have different kernels"
-        _say(", ".join(f"{image} {each.seconds['total']:.1f} s" for image, each in boots.items()), to=sys.stderr)
+        say(", ".join(f"{image} {each.seconds['total']:.1f} s" for image, each in boots.items()), to=sys.stderr)
         measured.append(boots)
     config = VmConfig(image=disks[OURS])
     accelerator = bench.finding.accelerator.value
     return BootResult(machine, accelerator, config.cpus, config.memory_mib, peer.version(), tuple(measured))
 
 
-def _say(text: str, *, to: TextIO) -> None:
-    to.write(f"{text}\n")
-    to.flush()
-
-
 def main(words: Sequence[str]) -> int:
     """Measure, print, and write `out/bench-boot.json`; 1 when the bar is missed."""
-    parser = argparse.ArgumentParser(
-        prog="bench_boot.py", description="Seconds of a boot, compared with plain mkosi's."
+    options = bench_options(
+        words,
+        prog="bench_boot.py",
+        description="Seconds of a boot, compared with plain mkosi's.",
+        rounds=ROUNDS,
+        counted="how often each is booted",
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is booted (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the JSON document instead of a table")
-    arguments = parser.parse_args(words)
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    result = measure(arguments.rounds)
+    result = measure(options.rounds)
     text = write_document(DOCUMENT, result.values())
-    _say(text.rstrip() if arguments.json else "\n".join(result.lines()), to=sys.stdout)
+    say(text.rstrip() if options.as_json else "\n".join(result.lines()), to=sys.stdout)
     return 0 if result.bar.met else 1
 
 

@@ -20,7 +20,6 @@ the build.  The load before is given with the result; measure on an idle machine
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import sys
@@ -28,10 +27,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from bench_options import bench_options
 from changed_package import Changed, changed
-from figures import Bar, MachineFacts, facts, median_of, table, write_document
+from figures import Bar, MachineFacts, facts, median_of, say, table, write_document
 from plain_mkosi import PlainMkosi
 from workbench import OUT, SOURCE, Workbench, make_workbench, write_definition
 
@@ -191,30 +191,24 @@ def _round(course: BuildCourse, peer: PlainMkosi) -> dict[str, dict[str, float]]
         (("cold", None), ("file", None), ("package", PACKAGE), ("library", LIBRARY))
     ):
         done[kind] = course.build(f"1.0.{number}", change=change)
-        _say(f"{kind}: {done[kind]['total']:.1f} s", to=sys.stderr)
+        say(f"{kind}: {done[kind]['total']:.1f} s", to=sys.stderr)
     done[PEER] = {"total": round(peer.build(), 2)}
-    _say(f"{PEER}: {done[PEER]['total']:.1f} s", to=sys.stderr)
+    say(f"{PEER}: {done[PEER]['total']:.1f} s", to=sys.stderr)
     return done
-
-
-def _say(text: str, *, to: TextIO) -> None:
-    to.write(f"{text}\n")
-    to.flush()
 
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, and write `out/bench-build.json`; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(
-        prog="bench_build.py", description="Seconds of a build, compared with plain mkosi."
+    options = bench_options(
+        words,
+        prog="bench_build.py",
+        description="Seconds of a build, compared with plain mkosi.",
+        rounds=ROUNDS,
+        counted="how often each is built",
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is built (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the JSON document instead of a table")
-    arguments = parser.parse_args(words)
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    result = measure(arguments.rounds)
+    result = measure(options.rounds)
     text = write_document(DOCUMENT, result.values())
-    _say(text.rstrip() if arguments.json else "\n".join(result.lines()), to=sys.stdout)
+    say(text.rstrip() if options.as_json else "\n".join(result.lines()), to=sys.stdout)
     return 0 if result.met else 1
 
 

@@ -10,7 +10,6 @@ The loads run once the system has settled, and their own processor time counts, 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_boot import CREDENTIALS, boot_machine
-from figures import MachineFacts, facts, median_of, write_document
+from bench_options import bench_options
+from figures import MachineFacts, facts, median_of, say, write_document
 from hosts import machine_folder
 from workbench import BARE, SOURCE, Workbench, make_workbench
 
@@ -121,7 +121,7 @@ def measure(rounds: int) -> HardeningResult:
     measured = []
     for number in range(rounds):
         measured.append({kind: measure_boot(bench, kind, words, disk) for kind, words in arguments.items()})
-        sys.stderr.write(f"round {number + 1} of {rounds} done\n")
+        say(f"round {number + 1} of {rounds} done", to=sys.stderr)
     config = VmConfig(image=disk)
     return HardeningResult(
         machine, bench.finding.accelerator.value, config.cpus, config.memory_mib, arguments, tuple(measured)
@@ -130,15 +130,16 @@ def measure(rounds: int) -> HardeningResult:
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, and write `out/bench-hardening.json`."""
-    parser = argparse.ArgumentParser(prog="bench_hardening.py", description="The cost of each kernel argument.")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each is booted (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the JSON document instead of a table")
-    arguments = parser.parse_args(words)
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    result = measure(arguments.rounds)
+    options = bench_options(
+        words,
+        prog="bench_hardening.py",
+        description="The cost of each kernel argument.",
+        rounds=ROUNDS,
+        counted="how often each is booted",
+    )
+    result = measure(options.rounds)
     text = write_document(DOCUMENT, result.values())
-    sys.stdout.write(text if arguments.json else "\n".join(result.lines()) + "\n")
+    say(text.rstrip() if options.as_json else "\n".join(result.lines()), to=sys.stdout)
     return 0
 
 

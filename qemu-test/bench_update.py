@@ -22,7 +22,6 @@ shares, the ratio falls.  The load before anything is made is given with the res
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -30,9 +29,11 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TextIO
+from typing import Any
 
+from bench_options import bench_options
 from disks import map_of
+from figures import say
 from hosts import UPDATE_TIMEOUT_S, Host, host_config, machine_folder, read_json, updater_credential
 from update_server import UpdateServer, running
 from workbench import FIRST, IMAGE, SECOND, make_workbench
@@ -267,27 +268,21 @@ def _round(course: UpdateCourse) -> tuple[dict[str, Any], Round]:
     course.reset()
     speed = report["written_bytes"] / 1e6 / (report["download_s"] + report["write_s"])
     done = Round(dd, speed, report["download_s"], report["write_s"], report["verify_s"], group, resident)
-    _say(f"dd {dd:.1f} MB/s, updater {speed:.1f} MB/s", to=sys.stderr)
+    say(f"dd {dd:.1f} MB/s, updater {speed:.1f} MB/s", to=sys.stderr)
     return report, done
-
-
-def _say(text: str, *, to: TextIO) -> None:
-    to.write(f"{text}\n")
-    to.flush()
 
 
 def main(words: Sequence[str]) -> int:
     """Measure and print; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(
-        prog="bench_update.py", description="Speed and memory of an update, compared with dd."
+    options = bench_options(
+        words,
+        prog="bench_update.py",
+        description="Speed and memory of an update, compared with dd.",
+        rounds=ROUNDS,
+        counted="counted rounds",
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="counted rounds (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print a JSON document instead of a table")
-    arguments = parser.parse_args(words)
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    result = measure(arguments.rounds)
-    _say(json.dumps(result.values(), indent=2) if arguments.json else "\n".join(result.lines()), to=sys.stdout)
+    result = measure(options.rounds)
+    say(json.dumps(result.values(), indent=2) if options.as_json else "\n".join(result.lines()), to=sys.stdout)
     return 0 if result.fast_enough and result.small_enough else 1
 
 

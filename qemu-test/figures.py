@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bedrock.persist import write_atomic
 
@@ -96,3 +96,9 @@ def write_document(path: Path, values: Mapping[str, Any]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.encode())
     return text
+
+
+def say(text: str, *, to: TextIO) -> None:
+    """Write a line that is seen at once, also through a pipe."""
+    to.write(f"{text}\n")
+    to.flush()

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from figures import MachineFacts, facts, write_document
+from figures import MachineFacts, facts, say, write_document
 from one_build import USER, BuildRequest
 from workbench import DEFINITION, OUT, SOURCE, make_workbench
 
@@ -232,7 +232,7 @@ def measure(variants: Sequence[Variant]) -> dict[str, Any]:
             if found:
                 differences[variant.name] = found
             told = f"DIFFERS: {', '.join(found)}" if found else "the same bytes"
-            _say(f"{number + 1:2}. {variant.name}: {made[-1].seconds:.0f} s, {told}", to=sys.stderr)
+            say(f"{number + 1:2}. {variant.name}: {made[-1].seconds:.0f} s, {told}", to=sys.stderr)
             if number:
                 remove_tree(place)
     return _document(machine, inputs, made, differences)
@@ -301,11 +301,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _say(text: str, *, to: TextIO) -> None:
-    to.write(f"{text}\n")
-    to.flush()
-
-
 def main(words: Sequence[str]) -> int:
     """Build, compare, and write `out/reproducible.json`; 1 when something differs."""
     parser = argparse.ArgumentParser(prog="reproducible.py", description="Ten builds of one lock, compared.")
@@ -320,7 +315,7 @@ def main(words: Sequence[str]) -> int:
     document = measure(variants)
     text = write_document(DOCUMENT, document)
     verdict = "identical" if document["identical"] else "DIFFERENT"
-    _say(text.rstrip() if arguments.json else f"{len(variants)} builds: {verdict}; {DOCUMENT}", to=sys.stdout)
+    say(text.rstrip() if arguments.json else f"{len(variants)} builds: {verdict}; {DOCUMENT}", to=sys.stdout)
     return 0 if document["identical"] else 1
 
 

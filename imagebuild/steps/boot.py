@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from bedrock.base64_bytes import Base64Bytes
 from bedrock.digest import file_sha256
 from imagebuild.definition import config
 from imagebuild.definition.sbat import SBAT_TEXT
@@ -25,16 +26,7 @@ from keys.secureboot.pe import attach, authenticode_digest
 from keys.secureboot.requests import measurement_entry, program_entry
 from updater.documents.build_files import CERTIFICATES_FOLDER, SIGNING_REQUEST_FILE, UNSIGNED_FOLDER
 from updater.documents.release import ArtifactKind
-from updater.documents.signatures import (
-    FORMAT,
-    LOADER,
-    SIGNATURES_FILE,
-    UKI,
-    Detached,
-    PolicySignature,
-    Signatures,
-    dump_signatures,
-)
+from updater.documents.signatures import FORMAT, LOADER, SIGNATURES_FILE, UKI, Detached, Signatures, dump_signatures
 
 _TIMEOUT_S = 300
 # Profiles of a UKI (ukify(1), Boot Loader Specification): the first boots when nobody chooses.
@@ -162,7 +154,7 @@ def put_signatures(
         format=FORMAT,
         certificates=certificates,
         files={name: Detached.of(made[name], unsigned_sha256=file_sha256(path)) for name, path in unsigned.items()},
-        measured={phase: PolicySignature(signature) for phase, signature in policies.items()},
+        measured={phase: Base64Bytes(signature) for phase, signature in policies.items()},
     )
     (out / SIGNATURES_FILE).write_bytes(dump_signatures(document))
 

@@ -17,8 +17,6 @@ Pure: no I/O.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -34,6 +32,7 @@ from securesystemslib.exceptions import Error as SigningLibraryError
 from securesystemslib.signer import Signature, SSlibKey
 
 from bedrock import strict
+from bedrock.base64_bytes import Base64Bytes
 from keys.errors import RequestMismatchError
 from keys.private import public_bytes
 from keys.public import crypto_key
@@ -62,28 +61,6 @@ class Algorithm(Enum):
     ECDSA_P384 = "ecdsa-sha2-nistp384"
     RSA_PSS = "rsassa-pss-sha256"
     RSA_PKCS1V15 = "rsa-pkcs1v15-sha256"
-
-
-@dataclass(frozen=True)
-class Base64Bytes:
-    """Bytes that are written as base64."""
-
-    content: bytes
-
-    @classmethod
-    def from_text(cls, text: str) -> Base64Bytes:
-        """Read base64.
-
-        Raises:
-            ValueError: It is not base64.
-        """
-        try:
-            return cls(binascii.a2b_base64(text, strict_mode=True))
-        except ValueError as error:
-            raise ValueError(f"is not base64: {error}") from error
-
-    def __str__(self) -> str:
-        return base64.b64encode(self.content).decode()
 
 
 @dataclass(frozen=True)

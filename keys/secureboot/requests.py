@@ -13,15 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keys.ceremony.request import (
-    Algorithm,
-    Base64Bytes,
-    Entry,
-    PayloadKind,
-    RequestedKey,
-    SignerGroup,
-    SigningRequest,
-)
+from bedrock.base64_bytes import Base64Bytes
+from keys.ceremony.request import Algorithm, Entry, PayloadKind, RequestedKey, SignerGroup, SigningRequest
 from keys.errors import RequestMismatchError, UnrequestedKeyError
 from keys.roles import BootRole
 from keys.secureboot import authenticode

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedrock import strict
+from bedrock.base64_bytes import Base64Bytes
 from imagebuild.attest.archive import PackageId
 from imagebuild.attest.licences import Licences
 from imagebuild.attest.linked import Ecosystem, Linked
@@ -18,7 +19,7 @@ from imagebuild.definition.image import ImageDefinition
 from tests.fakes.builds import write_build
 from updater.documents.build_files import ARTIFACT_FILES
 from updater.documents.release import Artifact, parse_release
-from updater.documents.signatures import Detached, PolicySignature, Signatures
+from updater.documents.signatures import Detached, Signatures
 from updater.documents.statement import ExternalParameters
 
 GLIBC = DebianPackage(
@@ -109,7 +110,7 @@ def signatures_with(certificate: str) -> Signatures:
         format=1,
         certificates=dict.fromkeys(("PK", "KEK", "db", "pcr"), certificate),
         files={name: Detached.of(b"der", unsigned_sha256="ab" * 32) for name in ("uki.efi", "loader.efi")},
-        measured={"": PolicySignature(b"signature")},
+        measured={"": Base64Bytes(b"signature")},
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from cryptography.x509 import load_pem_x509_certificate
 
 from bedrock import strict
+from bedrock.base64_bytes import Base64Bytes
 from keys.secureboot.siglist import BootVariable, hash_list
 from keys.secureboot.variable import Addition
 from partitions.version import Version
@@ -24,7 +25,7 @@ from updater.agent.state import EventKind, Hints, Pin, parse_hints
 from updater.documents.boot_trust import BootTrust, BootTrustUpdate, parse_boot_trust
 from updater.documents.channel import DeadEnd, Instant, Pace, parse_channel
 from updater.documents.release import Architecture, parse_release
-from updater.documents.signatures import Detached, PolicySignature, Signatures, parse_signatures
+from updater.documents.signatures import Detached, Signatures, parse_signatures
 from updater.documents.slot_layout import parse_layout
 from updater.documents.statement import (
     BUILD_TYPE,
@@ -56,7 +57,7 @@ SIGNATURES = Signatures(
     1,
     {"PK": "a", "KEK": "b", "db": "c", "pcr": "d"},
     {"uki.efi": SIGNED, "loader.efi": SIGNED},
-    {"": PolicySignature(b"x"), "sysinit": PolicySignature(b"y")},
+    {"": Base64Bytes(b"x"), "sysinit": Base64Bytes(b"y")},
 )
 PROVENANCE = Provenance(
     BuildDefinition(

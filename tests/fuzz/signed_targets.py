@@ -19,10 +19,10 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from bedrock import strict
+from bedrock.base64_bytes import Base64Bytes
 from bedrock.errors import TwinhullError
 from keys.ceremony.request import (
     FORMAT,
-    Base64Bytes,
     Entry,
     PayloadKind,
     RequestedKey,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from bedrock import evolution, strict
+from bedrock.base64_bytes import Base64Bytes
 from updater.documents.release import Sha256
 
 FORMAT = 1
@@ -53,35 +54,16 @@ class Detached:
 
 
 @dataclass(frozen=True)
-class PolicySignature:
-    """A signature of a policy, in base64 (RSASSA-PKCS1-v1_5, SHA-256)."""
-
-    content: bytes
-
-    @classmethod
-    def from_text(cls, text: str) -> PolicySignature:
-        """Read base64.
-
-        Raises:
-            ValueError: It is not base64.
-        """
-        try:
-            return cls(binascii.a2b_base64(text, strict_mode=True))
-        except ValueError as error:
-            raise ValueError(f"is not base64: {error}") from error
-
-    def __str__(self) -> str:
-        return base64.b64encode(self.content).decode()
-
-
-@dataclass(frozen=True)
 class Signatures:
-    """All signatures of a build, by file and by phase, and the certificates (PEM, by role) that they belong to."""
+    """All signatures of a build, by file and by phase, and the certificates (PEM, by role) that they belong to.
+
+    A phase has the signature of its policy: RSASSA-PKCS1-v1_5, SHA-256.
+    """
 
     format: Annotated[int, strict.Range(FORMAT, FORMAT)]
     certificates: dict[_RoleName, str]
     files: dict[_FileName, Detached]
-    measured: dict[_Phase, PolicySignature]
+    measured: dict[_Phase, Base64Bytes]
 
     def __post_init__(self) -> None:
         if missing := {UKI, LOADER} - self.files.keys():

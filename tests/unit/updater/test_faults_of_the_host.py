@@ -5,14 +5,12 @@ What was seen is in the words of each row; a row whose tests went away fails her
 
 from __future__ import annotations
 
-import ast
 import re
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.fault_list import ROOT, Faults, check_fault, names_in
+
 AGENT, REPOSITORY = "tests/unit/updater/agent", "tests/unit/updater/repository"
 STEPS, DISK = "tests/unit/imagebuild/steps", "tests/unit/partitions"
 WHOLE, TOOLS = "qemu-test", "tests/integration"
@@ -20,8 +18,7 @@ PAGE = ROOT / "docs/what-breaks.md"
 THREATS = ROOT / "docs/threat-model.md"
 _SHOWN_BY = re.compile(r"`([\w./-]+\.py)::(\w+)`")
 
-# The number of a fault, what was seen, and its tests by their files.
-FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+FAULTS: Faults = {
     "H1": (
         "one byte of the newest UKI was flipped: the firmware stood at its prompt, with a whole second slot",
         {
@@ -360,12 +357,6 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 }
 
 
-@cache
-def names_in(path: Path) -> frozenset[str]:
-    tree = ast.parse(path.read_text())
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
-
-
 def rows() -> list[str]:
     """The rows of the page's tables, without their heads."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
@@ -380,11 +371,7 @@ def test_every_fault_that_was_seen_is_in_the_list() -> None:
 
 @pytest.mark.parametrize("number", list(FAULTS))
 def test_the_tests_of_a_fault_exist(number: str) -> None:
-    seen, tests = FAULTS[number]
-    assert seen
-    assert tests
-    for path, names in tests.items():
-        assert set(names) <= names_in(ROOT / path), (number, path)
+    check_fault(FAULTS, number)
 
 
 def test_the_page_has_rows() -> None:
@@ -399,7 +386,7 @@ def test_every_row_of_the_page_is_shown_by_tests_that_exist(row: str) -> None:
     named = _SHOWN_BY.findall(cells[-1])
     assert ", ".join(f"`{path}::{name}`" for path, name in named) == cells[-1]
     for path, name in named:
-        assert name in names_in(ROOT / path), (path, name)
+        assert name in names_in(path), (path, name)
 
 
 @pytest.mark.parametrize("line", [line for line in THREATS.read_text().splitlines() if "::" in line])
@@ -407,7 +394,7 @@ def test_every_claim_of_the_threat_model_names_tests_that_exist(line: str) -> No
     named = _SHOWN_BY.findall(line)
     assert len(named) == line.count("::")
     for path, name in named:
-        assert name in names_in(ROOT / path), (path, name)
+        assert name in names_in(path), (path, name)
 
 
 def test_what_is_said_of_every_attacker_rests_on_a_test() -> None:

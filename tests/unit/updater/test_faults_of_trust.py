@@ -5,18 +5,14 @@ What was seen is in the words of each row; a row whose tests went away fails her
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-from pathlib import Path
-
 import pytest
 
-TESTS = Path(__file__).resolve().parents[2]
-AGENT, TRANSFER, REPOSITORY = "unit/updater/agent", "unit/updater/transfer", "unit/updater/repository"
-TO_CLIENT, ON_FOLDER = "integration/test_repository_to_client.py", "integration/test_host_folder.py"
+from tests.fault_list import Faults, check_fault
 
-# The number of a fault, what was seen, and its tests by their files.
-FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+AGENT, TRANSFER, REPOSITORY = "tests/unit/updater/agent", "tests/unit/updater/transfer", "tests/unit/updater/repository"
+TO_CLIENT, ON_FOLDER = "tests/integration/test_repository_to_client.py", "tests/integration/test_host_folder.py"
+
+FAULTS: Faults = {
     "T1": (
         "other content under the path of a release that a channel names was installed",
         {
@@ -51,9 +47,9 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         "roles had expired, every host refused, and nobody was told",
         {
             f"{REPOSITORY}/test_cli.py": ("test_a_role_that_stays_expired_is_an_exit_code_of_its_own",),
-            "unit/updater/server/test_health.py": ("test_any_expired_role_is_a_problem_by_its_name",),
+            "tests/unit/updater/server/test_health.py": ("test_any_expired_role_is_a_problem_by_its_name",),
             f"{AGENT}/test_cli.py": ("test_refused_polls_are_shown_in_words",),
-            f"{AGENT}/test_agent.py": ("test_a_poll_is_remembered_and_told_when_its_result_changes",),
+            f"{AGENT}/test_agent_places.py": ("test_a_poll_is_remembered_and_told_when_its_result_changes",),
         },
     ),
     "T6": (
@@ -73,7 +69,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T7": (
         "the other slot was emptied for objects that no server had",
         {
-            f"{AGENT}/test_agent.py": (
+            f"{AGENT}/test_agent_at_once.py": (
                 "test_a_server_without_the_first_bytes_of_any_object_costs_nothing_of_the_other_slot",
             ),
             f"{AGENT}/test_objects.py": (
@@ -84,8 +80,8 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T8": (
         "a pace that no calendar has ended in a traceback on every host",
         {
-            "unit/updater/documents/test_channel.py": ("test_error_is_refused_and_located",),
-            f"{AGENT}/test_client.py": ("test_a_pace_that_no_calendar_has_is_refused_where_it_is_read",),
+            "tests/unit/updater/documents/test_channel.py": ("test_error_is_refused_and_located",),
+            f"{AGENT}/test_client_documents.py": ("test_a_pace_that_no_calendar_has_is_refused_where_it_is_read",),
             f"{AGENT}/test_service.py": ("test_an_error_of_our_own_does_not_end_a_hosts_updates",),
         },
     ),
@@ -115,7 +111,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
         {
             f"{TRANSFER}/test_objects.py": ("test_a_byte_at_a_time_is_given_up",),
             f"{TRANSFER}/test_documents.py": ("test_a_byte_at_a_time_is_given_up_when_the_time_is_over",),
-            f"{AGENT}/test_agent.py": ("test_other_commands_answer_while_an_update_is_downloaded",),
+            f"{AGENT}/test_agent_at_once.py": ("test_other_commands_answer_while_an_update_is_downloaded",),
             ON_FOLDER: ("test_other_commands_answer_at_once_while_a_download_is_silent",),
         },
     ),
@@ -128,7 +124,11 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
     "T13": (
         "a host that had to follow hundreds of roots never arrived",
-        {f"{AGENT}/test_client.py": ("test_a_host_that_was_off_for_years_follows_four_hundred_roots_also_in_parts",)},
+        {
+            f"{AGENT}/test_client_trust.py": (
+                "test_a_host_that_was_off_for_years_follows_four_hundred_roots_also_in_parts",
+            )
+        },
     ),
     "T14": (
         "a daily refresh made a root version a day",
@@ -144,12 +144,16 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
     "T16": (
         "a snapshot said to be 3 GiB long took as much memory as was sent",
-        {f"{AGENT}/test_client.py": ("test_a_snapshot_that_is_named_very_long_or_does_not_end_costs_bounded_memory",)},
+        {
+            f"{AGENT}/test_client_damage.py": (
+                "test_a_snapshot_that_is_named_very_long_or_does_not_end_costs_bounded_memory",
+            )
+        },
     ),
     "T17": (
         "a clock years ahead blamed the repository, one at 1970 accepted what had expired",
         {
-            f"{AGENT}/test_client.py": (
+            f"{AGENT}/test_client_freshness.py": (
                 "test_a_clock_that_is_years_ahead_is_named",
                 "test_a_clock_that_is_behind_makes_no_expired_timestamp_good",
                 "test_a_clock_that_is_behind_does_not_end_updates_and_is_named",
@@ -193,7 +197,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     ),
     "T23": (
         "an edge that was one timestamp behind was refused and counted as unhealthy",
-        {f"{AGENT}/test_client.py": ("test_an_edge_that_is_behind_is_not_newer_and_no_attack",)},
+        {f"{AGENT}/test_client_freshness.py": ("test_an_edge_that_is_behind_is_not_newer_and_no_attack",)},
     ),
     "T24": (
         "a full or read-only /var ended security updates",
@@ -206,7 +210,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T25": (
         "a web page instead of metadata, or a broken root of trust, was reported as something else",
         {
-            f"{AGENT}/test_client.py": (
+            f"{AGENT}/test_client_damage.py": (
                 "test_a_web_page_instead_of_metadata_is_named_with_where_it_came_from",
                 "test_kept_metadata_that_are_damaged_are_fetched_anew",
                 "test_a_damaged_root_of_trust_is_refused_as_the_images_own",
@@ -217,7 +221,7 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T26": (
         "one key under two names counted twice, and a threshold of true as one",
         {
-            f"{AGENT}/test_client.py": (
+            f"{AGENT}/test_client_trust.py": (
                 "test_one_key_under_two_names_counts_once",
                 "test_one_key_under_two_names_counts_once_where_a_role_is_delegated_too",
                 "test_a_threshold_that_is_no_number_is_refused",
@@ -227,11 +231,11 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "T27": (
         "one new key in a document, or one more object of an unknown kind, ended updates",
         {
-            "unit/updater/documents/test_growth.py": (
+            "tests/unit/updater/documents/test_growth.py": (
                 "test_a_new_key_anywhere_changes_nothing",
                 "test_an_object_of_a_new_kind_is_passed_over_for_one_that_is_known",
             ),
-            f"{AGENT}/test_client.py": ("test_documents_with_new_keys_are_read",),
+            f"{AGENT}/test_client_documents.py": ("test_documents_with_new_keys_are_read",),
         },
     ),
     "T28": (
@@ -265,12 +269,6 @@ FAULTS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
 }
 
 
-@cache
-def names_in(path: Path) -> frozenset[str]:
-    tree = ast.parse(path.read_text())
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
-
-
 def test_every_fault_that_was_seen_is_in_the_list() -> None:
     # The list that they come from has no 22.
     assert [int(number[1:]) for number in FAULTS] == [number for number in range(1, 32) if number != 22]
@@ -278,8 +276,4 @@ def test_every_fault_that_was_seen_is_in_the_list() -> None:
 
 @pytest.mark.parametrize("number", list(FAULTS))
 def test_the_tests_of_a_fault_exist(number: str) -> None:
-    seen, tests = FAULTS[number]
-    assert seen
-    assert tests
-    for path, names in tests.items():
-        assert set(names) <= names_in(TESTS / path), (number, path)
+    check_fault(FAULTS, number)

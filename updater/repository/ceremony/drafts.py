@@ -16,15 +16,8 @@ from typing import Any
 from securesystemslib.signer import Signature, SSlibKey
 from tuf.api.metadata import Metadata, Root, Signed, Targets
 
-from keys.ceremony.request import (
-    FORMAT,
-    Base64Bytes,
-    Entry,
-    PayloadKind,
-    RequestedKey,
-    SignerGroup,
-    SigningRequest,
-)
+from bedrock.base64_bytes import Base64Bytes
+from keys.ceremony.request import FORMAT, Entry, PayloadKind, RequestedKey, SignerGroup, SigningRequest
 from keys.keyring import Keyring
 from keys.roles import TufRole
 from updater.errors import RefusedError

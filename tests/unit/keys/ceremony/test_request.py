@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bedrock.base64_bytes import Base64Bytes
 from bedrock.errors import DocumentError
 from keys.ceremony.cli import sign_command
 from keys.ceremony.request import (
     FORMAT,
     Algorithm,
-    Base64Bytes,
     Entry,
     PayloadKind,
     RequestedKey,

@@ -13,12 +13,12 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
+from bedrock.base64_bytes import Base64Bytes
 from bedrock.digest import bytes_sha256
 from bedrock.errors import DocumentError
 from bedrock.progress import Silent
 from keys.ceremony.request import (
     FORMAT,
-    Base64Bytes,
     Entry,
     MadeSignature,
     PayloadKind,
