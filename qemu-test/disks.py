@@ -9,6 +9,7 @@ from imagebuild.inputs.tools import Access, ToolsTree
 from partitions.blockio import FileBlockDevice
 from partitions.disk import DiskMap, find_slots, read_table
 from partitions.entries import ENTRIES_FOLDER
+from partitions.gpt import GptEntry
 from partitions.layout import ROOT_TYPES
 
 _TOOL_TIMEOUT_S = 60
@@ -31,12 +32,12 @@ def flip_bit(path: Path, offset: int) -> None:
 
 
 class BootPartition:
-    """The FAT file system of a disk's boot partition, by way of mtools."""
+    """The FAT file system of one of a disk's boot partitions, by way of mtools."""
 
-    def __init__(self, disk: Path, tools: ToolsTree) -> None:
+    def __init__(self, disk: Path, part: GptEntry, tools: ToolsTree) -> None:
         self._disk = disk
         self._tools = tools
-        self._image = f"{disk}@@{map_of(disk).xbootldr.offset_bytes}"
+        self._image = f"{disk}@@{part.offset_bytes}"
 
     def names(self) -> list[str]:
         """The boot entries."""

@@ -170,7 +170,7 @@ def test_the_first_release_lies_in_slot_a_and_slot_b_is_empty(build: Path, relea
 
 def test_the_only_boot_entry_has_no_counter(bench: Workbench, build: Path, tmp_path: Path) -> None:
     disk = bench.disk_copy(FIRST, tmp_path)
-    (name,) = BootPartition(disk, bench.tools).names()
+    (name,) = BootPartition(disk, map_of(disk).xbootldr, bench.tools).names()
     entry = parse_entry(name)
     assert entry is not None
     assert entry.blessed

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from disks import BootPartition, flip_bit
+from disks import BootPartition, flip_bit, map_of
 from hosts import machine_folder
 from workbench import FIRST, Workbench
 
@@ -44,17 +44,22 @@ CHANGES = {"unsigned": without_signature, "one-byte-changed": with_one_byte_chan
 def test_a_uki_that_is_not_as_it_was_signed_does_not_start(bench: Workbench, name: str) -> None:
     folder = machine_folder(f"firmware-{name}")
     disk = bench.disk_copy(FIRST, folder)
-    boot = BootPartition(disk, bench.tools)
-    (entry,) = boot.names()
-    uki, read_back = folder / "uki.efi", folder / "read-back.efi"
-    boot.get(entry, uki)
-    assert accepted(bench, uki)
-    original = uki.read_bytes()
-    CHANGES[name](bench, uki)
-    boot.put(uki, entry)
-    boot.get(entry, read_back)
-    assert read_back.read_bytes() == uki.read_bytes() != original
-    assert not accepted(bench, read_back)
+    where = map_of(disk)
+    # The spare on the ESP as well: a whole one would be started.
+    for part in (where.xbootldr, where.esp):
+        boot = BootPartition(disk, part, bench.tools)
+        (entry,) = boot.names()
+        uki, read_back = folder / "uki.efi", folder / "read-back.efi"
+        boot.get(entry, uki)
+        assert accepted(bench, uki)
+        original = uki.read_bytes()
+        CHANGES[name](bench, uki)
+        boot.put(uki, entry)
+        boot.get(entry, read_back)
+        assert read_back.read_bytes() == uki.read_bytes() != original
+        assert not accepted(bench, read_back)
+        uki.unlink()
+        read_back.unlink()
 
     config = VmConfig(image=disk, certificates=bench.certificates, snapshot=False)
     machine = VirtualMachine(config, tools=bench.tools, accelerator=bench.finding.accelerator, folder=folder)

@@ -10,10 +10,11 @@ import pytest
 from imagebuild.definition.reset import RESET_ARGUMENT, ResetPolicy
 from imagebuild.definition.storage import OnDamage, VarPolicy, baked_storage
 from tests.fakes.played_initrd import CUT, ROOT_HASH, STATE, VAR, PlayedInitrd
-from updater.agent.ground.reset import DONE, REQUEST, ResetRequest, Scope
+from updater.agent.ground.reset import DONE, DONE_ON_VAR, REQUEST, ResetRequest, Scope
 from updater.etc_policy import EtcMode, EtcPolicy
 
 PLACE = "sysroot/var/lib/twinhull"
+ON_VAR = f"sysroot/var/lib/{DONE_ON_VAR}"
 KEY = "sysroot/var/lib/ssh/ssh_host_ed25519_key"
 IDENTITY = {
     f"{PLACE}/etc/upper/machine-id": "m1",
@@ -32,7 +33,7 @@ OTHERS = {
 NOT_ETC = {name: text for name, text in OTHERS.items() if "/etc/" not in name}
 ALL_KEPT, ALL_NEW = ResetRequest(Scope.ALL, keep_identity=True), ResetRequest(Scope.ALL, keep_identity=False)
 ETC_KEPT, ETC_NEW = ResetRequest(Scope.ETC, keep_identity=True), ResetRequest(Scope.ETC, keep_identity=False)
-AFTER = {ALL_KEPT: IDENTITY, ALL_NEW: {}, ETC_KEPT: IDENTITY | NOT_ETC, ETC_NEW: {**NOT_ETC, KEY: "key"}}
+AFTER = {ALL_KEPT: IDENTITY, ALL_NEW: {}, ETC_KEPT: IDENTITY | NOT_ETC, ETC_NEW: NOT_ETC}
 MOST_CUTS = 20
 
 
@@ -47,14 +48,14 @@ def lived_in(machine: PlayedInitrd, request: ResetRequest | None) -> None:
     if request is not None:
         (machine.root / PLACE / REQUEST).write_text(request.line)
     machine.plays["mkfs.ext4"] = f"""case "$*" in
-*{machine.device(VAR)}) rm -rf /sysroot/var/lib/ssh /sysroot/var/lib/containers ;;
+*{machine.device(VAR)}) rm -rf /sysroot/var/lib/ssh /sysroot/var/lib/containers /sysroot/var/lib/{DONE_ON_VAR} ;;
 *{machine.device(STATE)}) echo nobody makes the state anew >/sysroot/wrong ;;
 esac"""
 
 
 def found(machine: PlayedInitrd) -> dict[str, str]:
     """What is left of it."""
-    names = {*IDENTITY, *OTHERS, f"{PLACE}/{REQUEST}", f"{PLACE}/{DONE}", f"{PLACE}/kept/whole"}
+    names = {*IDENTITY, *OTHERS, f"{PLACE}/{REQUEST}", f"{PLACE}/{DONE}", ON_VAR, f"{PLACE}/kept/whole"}
     return {name: (machine.root / name).read_text() for name in names if (machine.root / name).exists()}
 
 
@@ -82,8 +83,8 @@ def test_a_reset_removes_what_was_asked_for_and_nothing_else(machine: PlayedInit
     assert "switch_root" in machine.calls[-1]
     assert not (machine.root / "sysroot/wrong").exists()
     done = machine.text("run/twinhull/storage").splitlines()
-    assert done[-1] == f"state reset {wanted.scope.value} as requested, {wanted.line.split()[1]}"
-    assert (done[0] == "var reset as requested") == (wanted.scope is Scope.ALL)
+    how = f"reset as requested, {wanted.line.split()[1]}"
+    assert done == (["var reset as requested", f"state {how}"] if wanted.scope is Scope.ALL else [f"/etc {how}"])
 
 
 @pytest.mark.parametrize("wanted", AFTER, ids=named)
@@ -134,7 +135,16 @@ def test_a_link_in_the_place_of_the_request_is_not_read(machine: PlayedInitrd) -
 def test_what_a_credential_asked_for_is_remembered(machine: PlayedInitrd) -> None:
     lived_in(machine, ResetRequest(Scope.ALL, keep_identity=False, mark="audit-7"))
     machine.boot()
-    assert found(machine) == {f"{PLACE}/{DONE}": "audit-7\n"}
+    assert found(machine) == {f"{PLACE}/{DONE}": "audit-7\n", ON_VAR: "audit-7\n"}
+
+
+@pytest.mark.parametrize("later", AFTER, ids=named)
+def test_it_is_remembered_over_resets_that_somebody_else_asks_for(machine: PlayedInitrd, later: ResetRequest) -> None:
+    lived_in(machine, later)
+    (machine.root / PLACE / DONE).write_text("audit-7\n")
+    (machine.root / ON_VAR).write_text("audit-7\n")
+    machine.boot()
+    assert found(machine) == {**AFTER[later], f"{PLACE}/{DONE}": "audit-7\n", ON_VAR: "audit-7\n"}
 
 
 @pytest.mark.parametrize("allowed", [True, False])

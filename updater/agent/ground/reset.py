@@ -17,6 +17,8 @@ from bedrock.regular_files import read_regular
 from updater.errors import UpdaterError
 
 REQUEST, DONE = "reset", "reset-done"
+# Next to the state: it is on `/var`, and one of the two may be lost.
+DONE_ON_VAR = "twinhull-reset-done"
 CREDENTIAL = "twinhull.reset"
 _LIMIT_BYTES = 1024
 _KEEP, _NEW = "keep-identity", "new-identity"
@@ -108,8 +110,15 @@ def reset_by_credential(folder: str | None, state: Path) -> ResetRequest | None:
         raise UpdaterError(f"the credential {CREDENTIAL} asks for no reset: {error}") from error
     if not request.mark:
         raise UpdaterError(f"the credential {CREDENTIAL} has no name at its end, so it would reset this host for ever")
-    try:
-        done = read_regular(state / DONE, _LIMIT_BYTES).decode(errors="replace").strip()
-    except OSError:
-        done = ""
-    return None if done == request.mark else request
+    return None if request.mark in _done(state) else request
+
+
+def _done(state: Path) -> set[str]:
+    """The names of what was carried out last, as the state and `/var` remember it."""
+    found = set()
+    for path in (state / DONE, state.with_name(DONE_ON_VAR)):
+        try:
+            found.add(read_regular(path, _LIMIT_BYTES).decode(errors="replace").strip())
+        except OSError:
+            continue
+    return found

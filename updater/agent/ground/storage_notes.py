@@ -34,7 +34,7 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class StorageNote:
-    """A thing that was done to `what` (`var` or `state`)."""
+    """A thing that was done to `what` (`var`, `state`, or `/etc` when it was reset)."""
 
     what: str
     done: Treatment

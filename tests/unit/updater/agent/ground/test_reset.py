@@ -9,6 +9,7 @@ import pytest
 from updater.agent.ground.reset import (
     CREDENTIAL,
     DONE,
+    DONE_ON_VAR,
     REQUEST,
     ResetRequest,
     Scope,
@@ -55,6 +56,14 @@ def test_a_credential_is_carried_out_once(tmp_path: Path) -> None:
     (tmp_path / DONE).write_text("audit-7\n")
     assert by_credential(tmp_path, "etc keep-identity audit-7\n") is None
     assert by_credential(tmp_path, "etc keep-identity audit-8\n") is not None
+
+
+def test_a_credential_is_not_carried_out_again_on_a_host_that_lost_its_state(tmp_path: Path) -> None:
+    state = tmp_path / "twinhull"
+    state.mkdir()
+    (tmp_path / DONE_ON_VAR).write_text("audit-7\n")
+    assert by_credential(state, "all new-identity audit-7\n") is None
+    assert by_credential(state, "all new-identity audit-8\n") is not None
 
 
 @pytest.mark.parametrize("text", ["all new-identity", "", "please", b"\xff\xfe", "x" * 5000])

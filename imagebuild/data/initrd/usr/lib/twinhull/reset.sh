@@ -35,17 +35,27 @@ carry_out_reset() {
     if [ "$scope" = all ]; then
         renew_var
         empty_state || say "not all of the state could be removed"
-        note var reset "as requested"
     else
         rm -rf "$place/etc" || say "/etc could not be reset"
-        [ "$identity" = keep-identity ] || rm -f "$place/provision.json" "$place/provision-document" || :
+        if [ "$identity" = new-identity ]; then
+            rm -rf "$place/provision.json" "$place/provision-document" /sysroot/var/lib/ssh || say "not all of the identity could be removed"
+        fi
     fi
     [ "$identity" = new-identity ] || restore_identity || say "not all of the identity could be restored"
     [ -z "$mark" ] || echo "$mark" >"$place/reset-done" || :
+    # Wherever one of the two partitions is lost, the credential that is still there resets nothing again.
+    if [ -f "$place/reset-done" ]; then
+        mkdir -p /sysroot/var/lib && cp "$place/reset-done" /sysroot/var/lib/twinhull-reset-done || :
+    fi
     sync
     rm -f "$place/reset" || say "the request to reset this host could not be removed"
     sync
-    note state reset "$scope as requested, $identity"
+    if [ "$scope" = all ]; then
+        note var reset "as requested"
+        note state reset "as requested, $identity"
+    else
+        note /etc reset "as requested, $identity"
+    fi
 }
 
 # What a host is known by: machine-id, hostname, the ssh host keys, and what it was provisioned with.
@@ -98,7 +108,7 @@ renew_var() {
 
 empty_state() {
     for path in "$place"/* "$place"/.[!.]*; do
-        case " reset kept lost+found " in
+        case " reset reset-done kept lost+found " in
         *" ${path##*/} "*) continue ;;
         esac
         rm -rf "$path" || return 1
