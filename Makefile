@@ -17,7 +17,7 @@ CI ?=
 PACKAGES := bedrock partitions keys updater imagebuild
 PY := .venv/bin/python
 
-.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bitrot bench-update bench-build bench-boot bench-hardening lock clean distclean test-suites test-unproven test-build-host fuzz powercut
+.PHONY: help setup venv demo image test lint unit integration qemu test-disks test-docs test-ways reproducible bitrot bench-update bench-build bench-boot bench-hardening lock clean distclean test-suites test-faults test-build-host fuzz powercut
 
 help: ## List the targets
 	@echo "Twinhull: signed, immutable container hosts that keep themselves up to date."
@@ -34,7 +34,7 @@ help: ## List the targets
 	@echo "  make qemu          whole machines: firmware, boot, update, rollback, tampering"
 	@echo "  make test-disks    a host on each kind of disk: NVMe, AHCI, virtio, USB, VMware, RAID"
 	@echo "  make test-ways     provisioning by firmware and boot partition, signed, sealed; ssh, rescue, consoles, firewall, image policy"
-	@echo "  make test-unproven faults of a host's disk, state, storage, locks and judgement that have not passed in one run yet"
+	@echo "  make test-faults   more damage to a host's disk than make test does; foreign disks, cut containers, locks, unfair judgement"
 	@echo "  make test-docs     every command block of README and docs/, the slow ones too"
 	@echo "  make test-suites   a host of Debian testing and one of unstable: built and booted (out/suites.json)"
 	@echo "  make test-build-host  the README's first commands on a clean Debian 13, as root (out/build-host.json)"
@@ -111,8 +111,8 @@ test-ways: setup
 test-docs: setup
 	@TWINHULL_DOCS=all $(PY) -m pytest qemu-test/test_documentation.py $(PYTEST_ARGS)
 
-test-unproven: setup
-	@$(PY) -m pytest qemu-test -m unproven -v $(PYTEST_ARGS)
+test-faults: setup
+	@$(PY) -m pytest qemu-test -m all_faults -v $(PYTEST_ARGS)
 
 # Their archives change every day, so they are not part of `make test`; docs/measurements.md has the last result.
 test-suites: setup

@@ -23,7 +23,7 @@ from partitions.gpt import GptEntry
 from partitions.layout import BUILT_ESP_UUID, STATE_BYTES
 from updater.agent.efi import FAILURE, FAILURE_VENDOR
 
-pytestmark = pytest.mark.unproven
+pytestmark = pytest.mark.all_faults
 
 VARIABLE = f"/sys/firmware/efi/efivars/{FAILURE}-{FAILURE_VENDOR}"
 OWN = "$(lsblk -no PKNAME $(findmnt -no SOURCE /var/lib/twinhull))"

@@ -10,7 +10,7 @@ from workbench import FIRST, Workbench
 
 from imagebuild.vm.machine import VirtualMachine
 
-pytestmark = pytest.mark.unproven
+pytestmark = pytest.mark.all_faults
 
 # Mounting the boot partition is tried for half a minute, and everything is slow here.
 DEADLINE_TIMEOUT_S = 240

@@ -19,7 +19,7 @@ from imagebuild.rehearsal.guest import HOST as GUEST_HOST
 from imagebuild.rehearsal.registry import RunningRegistry, run_registry
 from imagebuild.vm.machine import VirtualMachine
 
-pytestmark = pytest.mark.unproven
+pytestmark = pytest.mark.all_faults
 
 FLAGS = "/var/lib/judging"
 HOOKS = "/etc/twinhull/before-reboot.d"

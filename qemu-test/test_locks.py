@@ -16,7 +16,7 @@ from imagebuild.vm.disks import DiskKind
 from imagebuild.vm.machine import VirtualMachine
 from keys.secureboot import measured
 
-pytestmark = pytest.mark.unproven
+pytestmark = pytest.mark.all_faults
 
 FOREIGN = (
     "rdinit=/usr/bin/sh",

@@ -23,7 +23,7 @@ from imagebuild.rehearsal.registry import RunningRegistry, image_layer, run_regi
 from imagebuild.vm.machine import VirtualMachine
 from imagebuild.vm.waiting import wait_for
 
-pytestmark = pytest.mark.unproven
+pytestmark = pytest.mark.all_faults
 
 FILES, FILE_BYTES = 300, 40_000
 SERVICE = "twinhull-containers-storage.service"

@@ -1,6 +1,7 @@
 """A host that was damaged while it was off comes back by itself, on a slot that is whole, and repairs what it can.
 
 Each test damages a copy of a disk with two proven slots, of which the newer one runs, and switches it on.
+Two of them run with all tests, the rest with `make test-faults`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def test_one_byte_of_the_newest_uki_costs_one_boot_and_is_repaired(two: TwoSlots
         assert proven(host, SECOND)["entries"] == [OLDER, NEWER]
 
 
+@pytest.mark.all_faults
 def test_a_damaged_first_loader_costs_nothing_and_is_repaired(two: TwoSlots) -> None:
     disk = two.copy("damaged-loader")
     for path in (REMOVABLE_LOADER, LOADER_CONF):
@@ -51,6 +53,7 @@ def test_a_proven_slot_with_a_damaged_block_is_left_after_three_boots(two: TwoSl
         assert "slot b is damaged" in told(host)
 
 
+@pytest.mark.all_faults
 def test_an_entry_that_lost_its_long_name_is_adopted(two: TwoSlots) -> None:
     disk = two.copy("lost-name")
     with disk.fat(disk.map().xbootldr) as (volume, window):
@@ -69,6 +72,7 @@ def test_an_entry_that_lost_its_long_name_is_adopted(two: TwoSlots) -> None:
         assert f"default {IMAGE}_{FIRST}" in host.text(f"cat /run/xbootldr/{LOADER_CONF}")
 
 
+@pytest.mark.all_faults
 def test_an_old_uki_under_a_new_name_is_understood_by_its_content(two: TwoSlots) -> None:
     disk = two.copy("wrong-name")
     with disk.fat(disk.map().xbootldr) as (volume, window):
@@ -81,6 +85,7 @@ def test_an_old_uki_under_a_new_name_is_understood_by_its_content(two: TwoSlots)
         assert f"{IMAGE}_99.0.0.efi on the boot partition is called {OLDER} again" in told(host)
 
 
+@pytest.mark.all_faults
 @pytest.mark.parametrize("name", ["xbootldr", "esp"])
 def test_a_lost_file_system_is_made_anew_with_all_that_belongs_on_it(two: TwoSlots, name: str) -> None:
     disk = two.copy(f"lost-{name}")
