@@ -2,7 +2,8 @@
 
 Rules: it serves only names that a repository can hold and only regular files inside it, so no path leads out; files
 other than `timestamp.json` never change under their names and may be cached for ever.
-Ranges are starlette's `FileResponse`; entity tags are strong: the digest in the name, or of the content.
+Ranges are starlette's `FileResponse`, given only those that RFC 9110 does not ignore; entity tags are strong: the
+digest in the name, or of the content.
 Source: RFC 9110 (ranges, conditions), RFC 9111 and RFC 8246 (caching, `immutable`), TUF specification 6.2 (names).
 """
 
@@ -20,6 +21,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from bedrock.digest import bytes_sha256
+from updater.server.ranges import RangeVerdict, judge_range
 
 FOR_EVER = "public, max-age=31536000, immutable"
 ALWAYS_ASK = "no-cache"
@@ -40,12 +42,6 @@ class Servable:
     media_type: str
     cache_control: str
     digest: str | None
-
-
-class WideFileResponse(FileResponse):
-    """Reads larger pieces than the default 64 KiB, because each one costs a thread switch."""
-
-    chunk_size = 256 * 1024
 
 
 def file_routes(repository: Path) -> list[Route]:
@@ -89,9 +85,39 @@ async def _answer(repository: Path, request: Request) -> Response:
     if found.digest is None:
         return await _metadata(file, found, request)
     headers = _headers(found, found.digest)
+    _refuse_unmatched(request, headers["etag"])
     if matches(request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
-    return WideFileResponse(file, headers=headers, media_type=found.media_type)
+    await to_thread.run_sync(_settle_range, request, file)
+    return FileResponse(file, headers=headers, media_type=found.media_type)
+
+
+def _settle_range(request: Request, file: Path) -> None:
+    """Take away a range that is to be ignored.
+
+    Raises:
+        HTTPException: 416, when it lies beyond the end of the file.
+    """
+    asked = request.headers.get("range")
+    if asked is None:
+        return
+    size_bytes = file.stat().st_size
+    verdict = judge_range(asked, size_bytes)
+    if verdict is RangeVerdict.IGNORED:
+        request.scope["headers"] = [each for each in request.scope["headers"] if each[0] != b"range"]
+    elif verdict is RangeVerdict.BEYOND and "if-range" not in request.headers:
+        raise HTTPException(status_code=416, headers={"content-range": f"bytes */{size_bytes}"})
+
+
+def _refuse_unmatched(request: Request, etag: str) -> None:
+    """Refuse a request for a content that this is not (strong comparison, RFC 9110 13.1.1).
+
+    Raises:
+        HTTPException: 412.
+    """
+    wanted = request.headers.get("if-match")
+    if wanted is not None and not {"*", etag} & {tag.strip() for tag in wanted.split(",")}:
+        raise HTTPException(status_code=412)
 
 
 async def _metadata(file: Path, found: Servable, request: Request) -> Response:
@@ -101,6 +127,7 @@ async def _metadata(file: Path, found: Servable, request: Request) -> Response:
     except FileNotFoundError as error:
         raise HTTPException(status_code=404) from error
     headers = _headers(found, bytes_sha256(content))
+    _refuse_unmatched(request, headers["etag"])
     if matches(request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=found.media_type)

@@ -95,6 +95,24 @@ def test_range_past_the_end_is_not_satisfiable(repository: Path) -> None:
     assert answer.headers["content-range"] == f"bytes */{len(CONTENT)}"
 
 
+@pytest.mark.parametrize("asked", ["bytes=5-1", "abc", "lines=0-5", "bytes=1_0-20", "bytes=+1-5"])
+def test_range_that_is_not_understood_is_ignored(repository: Path, asked: str) -> None:
+    answer = get(repository, OBJECT, range=asked)
+    assert answer.status_code == 200
+    assert answer.content == CONTENT
+
+
+def test_an_answer_to_a_range_past_the_end_is_not_kept(repository: Path) -> None:
+    assert get(repository, OBJECT, range="bytes=99999-").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", [OBJECT, "/metadata/1.root.json"])
+def test_if_match_gets_the_content_it_names_or_nothing(repository: Path, path: str) -> None:
+    etag = get(repository, path).headers["etag"]
+    for wanted, status in ((etag, 200), ("*", 200), (f'"x", {etag}', 200), ('"x"', 412), (f"W/{etag}", 412)):
+        assert get(repository, path, if_match=wanted).status_code == status, wanted
+
+
 def test_if_range_with_the_same_tag_resumes(repository: Path) -> None:
     assert get(repository, OBJECT, range="bytes=9-", if_range=f'"{DIGEST}"').status_code == 206
 
