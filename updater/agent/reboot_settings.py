@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
 from bedrock import strict
+from updater.week import WEEK, Day, TimeOfDay
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
+_THREE = TimeOfDay(3, 0)
 
 
 class RebootPolicy(Enum):
@@ -20,45 +21,6 @@ class RebootPolicy(Enum):
     IMMEDIATE = "immediate"
     WINDOW = "window"
     MANUAL = "manual"
-
-
-@dataclass(frozen=True)
-class TimeOfDay:
-    """Hours and minutes, written `03:00`."""
-
-    hour: int
-    minute: int
-
-    @classmethod
-    def from_text(cls, text: str) -> TimeOfDay:
-        """Read `HH:MM`.
-
-        Raises:
-            ValueError: Any other form.
-        """
-        match = re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])", text)
-        if match is None:
-            raise ValueError(f"must be a time of day from 00:00 to 23:59, not {text!r}")
-        return cls(int(match[1]), int(match[2]))
-
-    def __str__(self) -> str:
-        return f"{self.hour:02}:{self.minute:02}"
-
-
-class Day(Enum):
-    """A day of the week."""
-
-    MONDAY = "mon"
-    TUESDAY = "tue"
-    WEDNESDAY = "wed"
-    THURSDAY = "thu"
-    FRIDAY = "fri"
-    SATURDAY = "sat"
-    SUNDAY = "sun"
-
-
-WEEK = tuple(Day)
-"""In the order of `datetime.date.weekday`."""
 
 
 class WindowZone(Enum):
@@ -80,7 +42,7 @@ class RebootWindow:
         zone: Whose time `start` and `days` are: `utc`, or `local` for the host's own (`/etc/localtime`).
     """
 
-    start: TimeOfDay = TimeOfDay(3, 0)
+    start: TimeOfDay = _THREE
     length: Annotated[float, strict.Duration(), strict.Range(MINUTE_S, DAY_S)] = 2 * HOUR_S
     days: tuple[Day, ...] = WEEK
     zone: WindowZone = WindowZone.UTC

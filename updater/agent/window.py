@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
-from updater.agent.reboot_settings import WEEK, Reboot, RebootPolicy, RebootWindow, WindowZone
+from updater.agent.reboot_settings import Reboot, RebootPolicy, RebootWindow, WindowZone
+from updater.week import WEEK
 
 # The end of each window is kept free, so that whoever comes last still reboots inside.
 SPREAD = 0.9

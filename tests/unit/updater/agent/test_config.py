@@ -10,7 +10,8 @@ from updater.agent import config as configuration
 from updater.agent.config import Config, Sources, merge
 from updater.agent.health_settings import CheckSettings, Health, Need
 from updater.agent.host_paths import HostPaths
-from updater.agent.reboot_settings import RebootPolicy, TimeOfDay
+from updater.agent.reboot_settings import RebootPolicy
+from updater.week import TimeOfDay
 
 
 @pytest.fixture

@@ -33,10 +33,11 @@ from updater.agent.departure import (
     withdrawal,
 )
 from updater.agent.plan import Nothing, Plan, StagedVersion, Update, UpdateOptions, Wait, Why
-from updater.agent.reboot_settings import Reboot, RebootPolicy, RebootWindow, TimeOfDay
+from updater.agent.reboot_settings import Reboot, RebootPolicy, RebootWindow
 from updater.agent.state import EventKind
 from updater.agent.store import HintStore
 from updater.documents.channel import Instant
+from updater.week import TimeOfDay
 
 RELEASES = {text: built(text) for text in ("1.0.0", "1.0.1")}
 NEXT = Version.from_text("1.0.1")

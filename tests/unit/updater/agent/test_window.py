@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from bedrock import strict
 from bedrock.errors import DocumentError
-from updater.agent.reboot_settings import WEEK, Day, Reboot, RebootPolicy, RebootWindow, TimeOfDay, WindowZone
+from updater.agent.reboot_settings import Reboot, RebootPolicy, RebootWindow, WindowZone
 from updater.agent.window import Opening, RebootMoment, openings, place, reboot_moment, turn
+from updater.week import WEEK, Day, TimeOfDay
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")

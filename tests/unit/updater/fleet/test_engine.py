@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from partitions.version import Version
+from tests.unit.updater.fleet.fleets import HOUR, NEW, NOW, OLD, STRATUM, host, release, rollout, view
+from updater.documents.channel import Instant
+from updater.fleet.engine import Kind, decide
+from updater.fleet.explain import explain
+from updater.fleet.model import Admission, Hold, Host, Progress, RolloutState
+from updater.fleet.policy import Environment, GroupPolicy
+from updater.fleet.rules import Reason, View
+from updater.fleet.schedule import FleetWindow, Freeze
+from updater.week import TimeOfDay
+
+FLOOR = Version.from_text("1.0.5")
+FREEZE = Freeze(Instant(NOW - HOUR), Instant(NOW + HOUR), "the year's end")
+NIGHT = GroupPolicy(windows=(FleetWindow(TimeOfDay(3, 0)),))
+PROD = Environment("prod", ("web",), "staging", 3600.0)
+STAGED = host(progress=Progress.STAGED, staged=NEW)
+FIRST_WAVE = rollout(wave=0, admissions={STRATUM: Admission(0.0, 5)})
+FULL_WAVE = rollout(wave=0, admissions={STRATUM: Admission(1.0, 5)})
+
+STOPS: list[tuple[Reason, Kind, Host | None, View]] = [
+    (Reason.UNKNOWN, Kind.REFUSED, None, view()),
+    (Reason.RETIRED, Kind.REFUSED, host(retired=True), view()),
+    (Reason.HELD, Kind.STAY, host(hold=Hold("ann", "debugging")), view()),
+    (Reason.HELD, Kind.STAY, host(hold=Hold("ann", until=NOW + HOUR)), view()),
+    (Reason.NOTHING, Kind.STAY, host(), view(rollout=None)),
+    (Reason.CURRENT, Kind.STAY, host(version=NEW), view()),
+    (Reason.CURRENT, Kind.STAY, host(version=Version.from_text("2.0.0")), view()),
+    (Reason.PINNED, Kind.STAY, host(pin=OLD), view()),
+    (Reason.DEAD_END, Kind.STAY, host(), view(rollout=rollout(release=release(dead_ends={OLD: "no way"})))),
+    (Reason.DRAFT, Kind.STAY, host(), view(rollout=rollout(state=RolloutState.DRAFT))),
+    (Reason.PAUSED, Kind.STAY, host(), view(rollout=rollout(state=RolloutState.PAUSED))),
+    (Reason.HALTED, Kind.STAY, STAGED, view(rollout=rollout(state=RolloutState.HALTED, why="9 failed"))),
+    (Reason.WITHDRAWN, Kind.STAY, STAGED, view(rollout=rollout(state=RolloutState.WITHDRAWN))),
+    (Reason.FAILED_HERE, Kind.STAY, host(failed=frozenset({NEW})), view()),
+    (Reason.WAVE, Kind.WAIT, host(), view(rollout=FIRST_WAVE)),
+    (Reason.WAVE, Kind.WAIT, host(), view(rollout=FULL_WAVE, told=5)),
+    (Reason.WAVE, Kind.WAIT, host(), view(rollout=rollout(wave=-1, opened=None))),
+    (Reason.WAVE, Kind.WAIT, host(), view(rollout=rollout(wave=0))),
+    (Reason.ENVIRONMENT, Kind.WAIT, host(), view(environment=PROD)),
+    (Reason.ENVIRONMENT, Kind.WAIT, host(), view(environment=PROD, done={"staging": NOW})),
+    (Reason.FREEZE, Kind.WAIT, host(), view(freezes=(FREEZE,))),
+    (Reason.WINDOW, Kind.WAIT, STAGED, view(group=NIGHT)),
+]
+GOES_ON: list[tuple[Host, View]] = [
+    (host(), view()),
+    (STAGED, view()),
+    (host(hold=Hold("ann", until=NOW)), view()),
+    (host(failed=frozenset({OLD})), view()),
+    (host(), view(rollout=FULL_WAVE, told=4)),
+    # Who was told goes on, though the wave is full without it.
+    (host(progress=Progress.OFFERED), view(rollout=FIRST_WAVE, told=9)),
+    (host(), view(rollout=rollout(state=RolloutState.DONE))),
+    (host(), view(environment=PROD, done={"staging": NOW - HOUR})),
+    (host(), view(group=NIGHT)),
+    (host(), view(freezes=(replace(FREEZE, ends=Instant(NOW)),))),
+    (STAGED, view(group=GroupPolicy(windows=(FleetWindow(TimeOfDay(11, 30)),)))),
+    (STAGED, view(rollout=rollout(release=release(urgent=True)), group=NIGHT, freezes=(FREEZE,), environment=PROD)),
+]
+
+
+@pytest.mark.parametrize(("reason", "kind", "who", "what"), STOPS, ids=lambda each: getattr(each, "value", ""))
+def test_each_reason_keeps_a_host_where_it_is(reason: Reason, kind: Kind, who: Host | None, what: View) -> None:
+    decision = decide(who, what, NOW)
+    assert (decision.reason, decision.kind) == (reason, kind)
+    assert decision.words
+
+
+def test_there_is_a_case_for_every_reason() -> None:
+    assert {reason for reason, *_ in STOPS} == set(Reason) - {Reason.DUE}
+
+
+@pytest.mark.parametrize(("who", "what"), GOES_ON)
+def test_what_is_no_obstacle(who: Host, what: View) -> None:
+    assert decide(who, what, NOW).kind is Kind.UPDATE
+
+
+def test_what_keeps_a_host_for_a_known_time_says_until_when_and_is_asked_again_then() -> None:
+    soon = replace(FREEZE, ends=Instant(NOW + timedelta(seconds=100)))
+    decision = decide(host(), view(freezes=(FREEZE, soon)), NOW)
+    assert decision.not_before == NOW + HOUR
+    assert decision.poll_after_s == 300
+    decision = decide(host(), view(freezes=(soon,)), NOW)
+    assert (decision.not_before, decision.poll_after_s) == (soon.ends.when, 100)
+    assert decide(host(), view(freezes=(soon,)), NOW + timedelta(seconds=99)).poll_after_s == 30
+
+
+def test_a_window_that_is_not_open_says_when_it_opens() -> None:
+    assert decide(STAGED, view(group=NIGHT), NOW).not_before == NOW.replace(hour=3) + timedelta(days=1)
+
+
+def test_a_host_below_the_floor_goes_there_first() -> None:
+    what = view(rollout=rollout(release=release(floor=FLOOR)))
+    assert decide(host(), what, NOW).release == FLOOR
+    assert decide(host(version=FLOOR), what, NOW).release == NEW
+    assert decide(host(failed=frozenset({FLOOR})), what, NOW).reason is Reason.FAILED_HERE
+
+
+hosts = st.builds(
+    host,
+    st.sampled_from(["h1", "h2", "h3"]),
+    version=st.sampled_from([OLD, FLOOR, NEW]),
+    progress=st.sampled_from(Progress),
+    failed=st.sampled_from([frozenset(), frozenset({NEW})]),
+    pin=st.sampled_from([None, OLD]),
+    hold=st.sampled_from([None, Hold("ann"), Hold("ann", until=NOW)]),
+    retired=st.booleans(),
+)
+rollouts = st.builds(
+    rollout,
+    state=st.sampled_from(RolloutState),
+    wave=st.integers(-1, 4),
+    admissions=st.sampled_from([{}, {STRATUM: Admission(0.5, 3)}, {STRATUM: Admission(1.0, 3)}]),
+    release=st.builds(release, floor=st.sampled_from([None, FLOOR]), urgent=st.booleans()),
+)
+views = st.builds(
+    view,
+    rollout=st.none() | rollouts,
+    told=st.integers(0, 5),
+    environment=st.sampled_from([None, PROD]),
+    done=st.sampled_from([{}, {"staging": NOW - 2 * HOUR}]),
+    freezes=st.sampled_from([(), (FREEZE,)]),
+    group=st.sampled_from([GroupPolicy(), NIGHT]),
+)
+
+
+@given(st.none() | hosts, views)
+def test_what_is_explained_is_what_was_decided(who: Host | None, what: View) -> None:
+    told = explain(who, what, NOW)
+    assert [each.reason for each in told.reasons] == [reason for reason in Reason if reason is not Reason.DUE]
+    first = next((each for each in told.reasons if each.obstacle is not None), None)
+    assert told.decision == decide(who, what, NOW)
+    assert told.decision.reason is (first.reason if first else Reason.DUE)
+    lines = told.lines()
+    assert sum(line.startswith("> ") for line in lines) == (first is not None)
+    assert len(lines) == len(Reason)
+
+
+@given(hosts, views)
+def test_nobody_goes_on_who_must_not(who: Host, what: View) -> None:
+    if decide(who, what, NOW).kind is not Kind.UPDATE:
+        return
+    assert not who.retired
+    assert who.pin is None
+    assert who.hold is None or who.hold.until == NOW
+    on_the_way = what.rollout
+    assert on_the_way is not None
+    assert on_the_way.state in (RolloutState.ROLLING, RolloutState.DONE)
+    assert who.version < NEW
+    assert on_the_way.release.urgent or not what.freezes
+    assert who.progress.is_told or on_the_way.wave == 4 or what.told < 3
+
+
+@given(hosts, views, st.sampled_from([{"retired": True}, {"hold": Hold("ann")}, {"pin": OLD}]))
+def test_what_a_person_says_of_a_host_stops_it_whatever_else_is(who: Host, what: View, said: dict[str, Any]) -> None:
+    assert decide(replace(who, **said), what, NOW).kind is not Kind.UPDATE

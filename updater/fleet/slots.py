@@ -1,0 +1,154 @@
+"""Who may be away: places of a group that hosts take before they reboot, and give back afterwards.  Pure.
+
+A place is never taken away by time alone: a host that does not come back keeps it, so that a release which kills hosts
+stops the fleet.  It is given back by the host (healthy, or back on the version before), or by a person (forced, or the
+host is retired).  Every grant has a number of its own that only rises (the fence); whoever leads has an epoch, and one
+that led before cannot grant any more.  Asking twice is asking once.
+Source: the wire contract of FleetLock, and coreos/locksmith's faults: "full" answered before ownership is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import Enum
+
+from updater.fleet.model import RolloutState
+from updater.fleet.policy import SlotPolicy
+
+
+class Returned(Enum):
+    """How a place comes back; `SILENT` says only that nothing was heard, and gives nothing back."""
+
+    HEALTHY = "healthy"
+    OLD_VERSION = "old-version"
+    SILENT = "silent"
+    RETIRED = "retired"
+    FORCED = "forced"
+
+
+class Refusal(Enum):
+    """Why a host gets no place now."""
+
+    HALTED = "halted"
+    FULL = "full"
+    ZONE_FULL = "zone-full"
+    SETTLING = "settling"
+    STALE = "stale"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place that is taken."""
+
+    host: str
+    zone: str
+    release: str
+    since: datetime
+    fence: int
+    silent: bool = False
+
+
+@dataclass(frozen=True)
+class SlotTable:
+    """The places of a group: who has them, the highest fence and epoch until now, and when one last came back."""
+
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    fence: int = 0
+    epoch: int = 0
+    returned: datetime | None = None
+
+    def in_zone(self, zone: str) -> int:
+        """How many are taken in a zone."""
+        return sum(slot.zone == zone for slot in self.slots.values())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A host that asks for a place, to reboot into a release."""
+
+    host: str
+    zone: str
+    release: str
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The host may reboot."""
+
+    fence: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """It may not yet: why, who has the places, and when a place may be free again, if time alone decides that."""
+
+    refusal: Refusal
+    holders: tuple[Slot, ...] = ()
+    not_before: datetime | None = None
+
+
+def grant(
+    table: SlotTable, asked: Asked, policy: SlotPolicy, *, rollout: RolloutState | None, now: datetime, epoch: int
+) -> tuple[SlotTable, Granted | Held]:
+    """Give a host a place, or say why not; the table afterwards.
+
+    Args:
+        table: The group's places.
+        asked: Who asks.
+        policy: How many there are.
+        rollout: The state of the rollout that brings the release; None when none does (a host of another system).
+        now: The time.
+        epoch: That of whoever grants.
+    """
+    if epoch < table.epoch:
+        return table, Held(Refusal.STALE)
+    # Also for a host that has a place: it has not rebooted yet, or it would not ask.
+    if rollout in (RolloutState.HALTED, RolloutState.WITHDRAWN):
+        return table, Held(Refusal.HALTED)
+    mine = table.slots.get(asked.host)
+    if mine is not None and mine.release == asked.release:
+        return table, Granted(mine.fence)
+    # A place for another release is the host's place all the same, and gets another number.
+    others = {host: slot for host, slot in table.slots.items() if host != asked.host}
+    free = replace(table, slots=others)
+    if mine is None and (refused := _refusal(free, asked, policy, now)) is not None:
+        return table, refused
+    fence = table.fence + 1
+    slot = Slot(asked.host, asked.zone, asked.release, now, fence)
+    return replace(free, slots={**others, asked.host: slot}, fence=fence, epoch=epoch), Granted(fence)
+
+
+def give_back(table: SlotTable, host: str, returned: Returned, *, now: datetime, fence: int | None = None) -> SlotTable:
+    """The table after a host's place came back; giving back what nobody has changes nothing.
+
+    Args:
+        table: The group's places.
+        host: Whose place.
+        returned: How.
+        now: The time.
+        fence: That of the place; another one means that it is not the one that was meant.
+    """
+    slot = table.slots.get(host)
+    if slot is None or fence not in (None, slot.fence):
+        return table
+    if returned is Returned.SILENT:
+        return replace(table, slots={**table.slots, host: replace(slot, silent=True)})
+    left = {name: each for name, each in table.slots.items() if name != host}
+    return replace(table, slots=left, returned=now)
+
+
+def _refusal(table: SlotTable, asked: Asked, policy: SlotPolicy, now: datetime) -> Held | None:
+    if len(table.slots) >= policy.most:
+        return Held(Refusal.FULL, _oldest_first(table))
+    if policy.most_per_zone is not None and table.in_zone(asked.zone) >= policy.most_per_zone:
+        here = (slot for slot in _oldest_first(table) if slot.zone == asked.zone)
+        return Held(Refusal.ZONE_FULL, tuple(here))
+    if table.returned is not None and now < (settled := table.returned + timedelta(seconds=policy.settle)):
+        return Held(Refusal.SETTLING, not_before=settled)
+    return None
+
+
+def _oldest_first(table: SlotTable) -> tuple[Slot, ...]:
+    return tuple(sorted(table.slots.values(), key=lambda slot: slot.fence))
