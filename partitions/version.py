@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 
 MAX_LENGTH = 64
 
@@ -68,6 +68,7 @@ class Version:
         return ranked < 0 or (ranked == 0 and self.text < other.text)
 
 
+@lru_cache(maxsize=4096)
 def compare(a: str, b: str) -> int:
     """Rank two texts: -1 when `a` is older, 0 when neither is, 1 when `a` is newer.
 
