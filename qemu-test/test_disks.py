@@ -1,6 +1,6 @@
 """One image starts from every kind of disk that QEMU plays, and each host is blessed.
 
-Two kinds run with all tests; the rest with `make test-disks`.
+One kind runs with all tests; the rest with `make test-disks`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DRIVERS = {
     DiskKind.MEGASAS: "megaraid_sas",
     DiskKind.PVSCSI: "vmw_pvscsi",
 }
-ALWAYS = (DiskKind.NVME, DiskKind.USB)
+ALWAYS = (DiskKind.NVME,)
 # From the partition of /var up to its controller.
 DRIVERS_ON_THE_WAY = """
 path=$(readlink -f "/sys/class/block/$(basename "$(findmnt -no SOURCE /var)")")

@@ -1,7 +1,7 @@
 """A host that was damaged while it was off comes back by itself, on a slot that is whole, and repairs what it can.
 
 Each test damages a copy of a disk with two proven slots, of which the newer one runs, and switches it on.
-Two of them run with all tests, the rest with `make test-faults`.
+One of them runs with all tests, the rest with `make test-faults`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def test_a_damaged_first_loader_costs_nothing_and_is_repaired(two: TwoSlots) -> 
         assert f"the boot loader {REMOVABLE_LOADER} on esp was damaged and is restored from another copy" in told(host)
 
 
+@pytest.mark.all_faults
 def test_a_proven_slot_with_a_damaged_block_is_left_after_three_boots(two: TwoSlots) -> None:
     disk = two.copy("damaged-slot")
     # The first block of a file system, which every boot reads.
