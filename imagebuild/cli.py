@@ -38,6 +38,7 @@ from keys.keyring import Keyring
 from keys.secureboot.requests import boot_words
 from partitions.cli import VERSION
 from partitions.version import Version
+from updater.fleet.cli import fleet
 from updater.repository.ceremony.cli import root
 from updater.repository.ceremony.words import tuf_words
 from updater.repository.cli import channel, repo
@@ -212,6 +213,7 @@ for command in (
     root,
     repo,
     channel,
+    fleet,
     server,
     provision,
     vm,

@@ -7,9 +7,10 @@ time only (PEP 495, fold 0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -89,7 +90,8 @@ class Opening:
 
 def openings(windows: Sequence[FleetWindow], zone: TimeZone, now: datetime) -> list[Opening]:
     """Every opening that has not closed, up to those of the next week, earliest first."""
-    found = [each for window in windows for each in _openings_of(window, zone, now) if each.closes > now]
+    today = now.astimezone(zone.info).date()
+    found = [each for window in windows for each in _openings_of(window, zone, today) if each.closes > now]
     return sorted(found, key=lambda each: (each.opens, each.closes))
 
 
@@ -104,10 +106,13 @@ def frozen_until(freezes: Sequence[Freeze], now: datetime) -> Freeze | None:
     return max(holding, key=lambda each: each.ends.when, default=None)
 
 
-def _openings_of(window: FleetWindow, zone: TimeZone, now: datetime) -> Iterator[Opening]:
-    today: date = now.astimezone(zone.info).date()
+@lru_cache(maxsize=4096)
+def _openings_of(window: FleetWindow, zone: TimeZone, today: date) -> tuple[Opening, ...]:
+    """The openings around a day; the same for every host of a group."""
+    found = []
     for day in (today + timedelta(days=offset) for offset in range(-_DAYS_BACK, _DAYS_AHEAD + 1)):
         if WEEK[day.weekday()] in window.days:
             start = datetime(day.year, day.month, day.day, window.start.hour, window.start.minute, tzinfo=zone.info)
             opens = start.astimezone(UTC)
-            yield Opening(opens, opens + timedelta(seconds=window.length))
+            found.append(Opening(opens, opens + timedelta(seconds=window.length)))
+    return tuple(found)
