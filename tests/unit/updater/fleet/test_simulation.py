@@ -49,7 +49,7 @@ def policy() -> FleetPolicy:
     return FleetPolicy(RolloutPolicy(waves, settled=0.5, halt=HaltPolicy(most_hosts=CAP)), groups, freezes=(freeze,))
 
 
-SCENARIO = Scenario(policy(), hosts=2400, hours=72, begins=BEGINS)
+SCENARIO = Scenario(policy(), hosts=1500, hours=48, begins=BEGINS)
 ALL_BAD = replace(SCENARIO, failing=1.0)
 
 
@@ -61,7 +61,7 @@ def played(scenario_name: str) -> Played:
 def test_a_good_release_reaches_the_fleet_and_breaks_nothing() -> None:
     found = played("good")
     assert found.violations == {}
-    assert found.tally.healthy > 2000
+    assert found.tally.healthy > 1000
     # The groups' windows lie apart; who went silent in one is still away in the next.
     assert 6 <= found.most_away <= 18
     assert found.rollout.wave == 3
@@ -73,13 +73,13 @@ def test_a_bad_release_is_halted_in_its_first_wave() -> None:
     assert found.rollout.state is RolloutState.HALTED
     assert found.rollout.wave == 0
     # 1 % of each stratum, and never more than those that were away when the second one failed.
-    assert found.tally.failed <= 27
+    assert found.tally.failed <= 15 + 18
     assert "hosts failed" in found.rollout.why
 
 
-@pytest.mark.parametrize("changes", [{"silent": 1.0}, {"silent": 0.3, "failing": 0.0}])
-def test_silence_halts_as_failures_do(changes: dict[str, float]) -> None:
-    found = play(replace(SCENARIO, **changes))
+@pytest.mark.parametrize("silent", [1.0, 0.3])
+def test_silence_halts_as_failures_do(silent: float) -> None:
+    found = play(replace(SCENARIO, silent=silent, failing=0.0))
     assert found.rollout.state is RolloutState.HALTED
     assert found.violations == {}
     assert found.tally.silent >= 2
@@ -208,7 +208,7 @@ def test_the_command_tells_what_is_wrong_with_a_policy(tmp_path: Path) -> None:
 def test_what_is_said_of_a_played_fleet_is_whole() -> None:
     found = document(played("good"))
     assert found["told"] >= found["healthy"] + found["failed"] + found["silent"]
-    assert len(found["hours"]) >= 72
+    assert len(found["hours"]) >= 48
 
 
 def test_a_violation_ends_with_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
