@@ -28,6 +28,8 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        # As it was asked: what is ignored of it is taken away on the way.
+        asked = dict(scope)
         status, sent = 0, 0
 
         async def counting(message: Message) -> None:
@@ -40,7 +42,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, counting)
         finally:
-            LOGGER.info(access_line(scope, status=status, sent=sent, seconds=time.monotonic() - started))
+            LOGGER.info(access_line(asked, status=status, sent=sent, seconds=time.monotonic() - started))
 
 
 def access_line(scope: MutableMapping[str, Any], *, status: int, sent: int, seconds: float) -> str:

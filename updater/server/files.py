@@ -86,27 +86,37 @@ async def _answer(repository: Path, request: Request) -> Response:
         return await _metadata(file, found, request)
     headers = _headers(found, found.digest)
     _refuse_unmatched(request, headers["etag"])
-    if matches(request.headers.get("if-none-match"), headers["etag"]):
+    if matches(_listed(request, "if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
-    await to_thread.run_sync(_settle_range, request, file)
+    await to_thread.run_sync(_settle_range, request, file, headers["etag"])
     return FileResponse(file, headers=headers, media_type=found.media_type)
 
 
-def _settle_range(request: Request, file: Path) -> None:
+def _settle_range(request: Request, file: Path, etag: str) -> None:
     """Take away a range that is to be ignored.
 
     Raises:
-        HTTPException: 416, when it lies beyond the end of the file.
+        HTTPException: 416, when it lies beyond the end of the file; 404, when that is gone.
     """
     asked = request.headers.get("range")
     if asked is None:
         return
-    size_bytes = file.stat().st_size
-    verdict = judge_range(asked, size_bytes)
+    try:
+        size_bytes = file.stat().st_size
+    except OSError as error:
+        raise HTTPException(status_code=404) from error
+    # Nothing but GET has ranges (RFC 9110 14.2), and another content has all of its own.
+    counts = request.method == "GET" and request.headers.get("if-range", etag) == etag
+    verdict = judge_range(asked, size_bytes) if counts else RangeVerdict.IGNORED
+    if verdict is RangeVerdict.BEYOND:
+        raise HTTPException(status_code=416, headers={"content-range": f"bytes */{size_bytes}"})
     if verdict is RangeVerdict.IGNORED:
         request.scope["headers"] = [each for each in request.scope["headers"] if each[0] != b"range"]
-    elif verdict is RangeVerdict.BEYOND and "if-range" not in request.headers:
-        raise HTTPException(status_code=416, headers={"content-range": f"bytes */{size_bytes}"})
+
+
+def _listed(request: Request, name: str) -> str | None:
+    """A header that is a list, which may come in several lines."""
+    return ", ".join(request.headers.getlist(name)) or None
 
 
 def _refuse_unmatched(request: Request, etag: str) -> None:
@@ -115,7 +125,7 @@ def _refuse_unmatched(request: Request, etag: str) -> None:
     Raises:
         HTTPException: 412.
     """
-    wanted = request.headers.get("if-match")
+    wanted = _listed(request, "if-match")
     if wanted is not None and not {"*", etag} & {tag.strip() for tag in wanted.split(",")}:
         raise HTTPException(status_code=412)
 
@@ -128,7 +138,7 @@ async def _metadata(file: Path, found: Servable, request: Request) -> Response:
         raise HTTPException(status_code=404) from error
     headers = _headers(found, bytes_sha256(content))
     _refuse_unmatched(request, headers["etag"])
-    if matches(request.headers.get("if-none-match"), headers["etag"]):
+    if matches(_listed(request, "if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=found.media_type)
 

@@ -19,11 +19,21 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from updater.errors import UpdaterError
-from updater.server.limits import HEAD_LIMIT_BYTES, ConnectionLimits, limited_protocol, raise_descriptors
+from updater.server.limits import (
+    HEAD_LIMIT_BYTES,
+    NOT_SENT_BYTES,
+    ConnectionCount,
+    ConnectionLimits,
+    CountingListener,
+    limited_protocol,
+    raise_descriptors,
+)
 
 SHUTDOWN_LIMIT_S = 10
 KEEP_ALIVE_S = 30
 BACKLOG = 512
+# Python 3.11 has no name for it (linux/tcp.h).
+_TCP_NOTSENT_LOWAT = 25
 USUAL_LIMITS = ConnectionLimits.of_descriptors(1024)
 _FIRST_SYSTEMD_SOCKET = 3
 
@@ -118,21 +128,23 @@ def _taken_over(descriptor: int) -> Bound:
 
 
 def _listening(listener: socket.socket, host: str) -> Bound:
-    # What is accepted inherits it.
+    # What is accepted inherits both.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
     return Bound(listener, host, listener.getsockname()[1])
 
 
 class AnnouncingServer(uvicorn.Server):
-    """Calls back once requests are being answered."""
+    """Counts connections, and calls back once requests are being answered."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, count: ConnectionCount, announce: Callable[[], None]) -> None:
         super().__init__(config)
+        self._count = count
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then report."""
-        await super().startup(sockets)
+        await super().startup([CountingListener(each, self._count) for each in sockets or ()])
         self._announce()
 
 
@@ -154,9 +166,11 @@ def make_server(
     Raises:
         UpdaterError: Certificate or key cannot be used.
     """
+    count = ConnectionCount(limits)
     config = uvicorn.Config(
         app,
-        http=limited_protocol(limits),
+        http=limited_protocol(count),
+        backlog=BACKLOG,
         ws="none",
         h11_max_incomplete_event_size=HEAD_LIMIT_BYTES,
         ssl_certfile=tls.certificate if tls else None,
@@ -175,7 +189,7 @@ def make_server(
         raise UpdaterError(f"the certificate or its key cannot be used: {error.strerror or error}").with_hint(
             "both are PEM; the key belongs to the first certificate and has no passphrase"
         ) from error
-    return AnnouncingServer(config, announce)
+    return AnnouncingServer(config, count, announce)
 
 
 def serve(app: ASGIApp, bound: Sequence[Bound], announce: Callable[[], None], *, tls: TlsFiles | None = None) -> None:

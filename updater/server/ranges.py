@@ -42,7 +42,9 @@ def _judge(match: re.Match[str], size_bytes: int) -> RangeVerdict:
     if any(len(digits) > _DIGITS for digits in match.groups("")):
         return RangeVerdict.IGNORED
     if match["suffix"]:
-        return RangeVerdict.SERVED if int(match["suffix"]) and size_bytes else RangeVerdict.BEYOND
+        # Of an empty file the last bytes are all that there is, and no part of it could be named.
+        wanted = RangeVerdict.SERVED if size_bytes else RangeVerdict.IGNORED
+        return wanted if int(match["suffix"]) else RangeVerdict.BEYOND
     if match["last"] and int(match["last"]) < int(match["first"]):
         return RangeVerdict.IGNORED
     return RangeVerdict.SERVED if int(match["first"]) < size_bytes else RangeVerdict.BEYOND

@@ -113,6 +113,29 @@ def test_if_match_gets_the_content_it_names_or_nothing(repository: Path, path: s
         assert get(repository, path, if_match=wanted).status_code == status, wanted
 
 
+def test_lists_may_come_in_several_lines(repository: Path) -> None:
+    async def ask(name: str) -> int:
+        transport = httpx.ASGITransport(create_app(repository, clock=FakeClock(NOW)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            lines = [(name, '"x"'), (name, f'"{DIGEST}"')]
+            return (await client.get(OBJECT, headers=lines)).status_code
+
+    assert anyio.run(ask, "if-match") == 200
+    assert anyio.run(ask, "if-none-match") == 304
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-9", "bytes=99999-"])
+def test_only_get_has_ranges(repository: Path, asked: str) -> None:
+    answer = request(repository, "HEAD", OBJECT, headers={"range": asked})
+    assert answer.status_code == 200
+    assert answer.headers["content-length"] == str(len(CONTENT))
+
+
+def test_a_range_past_the_end_of_the_same_content_is_refused_by_us(repository: Path) -> None:
+    answer = get(repository, OBJECT, range="bytes=99999-", if_range=f'"{DIGEST}"')
+    assert (answer.status_code, answer.headers["cache-control"]) == (416, "no-store")
+
+
 def test_if_range_with_the_same_tag_resumes(repository: Path) -> None:
     assert get(repository, OBJECT, range="bytes=9-", if_range=f'"{DIGEST}"').status_code == 206
 
