@@ -62,14 +62,15 @@ def decide(host: Host | None, view: View, now: datetime) -> Decision:
     """What a host is to do now; None is a host that nobody knows."""
     reason, obstacle = next(obstacles(host, view, now), (Reason.DUE, None))
     target = None if host is None or view.rollout is None else Case(host, view, view.rollout, now).target
-    kind, poll = _KINDS.get(reason, Kind.STAY), view.policy.poll
+    kind, poll = _KINDS.get(reason, Kind.STAY), view.poll_s
     if obstacle is None:
-        return Decision(kind, reason, _what_is_due(host), target, None, poll)
+        return Decision(kind, reason, _what_is_due(host, view), target, None, poll)
     if obstacle.until is not None:
         poll = min(poll, max(SOONEST_POLL_S, (obstacle.until - now).total_seconds()))
     return Decision(kind, reason, obstacle.words, target, obstacle.until, poll)
 
 
-def _what_is_due(host: Host | None) -> str:
-    staged = host is not None and host.progress is Progress.STAGED
+def _what_is_due(host: Host | None, view: View) -> str:
+    progress = host.progress_with(view.rollout.release.root_hash) if host is not None and view.rollout else None
+    staged = progress in (Progress.STAGED, Progress.REBOOTING)
     return "it may reboot once it has a slot" if staged else "it may update"

@@ -14,10 +14,11 @@ _ORDER = tuple(reason for reason in Reason if reason is not Reason.DUE)
 
 @dataclass(frozen=True)
 class Explained:
-    """What one reason says: an obstacle, or nothing against it (None)."""
+    """What one reason says: an obstacle, or nothing against it (None); or it was not asked at all."""
 
     reason: Reason
     obstacle: Obstacle | None
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Explanation:
 
     def _line(self, each: Explained) -> str:
         mark = ">" if each.reason is self.decision.reason else " "
+        if not each.asked:
+            return f"{mark} {each.reason.value:<12} not asked"
         if each.obstacle is None:
             return f"{mark} {each.reason.value:<12} nothing against it"
         until = f", until {each.obstacle.until:%Y-%m-%dT%H:%M:%SZ}" if each.obstacle.until else ""
@@ -43,4 +46,7 @@ class Explanation:
 def explain(host: Host | None, view: View, now: datetime) -> Explanation:
     """Explain what a host was told at a moment: with the values of that moment, the same as then."""
     found = dict(obstacles(host, view, now))
-    return Explanation(decide(host, view, now), tuple(Explained(reason, found.get(reason)) for reason in _ORDER))
+    # After these, nothing is left to be asked.
+    last = next((reason for reason in (Reason.UNKNOWN, Reason.NOTHING) if reason in found), _ORDER[-1])
+    reasons = (Explained(reason, found.get(reason), at <= _ORDER.index(last)) for at, reason in enumerate(_ORDER))
+    return Explanation(decide(host, view, now), tuple(reasons))

@@ -56,7 +56,7 @@ def chance_of(failed: int, settled: int, share: float) -> float:
     while each <= settled:
         term = _exactly(each, settled, share)
         total += term
-        if term < total * 1e-12:
+        if term <= total * 1e-12:
             break
         each += 1
     return min(1.0, total)

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum
 
 from partitions.version import Version
+from updater.fleet.policy import RolloutPolicy
 
 
 class Progress(Enum):
@@ -32,7 +33,7 @@ class Progress(Enum):
         return self in (Progress.OFFERED, Progress.STAGED, Progress.REBOOTING)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Stratum:
     """Hosts that a wave takes an equal share of."""
 
@@ -61,8 +62,9 @@ class Host:
         id: Its identity; the same for ever.
         stratum: Where it belongs.
         version: What it runs.
-        progress: How far it is with its rollout's release.
+        progress: How far it is with `release`.
         seen: When it last said anything.
+        release: The root hash of the release that it was told of last; of another one it knows nothing yet.
         staged: The version in its other slot that is ready to boot.
         failed: Versions that failed on it.
         pin: The version it is to stay at.
@@ -75,11 +77,16 @@ class Host:
     version: Version
     progress: Progress
     seen: datetime
+    release: str = ""
     staged: Version | None = None
     failed: frozenset[Version] = frozenset()
     pin: Version | None = None
     hold: Hold | None = None
     retired: bool = False
+
+    def progress_with(self, root_hash: str) -> Progress:
+        """How far it is with a release."""
+        return self.progress if self.release == root_hash else Progress.WAITING
 
 
 @dataclass(frozen=True)
@@ -100,10 +107,17 @@ class Release:
     dead_ends: Mapping[Version, str] = field(default_factory=dict)
     urgent: bool = False
 
+    def __post_init__(self) -> None:
+        if self.floor is not None and self.floor >= self.version:
+            raise ValueError(f"the floor {self.floor} must be below {self.version}")
+
 
 @dataclass(frozen=True)
 class Tally:
-    """How many hosts a rollout has told, and what became of them; `silent` ones are not among the others."""
+    """How many hosts a rollout has told, and what became of them.
+
+    `silent` ones are not among the others.  A retired host counts as told, for its place is taken, and nothing else.
+    """
 
     told: int = 0
     healthy: int = 0
@@ -142,24 +156,28 @@ class Admission:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A release on its way to the hosts of a channel.
+    """A release on its way to the hosts of a channel, or to those of one environment: each has its own rollout.
 
     Attributes:
         release: What it brings.
+        policy: How it spreads; a policy that changes later counts for later rollouts.
         state: Where it stands.
         wave: The number of the wave that is open, from 0; -1 before the first one.
         opened: When that wave opened.
         admissions: Whom it admits, by stratum; of a stratum that is not there, nobody until the last wave.
+        told_before: How many hosts were told when it opened.
         approved_until: When the approval runs out; None: it does not.
         why: Why it is paused, halted or withdrawn.
         borne: What was counted when a person let it go on after a halt; that halts it no more.
     """
 
     release: Release
+    policy: RolloutPolicy = field(default_factory=RolloutPolicy)
     state: RolloutState = RolloutState.DRAFT
     wave: int = -1
     opened: datetime | None = None
     admissions: Mapping[Stratum, Admission] = field(default_factory=dict)
+    told_before: int = 0
     approved_until: datetime | None = None
     why: str = ""
     borne: Tally = field(default_factory=Tally)

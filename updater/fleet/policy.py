@@ -18,11 +18,11 @@ _UTC = TimeZone.from_text("UTC")
 
 @dataclass(frozen=True)
 class Wave:
-    """How many hosts a release has reached when the wave is full: a share of each stratum, or a number of hosts in all.
+    """How many hosts a release has reached when the wave is full: a share of all of them, or a number.
 
     Attributes:
-        share: Of each stratum, at least one host.
-        hosts: In all, over the strata by their sizes.
+        share: Of all hosts, rounded up, over the strata by their sizes.
+        hosts: A number of hosts, over the strata by their sizes.
         soak: How long the wave is open at least before the next one opens.
     """
 
@@ -44,7 +44,8 @@ class RolloutPolicy:
 
     Attributes:
         waves: One after the other; the last one is for every host.
-        settled: Of the hosts that a wave reached, the share that has to be healthy or failed before the next one opens.
+        settled: Of the hosts that a wave admits, the share that has to be told, and of these the share of which it has
+            to be known how it ended, before the next wave opens.
         silent_after: How long a host that was told may say nothing; then it counts as failed, until it speaks.
         halt: When a rollout stops by itself.
         poll: How often hosts ask while there is nothing to do.
@@ -80,7 +81,7 @@ class SlotPolicy:
     Attributes:
         most: In the whole group.
         most_per_zone: In one zone of it; no limit of its own when left out.
-        settle: How long nobody gets the place of a host that came back.
+        settle: How long the place of a host that came back stays taken.
     """
 
     most: Annotated[int, strict.Range(0, 1_000_000)] = 1

@@ -1,6 +1,6 @@
 """Moves a rollout: from wave to wave, to a halt, to its end, and as a person asks.  Pure.
 
-A rollout that was halted or paused moves by a person's hand only.
+A rollout that was halted or paused moves by a person's hand only, and one that is done is halted as any other.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
+from fractions import Fraction
 from math import ceil
 
 from updater.errors import PolicyError
@@ -27,43 +28,56 @@ class Happened(Enum):
     DONE = "done"
 
 
-def advance(
-    rollout: Rollout, policy: RolloutPolicy, tally: Tally, now: datetime
-) -> tuple[Rollout, tuple[Happened, ...]]:
+def advance(rollout: Rollout, tally: Tally, now: datetime) -> tuple[Rollout, tuple[Happened, ...]]:
     """Look after a rollout: halt it, end it, or say that its next wave is to be opened (`open_wave`).
 
     It never undoes what a person decided: a halted or paused rollout stays as it is.
     """
-    if rollout.state is not RolloutState.ROLLING:
+    if rollout.state not in (RolloutState.ROLLING, RolloutState.DONE):
         return rollout, ()
-    if why := _why_stop(rollout, policy, tally):
+    rollout = replace(rollout, borne=_still_borne(rollout.borne, tally))
+    if why := _why_stop(rollout, tally):
         return replace(rollout, state=RolloutState.HALTED, why=why), (Happened.HALTED,)
     if rollout.approved_until is not None and now >= rollout.approved_until:
         why = f"the approval ended at {rollout.approved_until:%Y-%m-%dT%H:%M:%SZ}"
         return replace(rollout, state=RolloutState.PAUSED, why=why), (Happened.EXPIRED,)
-    if not _is_wave_over(rollout, policy, tally, now):
+    if rollout.state is RolloutState.DONE or not _is_wave_over(rollout, tally, now):
         return rollout, ()
-    if rollout.wave + 1 < len(policy.waves):
+    if rollout.wave + 1 < len(rollout.policy.waves):
         return rollout, (Happened.WAVE_DUE,)
     # Hosts that come later are told as before: it is done, and goes on.
     return replace(rollout, state=RolloutState.DONE), (Happened.DONE,)
 
 
-def _why_stop(rollout: Rollout, policy: RolloutPolicy, tally: Tally) -> str:
-    # A silent host that spoke since makes the counts smaller.
-    failed = max(0, tally.lost - rollout.borne.lost)
-    settled = max(failed, tally.settled - rollout.borne.settled)
-    return why_halt(policy.halt, failed=failed, settled=settled)
+def _still_borne(borne: Tally, tally: Tally) -> Tally:
+    """What was borne and is still counted: a silent host that spoke is borne no more."""
+    return Tally(
+        min(borne.told, tally.told),
+        min(borne.healthy, tally.healthy),
+        min(borne.failed, tally.failed),
+        min(borne.silent, tally.silent),
+    )
 
 
-def _is_wave_over(rollout: Rollout, policy: RolloutPolicy, tally: Tally, now: datetime) -> bool:
+def _why_stop(rollout: Rollout, tally: Tally) -> str:
+    borne = rollout.borne
+    return why_halt(rollout.policy.halt, failed=tally.lost - borne.lost, settled=tally.settled - borne.settled)
+
+
+def _is_wave_over(rollout: Rollout, tally: Tally, now: datetime) -> bool:
     if rollout.opened is None:
         return True
-    if now < rollout.opened + timedelta(seconds=policy.waves[rollout.wave].soak):
+    if now < rollout.opened + timedelta(seconds=rollout.policy.waves[rollout.wave].soak):
         return False
-    # A wave in which nobody was told has shown nothing.
-    reached = tally.told > 0 or not any(each.most for each in rollout.admissions.values())
-    return reached and tally.settled >= policy.settled * tally.told
+    admitted = sum(each.most for each in rollout.admissions.values())
+    if admitted <= rollout.told_before:
+        # It admits nobody whom the waves before had not.
+        return True
+    share = rollout.policy.settled
+    # A wave that did not reach its hosts (a freeze, hosts that are off) has shown nothing.
+    reached = tally.told > rollout.told_before and tally.told >= share * admitted
+    # Few failures do not halt it, but more of them than successes are no reason to go on.
+    return reached and tally.settled >= share * tally.told and tally.lost - rollout.borne.lost <= tally.healthy
 
 
 class Verb(Enum):
@@ -93,7 +107,13 @@ _TO = {
 
 
 def act(
-    rollout: Rollout, verb: Verb, *, tally: Tally, why: str = "", approved_until: datetime | None = None
+    rollout: Rollout,
+    verb: Verb,
+    *,
+    tally: Tally,
+    now: datetime,
+    why: str = "",
+    approved_until: datetime | None = None,
 ) -> Rollout:
     """Do what a person asks.
 
@@ -101,6 +121,7 @@ def act(
         rollout: The rollout.
         verb: What to do.
         tally: What became of its hosts until now: when a halted one goes on, that is borne.
+        now: The time: the wave of one that goes on soaks from now on.
         why: The reason, for the others.
         approved_until: With `APPROVE` and `RESUME`: when the approval ends.
 
@@ -112,13 +133,18 @@ def act(
         raise PolicyError(f"a rollout that is {rollout.state.value} cannot be told to {verb.value}").with_hint(
             f"possible now: {possible}"
         )
-    until = approved_until if verb in (Verb.APPROVE, Verb.RESUME) else rollout.approved_until
-    borne = tally if verb is Verb.RESUME and rollout.state is RolloutState.HALTED else rollout.borne
-    return replace(rollout, state=_TO[verb], why=why, approved_until=until, borne=borne)
+    changed = replace(rollout, state=_TO[verb], why=why)
+    if verb is Verb.APPROVE:
+        return replace(changed, approved_until=approved_until)
+    if verb is Verb.RESUME:
+        borne = tally if rollout.state is RolloutState.HALTED else rollout.borne
+        opened = rollout.opened and now
+        return replace(changed, approved_until=approved_until, borne=borne, opened=opened)
+    return changed
 
 
 def open_wave(
-    rollout: Rollout, policy: RolloutPolicy, hosts: Mapping[Stratum, Sequence[str]], now: datetime
+    rollout: Rollout, number: int, hosts: Mapping[Stratum, Sequence[str]], *, tally: Tally, now: datetime
 ) -> Rollout:
     """Open the next wave: who is admitted follows from the hosts that there are now.
 
@@ -126,31 +152,36 @@ def open_wave(
 
     Args:
         rollout: A rollout that rolls, and whose next wave is due.
-        policy: How it spreads.
-        hosts: The ids of the hosts that could be told at all, by stratum.
+        number: The number of that wave, so that it is opened once.
+        hosts: The ids of the hosts that could be told at all, by stratum: not retired, and heard of lately.
+        tally: What became of its hosts until now.
         now: The time.
+
+    Raises:
+        PolicyError: It does not roll, or another wave comes next.
     """
-    number = rollout.wave + 1
+    if rollout.state is not RolloutState.ROLLING:
+        raise PolicyError(f"a rollout that is {rollout.state.value} opens no wave")
+    if number != rollout.wave + 1 or number >= len(rollout.policy.waves):
+        raise PolicyError(f"wave {number + 1} of {len(rollout.policy.waves)} does not come after {rollout.wave + 1}")
     sizes = {stratum: len(ids) for stratum, ids in hosts.items()}
     admissions = {
         stratum: _admission(most, sorted(rank(host, rollout.release.root_hash) for host in hosts[stratum]))
-        for stratum, most in wave_sizes(policy.waves[number], sizes).items()
+        for stratum, most in wave_sizes(rollout.policy.waves[number], sizes).items()
     }
-    return replace(rollout, wave=number, opened=now, admissions=admissions)
+    return replace(rollout, wave=number, opened=now, admissions=admissions, told_before=tally.told)
 
 
 def wave_sizes(wave: Wave, sizes: Mapping[Stratum, int]) -> dict[Stratum, int]:
-    """How many hosts a wave reaches in each stratum."""
-    if wave.share is not None:
-        share = wave.share
-        return {stratum: min(size, ceil(share * size)) for stratum, size in sizes.items()}
-    total, most = sum(sizes.values()), wave.hosts or 0
-    if most >= total:
+    """How many hosts a wave reaches in each stratum: in all as many as it says, each its own share of them."""
+    total = sum(sizes.values())
+    # A share is meant as it is written: 0.07 of 100 hosts are 7, which binary fractions do not know.
+    most = min(total, ceil(Fraction(str(wave.share)) * total) if wave.share is not None else wave.hosts or 0)
+    if most == total:
         return dict(sizes)
-    exact = {stratum: most * size / total for stratum, size in sizes.items()}
-    found = {stratum: int(each) for stratum, each in exact.items()}
+    found = {stratum: most * size // total for stratum, size in sizes.items()}
     # What is left goes to those with the largest remainders, and among equals in a fixed order.
-    by_remainder = sorted(exact, key=lambda stratum: (found[stratum] - exact[stratum], str(stratum)))
+    by_remainder = sorted(sizes, key=lambda stratum: (-(most * sizes[stratum] % total), stratum))
     for stratum in by_remainder[: most - sum(found.values())]:
         found[stratum] += 1
     return found
@@ -158,7 +189,8 @@ def wave_sizes(wave: Wave, sizes: Mapping[Stratum, int]) -> dict[Stratum, int]:
 
 def is_silent(host: Host, policy: RolloutPolicy, now: datetime) -> bool:
     """Whether a host that was told says nothing for so long that it counts as failed."""
-    return host.progress.is_under_way and now - host.seen >= timedelta(seconds=policy.silent_after)
+    quiet = now - host.seen >= timedelta(seconds=policy.silent_after)
+    return quiet and host.progress.is_under_way and not host.retired
 
 
 def _admission(most: int, ranks: Sequence[float]) -> Admission:

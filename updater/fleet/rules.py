@@ -13,7 +13,7 @@ from enum import Enum
 
 from partitions.version import Version
 from updater.fleet.model import Host, Progress, Rollout, RolloutState
-from updater.fleet.policy import Environment, GroupPolicy, RolloutPolicy
+from updater.fleet.policy import Environment, GroupPolicy
 from updater.fleet.rank import rank
 from updater.fleet.schedule import Freeze, frozen_until, opens_at
 
@@ -46,21 +46,21 @@ class View:
 
     Attributes:
         rollout: What its channel brings; None when nothing.
-        policy: How that spreads.
         group: The settings of its group.
         told: How many hosts of its stratum the rollout has told, this one included if it is among them.
         environment: The environment of its group, if it is in one.
         done: When each environment was done with the release.
         freezes: Times in which nothing changes.
+        poll_s: How often a host asks while there is nothing to do.
     """
 
     rollout: Rollout | None
-    policy: RolloutPolicy
     group: GroupPolicy
     told: int = 0
     environment: Environment | None = None
     done: Mapping[str, datetime] = field(default_factory=dict)
     freezes: Sequence[Freeze] = ()
+    poll_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,11 @@ class Case:
         """The version that the host is brought to: the floor of the release, when it is below it."""
         floor = self.rollout.release.floor
         return floor if floor is not None and self.host.version < floor else self.rollout.release.version
+
+    @property
+    def progress(self) -> Progress:
+        """How far the host is with this release."""
+        return self.host.progress_with(self.rollout.release.root_hash)
 
 
 Rule = Callable[[Case], Obstacle | None]
@@ -138,6 +143,13 @@ def _in_state(state: RolloutState, words: str) -> Rule:
     return rule
 
 
+def _paused(case: Case) -> Obstacle | None:
+    until = case.rollout.approved_until
+    if case.rollout.state is RolloutState.ROLLING and until is not None and case.now >= until:
+        return Obstacle(f"the approval of {case.rollout.release.version} has ended")
+    return _in_state(RolloutState.PAUSED, "is paused")(case)
+
+
 def _failed_here(case: Case) -> Obstacle | None:
     target = case.target
     return Obstacle(f"{target} failed on it") if target in case.host.failed else None
@@ -145,12 +157,12 @@ def _failed_here(case: Case) -> Obstacle | None:
 
 def _wave(case: Case) -> Obstacle | None:
     # Who was told goes on with it: its place is taken.
-    if case.host.progress.is_told:
+    if case.progress.is_told:
         return None
-    number = f"wave {case.rollout.wave + 1} of {len(case.view.policy.waves)}"
+    number = f"wave {case.rollout.wave + 1} of {len(case.rollout.policy.waves)}"
     if case.rollout.wave < 0:
         return Obstacle("no wave is open yet")
-    if case.rollout.wave + 1 == len(case.view.policy.waves):
+    if case.rollout.wave + 1 == len(case.rollout.policy.waves):
         return None
     admission = case.rollout.admissions.get(case.host.stratum)
     if admission is None or rank(case.host.id, case.rollout.release.root_hash) >= admission.below:
@@ -177,8 +189,8 @@ def _freeze(case: Case) -> Obstacle | None:
 
 
 def _window(case: Case) -> Obstacle | None:
-    # Staging may happen at any time.
-    if case.host.progress is not Progress.STAGED or case.rollout.release.urgent:
+    # Staging may happen at any time; who was away and is on the old version again needs a window like anybody.
+    if case.progress not in (Progress.STAGED, Progress.REBOOTING) or case.rollout.release.urgent:
         return None
     opens = opens_at(case.view.group.windows, case.view.group.time_zone, case.now)
     return Obstacle("its window is not open", opens) if opens > case.now else None
@@ -189,7 +201,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.PINNED, _pinned),
     (Reason.DEAD_END, _dead_end),
     (Reason.DRAFT, _in_state(RolloutState.DRAFT, "is not approved")),
-    (Reason.PAUSED, _in_state(RolloutState.PAUSED, "is paused")),
+    (Reason.PAUSED, _paused),
     (Reason.HALTED, _in_state(RolloutState.HALTED, "is halted")),
     (Reason.WITHDRAWN, _in_state(RolloutState.WITHDRAWN, "is withdrawn")),
     (Reason.FAILED_HERE, _failed_here),

@@ -2,8 +2,8 @@
 
 A place is never taken away by time alone: a host that does not come back keeps it, so that a release which kills hosts
 stops the fleet.  It is given back by the host (healthy, or back on the version before), or by a person (forced, or the
-host is retired).  Every grant has a number of its own that only rises (the fence); whoever leads has an epoch, and one
-that led before cannot grant any more.  Asking twice is asking once.
+host is retired).  Only a host that the engine lets go on gets one.  Every grant has a number of its own that only rises
+(the fence); whoever leads has an epoch, and one that led before changes nothing any more.  Asking twice is asking once.
 Source: the wire contract of FleetLock, and coreos/locksmith's faults: "full" answered before ownership is looked at.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from updater.fleet.model import RolloutState
+from updater.fleet.engine import Decision, Kind
 from updater.fleet.policy import SlotPolicy
 
 
@@ -31,7 +31,7 @@ class Returned(Enum):
 class Refusal(Enum):
     """Why a host gets no place now."""
 
-    HALTED = "halted"
+    NOT_NOW = "not-now"
     FULL = "full"
     ZONE_FULL = "zone-full"
     SETTLING = "settling"
@@ -52,12 +52,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class SlotTable:
-    """The places of a group: who has them, the highest fence and epoch until now, and when one last came back."""
+    """The places of a group: who has them, the highest fence and epoch until now, and when places came back lately."""
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
     fence: int = 0
     epoch: int = 0
-    returned: datetime | None = None
+    returned: tuple[datetime, ...] = ()
 
     def in_zone(self, zone: str) -> int:
         """How many are taken in a zone."""
@@ -90,7 +90,7 @@ class Held:
 
 
 def grant(
-    table: SlotTable, asked: Asked, policy: SlotPolicy, *, rollout: RolloutState | None, now: datetime, epoch: int
+    table: SlotTable, asked: Asked, policy: SlotPolicy, *, decision: Decision | None, now: datetime, epoch: int
 ) -> tuple[SlotTable, Granted | Held]:
     """Give a host a place, or say why not; the table afterwards.
 
@@ -98,29 +98,33 @@ def grant(
         table: The group's places.
         asked: Who asks.
         policy: How many there are.
-        rollout: The state of the rollout that brings the release; None when none does (a host of another system).
+        decision: What the engine says of the host now; None for a host of another system, of which it says nothing.
         now: The time.
         epoch: That of whoever grants.
     """
     if epoch < table.epoch:
         return table, Held(Refusal.STALE)
+    table = replace(table, epoch=epoch)
     # Also for a host that has a place: it has not rebooted yet, or it would not ask.
-    if rollout in (RolloutState.HALTED, RolloutState.WITHDRAWN):
-        return table, Held(Refusal.HALTED)
+    if decision is not None and decision.kind is not Kind.UPDATE:
+        return table, Held(Refusal.NOT_NOW, not_before=decision.not_before)
     mine = table.slots.get(asked.host)
-    if mine is not None and mine.release == asked.release:
-        return table, Granted(mine.fence)
+    if mine is not None and (mine.release, mine.zone) == (asked.release, asked.zone):
+        heard = replace(table, slots={**table.slots, asked.host: replace(mine, silent=False)})
+        return heard, Granted(mine.fence)
     # A place for another release is the host's place all the same, and gets another number.
     others = {host: slot for host, slot in table.slots.items() if host != asked.host}
-    free = replace(table, slots=others)
-    if mine is None and (refused := _refusal(free, asked, policy, now)) is not None:
+    settling = tuple(each for each in table.returned if each <= now < each + timedelta(seconds=policy.settle))
+    free = replace(table, slots=others, returned=settling)
+    if (mine is None or mine.zone != asked.zone) and (refused := _refusal(free, asked, policy)) is not None:
         return table, refused
-    fence = table.fence + 1
-    slot = Slot(asked.host, asked.zone, asked.release, now, fence)
-    return replace(free, slots={**others, asked.host: slot}, fence=fence, epoch=epoch), Granted(fence)
+    slot = Slot(asked.host, asked.zone, asked.release, mine.since if mine is not None else now, table.fence + 1)
+    return replace(free, slots={**others, asked.host: slot}, fence=slot.fence), Granted(slot.fence)
 
 
-def give_back(table: SlotTable, host: str, returned: Returned, *, now: datetime, fence: int | None = None) -> SlotTable:
+def give_back(
+    table: SlotTable, host: str, returned: Returned, *, now: datetime, epoch: int, fence: int | None = None
+) -> SlotTable:
     """The table after a host's place came back; giving back what nobody has changes nothing.
 
     Args:
@@ -128,25 +132,30 @@ def give_back(table: SlotTable, host: str, returned: Returned, *, now: datetime,
         host: Whose place.
         returned: How.
         now: The time.
-        fence: That of the place; another one means that it is not the one that was meant.
+        epoch: That of whoever takes it; one that led before changes nothing.
+        fence: That of the place, where the host knows it; another one means that it is not the one that was meant.
     """
     slot = table.slots.get(host)
-    if slot is None or fence not in (None, slot.fence):
+    if epoch < table.epoch or slot is None or fence not in (None, slot.fence):
         return table
     if returned is Returned.SILENT:
-        return replace(table, slots={**table.slots, host: replace(slot, silent=True)})
+        return replace(table, epoch=epoch, slots={**table.slots, host: replace(slot, silent=True)})
     left = {name: each for name, each in table.slots.items() if name != host}
-    return replace(table, slots=left, returned=now)
+    return replace(table, epoch=epoch, slots=left, returned=(*table.returned, now))
 
 
-def _refusal(table: SlotTable, asked: Asked, policy: SlotPolicy, now: datetime) -> Held | None:
-    if len(table.slots) >= policy.most:
+def _refusal(table: SlotTable, asked: Asked, policy: SlotPolicy) -> Held | None:
+    taken = len(table.slots)
+    if taken >= policy.most:
         return Held(Refusal.FULL, _oldest_first(table))
     if policy.most_per_zone is not None and table.in_zone(asked.zone) >= policy.most_per_zone:
         here = (slot for slot in _oldest_first(table) if slot.zone == asked.zone)
         return Held(Refusal.ZONE_FULL, tuple(here))
-    if table.returned is not None and now < (settled := table.returned + timedelta(seconds=policy.settle)):
-        return Held(Refusal.SETTLING, not_before=settled)
+    # As many as it takes until a place is free that settles no more.
+    too_many = taken + len(table.returned) - policy.most
+    if too_many >= 0:
+        due = sorted(table.returned)[too_many]
+        return Held(Refusal.SETTLING, not_before=due + timedelta(seconds=policy.settle))
     return None
 
 

@@ -17,6 +17,8 @@ from updater.fleet.schedule import FleetWindow
 from updater.week import WEEK, TimeOfDay
 
 _DAY_MINUTES = 24 * 60
+_MANY = 30
+_CLEAR = 5
 
 
 class Violation(Enum):
@@ -30,6 +32,7 @@ class Violation(Enum):
     ZONE = "more hosts of a zone were away than it allows"
     FENCE = "a number of a grant was given before"
     TWICE = "a host was told twice"
+    EARLY = "a wave opened before the one before it had shown anything"
 
 
 class Watch:
@@ -40,24 +43,27 @@ class Watch:
         self.found: Counter[Violation] = Counter()
         self.most_away = 0
         self._admitted: dict[Stratum, int] = {}
+        self._admitted_in_all = 0
+        self._is_last = False
         self._told: Counter[Stratum] = Counter()
         self._hosts: set[str] = set()
         self._away: dict[str, Counter[str]] = {}
         self._fences: dict[str, int] = {}
-        self._lost = 0
+        self._lost = self._settled = self._told_before = 0
         self._away_now = 0
 
     def wave_opened(self, number: int, sizes: dict[Stratum, int]) -> None:
         """A wave opens over so many hosts."""
-        wave = self._policy.rollouts.waves[number]
-        for stratum, size in sizes.items():
-            if wave.share is not None:
-                # The next whole number, of the share as it is written.
-                exact = Fraction(str(wave.share)) * size
-                self._admitted[stratum] = -(-exact.numerator // exact.denominator)
-            else:
-                # Of a number of hosts, no stratum gets more than its own share and one.
-                self._admitted[stratum] = min(size, (wave.hosts or 0) * size // max(1, sum(sizes.values())) + 1)
+        told, share = self._told.total(), self._policy.rollouts.settled
+        reached = told >= share * self._admitted_in_all and self._settled >= share * told
+        self._count(Violation.EARLY, number > 0 and self._admitted_in_all > self._told_before and not reached)
+        wave, total = self._policy.rollouts.waves[number], sum(sizes.values())
+        # The next whole number, of the share as it is written.
+        exact = Fraction(str(wave.share)) * total if wave.share is not None else Fraction(min(total, wave.hosts or 0))
+        self._admitted_in_all = -(-exact.numerator // exact.denominator)
+        # No stratum gets more than its own share and a part of a host.
+        self._admitted = {each: min(size, int(exact * size / max(1, total)) + 1) for each, size in sizes.items()}
+        self._told_before = told
         self._is_last = number + 1 == len(self._policy.rollouts.waves)
 
     def told(self, host: str, stratum: Stratum, now: datetime) -> None:
@@ -65,7 +71,8 @@ class Watch:
         self._told[stratum] += 1
         self._count(Violation.TWICE, host in self._hosts)
         self._hosts.add(host)
-        self._count(Violation.WAVE, not self._is_last and self._told[stratum] > self._admitted.get(stratum, 0))
+        too_many = self._told[stratum] > self._admitted.get(stratum, 0) or self._told.total() > self._admitted_in_all
+        self._count(Violation.WAVE, not self._is_last and too_many)
         self._look_at_the_time(now)
 
     def granted(self, group: str, zone: str, fence: int, now: datetime) -> None:
@@ -85,16 +92,21 @@ class Watch:
 
     def came_back(self, group: str, zone: str) -> None:
         """A host is there again, on whatever version."""
+        self._settled += 1
         self._away[group][zone] -= 1
         self._away_now -= 1
 
-    def lost(self) -> None:
-        """A host failed, or went silent."""
+    def lost(self, *, silent: bool) -> None:
+        """A host failed (and came back), or went silent."""
         self._lost += 1
+        self._settled += silent
 
     def _look_at_the_time(self, now: datetime) -> None:
-        cap = self._policy.rollouts.halt.most_hosts
-        self._count(Violation.HALT, cap is not None and self._lost >= cap)
+        halt = self._policy.rollouts.halt
+        capped = halt.most_hosts is not None and self._lost >= halt.most_hosts
+        # Five times as many as are borne, and not a few: no doubt that anybody may set makes that good.
+        clear = self._lost >= _MANY and self._lost > _CLEAR * halt.most_share * self._settled
+        self._count(Violation.HALT, capped or clear)
         frozen = any(each.begins.when <= now < each.ends.when for each in self._policy.freezes)
         self._count(Violation.FREEZE, frozen)
 

@@ -15,7 +15,7 @@ from random import Random
 
 from bedrock.digest import bytes_sha256
 from partitions.version import Version
-from updater.fleet.engine import Kind
+from updater.fleet.engine import Decision, Kind
 from updater.fleet.model import Host, Progress, Release, Rollout, Stratum, Tally
 from updater.fleet.rollouts import Happened, Verb, act
 from updater.fleet.rules import Reason, View
@@ -54,7 +54,7 @@ class _World:
         self._counts = Counter[str]()
         self._samples: list[Sample] = []
         release = Release(NEW, bytes_sha256(str(scenario.seed).encode()))
-        self._rollout = act(Rollout(release), Verb.APPROVE, tally=Tally())
+        self._rollout = act(Rollout(release, self._policy.rollouts), Verb.APPROVE, tally=Tally(), now=scenario.begins)
 
     def run(self) -> Played:
         self._people()
@@ -111,19 +111,13 @@ class _World:
 
     def _ask(self, who: int) -> None:
         stratum, progress, now = self._strata[who], self._progress[who], self._now
-        staged = NEW if progress is Progress.STAGED else None
-        host = Host(self._names[who], stratum, OLD, progress, now, staged)
-        view = View(
-            self._rollout,
-            self._policy.rollouts,
-            self._policy.group(stratum.group),
-            self._told[stratum],
-            freezes=self._policy.freezes,
-        )
+        host = Host(self._names[who], stratum, OLD, progress, now, self._rollout.release.root_hash)
+        group, poll_s = self._policy.group(stratum.group), self._policy.rollouts.poll
+        view = View(self._rollout, group, self._told[stratum], freezes=self._policy.freezes, poll_s=poll_s)
         self._counts["decisions"] += 1
         decision = self._engine.decide(host, view, now)
         if decision.kind is Kind.UPDATE:
-            self._reboot(who) if progress is Progress.STAGED else self._tell(who)
+            self._reboot(who, decision) if progress is Progress.STAGED else self._tell(who)
         elif decision.reason is Reason.WAVE:
             self._for_a_wave.append(who)
         elif decision.not_before is not None:
@@ -143,13 +137,13 @@ class _World:
         self._progress[who] = Progress.STAGED
         self._ask(who)
 
-    def _reboot(self, who: int) -> None:
+    def _reboot(self, who: int, decision: Decision) -> None:
         stratum = self._strata[who]
         group = self._policy.group(stratum.group)
         asked = Asked(self._names[who], stratum.zone, self._rollout.release.root_hash)
         table = self._slots.get(stratum.group, SlotTable())
         self._slots[stratum.group], found = self._engine.grant(
-            table, asked, group.slots, rollout=self._rollout.state, now=self._now, epoch=1
+            table, asked, group.slots, decision=decision, now=self._now, epoch=1
         )
         if isinstance(found, Granted):
             self._counts["grants"] += 1
@@ -161,7 +155,7 @@ class _World:
                 self._later(self._scenario.away_s, self._come_back, who)
         elif found.not_before is not None:
             self._at((found.not_before - self._scenario.begins).total_seconds(), self._ask, who)
-        elif found.refusal is not Refusal.HALTED:
+        elif found.refusal in (Refusal.FULL, Refusal.ZONE_FULL):
             self._queues.setdefault(stratum.group, deque()).append(who)
 
     def _come_back(self, who: int) -> None:
@@ -171,11 +165,11 @@ class _World:
         returned = Returned.OLD_VERSION if failed else Returned.HEALTHY
         stratum = self._strata[who]
         self._slots[stratum.group] = self._engine.give_back(
-            self._slots[stratum.group], self._names[who], returned, now=self._now
+            self._slots[stratum.group], self._names[who], returned, now=self._now, epoch=1
         )
         self._watch.came_back(stratum.group, stratum.zone)
         if failed:
-            self._lose()
+            self._lose(silent=False)
         self._wake(stratum.group)
 
     def _miss(self, who: int) -> None:
@@ -183,12 +177,12 @@ class _World:
         self._counts["silent"] += 1
         group = self._strata[who].group
         self._slots[group] = self._engine.give_back(
-            self._slots[group], self._names[who], Returned.SILENT, now=self._now
+            self._slots[group], self._names[who], Returned.SILENT, now=self._now, epoch=1
         )
-        self._lose()
+        self._lose(silent=True)
 
-    def _lose(self) -> None:
-        self._watch.lost()
+    def _lose(self, *, silent: bool) -> None:
+        self._watch.lost(silent=silent)
         # A server looks after each report, not only now and then.
         self._look_after()
 
@@ -206,10 +200,11 @@ class _World:
         self._at(self._now_s + TICK_S, self._tick, 0)
 
     def _look_after(self) -> None:
-        self._rollout, happened = self._engine.advance(self._rollout, self._policy.rollouts, self._tally, self._now)
+        self._rollout, happened = self._engine.advance(self._rollout, self._tally, self._now)
         if Happened.WAVE_DUE in happened:
             hosts = {stratum: [self._names[who] for who in people] for stratum, people in self._by_stratum.items()}
-            self._rollout = self._engine.open_wave(self._rollout, self._policy.rollouts, hosts, self._now)
+            number = self._rollout.wave + 1
+            self._rollout = self._engine.open_wave(self._rollout, number, hosts, tally=self._tally, now=self._now)
             self._watch.wave_opened(self._rollout.wave, {stratum: len(ids) for stratum, ids in hosts.items()})
             waiting, self._for_a_wave = self._for_a_wave, []
             for who in waiting:

@@ -14,16 +14,17 @@ from updater.fleet.rules import View
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 OLD, NEW = Version.from_text("1.0.0"), Version.from_text("1.1.0")
+ROOT_HASH = "ab" * 32
 STRATUM = Stratum("web", "a", "small")
 
 
 def host(name: str = "h1", **changes: Any) -> Host:
     values: dict[str, Any] = {"stratum": STRATUM, "version": OLD, "progress": Progress.WAITING, "seen": NOW}
-    return Host(name, **{**values, **changes})
+    return Host(name, **{**values, "release": ROOT_HASH, **changes})
 
 
 def release(**changes: Any) -> Release:
-    return Release(**{"version": NEW, "root_hash": "ab" * 32, **changes})
+    return Release(**{"version": NEW, "root_hash": ROOT_HASH, **changes})
 
 
 def rollout(**changes: Any) -> Rollout:
@@ -34,4 +35,4 @@ def rollout(**changes: Any) -> Rollout:
 
 
 def view(**changes: Any) -> View:
-    return View(**{"rollout": rollout(), "policy": RolloutPolicy(), "group": GroupPolicy(), **changes})
+    return View(**{"rollout": rollout(), "group": GroupPolicy(), **changes})

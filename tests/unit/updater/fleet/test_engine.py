@@ -24,6 +24,7 @@ FREEZE = Freeze(Instant(NOW - HOUR), Instant(NOW + HOUR), "the year's end")
 NIGHT = GroupPolicy(windows=(FleetWindow(TimeOfDay(3, 0)),))
 PROD = Environment("prod", ("web",), "staging", 3600.0)
 STAGED = host(progress=Progress.STAGED, staged=NEW)
+AWAY = host(progress=Progress.REBOOTING)
 FIRST_WAVE = rollout(wave=0, admissions={STRATUM: Admission(0.0, 5)})
 FULL_WAVE = rollout(wave=0, admissions={STRATUM: Admission(1.0, 5)})
 
@@ -39,6 +40,7 @@ STOPS: list[tuple[Reason, Kind, Host | None, View]] = [
     (Reason.DEAD_END, Kind.STAY, host(), view(rollout=rollout(release=release(dead_ends={OLD: "no way"})))),
     (Reason.DRAFT, Kind.STAY, host(), view(rollout=rollout(state=RolloutState.DRAFT))),
     (Reason.PAUSED, Kind.STAY, host(), view(rollout=rollout(state=RolloutState.PAUSED))),
+    (Reason.PAUSED, Kind.STAY, host(), view(rollout=rollout(approved_until=NOW))),
     (Reason.HALTED, Kind.STAY, STAGED, view(rollout=rollout(state=RolloutState.HALTED, why="9 failed"))),
     (Reason.WITHDRAWN, Kind.STAY, STAGED, view(rollout=rollout(state=RolloutState.WITHDRAWN))),
     (Reason.FAILED_HERE, Kind.STAY, host(failed=frozenset({NEW})), view()),
@@ -46,10 +48,13 @@ STOPS: list[tuple[Reason, Kind, Host | None, View]] = [
     (Reason.WAVE, Kind.WAIT, host(), view(rollout=FULL_WAVE, told=5)),
     (Reason.WAVE, Kind.WAIT, host(), view(rollout=rollout(wave=-1, opened=None))),
     (Reason.WAVE, Kind.WAIT, host(), view(rollout=rollout(wave=0))),
+    # What it did with the release before says nothing of this one.
+    (Reason.WAVE, Kind.WAIT, host(progress=Progress.HEALTHY, release="cd" * 32), view(rollout=FIRST_WAVE)),
     (Reason.ENVIRONMENT, Kind.WAIT, host(), view(environment=PROD)),
     (Reason.ENVIRONMENT, Kind.WAIT, host(), view(environment=PROD, done={"staging": NOW})),
     (Reason.FREEZE, Kind.WAIT, host(), view(freezes=(FREEZE,))),
     (Reason.WINDOW, Kind.WAIT, STAGED, view(group=NIGHT)),
+    (Reason.WINDOW, Kind.WAIT, AWAY, view(group=NIGHT)),
 ]
 GOES_ON: list[tuple[Host, View]] = [
     (host(), view()),
@@ -62,6 +67,7 @@ GOES_ON: list[tuple[Host, View]] = [
     (host(), view(rollout=rollout(state=RolloutState.DONE))),
     (host(), view(environment=PROD, done={"staging": NOW - HOUR})),
     (host(), view(group=NIGHT)),
+    (host(), view(rollout=rollout(approved_until=NOW + HOUR))),
     (host(), view(freezes=(replace(FREEZE, ends=Instant(NOW)),))),
     (STAGED, view(group=GroupPolicy(windows=(FleetWindow(TimeOfDay(11, 30)),)))),
     (STAGED, view(rollout=rollout(release=release(urgent=True)), group=NIGHT, freezes=(FREEZE,), environment=PROD)),
@@ -96,6 +102,18 @@ def test_what_keeps_a_host_for_a_known_time_says_until_when_and_is_asked_again_t
 
 def test_a_window_that_is_not_open_says_when_it_opens() -> None:
     assert decide(STAGED, view(group=NIGHT), NOW).not_before == NOW.replace(hour=3) + timedelta(days=1)
+
+
+def test_what_cannot_be_asked_is_not_said_to_be_well() -> None:
+    unknown, nothing = explain(None, view(), NOW), explain(host(), view(rollout=None), NOW)
+    assert [each.asked for each in unknown.reasons] == [True] + [False] * (len(Reason) - 2)
+    assert [each.asked for each in nothing.reasons][:5] == [True] * 4 + [False]
+    assert "  wave         not asked" in nothing.lines()
+
+
+def test_a_floor_above_the_release_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be below"):
+        release(floor=NEW)
 
 
 def test_a_host_below_the_floor_goes_there_first() -> None:
@@ -138,6 +156,7 @@ def test_what_is_explained_is_what_was_decided(who: Host | None, what: View) -> 
     told = explain(who, what, NOW)
     assert [each.reason for each in told.reasons] == [reason for reason in Reason if reason is not Reason.DUE]
     first = next((each for each in told.reasons if each.obstacle is not None), None)
+    assert all(each.asked or each.obstacle is None for each in told.reasons)
     assert told.decision == decide(who, what, NOW)
     assert told.decision.reason is (first.reason if first else Reason.DUE)
     lines = told.lines()
@@ -158,6 +177,10 @@ def test_nobody_goes_on_who_must_not(who: Host, what: View) -> None:
     assert who.version < NEW
     assert on_the_way.release.urgent or not what.freezes
     assert who.progress.is_told or on_the_way.wave == 4 or what.told < 3
+    assert NEW not in who.failed or on_the_way.release.floor is not None
+    assert on_the_way.release.urgent or what.environment is None or what.done
+    waits = (Progress.STAGED, Progress.REBOOTING)
+    assert on_the_way.release.urgent or who.progress not in waits or not what.group.windows
 
 
 @given(hosts, views, st.sampled_from([{"retired": True}, {"hold": Hold("ann")}, {"pin": OLD}]))

@@ -21,10 +21,16 @@ NOTHING = Tally()
 
 
 def opened(times: int) -> Rollout:
-    found = act(DRAFT, Verb.APPROVE, tally=NOTHING)
-    for _ in range(times):
-        found = open_wave(found, POLICY, HOSTS, NOW)
+    found = act(DRAFT, Verb.APPROVE, tally=NOTHING, now=NOW)
+    for number in range(times):
+        found = open_wave(found, number, HOSTS, tally=told(found), now=NOW)
     return found
+
+
+def told(of: Rollout, *, failed: int = 0, silent: int = 0) -> Tally:
+    """Every host that the open waves admit was told, and settled."""
+    count = sum(each.most for each in of.admissions.values())
+    return Tally(told=count, healthy=count - failed - silent, failed=failed, silent=silent)
 
 
 def admitted(on_the_way: Rollout, stratum: Stratum) -> list[str]:
@@ -33,11 +39,11 @@ def admitted(on_the_way: Rollout, stratum: Stratum) -> list[str]:
 
 
 def test_the_first_wave_is_due_as_soon_as_it_is_approved() -> None:
-    assert advance(DRAFT, POLICY, NOTHING, NOW) == (DRAFT, ())
-    assert advance(opened(0), POLICY, NOTHING, NOW)[1] == (Happened.WAVE_DUE,)
+    assert advance(DRAFT, NOTHING, NOW) == (DRAFT, ())
+    assert advance(opened(0), NOTHING, NOW)[1] == (Happened.WAVE_DUE,)
 
 
-@pytest.mark.parametrize(("wave", "sizes"), [(1, (1, 1)), (2, (2, 1)), (3, (20, 1)), (4, (100, 4)), (5, (200, 7))])
+@pytest.mark.parametrize(("wave", "sizes"), [(1, (1, 0)), (2, (3, 0)), (3, (20, 1)), (4, (100, 4)), (5, (200, 7))])
 def test_a_wave_admits_its_share_of_each_stratum(wave: int, sizes: tuple[int, int]) -> None:
     found = opened(wave)
     assert tuple(found.admissions[each].most for each in HOSTS) == sizes
@@ -65,63 +71,108 @@ def test_a_wave_of_so_many_hosts_reaches_exactly_so_many(most: int, counts: list
     assert all(0 <= found[each] <= sizes[each] for each in sizes)
 
 
-WELL = Tally(told=2, healthy=2)
-
-
 @pytest.mark.parametrize(
     ("tally", "after", "due"),
     [
-        (WELL, HOUR, True),
-        (WELL, HOUR - timedelta(seconds=1), False),
-        (Tally(told=2, healthy=1), 9 * HOUR, False),
-        # Nobody was told: nothing is known of the release.
-        (NOTHING, 9 * HOUR, False),
-        (Tally(told=20, healthy=18), HOUR, True),
+        (Tally(told=21, healthy=21), HOUR, True),
+        (Tally(told=21, healthy=21), HOUR - timedelta(seconds=1), False),
+        (Tally(told=21, healthy=18), 9 * HOUR, False),
+        (Tally(told=21, healthy=19), HOUR, True),
+        # Nobody of this wave was told, or hardly anybody: nothing more is known of the release than before.
+        (Tally(told=3, healthy=3), 99 * HOUR, False),
+        (Tally(told=10, healthy=10), 99 * HOUR, False),
     ],
 )
 def test_the_next_wave_comes_after_a_while_and_once_most_have_settled(
     tally: Tally, after: timedelta, *, due: bool
 ) -> None:
+    found = opened(3)
+    assert advance(found, tally, NOW + after) == (found, (Happened.WAVE_DUE,) if due else ())
+
+
+def test_a_first_host_that_failed_does_not_halt_it_and_is_no_reason_to_go_on() -> None:
     found = opened(1)
-    assert advance(found, POLICY, tally, NOW + after) == (found, (Happened.WAVE_DUE,) if due else ())
+    assert advance(found, Tally(told=1, failed=1), NOW + 99 * HOUR) == (found, ())
+
+
+@pytest.mark.parametrize("state", [state for state in RolloutState if state is not RolloutState.ROLLING])
+def test_only_a_rollout_that_rolls_opens_a_wave(state: RolloutState) -> None:
+    with pytest.raises(PolicyError, match="opens no wave"):
+        open_wave(replace(opened(1), state=state), 1, HOSTS, tally=NOTHING, now=NOW)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 5])
+def test_a_wave_is_opened_once_and_in_its_turn(number: int) -> None:
+    with pytest.raises(PolicyError, match="does not come after"):
+        open_wave(opened(2), number, HOSTS, tally=NOTHING, now=NOW)
+
+
+def test_a_share_is_meant_as_it_is_written_and_of_all_hosts() -> None:
+    assert wave_sizes(Wave(0.07), {Stratum("g"): 100}) == {Stratum("g"): 7}
+    many = {Stratum("g", str(number)): 5 for number in range(1200)}
+    assert sum(wave_sizes(Wave(0.001), many).values()) == 6
+
+
+def test_strata_that_are_written_alike_are_taken_in_one_order() -> None:
+    one, other = Stratum("web", "x", ""), Stratum("web", "", "x")
+    assert wave_sizes(Wave(hosts=1), {one: 5, other: 5}) == wave_sizes(Wave(hosts=1), {other: 5, one: 5})
 
 
 def test_a_wave_that_admits_nobody_holds_nobody_up() -> None:
-    found = open_wave(act(DRAFT, Verb.APPROVE, tally=NOTHING), POLICY, {}, NOW)
-    assert advance(found, POLICY, NOTHING, NOW + HOUR)[1] == (Happened.WAVE_DUE,)
+    found = open_wave(opened(0), 0, {}, tally=NOTHING, now=NOW)
+    assert advance(found, NOTHING, NOW + HOUR)[1] == (Happened.WAVE_DUE,)
 
 
-def test_a_rollout_is_done_once_its_last_wave_is() -> None:
-    found, happened = advance(opened(5), POLICY, Tally(told=207, healthy=207), NOW)
+def test_a_rollout_is_done_once_its_last_wave_is_and_halted_all_the_same() -> None:
+    assert advance(opened(5), Tally(told=104, healthy=104), NOW)[0].state is RolloutState.ROLLING
+    found, happened = advance(opened(5), Tally(told=207, healthy=207), NOW)
     assert (found.state, happened) == (RolloutState.DONE, (Happened.DONE,))
-    assert advance(found, POLICY, Tally(told=208, healthy=207), NOW) == (found, ())
+    assert advance(found, Tally(told=208, healthy=207), NOW) == (found, ())
+    assert advance(found, Tally(told=300, healthy=207, failed=90), NOW)[0].state is RolloutState.HALTED
 
 
 @pytest.mark.parametrize("tally", [Tally(told=9, failed=2), Tally(told=9, silent=2), Tally(told=9, failed=1, silent=1)])
 def test_a_release_that_always_fails_is_halted_at_the_second_host(tally: Tally) -> None:
-    found, happened = advance(opened(1), POLICY, tally, NOW)
+    found, happened = advance(opened(1), tally, NOW)
     assert (found.state, happened) == (RolloutState.HALTED, (Happened.HALTED,))
     assert "2 of 2 hosts failed" in found.why
 
 
 def test_a_halted_rollout_moves_by_a_person_s_hand_only_and_what_they_saw_halts_it_no_more() -> None:
     bad = Tally(told=9, failed=2)
-    halted, _ = advance(opened(1), POLICY, bad, NOW)
+    halted, _ = advance(opened(1), bad, NOW)
     for tally in (NOTHING, Tally(told=9, healthy=9), bad):
-        assert advance(halted, POLICY, tally, NOW + 99 * HOUR) == (halted, ())
-    resumed = act(halted, Verb.RESUME, tally=bad, why="it was the network")
-    assert advance(resumed, POLICY, bad, NOW)[0].state is RolloutState.ROLLING
-    # A silent host that speaks again makes the counts smaller.
-    assert advance(resumed, POLICY, Tally(told=9, healthy=1, failed=1), NOW)[0].state is RolloutState.ROLLING
-    assert advance(resumed, POLICY, replace(bad, failed=4), NOW)[0].state is RolloutState.HALTED
+        assert advance(halted, tally, NOW + 99 * HOUR) == (halted, ())
+    resumed = act(halted, Verb.RESUME, tally=bad, now=NOW, why="it was the network")
+    assert advance(resumed, bad, NOW)[0].state is RolloutState.ROLLING
+    assert advance(resumed, replace(bad, failed=4), NOW)[0].state is RolloutState.HALTED
+
+
+def test_silence_that_was_borne_hides_no_failures_once_the_hosts_speak() -> None:
+    silent = Tally(told=100, healthy=58, failed=2, silent=40)
+    resumed = act(replace(opened(4), state=RolloutState.HALTED), Verb.RESUME, tally=silent, now=NOW)
+    assert advance(resumed, silent, NOW)[0].state is RolloutState.ROLLING
+    spoken, _ = advance(resumed, Tally(told=100, healthy=98, failed=2), NOW)
+    assert spoken.state is RolloutState.ROLLING
+    for later in (spoken, resumed):
+        assert advance(later, Tally(told=140, healthy=98, failed=42), NOW)[0].state is RolloutState.HALTED
+
+
+@pytest.mark.parametrize("state", [RolloutState.HALTED, RolloutState.PAUSED])
+def test_the_wave_of_a_rollout_that_goes_on_soaks_from_then_on(state: RolloutState) -> None:
+    stopped = replace(opened(3), state=state)
+    resumed = act(stopped, Verb.RESUME, tally=told(stopped), now=NOW + 29 * HOUR)
+    assert advance(resumed, told(resumed), NOW + 29 * HOUR)[1] == ()
+    assert advance(resumed, told(resumed), NOW + 30 * HOUR)[1] == (Happened.WAVE_DUE,)
+    assert act(replace(opened(0), state=state), Verb.RESUME, tally=NOTHING, now=NOW).opened is None
 
 
 def test_an_approval_that_ends_pauses_the_rollout() -> None:
-    approved = act(DRAFT, Verb.APPROVE, tally=NOTHING, approved_until=NOW + HOUR)
-    assert advance(approved, POLICY, NOTHING, NOW)[0].state is RolloutState.ROLLING
-    found, happened = advance(approved, POLICY, NOTHING, NOW + HOUR)
+    approved = act(DRAFT, Verb.APPROVE, tally=NOTHING, now=NOW, approved_until=NOW + HOUR)
+    assert advance(approved, NOTHING, NOW)[0].state is RolloutState.ROLLING
+    found, happened = advance(approved, NOTHING, NOW + HOUR)
     assert (found.state, happened) == (RolloutState.PAUSED, (Happened.EXPIRED,))
-    again = act(found, Verb.RESUME, tally=NOTHING)
+    again = act(found, Verb.RESUME, tally=NOTHING, now=NOW)
     assert again.approved_until is None
     assert again.borne == NOTHING
 
@@ -137,10 +188,10 @@ def test_a_person_does_only_what_the_state_allows(state: RolloutState, verb: Ver
         Verb.WITHDRAW: set(RolloutState) - {RolloutState.WITHDRAWN},
     }
     if state in allowed[verb]:
-        assert act(rollout(state=state), verb, tally=NOTHING, why="so").why == "so"
+        assert act(rollout(state=state), verb, tally=NOTHING, now=NOW, why="so").why == "so"
     else:
         with pytest.raises(PolicyError, match=f"is {state.value} cannot be told to {verb.value}"):
-            act(rollout(state=state), verb, tally=NOTHING)
+            act(rollout(state=state), verb, tally=NOTHING, now=NOW)
 
 
 @pytest.mark.parametrize("progress", Progress)
@@ -148,3 +199,4 @@ def test_silence_counts_only_of_hosts_that_are_under_way(progress: Progress) -> 
     long_ago = host(progress=progress, seen=NOW - 6 * HOUR)
     assert is_silent(long_ago, POLICY, NOW) is (progress in (Progress.OFFERED, Progress.STAGED, Progress.REBOOTING))
     assert not is_silent(host(progress=progress, seen=NOW - 5 * HOUR), POLICY, NOW)
+    assert not is_silent(replace(long_ago, retired=True), POLICY, NOW)

@@ -51,6 +51,8 @@ def policy() -> FleetPolicy:
 
 SCENARIO = Scenario(policy(), hosts=1500, hours=48, begins=BEGINS)
 ALL_BAD = replace(SCENARIO, failing=1.0)
+AT_ONCE = replace(policy().rollouts, waves=(Wave(1.0, soak=0.0),), halt=HaltPolicy())
+UNCAPPED = replace(ALL_BAD, policy=replace(policy(), rollouts=AT_ONCE))
 
 
 @cache
@@ -77,6 +79,17 @@ def test_a_bad_release_is_halted_in_its_first_wave() -> None:
     assert "hosts failed" in found.rollout.why
 
 
+@pytest.mark.parametrize("freeze_h", [0.5, 3.0])
+def test_a_freeze_shows_nothing_of_a_release(freeze_h: float) -> None:
+    freeze = Freeze(Instant(BEGINS), Instant(BEGINS + timedelta(hours=freeze_h)), "a match")
+    groups = {"g": GroupPolicy(SlotPolicy(500))}
+    frozen = FleetPolicy(policy().rollouts, groups, freezes=(freeze,))
+    found = play(replace(SCENARIO, policy=replace(frozen, rollouts=RolloutPolicy()), failing=0.3, hours=24))
+    assert found.rollout.state is RolloutState.HALTED
+    assert found.tally.told < 200
+    assert found.violations == {}
+
+
 @pytest.mark.parametrize("silent", [1.0, 0.3])
 def test_silence_halts_as_failures_do(silent: float) -> None:
     found = play(replace(SCENARIO, silent=silent, failing=0.0))
@@ -99,8 +112,8 @@ def three_slots_more(table: SlotTable, asked: Asked, slots: SlotPolicy, **more: 
     return grant(table, asked, replace(slots, most=slots.most + 3, most_per_zone=zone), **more)
 
 
-def twice_the_wave(*arguments: Any) -> Rollout:
-    found = open_wave(*arguments)
+def twice_the_wave(*arguments: Any, **more: Any) -> Rollout:
+    found = open_wave(*arguments, **more)
     doubled = {stratum: Admission(1.0, 2 * each.most) for stratum, each in found.admissions.items()}
     return replace(found, admissions=doubled)
 
@@ -114,9 +127,14 @@ def without_freezes(host: Host | None, view: View, now: datetime) -> Decision:
     return decide(host, replace(view, freezes=()), now)
 
 
-def without_a_halt(rollout: Rollout, of: RolloutPolicy, tally: Tally, now: datetime) -> tuple[Rollout, tuple[Any, ...]]:
+def without_a_halt(rollout: Rollout, tally: Tally, now: datetime) -> tuple[Rollout, tuple[Any, ...]]:
     healthy = Tally(told=tally.told, healthy=tally.settled)
-    return advance(rollout, of, healthy, now)
+    return advance(rollout, healthy, now)
+
+
+def without_waiting(rollout: Rollout, tally: Tally, now: datetime) -> tuple[Rollout, tuple[Any, ...]]:
+    everybody = sum(each.most for each in rollout.admissions.values())
+    return advance(rollout, replace(tally, told=everybody, healthy=everybody - tally.lost), now)
 
 
 def the_same_number(*arguments: Any, **more: Any) -> GrantOutcome:
@@ -132,6 +150,9 @@ BROKEN: list[tuple[Engine, Violation, Scenario]] = [
     (Engine(decide=without_freezes), Violation.FREEZE, SCENARIO),
     (Engine(advance=without_a_halt), Violation.HALT, ALL_BAD),
     (Engine(grant=the_same_number), Violation.FENCE, SCENARIO),
+    (Engine(advance=without_waiting), Violation.EARLY, SCENARIO),
+    # Without a cap in hosts, the share says it.
+    (Engine(advance=without_a_halt), Violation.HALT, UNCAPPED),
 ]
 
 
