@@ -41,7 +41,7 @@ def advance(rollout: Rollout, tally: Tally, now: datetime) -> tuple[Rollout, tup
     if rollout.approved_until is not None and now >= rollout.approved_until:
         why = f"the approval ended at {rollout.approved_until:%Y-%m-%dT%H:%M:%SZ}"
         return replace(rollout, state=RolloutState.PAUSED, why=why), (Happened.EXPIRED,)
-    if rollout.state is RolloutState.DONE or not _is_wave_over(rollout, tally, now):
+    if rollout.state is RolloutState.DONE or why_it_stays(rollout, tally, now):
         return rollout, ()
     if rollout.wave + 1 < len(rollout.policy.waves):
         return rollout, (Happened.WAVE_DUE,)
@@ -64,20 +64,26 @@ def _why_stop(rollout: Rollout, tally: Tally) -> str:
     return why_halt(rollout.policy.halt, failed=tally.lost - borne.lost, settled=tally.settled - borne.settled)
 
 
-def _is_wave_over(rollout: Rollout, tally: Tally, now: datetime) -> bool:
+def why_it_stays(rollout: Rollout, tally: Tally, now: datetime) -> str:
+    """Why the open wave is not over, for a person; empty when it is."""
     if rollout.opened is None:
-        return True
-    if now < rollout.opened + timedelta(seconds=rollout.policy.waves[rollout.wave].soak):
-        return False
+        return ""
+    soaked = rollout.opened + timedelta(seconds=rollout.policy.waves[rollout.wave].soak)
+    if now < soaked:
+        return f"it soaks until {soaked:%Y-%m-%dT%H:%M:%SZ}"
     admitted = sum(each.most for each in rollout.admissions.values())
     if admitted <= rollout.told_before:
         # It admits nobody whom the waves before had not.
-        return True
+        return ""
     share = rollout.policy.settled
     # A wave that did not reach its hosts (a freeze, hosts that are off) has shown nothing.
-    reached = tally.told > rollout.told_before and tally.told >= share * admitted
+    if tally.told <= rollout.told_before or tally.told < share * admitted:
+        return f"{tally.told} of its {admitted} hosts were told"
+    if tally.settled < share * tally.told:
+        return f"of {tally.settled} of {tally.told} hosts it is known how it ended"
     # Few failures do not halt it, but more of them than successes are no reason to go on.
-    return reached and tally.settled >= share * tally.told and tally.lost - rollout.borne.lost <= tally.healthy
+    lost = tally.lost - rollout.borne.lost
+    return f"more hosts failed ({lost}) than are healthy ({tally.healthy})" if lost > tally.healthy else ""
 
 
 class Verb(Enum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from updater.fleet.rollouts import why_it_stays
 from updater.fleet.simulation.scenario import Played, Sample
 
 WIDTH = 50
@@ -16,7 +17,7 @@ def document(played: Played) -> dict[str, Any]:
     return {
         "hosts": played.hosts,
         "state": played.rollout.state.value,
-        "why": played.rollout.why,
+        "why": played.rollout.why or why_it_stays(played.rollout, tally, played.samples[-1].at),
         "wave": played.rollout.wave + 1,
         "told": tally.told,
         "healthy": tally.healthy,
@@ -47,14 +48,15 @@ def lines(played: Played) -> list[str]:
     tally, rollout = played.tally, played.rollout
     every = max(1, len(played.samples) // 24)
     shown = [*played.samples[:-every:every], played.samples[-1]]
-    ended = f"{rollout.state.value}{f': {rollout.why}' if rollout.why else ''}"
+    why = rollout.why or why_it_stays(rollout, tally, played.samples[-1].at)
+    ended = f"{rollout.state.value}{f': {why}' if why else ''}"
     broken = "; ".join(f"{name} {count}" for name, count in sorted(played.violations.items()))
     left = f"{played.hosts - tally.told} not told"
     return [
         "  ".join(f"{mark} {name}" for name, mark in _PARTS),
         *(_bar(each, played.hosts) for each in shown),
         "",
-        f"in the end    {ended}, wave {rollout.wave + 1} of {len(played.scenario.policy.rollouts.waves)}",
+        f"in the end    wave {rollout.wave + 1} of {len(played.scenario.policy.rollouts.waves)}, {ended}",
         f"hosts         {played.hosts}: {tally.healthy} updated, {tally.failed} failed, {tally.silent} silent, {left}",
         f"away at once  {played.most_away} at most",
         f"violations    {broken or 'none'}",

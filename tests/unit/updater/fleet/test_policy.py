@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -141,3 +142,9 @@ def test_of_several_freezes_the_one_that_ends_last_counts() -> None:
 def test_days_are_those_of_the_zone() -> None:
     monday = FleetWindow(TimeOfDay(0, 0), 3600.0, (Day.MONDAY,))
     assert opens_at((monday,), BERLIN, at("2026-07-05T00:00")) == at("2026-07-05T22:00")
+
+
+def test_the_example_is_a_policy() -> None:
+    path = Path(__file__).parents[4] / "examples/fleet/fleet.yaml"
+    found = parse_policy(path.read_bytes(), source=str(path))
+    assert sorted(found.groups) == ["batch", "web"]

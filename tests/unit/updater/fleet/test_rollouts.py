@@ -12,7 +12,7 @@ from updater.errors import PolicyError
 from updater.fleet.model import Progress, Rollout, RolloutState, Stratum, Tally
 from updater.fleet.policy import RolloutPolicy, Wave
 from updater.fleet.rank import rank
-from updater.fleet.rollouts import Happened, Verb, act, advance, is_silent, open_wave, wave_sizes
+from updater.fleet.rollouts import Happened, Verb, act, advance, is_silent, open_wave, wave_sizes, why_it_stays
 
 POLICY = RolloutPolicy()
 DRAFT = Rollout(release())
@@ -88,11 +88,14 @@ def test_the_next_wave_comes_after_a_while_and_once_most_have_settled(
 ) -> None:
     found = opened(3)
     assert advance(found, tally, NOW + after) == (found, (Happened.WAVE_DUE,) if due else ())
+    assert bool(why_it_stays(found, tally, NOW + after)) is not due
 
 
 def test_a_first_host_that_failed_does_not_halt_it_and_is_no_reason_to_go_on() -> None:
     found = opened(1)
-    assert advance(found, Tally(told=1, failed=1), NOW + 99 * HOUR) == (found, ())
+    failed = Tally(told=1, failed=1)
+    assert advance(found, failed, NOW + 99 * HOUR) == (found, ())
+    assert why_it_stays(found, failed, NOW + 99 * HOUR) == "more hosts failed (1) than are healthy (0)"
 
 
 @pytest.mark.parametrize("state", [state for state in RolloutState if state is not RolloutState.ROLLING])

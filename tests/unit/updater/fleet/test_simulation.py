@@ -213,7 +213,7 @@ def test_the_command_plays_a_policy_file(tmp_path: Path) -> None:
     path.write_text("groups: {web: {slots: {most: 50}}}\nrollouts: {waves: [{share: 1, soak: 0s}]}\n")
     done = run(str(path))
     assert done.exit_code == 0
-    assert "done, wave 1 of 1" in done.output
+    assert "wave 1 of 1, done" in done.output
     found = json.loads(run(str(path), "--json").output)
     assert found["violations"] == {}
     assert found["healthy"] > 250
