@@ -7,13 +7,13 @@ from datetime import datetime
 from enum import Enum
 
 from partitions.version import Version
-from updater.fleet.model import Host, Progress
-from updater.fleet.rules import Case, Reason, View, obstacles
+from updater.fleet.model import Host, HostProgress
+from updater.fleet.rules import Case, View, WaitReason, obstacles
 
 SOONEST_POLL_S = 30.0
 
 
-class Kind(Enum):
+class Advice(Enum):
     """What a host is to do.
 
     `UPDATE`: go on, which is to stage the release, or to ask for a slot and reboot once it is staged.  `WAIT`: the same
@@ -27,18 +27,18 @@ class Kind(Enum):
 
 
 _KINDS = {
-    Reason.UNKNOWN: Kind.REFUSED,
-    Reason.RETIRED: Kind.REFUSED,
-    Reason.WAVE: Kind.WAIT,
-    Reason.ENVIRONMENT: Kind.WAIT,
-    Reason.FREEZE: Kind.WAIT,
-    Reason.WINDOW: Kind.WAIT,
-    Reason.DUE: Kind.UPDATE,
+    WaitReason.UNKNOWN: Advice.REFUSED,
+    WaitReason.RETIRED: Advice.REFUSED,
+    WaitReason.WAVE: Advice.WAIT,
+    WaitReason.ENVIRONMENT: Advice.WAIT,
+    WaitReason.FREEZE: Advice.WAIT,
+    WaitReason.WINDOW: Advice.WAIT,
+    WaitReason.DUE: Advice.UPDATE,
 }
 
 
 @dataclass(frozen=True)
-class Decision:
+class HostDecision:
     """What a host is told.
 
     Attributes:
@@ -50,27 +50,27 @@ class Decision:
         poll_after_s: When it is to ask again.
     """
 
-    kind: Kind
-    reason: Reason
+    kind: Advice
+    reason: WaitReason
     words: str
     release: Version | None
     not_before: datetime | None
     poll_after_s: float
 
 
-def decide(host: Host | None, view: View, now: datetime) -> Decision:
+def decide(host: Host | None, view: View, now: datetime) -> HostDecision:
     """What a host is to do now; None is a host that nobody knows."""
-    reason, obstacle = next(obstacles(host, view, now), (Reason.DUE, None))
+    reason, obstacle = next(obstacles(host, view, now), (WaitReason.DUE, None))
     target = None if host is None or view.rollout is None else Case(host, view, view.rollout, now).target
-    kind, poll = _KINDS.get(reason, Kind.STAY), view.poll_s
+    kind, poll = _KINDS.get(reason, Advice.STAY), view.poll_s
     if obstacle is None:
-        return Decision(kind, reason, _what_is_due(host, view), target, None, poll)
+        return HostDecision(kind, reason, _what_is_due(host, view), target, None, poll)
     if obstacle.until is not None:
         poll = min(poll, max(SOONEST_POLL_S, (obstacle.until - now).total_seconds()))
-    return Decision(kind, reason, obstacle.words, target, obstacle.until, poll)
+    return HostDecision(kind, reason, obstacle.words, target, obstacle.until, poll)
 
 
 def _what_is_due(host: Host | None, view: View) -> str:
     progress = host.progress_with(view.rollout.release.root_hash) if host is not None and view.rollout else None
-    staged = progress in (Progress.STAGED, Progress.REBOOTING)
+    staged = progress in (HostProgress.STAGED, HostProgress.REBOOTING)
     return "it may reboot once it has a slot" if staged else "it may update"

@@ -5,27 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from updater.fleet.engine import Decision, decide
+from updater.fleet.engine import HostDecision, decide
 from updater.fleet.model import Host
-from updater.fleet.rules import Obstacle, Reason, View, obstacles
+from updater.fleet.rules import Obstacle, View, WaitReason, obstacles
 
-_ORDER = tuple(reason for reason in Reason if reason is not Reason.DUE)
+_ORDER = tuple(reason for reason in WaitReason if reason is not WaitReason.DUE)
 
 
 @dataclass(frozen=True)
 class Explained:
     """What one reason says: an obstacle, or nothing against it (None); or it was not asked at all."""
 
-    reason: Reason
+    reason: WaitReason
     obstacle: Obstacle | None
     asked: bool = True
 
 
 @dataclass(frozen=True)
-class Explanation:
+class HostExplanation:
     """The decision, and each reason in the order in which it is asked."""
 
-    decision: Decision
+    decision: HostDecision
     reasons: tuple[Explained, ...]
 
     def lines(self) -> tuple[str, ...]:
@@ -43,10 +43,10 @@ class Explanation:
         return f"{mark} {each.reason.value:<12} {each.obstacle.words}{until}"
 
 
-def explain(host: Host | None, view: View, now: datetime) -> Explanation:
+def explain(host: Host | None, view: View, now: datetime) -> HostExplanation:
     """Explain what a host was told at a moment: with the values of that moment, the same as then."""
     found = dict(obstacles(host, view, now))
     # After these, nothing is left to be asked.
-    last = next((reason for reason in (Reason.UNKNOWN, Reason.NOTHING) if reason in found), _ORDER[-1])
+    last = next((reason for reason in (WaitReason.UNKNOWN, WaitReason.NOTHING) if reason in found), _ORDER[-1])
     reasons = (Explained(reason, found.get(reason), at <= _ORDER.index(last)) for at, reason in enumerate(_ORDER))
-    return Explanation(decide(host, view, now), tuple(reasons))
+    return HostExplanation(decide(host, view, now), tuple(reasons))

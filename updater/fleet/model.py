@@ -11,7 +11,7 @@ from partitions.version import Version
 from updater.fleet.policy import RolloutPolicy
 
 
-class Progress(Enum):
+class HostProgress(Enum):
     """How far a host is with the release that its rollout brings."""
 
     WAITING = "waiting"
@@ -25,12 +25,12 @@ class Progress(Enum):
     @property
     def is_told(self) -> bool:
         """Whether it was told to update, whatever became of that."""
-        return self is not Progress.WAITING
+        return self is not HostProgress.WAITING
 
     @property
     def is_under_way(self) -> bool:
         """Whether it was told and has not said how it ended."""
-        return self in (Progress.OFFERED, Progress.STAGED, Progress.REBOOTING)
+        return self in (HostProgress.OFFERED, HostProgress.STAGED, HostProgress.REBOOTING)
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class Stratum:
 
 
 @dataclass(frozen=True)
-class Hold:
+class HostHold:
     """Somebody wants a host to stay as it is; without an end, until they say otherwise."""
 
     by: str
@@ -75,22 +75,22 @@ class Host:
     id: str
     stratum: Stratum
     version: Version
-    progress: Progress
+    progress: HostProgress
     seen: datetime
     release: str = ""
     staged: Version | None = None
     failed: frozenset[Version] = frozenset()
     pin: Version | None = None
-    hold: Hold | None = None
+    hold: HostHold | None = None
     retired: bool = False
 
-    def progress_with(self, root_hash: str) -> Progress:
+    def progress_with(self, root_hash: str) -> HostProgress:
         """How far it is with a release."""
-        return self.progress if self.release == root_hash else Progress.WAITING
+        return self.progress if self.release == root_hash else HostProgress.WAITING
 
 
 @dataclass(frozen=True)
-class Release:
+class FleetRelease:
     """A version that hosts may be brought to.
 
     Attributes:
@@ -171,7 +171,7 @@ class Rollout:
         borne: What was counted when a person let it go on after a halt; that halts it no more.
     """
 
-    release: Release
+    release: FleetRelease
     policy: RolloutPolicy = field(default_factory=RolloutPolicy)
     state: RolloutState = RolloutState.DRAFT
     wave: int = -1

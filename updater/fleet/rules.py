@@ -1,7 +1,7 @@
 """What can keep a host from going on with an update, one rule for each reason.  Pure.
 
 A rule sees the host, what is known of its rollout, and the time; nothing else.  They are asked in the order of
-`Reason`: what concerns the host alone, what concerns the release, then what only has to be waited for.
+`WaitReason`: what concerns the host alone, what concerns the release, then what only has to be waited for.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from partitions.version import Version
-from updater.fleet.model import Host, Progress, Rollout, RolloutState
+from updater.fleet.model import Host, HostProgress, Rollout, RolloutState
 from updater.fleet.policy import Environment, GroupPolicy
 from updater.fleet.rank import rank
 from updater.fleet.schedule import Freeze, frozen_until, opens_at
 
 
-class Reason(Enum):
+class WaitReason(Enum):
     """Why a host does not go on, in the order in which it is asked; or `DUE`."""
 
     UNKNOWN = "unknown"
@@ -87,7 +87,7 @@ class Case:
         return floor if floor is not None and self.host.version < floor else self.rollout.release.version
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> HostProgress:
         """How far the host is with this release."""
         return self.host.progress_with(self.rollout.release.root_hash)
 
@@ -95,17 +95,17 @@ class Case:
 Rule = Callable[[Case], Obstacle | None]
 
 
-def obstacles(host: Host | None, view: View, now: datetime) -> Iterator[tuple[Reason, Obstacle]]:
-    """Everything that keeps a host from going on, in the order of `Reason`; None is a host that nobody knows."""
+def obstacles(host: Host | None, view: View, now: datetime) -> Iterator[tuple[WaitReason, Obstacle]]:
+    """Everything that keeps a host from going on, in the order of `WaitReason`; None is a host that nobody knows."""
     if host is None:
-        yield Reason.UNKNOWN, Obstacle("the host is not enrolled")
+        yield WaitReason.UNKNOWN, Obstacle("the host is not enrolled")
         return
     if host.retired:
-        yield Reason.RETIRED, Obstacle("the host was retired")
+        yield WaitReason.RETIRED, Obstacle("the host was retired")
     if (held := _held(host, now)) is not None:
-        yield Reason.HELD, held
+        yield WaitReason.HELD, held
     if view.rollout is None:
-        yield Reason.NOTHING, Obstacle("its channel brings no release")
+        yield WaitReason.NOTHING, Obstacle("its channel brings no release")
         return
     case = Case(host, view, view.rollout, now)
     for reason, rule in RULES:
@@ -190,23 +190,23 @@ def _freeze(case: Case) -> Obstacle | None:
 
 def _window(case: Case) -> Obstacle | None:
     # Staging may happen at any time; who was away and is on the old version again needs a window like anybody.
-    if case.progress not in (Progress.STAGED, Progress.REBOOTING) or case.rollout.release.urgent:
+    if case.progress not in (HostProgress.STAGED, HostProgress.REBOOTING) or case.rollout.release.urgent:
         return None
     opens = opens_at(case.view.group.windows, case.view.group.time_zone, case.now)
     return Obstacle("its window is not open", opens) if opens > case.now else None
 
 
-RULES: tuple[tuple[Reason, Rule], ...] = (
-    (Reason.CURRENT, _current),
-    (Reason.PINNED, _pinned),
-    (Reason.DEAD_END, _dead_end),
-    (Reason.DRAFT, _in_state(RolloutState.DRAFT, "is not approved")),
-    (Reason.PAUSED, _paused),
-    (Reason.HALTED, _in_state(RolloutState.HALTED, "is halted")),
-    (Reason.WITHDRAWN, _in_state(RolloutState.WITHDRAWN, "is withdrawn")),
-    (Reason.FAILED_HERE, _failed_here),
-    (Reason.WAVE, _wave),
-    (Reason.ENVIRONMENT, _environment),
-    (Reason.FREEZE, _freeze),
-    (Reason.WINDOW, _window),
+RULES: tuple[tuple[WaitReason, Rule], ...] = (
+    (WaitReason.CURRENT, _current),
+    (WaitReason.PINNED, _pinned),
+    (WaitReason.DEAD_END, _dead_end),
+    (WaitReason.DRAFT, _in_state(RolloutState.DRAFT, "is not approved")),
+    (WaitReason.PAUSED, _paused),
+    (WaitReason.HALTED, _in_state(RolloutState.HALTED, "is halted")),
+    (WaitReason.WITHDRAWN, _in_state(RolloutState.WITHDRAWN, "is withdrawn")),
+    (WaitReason.FAILED_HERE, _failed_here),
+    (WaitReason.WAVE, _wave),
+    (WaitReason.ENVIRONMENT, _environment),
+    (WaitReason.FREEZE, _freeze),
+    (WaitReason.WINDOW, _window),
 )

@@ -81,14 +81,14 @@ class Freeze:
 
 
 @dataclass(frozen=True)
-class Opening:
+class WindowOpening:
     """A window on one of its days."""
 
     opens: datetime
     closes: datetime
 
 
-def openings(windows: Sequence[FleetWindow], zone: TimeZone, now: datetime) -> list[Opening]:
+def openings(windows: Sequence[FleetWindow], zone: TimeZone, now: datetime) -> list[WindowOpening]:
     """Every opening that has not closed, up to those of the next week, earliest first."""
     today = now.astimezone(zone.info).date()
     found = [each for window in windows for each in _openings_of(window, zone, today) if each.closes > now]
@@ -107,12 +107,12 @@ def frozen_until(freezes: Sequence[Freeze], now: datetime) -> Freeze | None:
 
 
 @lru_cache(maxsize=4096)
-def _openings_of(window: FleetWindow, zone: TimeZone, today: date) -> tuple[Opening, ...]:
+def _openings_of(window: FleetWindow, zone: TimeZone, today: date) -> tuple[WindowOpening, ...]:
     """The openings around a day; the same for every host of a group."""
     found = []
     for day in (today + timedelta(days=offset) for offset in range(-_DAYS_BACK, _DAYS_AHEAD + 1)):
         if WEEK[day.weekday()] in window.days:
             start = datetime(day.year, day.month, day.day, window.start.hour, window.start.minute, tzinfo=zone.info)
             opens = start.astimezone(UTC)
-            found.append(Opening(opens, opens + timedelta(seconds=window.length)))
+            found.append(WindowOpening(opens, opens + timedelta(seconds=window.length)))
     return tuple(found)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from updater.fleet.engine import Decision, Kind
+from updater.fleet.engine import Advice, HostDecision
 from updater.fleet.policy import SlotPolicy
 
 
@@ -39,7 +39,7 @@ class Refusal(Enum):
 
 
 @dataclass(frozen=True)
-class Slot:
+class RebootSlot:
     """A place that is taken."""
 
     host: str
@@ -54,7 +54,7 @@ class Slot:
 class SlotTable:
     """The places of a group: who has them, the highest fence and epoch until now, and when places came back lately."""
 
-    slots: Mapping[str, Slot] = field(default_factory=dict)
+    slots: Mapping[str, RebootSlot] = field(default_factory=dict)
     fence: int = 0
     epoch: int = 0
     returned: tuple[datetime, ...] = ()
@@ -85,12 +85,12 @@ class Held:
     """It may not yet: why, who has the places, and when a place may be free again, if time alone decides that."""
 
     refusal: Refusal
-    holders: tuple[Slot, ...] = ()
+    holders: tuple[RebootSlot, ...] = ()
     not_before: datetime | None = None
 
 
 def grant(
-    table: SlotTable, asked: Asked, policy: SlotPolicy, *, decision: Decision | None, now: datetime, epoch: int
+    table: SlotTable, asked: Asked, policy: SlotPolicy, *, decision: HostDecision | None, now: datetime, epoch: int
 ) -> tuple[SlotTable, Granted | Held]:
     """Give a host a place, or say why not; the table afterwards.
 
@@ -106,7 +106,7 @@ def grant(
         return table, Held(Refusal.STALE)
     table = replace(table, epoch=epoch)
     # Also for a host that has a place: it has not rebooted yet, or it would not ask.
-    if decision is not None and decision.kind is not Kind.UPDATE:
+    if decision is not None and decision.kind is not Advice.UPDATE:
         return table, Held(Refusal.NOT_NOW, not_before=decision.not_before)
     mine = table.slots.get(asked.host)
     if mine is not None and (mine.release, mine.zone) == (asked.release, asked.zone):
@@ -118,7 +118,7 @@ def grant(
     free = replace(table, slots=others, returned=settling)
     if (mine is None or mine.zone != asked.zone) and (refused := _refusal(free, asked, policy)) is not None:
         return table, refused
-    slot = Slot(asked.host, asked.zone, asked.release, mine.since if mine is not None else now, table.fence + 1)
+    slot = RebootSlot(asked.host, asked.zone, asked.release, mine.since if mine is not None else now, table.fence + 1)
     return replace(free, slots={**others, asked.host: slot}, fence=slot.fence), Granted(slot.fence)
 
 
@@ -159,5 +159,5 @@ def _refusal(table: SlotTable, asked: Asked, policy: SlotPolicy) -> Held | None:
     return None
 
 
-def _oldest_first(table: SlotTable) -> tuple[Slot, ...]:
+def _oldest_first(table: SlotTable) -> tuple[RebootSlot, ...]:
     return tuple(sorted(table.slots.values(), key=lambda slot: slot.fence))

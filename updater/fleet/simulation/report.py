@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from updater.fleet.rollouts import why_it_stays
-from updater.fleet.simulation.scenario import Played, Sample
+from updater.fleet.simulation.scenario import HourSample, Played
 
 WIDTH = 50
 _PARTS = (("healthy", "#"), ("failed", "x"), ("silent", "?"), ("under way", "-"))
@@ -63,7 +63,7 @@ def lines(played: Played) -> list[str]:
     ]
 
 
-def _bar(sample: Sample, hosts: int) -> str:
+def _bar(sample: HourSample, hosts: int) -> str:
     tally = sample.tally
     counts = (tally.healthy, tally.failed, tally.silent, max(0, tally.told - tally.settled))
     text, until, drawn = "", 0, 0

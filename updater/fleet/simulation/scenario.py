@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from updater.fleet.engine import Decision, decide
+from updater.fleet.engine import HostDecision, decide
 from updater.fleet.model import Host, Rollout, RolloutState, Tally
 from updater.fleet.policy import FleetPolicy
 from updater.fleet.rollouts import advance, open_wave
@@ -17,10 +17,10 @@ GrantCall = Callable[..., tuple[SlotTable, Granted | Held]]
 
 
 @dataclass(frozen=True)
-class Engine:
+class PlayedEngine:
     """The functions that decide; a test plays broken ones."""
 
-    decide: Callable[[Host | None, View, datetime], Decision] = decide
+    decide: Callable[[Host | None, View, datetime], HostDecision] = decide
     advance: Callable[..., tuple[Rollout, tuple[object, ...]]] = advance
     open_wave: Callable[..., Rollout] = open_wave
     grant: GrantCall = grant
@@ -61,7 +61,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Sample:
+class HourSample:
     """How far the fleet was at a moment."""
 
     at: datetime
@@ -91,7 +91,7 @@ class Played:
     hosts: int
     rollout: Rollout
     tally: Tally
-    samples: tuple[Sample, ...]
+    samples: tuple[HourSample, ...]
     most_away: int
     decisions: int
     grants: int

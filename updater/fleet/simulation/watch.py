@@ -35,7 +35,7 @@ class Violation(Enum):
     EARLY = "a wave opened before the one before it had shown anything"
 
 
-class Watch:
+class ViolationWatch:
     """What was seen until now."""
 
     def __init__(self, policy: FleetPolicy) -> None:

@@ -15,12 +15,12 @@ from random import Random
 
 from bedrock.digest import bytes_sha256
 from partitions.version import Version
-from updater.fleet.engine import Decision, Kind
-from updater.fleet.model import Host, Progress, Release, Rollout, Stratum, Tally
+from updater.fleet.engine import Advice, HostDecision
+from updater.fleet.model import FleetRelease, Host, HostProgress, Rollout, Stratum, Tally
 from updater.fleet.rollouts import Happened, Verb, act
-from updater.fleet.rules import Reason, View
-from updater.fleet.simulation.scenario import Engine, Played, Sample, Scenario
-from updater.fleet.simulation.watch import Watch
+from updater.fleet.rules import View, WaitReason
+from updater.fleet.simulation.scenario import HourSample, Played, PlayedEngine, Scenario
+from updater.fleet.simulation.watch import ViolationWatch
 from updater.fleet.slots import Asked, Granted, Refusal, Returned, SlotTable
 
 OLD, NEW = Version.from_text("1.0.0"), Version.from_text("1.1.0")
@@ -30,30 +30,30 @@ _HOUR_S = 3600.0
 Event = tuple[float, int, Callable[[int], None], int]
 
 
-def play(scenario: Scenario, engine: Engine | None = None) -> Played:
+def play(scenario: Scenario, engine: PlayedEngine | None = None) -> Played:
     """Play a scenario to its end."""
-    return _World(scenario, engine or Engine()).run()
+    return _World(scenario, engine or PlayedEngine()).run()
 
 
 class _World:
-    def __init__(self, scenario: Scenario, engine: Engine) -> None:
+    def __init__(self, scenario: Scenario, engine: PlayedEngine) -> None:
         self._scenario, self._engine, self._policy = scenario, engine, scenario.policy
         self._random = Random(scenario.seed)  # noqa: S311 - a play, not a secret
-        self._watch = Watch(scenario.policy)
+        self._watch = ViolationWatch(scenario.policy)
         self._events: list[Event] = []
         self._sequence = 0
         self._now_s = 0.0
         self._names: list[str] = []
         self._strata: list[Stratum] = []
-        self._progress: list[Progress] = []
+        self._progress: list[HostProgress] = []
         self._by_stratum: dict[Stratum, list[int]] = {}
         self._slots: dict[str, SlotTable] = {}
         self._queues: dict[str, deque[int]] = {}
         self._for_a_wave: list[int] = []
         self._told: Counter[Stratum] = Counter()
         self._counts = Counter[str]()
-        self._samples: list[Sample] = []
-        release = Release(NEW, bytes_sha256(str(scenario.seed).encode()))
+        self._samples: list[HourSample] = []
+        release = FleetRelease(NEW, bytes_sha256(str(scenario.seed).encode()))
         self._rollout = act(Rollout(release, self._policy.rollouts), Verb.APPROVE, tally=Tally(), now=scenario.begins)
 
     def run(self) -> Played:
@@ -99,7 +99,7 @@ class _World:
             zone = f"z{(number // len(groups)) % scenario.zones}"
             self._names.append(f"{number:032x}")
             self._strata.append(Stratum(group, zone))
-            self._progress.append(Progress.WAITING)
+            self._progress.append(HostProgress.WAITING)
             if number < scenario.hosts - later:
                 self._join(number)
             else:
@@ -116,9 +116,9 @@ class _World:
         view = View(self._rollout, group, self._told[stratum], freezes=self._policy.freezes, poll_s=poll_s)
         self._counts["decisions"] += 1
         decision = self._engine.decide(host, view, now)
-        if decision.kind is Kind.UPDATE:
-            self._reboot(who, decision) if progress is Progress.STAGED else self._tell(who)
-        elif decision.reason is Reason.WAVE:
+        if decision.kind is Advice.UPDATE:
+            self._reboot(who, decision) if progress is HostProgress.STAGED else self._tell(who)
+        elif decision.reason is WaitReason.WAVE:
             self._for_a_wave.append(who)
         elif decision.not_before is not None:
             # Those that wait for the same moment do not all come in the same second.
@@ -130,14 +130,14 @@ class _World:
         self._told[stratum] += 1
         self._counts["told"] += 1
         self._watch.told(self._names[who], stratum, self._now)
-        self._progress[who] = Progress.OFFERED
+        self._progress[who] = HostProgress.OFFERED
         self._later(self._scenario.stage_s, self._stage, who)
 
     def _stage(self, who: int) -> None:
-        self._progress[who] = Progress.STAGED
+        self._progress[who] = HostProgress.STAGED
         self._ask(who)
 
-    def _reboot(self, who: int, decision: Decision) -> None:
+    def _reboot(self, who: int, decision: HostDecision) -> None:
         stratum = self._strata[who]
         group = self._policy.group(stratum.group)
         asked = Asked(self._names[who], stratum.zone, self._rollout.release.root_hash)
@@ -148,7 +148,7 @@ class _World:
         if isinstance(found, Granted):
             self._counts["grants"] += 1
             self._watch.granted(stratum.group, stratum.zone, found.fence, self._now)
-            self._progress[who] = Progress.REBOOTING
+            self._progress[who] = HostProgress.REBOOTING
             if self._random.random() < self._scenario.silent:
                 self._at(self._now_s + self._policy.rollouts.silent_after, self._miss, who)
             else:
@@ -160,7 +160,7 @@ class _World:
 
     def _come_back(self, who: int) -> None:
         failed = self._random.random() < self._scenario.failing
-        self._progress[who] = Progress.OLD_VERSION if failed else Progress.HEALTHY
+        self._progress[who] = HostProgress.OLD_VERSION if failed else HostProgress.HEALTHY
         self._counts["failed" if failed else "healthy"] += 1
         returned = Returned.OLD_VERSION if failed else Returned.HEALTHY
         stratum = self._strata[who]
@@ -221,7 +221,7 @@ class _World:
 
     def _sample(self) -> None:
         away = sum(len(table.slots) for table in self._slots.values())
-        self._samples.append(Sample(self._now, self._rollout.wave, self._rollout.state, self._tally, away))
+        self._samples.append(HourSample(self._now, self._rollout.wave, self._rollout.state, self._tally, away))
 
     def _later(self, mean_s: float, happens: Callable[[int], None], who: int) -> None:
         self._at(self._now_s + mean_s * self._random.uniform(0.5, 1.5), happens, who)

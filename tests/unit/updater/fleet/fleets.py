@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from partitions.version import Version
-from updater.fleet.model import Host, Progress, Release, Rollout, RolloutState, Stratum
+from updater.fleet.model import FleetRelease, Host, HostProgress, Rollout, RolloutState, Stratum
 from updater.fleet.policy import GroupPolicy, RolloutPolicy
 from updater.fleet.rules import View
 
@@ -19,12 +19,12 @@ STRATUM = Stratum("web", "a", "small")
 
 
 def host(name: str = "h1", **changes: Any) -> Host:
-    values: dict[str, Any] = {"stratum": STRATUM, "version": OLD, "progress": Progress.WAITING, "seen": NOW}
+    values: dict[str, Any] = {"stratum": STRATUM, "version": OLD, "progress": HostProgress.WAITING, "seen": NOW}
     return Host(name, **{**values, "release": ROOT_HASH, **changes})
 
 
-def release(**changes: Any) -> Release:
-    return Release(**{"version": NEW, "root_hash": ROOT_HASH, **changes})
+def release(**changes: Any) -> FleetRelease:
+    return FleetRelease(**{"version": NEW, "root_hash": ROOT_HASH, **changes})
 
 
 def rollout(**changes: Any) -> Rollout:

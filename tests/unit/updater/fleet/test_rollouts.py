@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.updater.fleet.fleets import HOUR, NOW, host, release, rollout
 from updater.errors import PolicyError
-from updater.fleet.model import Progress, Rollout, RolloutState, Stratum, Tally
+from updater.fleet.model import HostProgress, Rollout, RolloutState, Stratum, Tally
 from updater.fleet.policy import RolloutPolicy, Wave
 from updater.fleet.rank import rank
 from updater.fleet.rollouts import Happened, Verb, act, advance, is_silent, open_wave, wave_sizes, why_it_stays
@@ -197,9 +197,11 @@ def test_a_person_does_only_what_the_state_allows(state: RolloutState, verb: Ver
             act(rollout(state=state), verb, tally=NOTHING, now=NOW)
 
 
-@pytest.mark.parametrize("progress", Progress)
-def test_silence_counts_only_of_hosts_that_are_under_way(progress: Progress) -> None:
+@pytest.mark.parametrize("progress", HostProgress)
+def test_silence_counts_only_of_hosts_that_are_under_way(progress: HostProgress) -> None:
     long_ago = host(progress=progress, seen=NOW - 6 * HOUR)
-    assert is_silent(long_ago, POLICY, NOW) is (progress in (Progress.OFFERED, Progress.STAGED, Progress.REBOOTING))
+    assert is_silent(long_ago, POLICY, NOW) is (
+        progress in (HostProgress.OFFERED, HostProgress.STAGED, HostProgress.REBOOTING)
+    )
     assert not is_silent(host(progress=progress, seen=NOW - 5 * HOUR), POLICY, NOW)
     assert not is_silent(replace(long_ago, retired=True), POLICY, NOW)

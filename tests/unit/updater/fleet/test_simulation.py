@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from updater.documents.channel import Instant
 from updater.fleet.cli import fleet
-from updater.fleet.engine import Decision, decide
+from updater.fleet.engine import HostDecision, decide
 from updater.fleet.halt import HaltPolicy
 from updater.fleet.model import Admission, Host, Rollout, RolloutState, Stratum, Tally
 from updater.fleet.policy import FleetPolicy, GroupPolicy, RolloutPolicy, SlotPolicy, Wave
@@ -23,8 +23,8 @@ from updater.fleet.rollouts import advance, open_wave
 from updater.fleet.rules import View
 from updater.fleet.schedule import FleetWindow, Freeze, TimeZone
 from updater.fleet.simulation.report import document, lines
-from updater.fleet.simulation.scenario import Engine, Played, Scenario
-from updater.fleet.simulation.watch import Violation, Watch
+from updater.fleet.simulation.scenario import Played, PlayedEngine, Scenario
+from updater.fleet.simulation.watch import Violation, ViolationWatch
 from updater.fleet.simulation.world import play
 from updater.fleet.slots import Asked, Granted, Held, SlotTable, grant
 from updater.week import WEEK, TimeOfDay
@@ -118,12 +118,12 @@ def twice_the_wave(*arguments: Any, **more: Any) -> Rollout:
     return replace(found, admissions=doubled)
 
 
-def an_hour_longer(host: Host | None, view: View, now: datetime) -> Decision:
+def an_hour_longer(host: Host | None, view: View, now: datetime) -> HostDecision:
     windows = tuple(replace(each, length=each.length + 3600) for each in view.group.windows)
     return decide(host, replace(view, group=replace(view.group, windows=windows)), now)
 
 
-def without_freezes(host: Host | None, view: View, now: datetime) -> Decision:
+def without_freezes(host: Host | None, view: View, now: datetime) -> HostDecision:
     return decide(host, replace(view, freezes=()), now)
 
 
@@ -142,27 +142,27 @@ def the_same_number(*arguments: Any, **more: Any) -> GrantOutcome:
     return table, Granted(1) if isinstance(found, Granted) else found
 
 
-BROKEN: list[tuple[Engine, Violation, Scenario]] = [
-    (Engine(grant=three_slots_more), Violation.GROUP, SCENARIO),
-    (Engine(grant=three_slots_more), Violation.ZONE, SCENARIO),
-    (Engine(open_wave=twice_the_wave), Violation.WAVE, SCENARIO),
-    (Engine(decide=an_hour_longer), Violation.WINDOW, SCENARIO),
-    (Engine(decide=without_freezes), Violation.FREEZE, SCENARIO),
-    (Engine(advance=without_a_halt), Violation.HALT, ALL_BAD),
-    (Engine(grant=the_same_number), Violation.FENCE, SCENARIO),
-    (Engine(advance=without_waiting), Violation.EARLY, SCENARIO),
+BROKEN: list[tuple[PlayedEngine, Violation, Scenario]] = [
+    (PlayedEngine(grant=three_slots_more), Violation.GROUP, SCENARIO),
+    (PlayedEngine(grant=three_slots_more), Violation.ZONE, SCENARIO),
+    (PlayedEngine(open_wave=twice_the_wave), Violation.WAVE, SCENARIO),
+    (PlayedEngine(decide=an_hour_longer), Violation.WINDOW, SCENARIO),
+    (PlayedEngine(decide=without_freezes), Violation.FREEZE, SCENARIO),
+    (PlayedEngine(advance=without_a_halt), Violation.HALT, ALL_BAD),
+    (PlayedEngine(grant=the_same_number), Violation.FENCE, SCENARIO),
+    (PlayedEngine(advance=without_waiting), Violation.EARLY, SCENARIO),
     # Without a cap in hosts, the share says it.
-    (Engine(advance=without_a_halt), Violation.HALT, UNCAPPED),
+    (PlayedEngine(advance=without_a_halt), Violation.HALT, UNCAPPED),
 ]
 
 
 @pytest.mark.parametrize(("engine", "violation", "scenario"), BROKEN, ids=lambda each: getattr(each, "name", ""))
-def test_a_broken_engine_is_seen(engine: Engine, violation: Violation, scenario: Scenario) -> None:
+def test_a_broken_engine_is_seen(engine: PlayedEngine, violation: Violation, scenario: Scenario) -> None:
     assert play(scenario, engine).violations[violation.name.lower()] > 0
 
 
 def test_who_is_told_twice_is_seen() -> None:
-    watch = Watch(policy())
+    watch = ViolationWatch(policy())
     watch.wave_opened(3, {})
     for _ in range(2):
         watch.told("h", Stratum("g0", "z0"), BEGINS)
@@ -183,7 +183,7 @@ def test_who_is_told_twice_is_seen() -> None:
     ],
 )
 def test_what_looks_on_knows_the_windows_by_itself(at: str, *, is_open: bool) -> None:
-    watch = Watch(policy())
+    watch = ViolationWatch(policy())
     watch.granted("g0", "z0", 1, datetime.fromisoformat(at).replace(tzinfo=UTC))
     assert watch.found[Violation.WINDOW] == (not is_open)
 
@@ -191,7 +191,7 @@ def test_what_looks_on_knows_the_windows_by_itself(at: str, *, is_open: bool) ->
 def test_a_window_across_midnight_belongs_to_the_day_on_which_it_opens() -> None:
     late = GroupPolicy(SlotPolicy(9), (FleetWindow(TimeOfDay(23, 0), 7200.0, (WEEK[2],)),))
     for text, wrong in (("2026-07-02T00:59:00", 0), ("2026-07-02T01:00:00", 1), ("2026-07-01T00:30:00", 1)):
-        watch = Watch(FleetPolicy(groups={"g": late}))
+        watch = ViolationWatch(FleetPolicy(groups={"g": late}))
         watch.granted("g", "z", 1, datetime.fromisoformat(text).replace(tzinfo=UTC))
         assert watch.found[Violation.WINDOW] == wrong, text
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.unit.updater.fleet.fleets import HOUR, NOW, host, rollout, view
-from updater.fleet.engine import Decision, Kind, decide
-from updater.fleet.model import Progress, RolloutState
+from updater.fleet.engine import Advice, HostDecision, decide
+from updater.fleet.model import HostProgress, RolloutState
 from updater.fleet.policy import GroupPolicy, SlotPolicy
 from updater.fleet.schedule import FleetWindow
 from updater.fleet.slots import Asked, Granted, Held, Refusal, Returned, SlotTable, give_back, grant
@@ -27,7 +27,7 @@ def asked(
     who: Asked,
     policy: SlotPolicy = ONE,
     *,
-    decision: Decision | None = None,
+    decision: HostDecision | None = None,
     now: datetime = NOW,
     epoch: int = 1,
 ) -> tuple[SlotTable, Granted | Held]:
@@ -72,7 +72,7 @@ def test_each_zone_has_its_own_limit() -> None:
 
 @pytest.mark.parametrize("state", RolloutState)
 def test_only_whom_the_engine_lets_go_on_gets_a_place_even_who_has_one(state: RolloutState) -> None:
-    staged = host("h1", progress=Progress.STAGED)
+    staged = host("h1", progress=HostProgress.STAGED)
     table, _ = asked(EMPTY, FIRST)
     decision = decide(staged, view(rollout=rollout(state=state)), NOW)
     for before in (EMPTY, table):
@@ -150,13 +150,13 @@ class Group(RuleBasedStateMachine):
         release=st.sampled_from(["r1", "r2"]),
         decision=st.sampled_from([None, *DECISIONS]),
     )
-    def take(self, number: int, zone: str, release: str, decision: Decision | None) -> None:
+    def take(self, number: int, zone: str, release: str, decision: HostDecision | None) -> None:
         who = Asked(f"h{number}", zone, release)
         held_before = self.table.slots.get(who.host)
         self.table, found = asked(self.table, who, self.policy, decision=decision, now=self.now)
         if not isinstance(found, Granted):
             return
-        assert decision is None or decision.kind is Kind.UPDATE
+        assert decision is None or decision.kind is Advice.UPDATE
         others = [zone for host, zone in self.away.items() if host != who.host]
         if held_before is None or held_before.zone != zone:
             assert len(others) < self.policy.most
