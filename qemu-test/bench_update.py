@@ -189,7 +189,8 @@ class UpdateCourse:
     def of(cls, host: Host, where: DiskMap, data_size_bytes: int) -> UpdateCourse:
         """The course on a host that runs slot A."""
         a, b = (f"{DISK}{slot.data_index + 1}" for slot in (where.a, where.b))
-        boot = host.text(f"lsblk -rno PATH,PARTUUID {DISK} | grep -i {where.xbootldr.uuid}").split()[0]
+        # Its identity is not the build's any more.
+        boot = host.text(f"lsblk -rno PATH,PARTLABEL {DISK} | grep ' xbootldr$'").split()[0]
         return cls(host, data_size_bytes, a, b, boot)
 
     def prepare(self) -> None:
