@@ -1,10 +1,16 @@
-"""Days of the week and times of day, as settings and policies write them.  Values only."""
+"""Days of the week and times of day, as settings and policies write them, and when they come.  Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import Enum
+
+# What began lasts a day at most, and each day comes once a week.
+_DAYS_BACK = 2
+_DAYS_AHEAD = 9
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,11 @@ class Day(Enum):
 
 WEEK = tuple(Day)
 """In the order of `datetime.date.weekday`."""
+
+
+def occurrences(start: TimeOfDay, days: Collection[Day], zone: tzinfo, today: date) -> Iterator[tuple[date, datetime]]:
+    """The moments (UTC) of a time of day, each with its date in the zone, from two days before a date to nine after."""
+    for day in (today + timedelta(days=offset) for offset in range(-_DAYS_BACK, _DAYS_AHEAD + 1)):
+        if WEEK[day.weekday()] in days:
+            moment = datetime(day.year, day.month, day.day, start.hour, start.minute, tzinfo=zone)
+            yield day, moment.astimezone(UTC)

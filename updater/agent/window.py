@@ -15,13 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from updater.agent.reboot_settings import Reboot, RebootPolicy, RebootWindow, WindowZone
-from updater.week import WEEK
+from updater.week import occurrences
 
 # The end of each window is kept free, so that whoever comes last still reboots inside.
 SPREAD = 0.9
-# A window lasts a day at most, and each opens once a week.
-_DAYS_BACK = 2
-_DAYS_AHEAD = 9
 
 
 @dataclass(frozen=True)
@@ -56,12 +53,8 @@ def openings(windows: Sequence[RebootWindow], now: datetime, local: tzinfo) -> l
 
 def _openings_of(window: RebootWindow, now: datetime, local: tzinfo) -> Iterator[Opening]:
     zone = local if window.zone is WindowZone.LOCAL else UTC
-    today = now.astimezone(zone).date()
-    for day in (today + timedelta(days=offset) for offset in range(-_DAYS_BACK, _DAYS_AHEAD + 1)):
-        if WEEK[day.weekday()] in window.days:
-            start = datetime(day.year, day.month, day.day, window.start.hour, window.start.minute, tzinfo=zone)
-            opens = start.astimezone(UTC)
-            yield Opening(window, day, opens, opens + timedelta(seconds=window.length))
+    for day, opens in occurrences(window.start, window.days, zone, now.astimezone(zone).date()):
+        yield Opening(window, day, opens, opens + timedelta(seconds=window.length))
 
 
 def place(host_id: str, opening: Opening, *, purpose: str) -> float:

@@ -8,6 +8,7 @@ import click
 
 from bedrock.cli import emit_json, json_option
 from bedrock.errors import EXIT_DONE, EXIT_FAILED
+from updater.errors import PolicyError
 from updater.fleet.policy import FleetPolicy, parse_policy
 from updater.fleet.simulation.report import document, lines
 from updater.fleet.simulation.scenario import Scenario
@@ -60,6 +61,10 @@ def simulate(
       twinhull fleet simulate fleet.yaml --hosts 100000 --failing 0.05
     """
     found = parse_policy(policy.read_bytes(), source=str(policy)) if policy is not None else FleetPolicy()
+    if found.environments:
+        raise PolicyError("the policy has environments, and one rollout is played").with_hint(
+            "play each environment with a policy of its groups"
+        )
     scenario = Scenario(found, hosts, hours, zones=zones, failing=failing, silent=silent, joining=joining, seed=seed)
     played = play(scenario)
     if as_json:

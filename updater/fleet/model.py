@@ -126,7 +126,7 @@ class Tally:
 
     @property
     def settled(self) -> int:
-        """Those of which it is known how it ended; silence counts as an end."""
+        """Those whose outcome is known; silence is one."""
         return self.healthy + self.failed + self.silent
 
     @property

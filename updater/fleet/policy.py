@@ -44,8 +44,8 @@ class RolloutPolicy:
 
     Attributes:
         waves: One after the other; the last one is for every host.
-        settled: Of the hosts that a wave admits, the share that has to be told, and of these the share of which it has
-            to be known how it ended, before the next wave opens.
+        settled: The share of a wave's hosts that must have been told, and the share of these whose outcome must be
+            known, before the next wave opens.
         silent_after: How long a host that was told may say nothing; then it counts as failed, until it speaks.
         halt: When a rollout stops by itself.
         poll: How often hosts ask while there is nothing to do.
@@ -137,7 +137,7 @@ class FleetPolicy:
         names = [each.name for each in self.environments]
         for each in self.environments:
             if names.count(each.name) > 1:
-                raise ValueError(f"environments: {each.name} is there twice")
+                raise ValueError(f"environments: {each.name} is named twice")
             if each.after is not None and each.after not in names[: names.index(each.name)]:
                 raise ValueError(f"environments: {each.name} comes after {each.after}, which must stand before it")
         of_groups = [group for each in self.environments for group in each.groups]

@@ -80,7 +80,7 @@ def why_it_stays(rollout: Rollout, tally: Tally, now: datetime) -> str:
     if tally.told <= rollout.told_before or tally.told < share * admitted:
         return f"{tally.told} of its {admitted} hosts were told"
     if tally.settled < share * tally.told:
-        return f"of {tally.settled} of {tally.told} hosts it is known how it ended"
+        return f"the outcome of {tally.settled} of {tally.told} hosts is known"
     # Few failures do not halt it, but more of them than successes are no reason to go on.
     lost = tally.lost - rollout.borne.lost
     return f"more hosts failed ({lost}) than are healthy ({tally.healthy})" if lost > tally.healthy else ""
@@ -159,7 +159,7 @@ def open_wave(
     Args:
         rollout: A rollout that rolls, and whose next wave is due.
         number: The number of that wave, so that it is opened once.
-        hosts: The ids of the hosts that could be told at all, by stratum: not retired, and heard of lately.
+        hosts: The ids of the hosts that could be told at all, by stratum: not retired, and seen lately.
         tally: What became of its hosts until now.
         now: The time.
 

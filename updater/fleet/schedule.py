@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bedrock import strict
 from updater.documents.channel import Instant
-from updater.week import WEEK, Day, TimeOfDay
+from updater.week import WEEK, Day, TimeOfDay, occurrences
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
-# A window lasts a day at most, and each opens once a week.
-_DAYS_BACK = 2
-_DAYS_AHEAD = 9
 
 
 @dataclass(frozen=True)
@@ -109,10 +106,6 @@ def frozen_until(freezes: Sequence[Freeze], now: datetime) -> Freeze | None:
 @lru_cache(maxsize=4096)
 def _openings_of(window: FleetWindow, zone: TimeZone, today: date) -> tuple[WindowOpening, ...]:
     """The openings around a day; the same for every host of a group."""
-    found = []
-    for day in (today + timedelta(days=offset) for offset in range(-_DAYS_BACK, _DAYS_AHEAD + 1)):
-        if WEEK[day.weekday()] in window.days:
-            start = datetime(day.year, day.month, day.day, window.start.hour, window.start.minute, tzinfo=zone.info)
-            opens = start.astimezone(UTC)
-            found.append(WindowOpening(opens, opens + timedelta(seconds=window.length)))
-    return tuple(found)
+    length = timedelta(seconds=window.length)
+    found = occurrences(window.start, window.days, zone.info, today)
+    return tuple(WindowOpening(opens, opens + length) for _, opens in found)

@@ -19,7 +19,7 @@ from updater.fleet.policy import SlotPolicy
 
 
 class Returned(Enum):
-    """How a place comes back; `SILENT` says only that nothing was heard, and gives nothing back."""
+    """How a place comes back; `SILENT` records that the host does not answer, and gives nothing back."""
 
     HEALTHY = "healthy"
     OLD_VERSION = "old-version"
@@ -65,7 +65,7 @@ class SlotTable:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SlotRequest:
     """A host that asks for a place, to reboot into a release."""
 
     host: str
@@ -90,7 +90,13 @@ class Held:
 
 
 def grant(
-    table: SlotTable, asked: Asked, policy: SlotPolicy, *, decision: HostDecision | None, now: datetime, epoch: int
+    table: SlotTable,
+    asked: SlotRequest,
+    policy: SlotPolicy,
+    *,
+    decision: HostDecision | None,
+    now: datetime,
+    epoch: int,
 ) -> tuple[SlotTable, Granted | Held]:
     """Give a host a place, or say why not; the table afterwards.
 
@@ -144,7 +150,7 @@ def give_back(
     return replace(table, epoch=epoch, slots=left, returned=(*table.returned, now))
 
 
-def _refusal(table: SlotTable, asked: Asked, policy: SlotPolicy) -> Held | None:
+def _refusal(table: SlotTable, asked: SlotRequest, policy: SlotPolicy) -> Held | None:
     taken = len(table.slots)
     if taken >= policy.most:
         return Held(Refusal.FULL, _oldest_first(table))

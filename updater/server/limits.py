@@ -223,7 +223,7 @@ class LimitedProtocol(H11Protocol):
             self._head_began, self._head_bytes = None, 0
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request; in the middle of an answer there is nothing to say."""
+        """Refuse an invalid request; once an answer has begun, only end the connection."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:

@@ -123,7 +123,7 @@ def _taken_over(descriptor: int) -> Bound:
     is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
     if not is_tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         listener.detach()
-        raise ValueError(f"descriptor {descriptor} is no TCP socket that listens")
+        raise ValueError(f"descriptor {descriptor} is not a listening TCP socket")
     return _listening(listener, str(listener.getsockname()[0]))
 
 

@@ -69,7 +69,7 @@ def _bar(sample: HourSample, hosts: int) -> str:
     text, until, drawn = "", 0, 0
     for count, (_, mark) in zip(counts, _PARTS, strict=True):
         until += count
-        # What is there at all is seen, however little it is.
+        # Every part that is not empty gets a character at least.
         width = max(round(WIDTH * until / hosts) - drawn, 1 if count and drawn < WIDTH else 0)
         text += mark * width
         drawn += width

@@ -1,6 +1,6 @@
 """Looks on from outside: counts what a fleet must never see, by arithmetic of its own.
 
-Nothing of the engine is asked here, or a mistake in it would be made twice: limits come from the policy as it is
+Nothing here calls the engine, or an error in it would go unseen: limits come from the policy as it is
 written, times of day from the zone's own clock, and what halts a rollout from the cap in hosts.
 """
 
@@ -91,7 +91,7 @@ class ViolationWatch:
         self._look_at_the_time(now)
 
     def came_back(self, group: str, zone: str) -> None:
-        """A host is there again, on whatever version."""
+        """A host has rebooted, into whichever version."""
         self._settled += 1
         self._away[group][zone] -= 1
         self._away_now -= 1

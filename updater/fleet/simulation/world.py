@@ -21,7 +21,7 @@ from updater.fleet.rollouts import Happened, Verb, act
 from updater.fleet.rules import View, WaitReason
 from updater.fleet.simulation.scenario import HourSample, Played, PlayedEngine, Scenario
 from updater.fleet.simulation.watch import ViolationWatch
-from updater.fleet.slots import Asked, Granted, Refusal, Returned, SlotTable
+from updater.fleet.slots import Granted, Refusal, Returned, SlotRequest, SlotTable
 
 OLD, NEW = Version.from_text("1.0.0"), Version.from_text("1.1.0")
 TICK_S = 60.0
@@ -90,7 +90,7 @@ class _World:
         return Tally(counts["told"], counts["healthy"], counts["failed"], counts["silent"])
 
     def _people(self) -> None:
-        """Hosts that are there, and those that come later."""
+        """Create the hosts: some exist from the start, others join later."""
         scenario = self._scenario
         groups = sorted(self._policy.groups) or ["default"]
         later = int(scenario.hosts * scenario.joining)
@@ -140,7 +140,7 @@ class _World:
     def _reboot(self, who: int, decision: HostDecision) -> None:
         stratum = self._strata[who]
         group = self._policy.group(stratum.group)
-        asked = Asked(self._names[who], stratum.zone, self._rollout.release.root_hash)
+        asked = SlotRequest(self._names[who], stratum.zone, self._rollout.release.root_hash)
         table = self._slots.get(stratum.group, SlotTable())
         self._slots[stratum.group], found = self._engine.grant(
             table, asked, group.slots, decision=decision, now=self._now, epoch=1
@@ -173,7 +173,7 @@ class _World:
         self._wake(stratum.group)
 
     def _miss(self, who: int) -> None:
-        """Nobody has heard of a host for too long: it keeps its slot."""
+        """A host has been silent for too long; it keeps its slot."""
         self._counts["silent"] += 1
         group = self._strata[who].group
         self._slots[group] = self._engine.give_back(

@@ -75,7 +75,7 @@ def test_an_empty_policy_has_usual_settings() -> None:
         (b"groups: {web: {time_zone: ../../etc/passwd}}", "time zone"),
         (b"environments: [{name: prod, groups: [a], after: test}]", "must stand before"),
         (b"environments: [{name: prod, groups: [a], after: prod}]", "must stand before"),
-        (b"environments: [{name: a, groups: [x]}, {name: a, groups: [y]}]", "twice"),
+        (b"environments: [{name: a, groups: [x]}, {name: a, groups: [y]}]", "named twice"),
         (b"environments: [{name: a, groups: [x]}, {name: b, groups: [x]}]", "cannot be in two"),
         (b"freezes: [{begins: 2027-01-01T00:00:00Z, ends: 2026-01-01T00:00:00Z, reason: x}]", "ends"),
     ],

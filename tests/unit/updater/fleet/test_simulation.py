@@ -1,4 +1,4 @@
-"""Played fleets: the real engine breaks nothing, and what looks on sees every engine that does."""
+"""Played fleets: the real engine breaks no limit, and the checks catch every engine that does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from updater.fleet.simulation.report import document, lines
 from updater.fleet.simulation.scenario import Played, PlayedEngine, Scenario
 from updater.fleet.simulation.watch import Violation, ViolationWatch
 from updater.fleet.simulation.world import play
-from updater.fleet.slots import Asked, Granted, Held, SlotTable, grant
+from updater.fleet.slots import Granted, Held, SlotRequest, SlotTable, grant
 from updater.week import WEEK, TimeOfDay
 
 BEGINS = datetime(2026, 7, 1, 8, tzinfo=UTC)
@@ -98,7 +98,7 @@ def test_silence_halts_as_failures_do(silent: float) -> None:
     assert found.tally.silent >= 2
 
 
-def test_the_same_seed_is_the_same_play_and_a_restart_changes_no_decision() -> None:
+def test_the_same_seed_is_the_same_play_and_restarts_break_no_limit() -> None:
     assert play(SCENARIO) == played("good")
     assert play(replace(SCENARIO, seed=2)).tally != played("good").tally
     assert play(replace(SCENARIO, restarts=40)).violations == {}
@@ -107,7 +107,7 @@ def test_the_same_seed_is_the_same_play_and_a_restart_changes_no_decision() -> N
 GrantOutcome = tuple[SlotTable, Granted | Held]
 
 
-def three_slots_more(table: SlotTable, asked: Asked, slots: SlotPolicy, **more: Any) -> GrantOutcome:
+def three_slots_more(table: SlotTable, asked: SlotRequest, slots: SlotPolicy, **more: Any) -> GrantOutcome:
     zone = None if slots.most_per_zone is None else slots.most_per_zone + 3
     return grant(table, asked, replace(slots, most=slots.most + 3, most_per_zone=zone), **more)
 
@@ -218,6 +218,12 @@ def test_the_command_plays_a_policy_file(tmp_path: Path) -> None:
     assert found["violations"] == {}
     assert found["healthy"] > 250
     assert found["hours"][0]["told"] == 0
+
+
+def test_a_policy_with_environments_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_text("environments: [{name: test, groups: [lab]}]\n")
+    assert "environments" in str(run(str(path)).exception)
 
 
 def test_the_command_tells_what_is_wrong_with_a_policy(tmp_path: Path) -> None:

@@ -13,18 +13,18 @@ from updater.fleet.engine import Advice, HostDecision, decide
 from updater.fleet.model import HostProgress, RolloutState
 from updater.fleet.policy import GroupPolicy, SlotPolicy
 from updater.fleet.schedule import FleetWindow
-from updater.fleet.slots import Asked, Granted, Held, Refusal, Returned, SlotTable, give_back, grant
+from updater.fleet.slots import Granted, Held, Refusal, Returned, SlotRequest, SlotTable, give_back, grant
 from updater.week import TimeOfDay
 
 ONE, TWO_BUT_ONE_PER_ZONE = SlotPolicy(1), SlotPolicy(2, most_per_zone=1)
-FIRST, SECOND, OTHER_ZONE = Asked("h1", "a", "r1"), Asked("h2", "a", "r1"), Asked("h3", "b", "r1")
+FIRST, SECOND, OTHER_ZONE = SlotRequest("h1", "a", "r1"), SlotRequest("h2", "a", "r1"), SlotRequest("h3", "b", "r1")
 EMPTY = SlotTable()
 DECISIONS = [decide(host("h"), view(rollout=rollout(state=state)), NOW) for state in RolloutState]
 
 
 def asked(
     table: SlotTable,
-    who: Asked,
+    who: SlotRequest,
     policy: SlotPolicy = ONE,
     *,
     decision: HostDecision | None = None,
@@ -56,7 +56,7 @@ def test_asking_twice_is_asking_once_even_when_the_group_is_full() -> None:
 
 def test_a_host_that_asks_for_another_release_keeps_its_place_under_a_new_number() -> None:
     table, _ = asked(EMPTY, FIRST)
-    table, again = asked(table, Asked("h1", "a", "r2"))
+    table, again = asked(table, SlotRequest("h1", "a", "r2"))
     assert again == Granted(2)
     assert len(table.slots) == 1
     assert back(table, "h1", fence=1) == table
@@ -104,7 +104,7 @@ def test_a_host_that_moved_to_a_full_zone_gets_no_place_there() -> None:
     table, _ = asked(EMPTY, FIRST, policy)
     table, _ = asked(table, OTHER_ZONE, policy)
     for release in ("r1", "r2"):
-        same, found = asked(table, Asked("h1", "b", release), policy)
+        same, found = asked(table, SlotRequest("h1", "b", release), policy)
         assert isinstance(found, Held)
         assert same == table
 
@@ -151,7 +151,7 @@ class Group(RuleBasedStateMachine):
         decision=st.sampled_from([None, *DECISIONS]),
     )
     def take(self, number: int, zone: str, release: str, decision: HostDecision | None) -> None:
-        who = Asked(f"h{number}", zone, release)
+        who = SlotRequest(f"h{number}", zone, release)
         held_before = self.table.slots.get(who.host)
         self.table, found = asked(self.table, who, self.policy, decision=decision, now=self.now)
         if not isinstance(found, Granted):

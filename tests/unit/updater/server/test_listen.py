@@ -116,7 +116,7 @@ def test_a_socket_that_does_not_listen_is_refused(tmp_path: Path) -> None:
         child = process.start(script, stderr=-1, cwd=Path.cwd(), pass_fds=(holder.fileno(),))
         with child:
             assert child.stderr is not None
-            assert b"descriptor 3 is no TCP socket that listens" in child.stderr.read()
+            assert b"descriptor 3 is not a listening TCP socket" in child.stderr.read()
             assert child.wait(timeout=60) == 1
 
 
